@@ -1,0 +1,5 @@
+"""``python -m muhdi``."""
+
+from muhdi.cli import main
+
+main()

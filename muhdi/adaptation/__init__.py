@@ -1,0 +1,32 @@
+"""Adaptations: how the network learns the new target domain. `build_adaptation` makes one from its recipe part."""
+
+from __future__ import annotations
+
+import torch
+
+from muhdi.adaptation.adversarial import AdvEnt
+from muhdi.adaptation.base import Adaptation
+from muhdi.adaptation.entropy import MinEnt
+from muhdi.adaptation.oracle import Oracle
+from muhdi.adaptation.selftrain import SelfTrain
+from muhdi.config import AdaptationConfig, AdventConfig, MinEntConfig, OracleConfig, SelfTrainConfig
+from muhdi.models.segmenter import Segmenter
+
+__all__ = ["Adaptation", "build_adaptation"]
+
+
+def build_adaptation(
+    config: AdaptationConfig, model: Segmenter, learner: str, generator: torch.Generator
+) -> Adaptation:
+    """The adaptation that ``config`` describes, for a step that starts from ``model`` and trains its head ``learner``."""
+    match config:
+        case MinEntConfig():
+            return MinEnt(config)
+        case AdventConfig():
+            return AdvEnt(config, model.classes)
+        case SelfTrainConfig():
+            return SelfTrain(config, model, learner, generator)
+        case OracleConfig():
+            return Oracle(config)
+        case _:
+            return Adaptation()

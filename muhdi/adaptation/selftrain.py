@@ -1,0 +1,92 @@
+"""Self-training: a mean teacher labels the target, and the student learns class-mixed images (after DACS)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from muhdi.adaptation.base import Adaptation
+from muhdi.config import SelfTrainConfig
+from muhdi.losses import Losses, cross_entropy
+from muhdi.models.segmenter import Levels, Segmenter
+from muhdi.models.teacher import Teacher
+from muhdi.taxonomy import IGNORE
+
+
+class SelfTrain(Adaptation):
+    """Class mixing with pseudo-labels (Tranheden et al. 2021, DACS; Tarvainen & Valpola 2017, mean teacher).
+
+    With teacher t and student s: y = argmax p_t(target), kept where max p_t reaches a threshold. The pixels of half
+    of the source image's classes are pasted onto the target image, with their labels onto y; the colours of the
+    mixed image are jittered. L = w [CE(s_main(mixed), y_mixed) + 0.1 CE(s_aux(mixed), y_mixed)], and after the step
+    t <- m t + (1 - m) s.
+
+    Args:
+        config: threshold, weights, momentum, jitter.
+        model: the network at the start of the step; the teacher starts as its copy.
+        head: the head that learns; the teacher's head of the same name labels.
+        generator: source of all randomness here, on the CPU.
+    """
+
+    def __init__(self, config: SelfTrainConfig, model: Segmenter, head: str, generator: torch.Generator) -> None:
+        super().__init__()
+        self.config, self.head, self.generator = config, head, generator
+        self.teacher = Teacher(model)
+        self.labels: Tensor | None = None  # of the images that `target_images` made last
+        self.confident: Tensor | None = None
+
+    def target_images(
+        self, source_images: Tensor, source_labels: Tensor, target_images: Tensor, target_labels: Tensor | None
+    ) -> Tensor:
+        size = target_images.shape[-2], target_images.shape[-1]
+        logits = self.teacher(target_images).heads[self.head].upsampled(size).main
+        confidence, pseudo = logits.softmax(1).max(1)
+        confident = confidence >= self._threshold(confidence, pseudo)
+        pasted = torch.stack([self._half_of_the_classes(labels) for labels in source_labels])
+        self.labels = torch.where(pasted, source_labels, pseudo)
+        self.confident = (pasted | confident).to(logits.dtype)
+        mixed = torch.where(pasted[:, None], source_images, target_images).float()
+        return self._jitter(mixed)
+
+    def on_target(self, logits: Levels) -> Losses:
+        assert self.labels is not None and self.confident is not None
+        weights = {"aux": self.config.weight_aux, "main": self.config.weight_main}
+        return {
+            f"mix_{name}": weights[name] * cross_entropy(level, self.labels, self.confident)
+            for name, level in logits.items()
+            if weights[name]
+        }
+
+    def after_step(self, model: Segmenter) -> None:
+        self.teacher.follow(model, self.config.momentum)
+
+    def _threshold(self, confidence: Tensor, pseudo: Tensor) -> Tensor | float:
+        """One threshold for all pixels, or per predicted class min(threshold, the class's median confidence)."""
+        if self.config.threshold_per == "pixel":
+            return self.config.threshold
+        thresholds = torch.full((int(pseudo.max()) + 1,), self.config.threshold, device=confidence.device)
+        for label in pseudo.unique():
+            median = confidence[pseudo == label].median()
+            thresholds[label] = torch.minimum(thresholds[label], median)
+        return thresholds[pseudo]
+
+    def _half_of_the_classes(self, labels: Tensor) -> Tensor:
+        """Mask [H, W] of the pixels of half of the classes in ``labels``, chosen at random."""
+        present = labels.unique()
+        present = present[present != IGNORE]
+        order = torch.randperm(len(present), generator=self.generator)
+        chosen = present[order[: (len(present) + 1) // 2].to(present.device)]
+        return torch.isin(labels, chosen)
+
+    def _jitter(self, images: Tensor) -> Tensor:
+        """Brightness, contrast and saturation, each by a factor of 1 +- ``colour_jitter``, per image."""
+        strength = self.config.colour_jitter
+        if not strength:
+            return images
+        factors = torch.rand(3, len(images), 1, 1, 1, generator=self.generator).to(images.device)
+        brightness, contrast, saturation = 1 + strength * (2 * factors - 1)
+        images = images * brightness
+        mean = images.mean((1, 2, 3), keepdim=True)
+        images = mean + (images - mean) * contrast
+        grey = images.mean(1, keepdim=True)
+        return (grey + (images - grey) * saturation).clamp(0, 255)

@@ -1,0 +1,16 @@
+"""The one exception that a user may see."""
+
+
+class MuhdiError(Exception):
+    """A mistake in what the user gave: the message names the file or key and says what to do.
+
+    The command line prints the message on one line and exits with status 2; the library raises it as it is.
+    """
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """``; did you mean 'x'?`` for the known name closest to ``name``, or an empty string when none is close."""
+    import difflib
+
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.55)
+    return f"; did you mean {close[0]!r}?" if close else ""

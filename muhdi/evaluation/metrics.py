@@ -1,0 +1,78 @@
+"""Scores: confusion matrix -> IoU, and the result matrix of a sequence -> average, forgetting, transfer. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Confusion = npt.NDArray[np.int64]
+"""[C, C], rows the true class, columns the predicted one."""
+
+Matrix = Sequence[Sequence[float | None]]
+"""R[step][domain]: mIoU in percent, None where it was not measured. Row 0 is before the first step."""
+
+
+def iou(confusion: Confusion) -> npt.NDArray[np.float64]:
+    """Intersection over union per class, [C], 0..1; NaN for a class that is neither there nor predicted."""
+    hits = np.diag(confusion).astype(float)
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+
+
+def mean_iou(confusion: Confusion) -> float | None:
+    """Mean of `iou` over the classes that have one, 0..1; None for an empty matrix."""
+    scores = iou(confusion)
+    return None if np.isnan(scores).all() else float(np.nanmean(scores))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a sequence achieved, in points of mIoU; None where it cannot be said.
+
+    With targets 1..T and steps 1..T (Chaudhry et al. 2018; Lopez-Paz & Ranzato 2017):
+
+    Attributes:
+        average: mean over the targets of R[T][t].
+        forgetting: mean over all targets but the last of max_{t <= s < T} R[s][t] - R[T][t].
+        backward: mean over the same of R[T][t] - R[t][t].
+        forward: mean over the targets but the first of R[t-1][t] - R[0][t]: what earlier steps gave to a later one.
+    """
+
+    average: float | None
+    forgetting: float | None
+    backward: float | None
+    forward: float | None
+
+
+def summarise(matrix: Matrix, learnt: Sequence[int]) -> Summary:
+    """Summary of a result matrix.
+
+    Args:
+        matrix: R[step][target], columns are targets only.
+        learnt: for each target the (first) step that adapted to it.
+    """
+    last = len(matrix) - 1
+    final = [matrix[last][t] for t in range(len(learnt))] if matrix else []
+    forgetting, backward, forward = [], [], []
+    for target, step in enumerate(learnt):
+        column = [row[target] for row in matrix]
+        if step < last:
+            best = [value for value in column[step:last] if value is not None]
+            forgetting.append(_difference(max(best, default=None), column[last]))
+            backward.append(_difference(column[last], column[step]))
+        if 1 < step <= last:
+            forward.append(_difference(column[step - 1], column[0]))
+    return Summary(_mean(final), _mean(forgetting), _mean(backward), _mean(forward))
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of what is known; None when nothing is."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -1,0 +1,79 @@
+"""The results of a run: what `results.json` holds, and what follows from it. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from muhdi.evaluation.metrics import Confusion, Summary, iou, mean_iou, summarise
+
+Entry = dict[str, Any]
+"""Scores of one domain: ``miou`` and ``iou`` per class in percent, ``images``; ``miou`` is null where there is none."""
+
+
+def scores(confusion: Confusion, classes: Sequence[str], images: int) -> Entry:
+    """The entry of a domain from its confusion matrix."""
+    mean = mean_iou(confusion)
+    per_class = {
+        name: None if value != value else round(100 * float(value), 4)
+        for name, value in zip(classes, iou(confusion), strict=True)
+    }
+    return {"miou": None if mean is None else round(100 * mean, 4), "iou": per_class, "images": images}
+
+
+def without_score(reason: str) -> Entry:
+    """The entry of a domain that cannot be scored, with the reason: ``unlabelled`` or ``no statistics``."""
+    return {"miou": None, "reason": reason}
+
+
+@dataclass
+class Results:
+    """Scores by step, kind of statistics and domain.
+
+    Attributes:
+        name: of the run.
+        seed: of the run.
+        source: name of the source domain.
+        targets: names of the target domains in the order of the sequence, each once.
+        learnt: for each target, the first step (from 1) that adapts to it.
+        steps: for each finished stage ``{"step", "name", "scores": {kind: {domain: entry}}}``.
+    """
+
+    name: str
+    seed: int
+    source: str
+    targets: list[str]
+    learnt: list[int]
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, name: str, by_kind: dict[str, dict[str, Entry]]) -> None:
+        """Scores after the next stage."""
+        self.steps.append({"step": len(self.steps), "name": name, "scores": by_kind})
+
+    def domains(self) -> list[str]:
+        """The source and the targets, each once."""
+        return list(dict.fromkeys([self.source, *self.targets]))
+
+    def kinds(self) -> list[str]:
+        """Kinds of statistics that were evaluated."""
+        return list(self.steps[0]["scores"]) if self.steps else []
+
+    def matrix(self, kind: str, domains: Sequence[str] | None = None) -> list[list[float | None]]:
+        """R[step][domain] in percent."""
+        names = self.domains() if domains is None else domains
+        return [[step["scores"][kind].get(d, {}).get("miou") for d in names] for step in self.steps]
+
+    def summary(self, kind: str) -> Summary:
+        """Average, forgetting and transfer over the targets."""
+        return summarise(self.matrix(kind, self.targets), self.learnt)
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written to the file: everything, and matrix and summary for whoever reads only that."""
+        derived = {k: {"matrix": self.matrix(k), **vars(self.summary(k))} for k in self.kinds()}
+        return {**vars(self), "domains": self.domains(), "summary": derived}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Results:
+        """What `to_json` wrote."""
+        return cls(**{key: data[key] for key in ("name", "seed", "source", "targets", "learnt", "steps")})

@@ -1,0 +1,45 @@
+"""Writing files so that a crash leaves either the old one or the new one."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from muhdi.errors import MuhdiError
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write to a temporary name beside ``path``, flush to the disk, rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise MuhdiError(f"{path}: cannot be written: {error.strerror}; free some space or choose another folder") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, data: Any) -> None:
+    """`write_text` of indented JSON; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON in a file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MuhdiError(f"{path}: the file is missing") from None
+    except (OSError, ValueError) as error:
+        raise MuhdiError(f"{path}: cannot be read as JSON: {error}") from None

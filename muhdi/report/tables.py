@@ -1,0 +1,69 @@
+"""Tables of results for the terminal, and what one may say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+
+from rich.table import Table
+
+from muhdi.evaluation.results import Results
+
+
+def number(value: float | None) -> str:
+    """One decimal, or a dash where there is no value."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def spread(values: Sequence[float | None]) -> str:
+    """Mean, and with several seeds the standard deviation; a dash where a value is missing."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return "-"
+    return number(mean(known)) + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
+
+
+def matrix_table(results: Results, kind: str) -> Table:
+    """R[step][domain] of one run."""
+    table = Table(title=f"{results.name}: mIoU in percent after each step, {kind} statistics", title_justify="left")
+    table.add_column("after")
+    for domain in results.domains():
+        table.add_column(domain, justify="right")
+    for step, row in zip(results.steps, results.matrix(kind), strict=True):
+        cells = [
+            number(value) if value is not None else _reason(step["scores"].get(kind, {}).get(domain, {}))
+            for domain, value in zip(results.domains(), row, strict=True)
+        ]
+        table.add_row(step["name"], *cells)
+    return table
+
+
+def _reason(entry: Mapping[str, object]) -> str:
+    return "unlabelled" if entry.get("reason") == "unlabelled" else "-"
+
+
+def summary_line(results: Results, kind: str) -> str:
+    """Average target mIoU and forgetting of one run."""
+    summary = results.summary(kind)
+    return (
+        f"{kind} statistics: average target mIoU {number(summary.average)}, forgetting {number(summary.forgetting)}, "
+        f"backward transfer {number(summary.backward)}, forward transfer {number(summary.forward)}"
+    )
+
+
+def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> Table:
+    """Final mIoU per domain, average and forgetting, one row per arm; mean and deviation over its seeds."""
+    first = next(iter(arms.values()))[0]
+    table = Table(title=f"After the last step, {kind} statistics (mIoU in percent)", title_justify="left")
+    table.add_column("arm")
+    for domain in first.domains():
+        table.add_column(domain, justify="right")
+    table.add_column("target average", justify="right")
+    table.add_column("forgetting", justify="right")
+    for name, runs in arms.items():
+        finals = [run.matrix(kind)[-1] for run in runs]
+        cells = [spread(column) for column in zip(*finals, strict=True)]
+        summaries = [run.summary(kind) for run in runs]
+        average, forgetting = [s.average for s in summaries], [s.forgetting for s in summaries]
+        table.add_row(name, *cells, spread(average), spread(forgetting))
+    return table

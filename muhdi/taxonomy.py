@@ -1,0 +1,130 @@
+"""Class sets, and the tables that map a data set's raw label ids to the classes of a set."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from muhdi.errors import MuhdiError, nearest
+
+IGNORE = 255
+"""The label of a pixel that takes part in no loss and no score."""
+
+UNLISTED = 254
+"""Marks, inside a lookup table only, a raw id that the table does not list."""
+
+MAX_CLASSES = 200
+RAW_IDS = 65536
+"""Raw ids are 8 or 16 bit."""
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """An ordered set of classes. A label image holds the position of its class, or `IGNORE`.
+
+    Args:
+        name: what recipes call the set.
+        classes: class names, in order.
+        colours: one RGB colour (0-255) per class.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    colours: tuple[Colour, ...]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def index(self, name: str) -> int:
+        """Position of the class ``name``; raises `MuhdiError` with the nearest name when there is none."""
+        if name not in self.classes:
+            hint = nearest(name, list(self.classes))
+            raise MuhdiError(
+                f"unknown class {name!r} in class set {self.name!r}{hint} (classes: {', '.join(self.classes)})"
+            )
+        return self.classes.index(name)
+
+    def palette(self) -> npt.NDArray[np.uint8]:
+        """Colours by label, uint8 [256, 3]; ignored pixels are black."""
+        palette = np.zeros((256, 3), np.uint8)
+        palette[: len(self)] = self.colours
+        return palette
+
+    def lookup(self, ids: Mapping[int, str] | None) -> npt.NDArray[np.uint8]:
+        """Table from raw id to label, uint8 [65536].
+
+        Args:
+            ids: raw id -> class name or ``ignore``. None: a raw id is the class position, 255 is ignored.
+
+        Returns:
+            Labels; an id that is not listed has the value `UNLISTED`, for the reader to count and to ignore.
+        """
+        table = np.full(RAW_IDS, UNLISTED, np.uint8)
+        if ids is None:
+            table[: len(self)] = np.arange(len(self))
+            table[IGNORE] = IGNORE
+            return table
+        for raw, name in ids.items():
+            if not 0 <= raw < RAW_IDS:
+                raise MuhdiError(f"raw id {raw} is out of range: label images hold ids from 0 to {RAW_IDS - 1}")
+            table[raw] = IGNORE if name == "ignore" else self.index(name)
+        return table
+
+
+def custom(names: list[str]) -> ClassSet:
+    """A class set of one's own, with colours spread evenly over the colour circle."""
+    count = len(names)
+    rgb = (colorsys.hsv_to_rgb(i / count, 0.55 + 0.4 * (i % 2), 0.95 - 0.3 * (i % 3) / 2) for i in range(count))
+    colours = tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in rgb)
+    return ClassSet("custom", tuple(names), colours)
+
+
+_CITYSCAPES: dict[str, Colour] = {
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "building": (70, 70, 70),
+    "wall": (102, 102, 156),
+    "fence": (190, 153, 153),
+    "pole": (153, 153, 153),
+    "traffic light": (250, 170, 30),
+    "traffic sign": (220, 220, 0),
+    "vegetation": (107, 142, 35),
+    "terrain": (152, 251, 152),
+    "sky": (70, 130, 180),
+    "person": (220, 20, 60),
+    "rider": (255, 0, 0),
+    "car": (0, 0, 142),
+    "truck": (0, 0, 70),
+    "bus": (0, 60, 100),
+    "train": (0, 80, 100),
+    "motorcycle": (0, 0, 230),
+    "bicycle": (119, 11, 32),
+}
+_NOT_IN_SYNTHIA = ("terrain", "truck", "train")
+_URBAN7: dict[str, Colour] = {
+    "flat": (128, 64, 128),
+    "construction": (70, 70, 70),
+    "object": (220, 220, 0),
+    "nature": (107, 142, 35),
+    "sky": (70, 130, 180),
+    "human": (220, 20, 60),
+    "vehicle": (0, 0, 142),
+}
+
+
+def _set(name: str, colours: dict[str, Colour]) -> ClassSet:
+    return ClassSet(name, tuple(colours), tuple(colours.values()))
+
+
+CLASS_SETS: dict[str, ClassSet] = {
+    "urban7": _set("urban7", _URBAN7),
+    "urban16": _set("urban16", {k: v for k, v in _CITYSCAPES.items() if k not in _NOT_IN_SYNTHIA}),
+    "urban19": _set("urban19", _CITYSCAPES),
+}
+"""The class sets of the field: 7 super-classes, the 16 that SYNTHIA shares with Cityscapes, Cityscapes' 19."""

@@ -1,0 +1,103 @@
+"""What a user sees of a training: a progress bar or plain lines, `metrics.jsonl`, TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+PLAIN_SECONDS = 10.0
+"""Without a terminal: seconds between two lines."""
+
+
+class Monitor:
+    """Writes numbers where they belong. One per run.
+
+    Args:
+        metrics: the JSON lines file; cut to ``length`` bytes, so that a resumed run repeats no line.
+        logs: folder of the TensorBoard events.
+        length: bytes of ``metrics`` to keep.
+        quiet: nothing on the screen.
+    """
+
+    def __init__(self, metrics: Path, logs: Path, length: int = 0, *, quiet: bool = False) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        metrics.parent.mkdir(parents=True, exist_ok=True)
+        metrics.touch()
+        os.truncate(metrics, min(length, metrics.stat().st_size))
+        self._metrics = open(metrics, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
+        self._events = SummaryWriter(str(logs))  # type: ignore[no-untyped-call]
+        self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
+        self._progress: Progress | None = None
+        self._task: object = None
+        self._stage = ""
+        self._images, self._done = 0, 0
+        self._start, self._shown = 0.0, 0.0
+
+    def say(self, text: str) -> None:
+        """One line for the user."""
+        self.console.print(text, markup=False)
+
+    def start(self, stage: str, iterations: int, done: int) -> None:
+        """A stage of ``iterations`` begins, or goes on after ``done``."""
+        self._stage, self._images, self._done, self._iterations = stage, 0, done, iterations
+        self._start = self._shown = time.monotonic()
+        if self.console.is_terminal and not self.console.quiet:
+            self._progress = Progress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
+                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=self.console,
+            )  # fmt: skip
+            self._progress.start()
+            self._task = self._progress.add_task(stage, total=iterations, completed=done, text="")
+
+    def advance(self, done: int, images: int, losses: Callable[[], dict[str, float]] | None) -> None:
+        """After an iteration: ``done`` so far, ``images`` in this one; ``losses`` where numbers are to be logged."""
+        self._images += images
+        now = time.monotonic()
+        rate = self._images / max(now - self._start, 1e-9)
+        if losses is not None:
+            values = losses()
+            self._log(done, values)
+            text = f"{rate:.0f} images/s  " + "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+            if self._progress is not None:
+                self._progress.update(self._task, text=text)  # type: ignore[arg-type]
+            elif now - self._shown >= PLAIN_SECONDS or done == self._iterations:
+                self._shown = now
+                left = (now - self._start) / max(done - self._done, 1) * (self._iterations - done)
+                self.say(f"{self._stage} {done}/{self._iterations}  {text}  left {left:.0f} s")
+        if self._progress is not None:
+            self._progress.update(self._task, completed=done)  # type: ignore[arg-type]
+
+    def finish(self) -> None:
+        """The stage ends, or is interrupted."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    def _log(self, done: int, values: dict[str, float]) -> None:
+        self._metrics.write(json.dumps({"stage": self._stage, "iteration": done, **values}) + "\n")
+        for name, value in values.items():
+            self._events.add_scalar(f"{self._stage}/{name}", value, done)  # type: ignore[no-untyped-call]
+
+    def scores(self, stage: str, step: int, scores: dict[str, float]) -> None:
+        """Scores after a stage, by name, for TensorBoard."""
+        for name, value in scores.items():
+            self._events.add_scalar(f"miou/{name}", value, step)  # type: ignore[no-untyped-call]
+
+    def length(self) -> int:
+        """Bytes of `metrics.jsonl` that are safely written."""
+        self._metrics.flush()
+        os.fsync(self._metrics.fileno())
+        return self._metrics.tell()
+
+    def close(self) -> None:
+        """Flush and close everything."""
+        self.finish()
+        self._metrics.close()
+        self._events.close()  # type: ignore[no-untyped-call]

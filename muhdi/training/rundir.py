@@ -1,0 +1,139 @@
+"""The run directory: where a run keeps its recipe, networks, training state and results.
+
+``<experiments>/snapshots/<name>/`` holds ``recipe.yml``, ``<number>_<stage>/model_<iterations>.safetensors``,
+``training_state.pt``, ``results.json``, ``metrics.jsonl`` and ``samples/``; ``<experiments>/logs/<name>/`` the
+TensorBoard events.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from muhdi.config import Recipe
+from muhdi.errors import MuhdiError
+from muhdi.files import read_json, write_bytes, write_json, write_text
+from muhdi.recipe import load_recipe, save_recipe
+
+RECIPE = "recipe.yml"
+STATE = "training_state.pt"
+
+
+class RunDirectory:
+    """Paths and files of one run.
+
+    Args:
+        folder: of snapshots.
+        logs: of TensorBoard events.
+    """
+
+    def __init__(self, folder: Path, logs: Path | None = None) -> None:
+        self.folder = folder
+        self.logs = logs if logs is not None else folder.parent.parent / "logs" / folder.name
+        self.results, self.metrics, self.samples = (
+            folder / "results.json",
+            folder / "metrics.jsonl",
+            folder / "samples",
+        )
+
+    @classmethod
+    def of(cls, recipe: Recipe, experiments: Path) -> RunDirectory:
+        """The directory of a recipe's run below ``experiments``."""
+        return cls(experiments / "snapshots" / recipe.name, experiments / "logs" / recipe.name)
+
+    def check(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+        """Refuse what would spoil an existing run; nothing is changed.
+
+        Raises:
+            MuhdiError: the directory exists and neither resuming nor overwriting was asked for, or it is to be resumed
+                with another recipe.
+        """
+        if overwrite or not self.folder.exists() or not any(self.folder.iterdir()):
+            return
+        if not (self.folder / RECIPE).is_file():
+            raise MuhdiError(f"{self.folder}: is not a run directory, but not empty; choose another name with --set name=")
+        if not resume:
+            raise MuhdiError(
+                f"{self.folder}: this run exists already; go on with --resume, start anew with --overwrite, or choose "
+                "another name with --set name="
+            )
+        difference = _first_difference(self.recipe().model_dump(), recipe.model_dump())
+        if difference:
+            raise MuhdiError(
+                f"{self.folder}: belongs to another recipe ({difference}); resume with the same recipe and settings, or "
+                "choose another name with --set name="
+            )
+
+    def create(self, recipe: Recipe, *, overwrite: bool) -> None:
+        """Make the directory, or empty it, and write the recipe."""
+        if overwrite:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.logs, ignore_errors=True)
+        if not (self.folder / RECIPE).exists():
+            write_text(self.folder / RECIPE, save_recipe(recipe))
+
+    def recipe(self) -> Recipe:
+        """The recipe of the run."""
+        return load_recipe(self.folder / RECIPE)
+
+    def model(self, number: int, stage: str, iterations: int) -> Path:
+        """File of the network after a stage."""
+        return self.folder / f"{number}_{stage}" / f"model_{iterations}.safetensors"
+
+    def last_model(self) -> Path:
+        """File of the network after the last finished stage."""
+        models = sorted(
+            self.folder.glob("*_*/model_*.safetensors"), key=lambda path: int(path.parent.name.partition("_")[0])
+        )
+        if not models:
+            raise MuhdiError(f"{self.folder}: holds no finished network yet; train it (with --resume) first")
+        return models[-1]
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write all that resuming needs."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self.folder / STATE, buffer.getvalue())
+
+    def load_state(self) -> dict[str, Any] | None:
+        """What `save_state` wrote last; None if it never did. Reading executes no code."""
+        path = self.folder / STATE
+        if not path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise MuhdiError(
+                f"{path}: the training state cannot be read ({str(error).splitlines()[0]}); delete it to start the run "
+                "again from its recipe"
+            ) from None
+        return state
+
+    def save_results(self, results: dict[str, Any]) -> None:
+        """Write ``results.json``."""
+        write_json(self.results, results)
+
+    def load_results(self) -> dict[str, Any]:
+        """Read ``results.json``; an empty one before the first evaluation."""
+        data: dict[str, Any] = read_json(self.results) if self.results.exists() else {}
+        return data
+
+
+def _first_difference(old: Any, new: Any, key: str = "") -> str:
+    """Where two dumped recipes differ, as ``key: old there, new here``; empty if nowhere."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        pairs = [(f"{key}.{name}" if key else str(name), old.get(name), new.get(name)) for name in {**old, **new}]
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        pairs = [(f"{key}.{i}", a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
+    else:
+        return "" if old == new else f"{key}: {_short(old)} there, {_short(new)} here"
+    return next((difference for name, a, b in pairs if (difference := _first_difference(a, b, name))), "")
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} entries" if isinstance(value, list) else str(value)

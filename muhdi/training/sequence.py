@@ -1,0 +1,257 @@
+"""The continual sequence: train on the source, then step by step, and evaluate every domain after every step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from PIL import Image
+from torch import Tensor
+
+from muhdi.config import Recipe
+from muhdi.data.dataset import PreparedSet
+from muhdi.errors import MuhdiError
+from muhdi.evaluation.evaluate import evaluate_domain, images_tensor, predict
+from muhdi.evaluation.results import Entry, Results, scores, without_score
+from muhdi.models.segmenter import build_segmenter
+from muhdi.models.statistics import Statistics, measure_statistics
+from muhdi.models.weights import Checkpoint, Start, initialise, save_checkpoint
+from muhdi.training.domains import Domains, UnlistedIds
+from muhdi.training.monitor import Monitor
+from muhdi.training.rundir import RunDirectory
+from muhdi.training.trainer import Sets, StageTrainer
+
+
+def run_sequence(
+    recipe: Recipe,
+    experiments: Path | str = "experiments",
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Results:
+    """Train and evaluate a whole recipe; see `muhdi.training.rundir` for what is written where.
+
+    Args:
+        recipe: from `muhdi.load_recipe`.
+        experiments: folder of ``snapshots`` and ``logs``.
+        resume: go on with an interrupted run (or begin, if there is none).
+        overwrite: begin anew where a run exists.
+        quiet: nothing on the screen.
+
+    Raises:
+        MuhdiError: something in the recipe or the data is wrong; nothing was written then.
+        muhdi.training.trainer.Interrupted: after SIGINT or SIGTERM, with everything saved.
+    """
+    return _Sequence(recipe, Path(experiments), resume=resume, overwrite=overwrite, quiet=quiet).run()
+
+
+class _Sequence:
+    def __init__(self, recipe: Recipe, experiments: Path, *, resume: bool, overwrite: bool, quiet: bool) -> None:
+        self.recipe = recipe
+        self.directory = RunDirectory.of(recipe, experiments)
+        self.directory.check(recipe, resume=resume, overwrite=overwrite)
+        self.fabric = build_fabric(recipe)
+        self.domains = Domains(recipe)
+        torch.manual_seed(recipe.seed)
+        self.classes = recipe.class_set()
+        self.model = build_segmenter(recipe.model.backbone, len(self.classes))
+        self.start = Start(False, {})
+        if recipe.model.init is not None:
+            path = Path(recipe.model.init).expanduser()
+            self.start = initialise(self.model, path, recipe.model.backbone, self.classes.classes)
+        self.statistics: dict[str, Statistics] = self.start.statistics
+        self.unlisted = UnlistedIds()
+        self.directory.create(recipe, overwrite=overwrite)
+        self.state = self.directory.load_state() if resume else None
+        length = self.state["metrics"] if self.state else 0
+        self.monitor = Monitor(self.directory.metrics, self.directory.logs, length, quiet=quiet)
+        self.results = self._earlier_results()
+
+    def _earlier_results(self) -> Results:
+        targets = [step.target.domain_name for step in self.recipe.steps]
+        order = list(dict.fromkeys(targets))
+        results = Results(
+            self.recipe.name,
+            self.recipe.seed,
+            self.recipe.source.domain_name,
+            order,
+            [targets.index(name) + 1 for name in order],
+        )
+        if self.state is not None and (saved := self.directory.load_results()):
+            stage = self.state["stage"]
+            finished = stage + (self.state["trainer"]["iteration"] == self._iterations(stage))
+            results.steps = Results.from_json(saved).steps[:finished]
+        return results
+
+    def _iterations(self, stage: int) -> int:
+        return self.recipe.steps[stage - 1].iterations if stage else self.recipe.source_training.iterations
+
+    def run(self) -> Results:
+        for note in self.domains.notes:
+            self.monitor.say(note)
+        try:
+            first = self.state["stage"] if self.state else 0
+            for stage in range(first, len(self.recipe.steps) + 1):
+                self._run_stage(stage)
+            self._save_samples()
+        finally:
+            self.monitor.close()
+        return self.results
+
+    def _run_stage(self, stage: int) -> None:
+        """Train one stage (0: the source) to its end, save the network, measure statistics, evaluate."""
+        name = self._stage_name(stage)
+        target = self.domains.targets[stage - 1] if stage else None
+        trainer = StageTrainer(self.fabric, self.recipe, stage, self.model, Sets(self.domains.source, target))
+        if self.state is not None and self.state["stage"] == stage:
+            trainer.load_state(self.state["trainer"])
+            self.statistics = self.state["statistics"]
+            if trainer.iteration:
+                self.monitor.say(f"{name}: going on after iteration {trainer.iteration}")
+
+        def save() -> None:
+            self.directory.save_state(
+                {
+                    "stage": stage,
+                    "trainer": trainer.state(),
+                    "statistics": self.statistics,
+                    "metrics": self.monitor.length(),
+                }
+            )
+
+        total = trainer.config.iterations
+        if trainer.iteration < total:
+            source = self.domains.source.images.domain
+
+            def seen(names: Any) -> None:
+                for image, counts in names.unlisted.items():
+                    self.unlisted.add(source, image, counts)
+
+            trainer.fit(self.monitor, name, save, seen)
+        trained = bool(stage or total or self.start.heads)
+        if trained:
+            self._measure(target)
+        if total or not self.recipe.steps:
+            save_checkpoint(self.directory.model(stage, name, total), self._checkpoint())
+        save()
+        if len(self.results.steps) <= stage:
+            self.results.add(name, self._evaluate() if trained else {})
+            self.directory.save_results(self.results.to_json())
+            self._announce(stage, name)
+
+    def _stage_name(self, stage: int) -> str:
+        return self.recipe.steps[stage - 1].target.domain_name if stage else "source"
+
+    def _checkpoint(self) -> Checkpoint:
+        recipe = self.recipe
+        return Checkpoint(self.model, recipe.model.backbone, self.classes.classes, recipe.image_size, self.statistics)
+
+    def _measure(self, target: PreparedSet | None) -> None:
+        """Statistics of the source, whose images are always there, and of the current target.
+
+        Those of earlier targets stay as they were measured, since their images are gone.
+        """
+        for samples in (self.domains.source, target):
+            if samples is not None:
+                images = image_batches(samples, self.recipe, self.fabric.device)
+                self.statistics = self.statistics | {samples.images.domain: measure_statistics(self.model, images)}
+
+    def _evaluate(self) -> dict[str, dict[str, Entry]]:
+        return evaluate_domains(
+            self.recipe, self._checkpoint(), self.domains, self.recipe.evaluation.statistics, self.unlisted
+        )
+
+    def _announce(self, stage: int, name: str) -> None:
+        for line in self.unlisted.report():
+            self.monitor.say(line)
+        flat = {}
+        for kind in self.results.kinds():
+            row = self.results.matrix(kind)[stage]
+            known = dict(zip(self.results.domains(), row, strict=True))
+            cells = "  ".join(f"{d} {'-' if v is None else f'{v:.1f}'}" for d, v in known.items())
+            self.monitor.say(f"{name}: mIoU with {kind} statistics: {cells}")
+            flat |= {f"{kind}/{d}": v for d, v in known.items() if v is not None}
+        self.monitor.scores(name, stage, flat)
+
+    def _save_samples(self) -> None:
+        """Images, labels and predictions after the last step, a few per domain."""
+        palette = self.classes.palette().flatten().tolist()
+
+        def save(name: str, label: Any) -> None:
+            picture = Image.fromarray(np.asarray(label, np.uint8))
+            picture.putpalette(palette)
+            picture.save(self.directory.samples / name)
+
+        evaluation = self.recipe.evaluation
+        self.directory.samples.mkdir(exist_ok=True)
+        for domain, samples in self.domains.validation.items():
+            for kind in evaluation.statistics:
+                if kind == "domain" and domain not in self.statistics:
+                    continue
+                predictions = predict(
+                    self.model,
+                    samples,
+                    kind=kind,
+                    domain=self.statistics.get(domain),
+                    size=evaluation.size,
+                    count=evaluation.samples,
+                )
+                for number, (sample, prediction) in enumerate(predictions):
+                    stem = f"{_file_name(domain)}_{number}"
+                    Image.fromarray(sample.image).save(self.directory.samples / f"{stem}_image.png")
+                    if sample.label is not None:
+                        save(f"{stem}_label.png", sample.label)
+                    save(f"{stem}_{kind}.png", prediction.cpu())
+
+
+def build_fabric(recipe: Recipe) -> Fabric:
+    """The device and precision that the recipe asks for."""
+    if recipe.device == "cuda" and not torch.cuda.is_available():
+        raise MuhdiError("device: this machine has no CUDA device; set device: auto or cpu")
+    return Fabric(accelerator=recipe.device, devices=1, precision=recipe.precision)
+
+
+def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
+    """``evaluation.domain_images`` images, spread evenly over the set, in batches [N, 3, H, W]."""
+    count = min(recipe.evaluation.domain_images, len(samples))
+    chosen = np.linspace(0, len(samples) - 1, count).round().astype(int).tolist()
+    size = recipe.evaluation.batch_size
+    for start in range(0, count, size):
+        yield images_tensor([samples[i] for i in chosen[start : start + size]], device)
+
+
+def evaluate_domains(
+    recipe: Recipe, checkpoint: Checkpoint, domains: Domains, kinds: list[str], unlisted: UnlistedIds, head: str = "agnostic"
+) -> dict[str, dict[str, Entry]]:
+    """Scores by kind of statistics and domain. A domain without labels or statistics has none, and the reason."""
+    names, evaluation = checkpoint.classes, recipe.evaluation
+    by_kind: dict[str, dict[str, Entry]] = {kind: {} for kind in kinds}
+    for kind in kinds:
+        for domain, samples in domains.validation.items():
+            if not samples.with_labels:
+                by_kind[kind][domain] = without_score("unlabelled")
+            elif kind == "domain" and domain not in checkpoint.statistics:
+                by_kind[kind][domain] = without_score("no statistics")
+            else:
+                confusion = evaluate_domain(
+                    checkpoint.model,
+                    samples,
+                    kind=kind,
+                    domain=checkpoint.statistics.get(domain),
+                    batch_size=evaluation.batch_size,
+                    size=evaluation.size,
+                    head=head,
+                    seen=lambda sample, domain=domain: unlisted.add(domain, sample.name, sample.unlisted),  # type: ignore[misc]
+                )
+                by_kind[kind][domain] = scores(confusion, names, len(samples))
+    return by_kind
+
+
+def _file_name(domain: str) -> str:
+    """A domain's name as a part of a file name."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in domain)

@@ -1,0 +1,195 @@
+"""Training of one stage: the loop, on Fabric. It can be stopped after any iteration and goes on exactly there."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from muhdi.adaptation import Adaptation, build_adaptation
+from muhdi.config import NoAdaptationConfig, NoRetentionConfig, Recipe, Stage, StepConfig
+from muhdi.data.dataset import PreparedSet
+from muhdi.data.loader import Batch, endless_batches
+from muhdi.errors import MuhdiError
+from muhdi.models.segmenter import Segmenter
+from muhdi.retention import Retention, build_retention
+from muhdi.training.monitor import Monitor
+from muhdi.training.optim import build_optimizer, poly, set_learning_rate
+from muhdi.training.step import train_iteration
+
+State = dict[str, Any]
+
+
+class Interrupted(Exception):
+    """The run was asked to stop by a signal; its state is saved."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@dataclass
+class Sets:
+    """Training images of one stage: the labelled source, and the target (None while training on the source alone)."""
+
+    source: PreparedSet
+    target: PreparedSet | None
+
+
+class StageTrainer:
+    """Trains a network through one stage: on the source alone, or one step of the sequence.
+
+    All randomness derives from (seed of the run, number of the stage), so a stage gives the same result whether the
+    stages before it ran in the same process or not.
+
+    Args:
+        fabric: devices and precision.
+        recipe: of the run.
+        number: of the stage: 0 is the training on the source.
+        model: trained in place; its heads become those of the stage's retention.
+        sets: where images come from.
+    """
+
+    def __init__(self, fabric: Fabric, recipe: Recipe, number: int, model: Segmenter, sets: Sets) -> None:
+        self.fabric, self.recipe, self.number, self.model, self.sets = fabric, recipe, number, model, sets
+        self.config: Stage = recipe.steps[number - 1] if number else recipe.source_training
+        self.iteration = 0
+        self.generator = torch.Generator().manual_seed(_stage_seed(recipe.seed, number))
+        torch.manual_seed(_stage_seed(recipe.seed, number))
+        adaptation, retention = NoAdaptationConfig(), NoRetentionConfig()
+        if isinstance(self.config, StepConfig):
+            adaptation, retention = self.config.adaptation, self.config.retention  # type: ignore[assignment]
+        self.retention: Retention = build_retention(retention, model).to(fabric.device)
+        model.set_heads(self.retention.heads)
+        self.adaptation: Adaptation = build_adaptation(adaptation, model, self.retention.learner, self.generator)
+        self.adaptation.to(fabric.device)
+        self.model.to(fabric.device)
+        optimizer = build_optimizer(model, recipe.optimizer, self.config.learning_rate)
+        self.forward, self.optimizer = fabric.setup(model, optimizer)
+
+    def state(self) -> State:
+        """All that going on from this iteration needs, as plain tensors and numbers."""
+        own = self.adaptation.optimizer
+        return {
+            "iteration": self.iteration,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "adaptation": self.adaptation.state_dict(),
+            "adaptation_optimizer": None if own is None else own.state_dict(),
+            "retention": self.retention.state_dict(),
+            "generator": self.generator.get_state(),
+            "torch": torch.get_rng_state(),
+        }
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` returned."""
+        self.iteration = state["iteration"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.adaptation.load_state_dict(state["adaptation"])
+        if self.adaptation.optimizer is not None:
+            self.adaptation.optimizer.load_state_dict(state["adaptation_optimizer"])
+        self.retention.load_state_dict(state["retention"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["torch"])
+
+    def fit(self, monitor: Monitor, name: str, save: Callable[[], None], seen: Callable[[Batch], None]) -> None:
+        """Train to the end of the stage.
+
+        Args:
+            name: of the stage, for the user.
+            save: called every ``save_every`` iterations and before an interruption.
+            seen: called with every labelled source batch.
+
+        Raises:
+            Interrupted: after SIGINT or SIGTERM, once the state is saved.
+            MuhdiError: a loss is not finite.
+        """
+        config, total = self.config, self.config.iterations
+        source = self._batches(self.sets.source, "source")
+        target = self._batches(self.sets.target, "target") if self.sets.target is not None else None
+        self.forward.train()
+        monitor.start(name, total, self.iteration)
+        with _signals() as stopped:
+            while self.iteration < total:
+                batch = next(source).to(self.fabric.device)
+                other = next(target).to(self.fabric.device) if target is not None else None
+                seen(batch)
+                losses = self._iterate(batch, other)
+                self.iteration += 1
+                log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
+                images = config.batch_size * (1 if other is None else 2)
+                monitor.advance(self.iteration, images, (lambda: self._numbers(losses, batch)) if log else None)  # noqa: B023
+                if stopped or (self.iteration % self.recipe.save_every == 0 and self.iteration < total):
+                    save()
+                if stopped:
+                    monitor.finish()
+                    raise Interrupted(stopped[0])
+        monitor.finish()
+
+    def _iterate(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
+        config, power = self.config, self.recipe.optimizer.power
+        set_learning_rate(self.optimizer, poly(config.learning_rate, self.iteration, config.iterations, power))
+        if self.adaptation.optimizer is not None:
+            rate = poly(self.adaptation.learning_rate, self.iteration, config.iterations, power)
+            set_learning_rate(self.adaptation.optimizer, rate)
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.fabric.autocast():
+            losses = train_iteration(
+                self.forward, self.fabric.backward, self.model, self.adaptation, self.retention,
+                source, target, config.weight_aux,
+            )  # fmt: skip
+        self.optimizer.step()
+        self.adaptation.after_step(self.model)
+        return losses
+
+    def _batches(self, samples: PreparedSet, role: str) -> Iterator[Batch]:
+        seed = (self.recipe.seed, self.number, ("source", "target").index(role))
+        return endless_batches(
+            samples, self.config.batch_size, self.recipe.augment, seed, self.iteration, self.recipe.loader.workers
+        )
+
+    def _numbers(self, losses: dict[str, Tensor], batch: Batch) -> dict[str, float]:
+        values = dict(zip(losses, torch.stack([v.detach().float() for v in losses.values()]).tolist(), strict=True))
+        broken = [name for name, value in values.items() if value != value or value in (float("inf"), -float("inf"))]
+        if broken:
+            raise MuhdiError(
+                f"the loss {broken[0]} is not finite at iteration {self.iteration} (source images: "
+                f"{', '.join(batch.names)}); lower the learning_rate, then go on from the last state with --resume"
+            )
+        return values
+
+
+def _stage_seed(seed: int, number: int) -> int:
+    return (seed * 1_000_003 + number) % 2**63
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Inside, the first SIGINT or SIGTERM is only noted in the list; a second one acts at once."""
+    received: list[int] = []
+    kept: dict[int, Any] = {}
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        received.append(signum)
+        signal.signal(signum, kept[signum])
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            kept[number] = signal.signal(number, note)
+    except ValueError:  # not in the main thread: signals stay as they are
+        kept.clear()
+    try:
+        yield received
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
