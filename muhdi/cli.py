@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.errors import MuhdiError
+from muhdi.errors import MuhdiError, nearest
 
 app = typer.Typer(
     name="muhdi",
@@ -21,9 +21,14 @@ app = typer.Typer(
 RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe (muhdi recipes).")]
 Set = Annotated[
     list[str],
-    typer.Option("--set", help="Change a key of the recipe: every_step.iterations=100. Repeatable.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set", help="Change a key of the recipe: every_step.iterations=100. Repeatable.", metavar="KEY=VALUE"
+    ),
 ]
-Seed = Annotated[Optional[int], typer.Option("--seed", min=0, help="Replace the recipe's seed; the run is named after it.")]
+Seed = Annotated[
+    Optional[int], typer.Option("--seed", min=0, help="Replace the recipe's seed; the run is named after it.")
+]
+Jobs = Annotated[Optional[int], typer.Option("--jobs", min=1, help="Processes at a time; else one per core.")]
 Experiments = Annotated[Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")]
 
 
@@ -76,6 +81,108 @@ def recipes(name: Annotated[Optional[str], typer.Argument(help="Print this recip
     for known in shipped_recipes():
         table.add_row(known, load_recipe(known).description)
     Console(highlight=False).print(table)
+
+
+@app.command()
+def evaluate(
+    network: Annotated[Path, typer.Argument(help="A run directory (its last network) or a network file.")],
+    recipe: Annotated[
+        Optional[str], typer.Option("--recipe", help="Domains of this recipe; else the run's own.")
+    ] = None,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    statistics: Annotated[list[str], typer.Option("--statistics", help="running, domain or image. Repeatable.")] = [],  # noqa: B006 - typer reads the default
+    head: Annotated[str, typer.Option("--head", help="The head that is scored.")] = "agnostic",
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Measure the domains' statistics anew from their training images.")
+    ] = False,
+    output: Annotated[
+        Optional[Path], typer.Option("--json", help="Write the scores, per class too, to this file.")
+    ] = None,
+) -> None:
+    """Score a network on every domain of its recipe, under each kind of normalisation statistics."""
+    from rich.console import Console
+
+    from muhdi.files import write_json
+    from muhdi.report.tables import classes_table, matrix_table
+    from muhdi.training.score import evaluate_network
+
+    kinds = ("running", "domain", "image")
+    for kind in statistics:
+        if kind not in kinds:
+            raise MuhdiError(f"--statistics {kind}: must be one of {', '.join(kinds)}{nearest(kind, list(kinds))}")
+    results, notes = evaluate_network(
+        network, recipe=recipe, settings=settings, kinds=statistics, head=head, refresh=refresh
+    )
+    console = Console(highlight=False)
+    for note in notes:
+        console.print(note, soft_wrap=True)
+    for kind in results.kinds():
+        console.print(matrix_table(results, kind))
+        console.print(classes_table(results, kind))
+    if output is not None:
+        write_json(output, results.to_json())
+
+
+@app.command()
+def sweep(
+    recipes: Annotated[list[str], typer.Argument(help="Recipes to compare: files or names.")],
+    seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Repeatable: every recipe runs with every seed.")],
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    experiments: Experiments = Path("experiments"),
+    jobs: Jobs = None,
+) -> None:
+    """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
+    from rich.console import Console
+
+    from muhdi.report.tables import arms_table
+    from muhdi.training.sweep import sweep as run_sweep
+
+    arms = run_sweep(recipes, seeds, settings, experiments, jobs, typer.echo)
+    console = Console(highlight=False)
+    for kind in next(iter(arms.values()))[0].kinds():
+        console.print(arms_table(arms, kind))
+
+
+DEMO = {
+    "scenes_none": "none / none",
+    "scenes_selftrain": "selftrain",
+    "scenes_selftrain_distill": "selftrain + distill",
+    "scenes_selftrain_muhdi": "selftrain + muhdi",
+}
+
+
+@app.command()
+def demo(
+    seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Of drawing and training. Repeatable.")] = [11],  # noqa: B006
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and the picture.")] = Path("demo"),
+    jobs: Jobs = None,
+) -> None:
+    """Built-in scenes, simulator -> city -> dust -> night: four arms, their results, one picture. No data needed."""
+    from rich.console import Console
+
+    from muhdi.report.plots import predictions_figure
+    from muhdi.report.reading import reading
+    from muhdi.report.tables import arms_table, matrix_table
+    from muhdi.taxonomy import CLASS_SETS
+    from muhdi.training.sweep import sweep as run_sweep
+
+    console = Console(highlight=False)
+    runs = run_sweep(list(DEMO), seeds, settings, output, jobs, typer.echo)
+    arms = {title: runs[recipe] for recipe, title in DEMO.items()}
+    for title, results in arms.items():
+        console.print(f"\n{title}")
+        for kind in results[0].kinds():
+            console.print(matrix_table(results[0], kind))
+    for kind in ("domain", "running", "image"):
+        console.print(arms_table(arms, kind))
+    controls = {"selftrain": "sequential self-training", "selftrain + distill": "single-head distillation",
+                "none / none": "no adaptation at all"}  # fmt: skip
+    console.print(reading(arms, "domain", "selftrain + muhdi", controls), soft_wrap=True)
+    picture = output / "predictions.png"
+    samples = {title: output / "snapshots" / results[0].name / "samples" for title, results in arms.items()}
+    predictions_figure(picture, samples, {t: r[0] for t, r in arms.items()}, CLASS_SETS["urban7"], "domain", rows=2)
+    console.print(f"Predictions of every arm on every domain: {picture}", soft_wrap=True)
 
 
 def main() -> None:

@@ -190,7 +190,7 @@ RetentionField = Annotated[RetentionConfig, Field(discriminator="method"), Befor
 
 
 class ModelConfig(Part):
-    """``init``: a file to start from (a network of this tool, the reference's, or a ResNet state dict); none: random."""
+    """``init``: a file to start from (a network of ours, the reference's, or a ResNet state dict); none: random."""
 
     backbone: Literal["small", "resnet50", "resnet101"] = "small"
     init: str | None = None
@@ -243,9 +243,10 @@ class EvaluationConfig(Part):
 
 
 class Recipe(Part):
-    """A whole run. ``source_training`` trains on the labelled source before the first step."""
+    """A whole run. ``source_training`` trains on the labelled source before the first step; ``extra_domains`` are
+    evaluated like all others and never trained on."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$", max_length=150)]
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=150)]
     description: str = ""
     seed: NotNegative = 0
     root: str = "."
@@ -258,6 +259,7 @@ class Recipe(Part):
     loader: LoaderConfig = LoaderConfig()
     source_training: Stage = Stage()
     steps: list[StepConfig] = []
+    extra_domains: list[DataConfig] = []
     evaluation: EvaluationConfig = EvaluationConfig()
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -301,5 +303,7 @@ class Recipe(Part):
         return custom(self.classes)
 
     def domains(self) -> list[tuple[str, DataConfig]]:
-        """Key in the recipe and description of the source and of every step's target, in order."""
-        return [("source", self.source)] + [(f"steps.{i}.target", s.target) for i, s in enumerate(self.steps)]
+        """Key in the recipe and description of the source, every step's target and the extra domains, in order."""
+        targets = [(f"steps.{i}.target", step.target) for i, step in enumerate(self.steps)]
+        extra = [(f"extra_domains.{i}", data) for i, data in enumerate(self.extra_domains)]
+        return [("source", self.source), *targets, *extra]

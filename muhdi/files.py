@@ -22,7 +22,9 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise MuhdiError(f"{path}: cannot be written: {error.strerror}; free some space or choose another folder") from None
+        raise MuhdiError(
+            f"{path}: cannot be written: {error.strerror}; free some space or choose another folder"
+        ) from None
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,3 +45,8 @@ def read_json(path: Path) -> Any:
         raise MuhdiError(f"{path}: the file is missing") from None
     except (OSError, ValueError) as error:
         raise MuhdiError(f"{path}: cannot be read as JSON: {error}") from None
+
+
+def file_name(name: str) -> str:
+    """Any name as a part of a file name."""
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -65,9 +65,7 @@ def kl_distillation(teacher: Tensor, student: Tensor, reduction: str = "pixel") 
         reduction: ``pixel`` sums over classes and averages over pixels. ``element`` averages over classes too, as the
             published code does: C times smaller.
     """
-    divergence = F.kl_div(
-        F.log_softmax(student, 1), F.log_softmax(teacher, 1), reduction="none", log_target=True
-    )
+    divergence = F.kl_div(F.log_softmax(student, 1), F.log_softmax(teacher, 1), reduction="none", log_target=True)
     return divergence.mean() if reduction == "element" else divergence.sum(1).mean()
 
 
@@ -99,4 +97,5 @@ def _pod_distance(old: Tensor, new: Tensor, scales: Sequence[int]) -> Tensor:
             continue
         cells = difference[..., : h * scale, : w * scale].unflatten(-2, (scale, h)).unflatten(-1, (scale, w))
         parts += [cells.mean(-1).flatten(1), cells.mean(-3).flatten(1)]
-    return torch.linalg.vector_norm(torch.cat(parts, 1), dim=1).mean()
+    norms: Tensor = torch.linalg.vector_norm(torch.cat(parts, 1), dim=1)
+    return norms.mean()

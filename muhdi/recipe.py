@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -210,7 +210,7 @@ def _location(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
     for position, part in enumerate(loc):
         inside = (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int))
         if inside:
-            data = data[part]  # type: ignore[index]
+            data = data[part]
         elif position < len(loc) - 1:
             continue
         keys.append(part)
@@ -250,5 +250,5 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _tag(part: type[BaseModel]) -> str | None:
     for name in ("dataset", "method"):
         if name in part.model_fields:
-            return str(part.model_fields[name].annotation.__args__[0])  # type: ignore[union-attr]
+            return str(get_args(part.model_fields[name].annotation)[0])
     return None

@@ -18,7 +18,7 @@ __all__ = ["Adaptation", "build_adaptation"]
 def build_adaptation(
     config: AdaptationConfig, model: Segmenter, learner: str, generator: torch.Generator
 ) -> Adaptation:
-    """The adaptation that ``config`` describes, for a step that starts from ``model`` and trains its head ``learner``."""
+    """The adaptation that ``config`` describes, for a step from ``model`` that trains the head ``learner``."""
     match config:
         case MinEntConfig():
             return MinEnt(config)

@@ -13,7 +13,9 @@ from muhdi.models.segmenter import Levels, Segmenter
 
 
 class AdvEnt(Adaptation):
-    """With I = H(p), the weighted self-information map, and one discriminator D per level (ADVENT, eq. 5 and 6):
+    """Adversarial training on entropy maps.
+
+    With I = H(p), the weighted self-information map, and one discriminator D per level (ADVENT, eq. 5 and 6):
 
     * network: w BCE(D(I_target), source);
     * D: 1/2 BCE(D(I_source), source) + 1/2 BCE(D(I_target), target).
@@ -30,9 +32,7 @@ class AdvEnt(Adaptation):
         self.discriminators.requires_grad_(False)  # for the network's losses they are fixed
         self.source_levels = ("aux", "main") if config.aux_sees_source else ("main",)
         self.learning_rate = config.learning_rate
-        self.optimizer = torch.optim.Adam(
-            self.discriminators.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)
-        )
+        self.optimizer = torch.optim.Adam(self.discriminators.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
 
     def _scores(self, level: str, logits: Tensor) -> Tensor:
         scores: Tensor = self.discriminators[level](entropy_map(logits.softmax(1)))

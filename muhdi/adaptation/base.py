@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from muhdi.losses import Losses
 from muhdi.models.segmenter import Levels, Segmenter
 
+
 class Adaptation(nn.Module):
     """Base of all adaptations; by itself it is ``none``, the control: target images only pass through the network.
 

@@ -49,7 +49,8 @@ class SelfTrain(Adaptation):
         return self._jitter(mixed)
 
     def on_target(self, logits: Levels) -> Losses:
-        assert self.labels is not None and self.confident is not None
+        assert self.labels is not None
+        assert self.confident is not None
         weights = {"aux": self.config.weight_aux, "main": self.config.weight_main}
         return {
             f"mix_{name}": weights[name] * cross_entropy(level, self.labels, self.confident)
@@ -89,4 +90,5 @@ class SelfTrain(Adaptation):
         mean = images.mean((1, 2, 3), keepdim=True)
         images = mean + (images - mean) * contrast
         grey = images.mean(1, keepdim=True)
-        return (grey + (images - grey) * saturation).clamp(0, 255)
+        jittered: Tensor = (grey + (images - grey) * saturation).clamp(0, 255)
+        return jittered

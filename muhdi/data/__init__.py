@@ -1,0 +1,1 @@
+"""Data: the catalogue, reading and preparing images, drawn scenes, batches."""

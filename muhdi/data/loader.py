@@ -125,7 +125,7 @@ def endless_batches(
     sampler = EndlessSampler(len(samples), batch_size, seed, start)
     loader = DataLoader(
         _Augmented(samples, augmentation, seed),
-        batch_sampler=sampler,  # type: ignore[arg-type]  # endless, so without a length
+        batch_sampler=sampler,  # endless, so without a length
         num_workers=workers,
         collate_fn=collate,
         pin_memory=torch.cuda.is_available(),

@@ -7,6 +7,7 @@ the size, on three canvases at once (colour, class, distance), and then reduced.
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -92,7 +93,7 @@ STYLES: dict[str, Style] = {
         clothes=((60, 60, 72), (96, 70, 60), (44, 50, 70), (110, 100, 92)),
         window=(58, 62, 68),
         marking=(0.3, 0.8),
-        texture=16.0,
+        texture=12.0,
         saturation=0.75,
         gain=(0.7, 0.95),
         tint=(0.95, 1.0, 1.04),
@@ -122,11 +123,11 @@ STYLES: dict[str, Style] = {
         clothes=((220, 140, 40), (230, 226, 216), (170, 50, 90), (50, 110, 110)),
         window=(96, 76, 62),
         marking=(0.0, 0.4),
-        texture=14.0,
+        texture=10.0,
         saturation=0.85,
         gain=(0.95, 1.12),
         tint=(1.08, 1.0, 0.86),
-        haze=(0.25, 0.5),
+        haze=(0.12, 0.35),
         haze_colour=(226, 206, 168),
         shadows=0.2,
         blur=(0.2, 0.6),
@@ -142,7 +143,7 @@ STYLES: dict[str, Style] = {
         poles=4.5,
         trees=2.5,
         walls=((120, 96, 84), (132, 116, 96), (100, 102, 116), (140, 130, 118)),
-        skies=(((14, 16, 34), (34, 34, 58)), ((10, 12, 26), (40, 34, 48))),
+        skies=(((22, 26, 60), (52, 54, 92)), ((18, 20, 46), (64, 56, 84))),
         greens=((50, 80, 46), (56, 84, 50)),
         grounds=((60, 84, 52), (70, 84, 58)),
         window=(40, 44, 54),
@@ -150,12 +151,12 @@ STYLES: dict[str, Style] = {
         marking=(0.5, 0.9),
         texture=12.0,
         saturation=0.7,
-        gain=(0.24, 0.4),
+        gain=(0.36, 0.54),
         tint=(0.95, 0.95, 1.15),
         haze=(0.0, 0.15),
         haze_colour=(28, 28, 44),
         blur=(0.5, 0.9),
-        noise=(7.0, 12.0),
+        noise=(5.0, 9.0),
         night=True,
     ),
     "rain": replace(
@@ -220,13 +221,15 @@ class _Street:
 
     def polygon(self, points: list[tuple[float, float]], colour: Colour, label: int, z: float) -> None:
         """Fill a polygon on all canvases."""
-        for pen, fill in zip(self.pens, (colour, label, _depth(z)), strict=True):
-            pen.polygon(points, fill=fill)
+        self.pens[0].polygon(points, fill=colour)
+        self.pens[1].polygon(points, fill=label)
+        self.pens[2].polygon(points, fill=_depth(z))
 
     def ellipse(self, box: tuple[float, float, float, float], colour: Colour, label: int, z: float) -> None:
         """Fill an ellipse on all canvases."""
-        for pen, fill in zip(self.pens, (colour, label, _depth(z)), strict=True):
-            pen.ellipse(box, fill=fill)
+        self.pens[0].ellipse(box, fill=colour)
+        self.pens[1].ellipse(box, fill=label)
+        self.pens[2].ellipse(box, fill=_depth(z))
 
     def quad(self, points: list[Point], colour: Colour, label: int) -> None:
         """Fill a polygon given by points of the scene."""
@@ -253,11 +256,11 @@ class _Street:
             self.pens[0].rectangle((0, y0, self.w, self.horizon + 2), fill=colour)
         xs = np.linspace(0, self.w, 7)
         hills = [(float(x), self.horizon - self.h * float(rng.uniform(0.0, 0.07))) for x in xs]
-        far = [(self.w, self.horizon + 2), (0, self.horizon + 2)]
+        far = [(float(self.w), self.horizon + 2), (0.0, self.horizon + 2)]
         self.polygon(hills + far, self.pick(style.greens), NATURE, 30)
         ground = self.pick(style.grounds)
         edges = [self.horizon, self.horizon + 0.12 * self.focal, self.horizon + 0.4 * self.focal, self.h]
-        for y0, y1 in zip(edges, edges[1:], strict=False):
+        for y0, y1 in itertools.pairwise(edges):
             z = self.focal / max((y0 + y1) / 2 - self.horizon, 1)
             self.polygon([(0, y0), (self.w, y0), (self.w, y1 + 1), (0, y1 + 1)], ground, NATURE, z)
         pavement, road = self.pick(style.pavements), self.pick(style.roads, 8)
@@ -287,7 +290,9 @@ class _Street:
         depth = side * rng.uniform(4, 9)
         wall = self.pick(style.walls)
         shade = _clip(np.asarray(wall) * 0.82)
-        self.quad([(x, 0, near), (x + depth, 0, near), (x + depth, height, near), (x, height, near)], wall, CONSTRUCTION)
+        self.quad(
+            [(x, 0, near), (x + depth, 0, near), (x + depth, height, near), (x, height, near)], wall, CONSTRUCTION
+        )
         self.quad([(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], shade, CONSTRUCTION)
         if near > 14:
             return
@@ -332,7 +337,7 @@ class _Street:
         grey = self.pick(((110, 112, 114), (70, 72, 74)))
         kind = rng.integers(3)
         height = (4.6, 3.2, 2.6)[kind]
-        self.box(x, 0, z, 0.13, height, grey, OBJECT)
+        self.box(x, 0, z, 0.17, height, grey, OBJECT)
         inwards = -1 if x > 0 else 1
         if kind == 0:
             self.box(x + inwards * 0.5, height, z, 1.1, 0.12, grey, OBJECT)
@@ -456,7 +461,9 @@ def _expose(street: _Street, image: Array, distance: Array) -> Array:
     """From the drawn scene to what the domain's camera sees. ``distance`` in 0..1."""
     style, rng = street.style, street.rng
     height, width = distance.shape
-    image = image + style.texture * _soft_noise(rng, height, width)[..., None] * (0.35 + 0.65 * (distance < 0.8)[..., None])
+    image = image + style.texture * _soft_noise(rng, height, width)[..., None] * (
+        0.35 + 0.65 * (distance < 0.8)[..., None]
+    )
     grey = image.mean(2, keepdims=True)
     image = grey + style.saturation * (image - grey)
     haze = 1 - np.exp(-rng.uniform(*style.haze) * 5 * distance)[..., None]
@@ -514,7 +521,7 @@ def draw_scene(
     street.backdrop()
     street.populate()
     label = np.asarray(street.label)[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE].copy()
-    distance = np.asarray(street.distance.reduce(SCALE), np.float32) / 255
+    distance = np.asarray(street.distance.reduce(SCALE), np.float32) / np.float32(255)
     image = np.asarray(street.colour.reduce(SCALE), np.float32)
     return _sensor(style, rng, _expose(street, image, distance)), label
 

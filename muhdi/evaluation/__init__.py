@@ -1,0 +1,1 @@
+"""Scores: of one network on one domain, and of a whole sequence."""

@@ -19,7 +19,8 @@ def iou(confusion: Confusion) -> npt.NDArray[np.float64]:
     """Intersection over union per class, [C], 0..1; NaN for a class that is neither there nor predicted."""
     hits = np.diag(confusion).astype(float)
     union = confusion.sum(0) + confusion.sum(1) - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    scores: npt.NDArray[np.float64] = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    return scores
 
 
 def mean_iou(confusion: Confusion) -> float | None:

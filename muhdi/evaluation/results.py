@@ -35,7 +35,8 @@ class Results:
         name: of the run.
         seed: of the run.
         source: name of the source domain.
-        targets: names of the target domains in the order of the sequence, each once.
+        domains: names of all domains that are evaluated, the source first.
+        targets: names of the target domains in the order of the sequence, each once; of the extra ones without a step.
         learnt: for each target, the first step (from 1) that adapts to it.
         steps: for each finished stage ``{"step", "name", "scores": {kind: {domain: entry}}}``.
     """
@@ -43,6 +44,7 @@ class Results:
     name: str
     seed: int
     source: str
+    domains: list[str]
     targets: list[str]
     learnt: list[int]
     steps: list[dict[str, Any]] = field(default_factory=list)
@@ -51,17 +53,13 @@ class Results:
         """Scores after the next stage."""
         self.steps.append({"step": len(self.steps), "name": name, "scores": by_kind})
 
-    def domains(self) -> list[str]:
-        """The source and the targets, each once."""
-        return list(dict.fromkeys([self.source, *self.targets]))
-
     def kinds(self) -> list[str]:
         """Kinds of statistics that were evaluated."""
         return list(self.steps[0]["scores"]) if self.steps else []
 
     def matrix(self, kind: str, domains: Sequence[str] | None = None) -> list[list[float | None]]:
         """R[step][domain] in percent."""
-        names = self.domains() if domains is None else domains
+        names = self.domains if domains is None else domains
         return [[step["scores"][kind].get(d, {}).get("miou") for d in names] for step in self.steps]
 
     def summary(self, kind: str) -> Summary:
@@ -71,9 +69,9 @@ class Results:
     def to_json(self) -> dict[str, Any]:
         """What is written to the file: everything, and matrix and summary for whoever reads only that."""
         derived = {k: {"matrix": self.matrix(k), **vars(self.summary(k))} for k in self.kinds()}
-        return {**vars(self), "domains": self.domains(), "summary": derived}
+        return {**vars(self), "summary": derived}
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Results:
         """What `to_json` wrote."""
-        return cls(**{key: data[key] for key in ("name", "seed", "source", "targets", "learnt", "steps")})
+        return cls(**{key: data[key] for key in ("name", "seed", "source", "domains", "targets", "learnt", "steps")})

@@ -1,0 +1,1 @@
+"""Networks, their normalisation statistics, and their files."""

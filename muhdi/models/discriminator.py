@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from torch import nn
 
 
@@ -14,6 +16,6 @@ class Discriminator(nn.Sequential):
     def __init__(self, classes: int, width: int = 64) -> None:
         channels = (classes, width, 2 * width, 4 * width, 8 * width)
         layers: list[nn.Module] = []
-        for inputs, outputs in zip(channels, channels[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(channels):
             layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.LeakyReLU(0.2, inplace=True)]
         super().__init__(*layers, nn.Conv2d(channels[-1], 1, 4, 2, 1))

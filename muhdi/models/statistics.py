@@ -27,7 +27,8 @@ def read_statistics(model: nn.Module) -> Statistics:
     """A copy of the running statistics."""
     statistics = {}
     for name, norm in batch_norms(model).items():
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         statistics[f"{name}.running_mean"] = norm.running_mean.clone()
         statistics[f"{name}.running_var"] = norm.running_var.clone()
     return statistics
@@ -36,7 +37,8 @@ def read_statistics(model: nn.Module) -> Statistics:
 def write_statistics(model: nn.Module, statistics: Statistics) -> None:
     """Put ``statistics`` in place of the running ones."""
     for name, norm in batch_norms(model).items():
-        assert norm.running_mean is not None and norm.running_var is not None
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
         norm.running_mean.copy_(statistics[f"{name}.running_mean"])
         norm.running_var.copy_(statistics[f"{name}.running_var"])
 

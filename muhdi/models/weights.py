@@ -133,8 +133,8 @@ def _load_foreign(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> b
         model.set_heads((AGNOSTIC, SPECIALIST) if SPECIALIST in heads else (AGNOSTIC,))
     else:
         state |= {key: value for key, value in model.state_dict().items() if key.startswith("heads.")}
-    for name, norm in batch_norms(model).items():  # old files lack the counter
-        state.setdefault(f"{name}.num_batches_tracked", torch.zeros_like(norm.num_batches_tracked))  # type: ignore[arg-type]
+    for name in batch_norms(model):  # old files lack the counter
+        state.setdefault(f"{name}.num_batches_tracked", torch.zeros((), dtype=torch.int64))
     _load_exactly(model, state, path)
     return bool(heads)
 
@@ -165,12 +165,14 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise MuhdiError(f"{path}: the file does not exist; give the path of a network file")
     try:
         if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            with safetensors.safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         data = torch.load(path, map_location="cpu", weights_only=True)
     except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MuhdiError(f"{path}: not a readable network file ({reason}); it holds no plain tensors or is cut short") from None
+        raise MuhdiError(
+            f"{path}: not a readable network file ({reason}); it holds no plain tensors or is cut short"
+        ) from None
     if not isinstance(data, dict) or not data or not all(isinstance(value, Tensor) for value in data.values()):
         raise MuhdiError(f"{path}: holds no state dict (names and tensors); give the network's weights alone")
     return data, {}

@@ -27,12 +27,12 @@ def matrix_table(results: Results, kind: str) -> Table:
     """R[step][domain] of one run."""
     table = Table(title=f"{results.name}: mIoU in percent after each step, {kind} statistics", title_justify="left")
     table.add_column("after")
-    for domain in results.domains():
+    for domain in results.domains:
         table.add_column(domain, justify="right")
     for step, row in zip(results.steps, results.matrix(kind), strict=True):
         cells = [
             number(value) if value is not None else _reason(step["scores"].get(kind, {}).get(domain, {}))
-            for domain, value in zip(results.domains(), row, strict=True)
+            for domain, value in zip(results.domains, row, strict=True)
         ]
         table.add_row(step["name"], *cells)
     return table
@@ -40,6 +40,18 @@ def matrix_table(results: Results, kind: str) -> Table:
 
 def _reason(entry: Mapping[str, object]) -> str:
     return "unlabelled" if entry.get("reason") == "unlabelled" else "-"
+
+
+def classes_table(results: Results, kind: str) -> Table:
+    """IoU per class of every scored domain after the last step of one run."""
+    scored = {d: e for d, e in results.steps[-1]["scores"].get(kind, {}).items() if e["miou"] is not None}
+    table = Table(title=f"IoU in percent per class, {kind} statistics", title_justify="left")
+    table.add_column("class")
+    for domain in scored:
+        table.add_column(domain, justify="right")
+    for name in next(iter(scored.values()))["iou"] if scored else ():
+        table.add_row(name, *(number(entry["iou"][name]) for entry in scored.values()))
+    return table
 
 
 def summary_line(results: Results, kind: str) -> str:
@@ -56,7 +68,7 @@ def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> Table:
     first = next(iter(arms.values()))[0]
     table = Table(title=f"After the last step, {kind} statistics (mIoU in percent)", title_justify="left")
     table.add_column("arm")
-    for domain in first.domains():
+    for domain in first.domains:
         table.add_column(domain, justify="right")
     table.add_column("target average", justify="right")
     table.add_column("forgetting", justify="right")

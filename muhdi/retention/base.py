@@ -43,8 +43,6 @@ def distil(
     losses = {}
     for (name, taught), (_, learnt) in zip(teacher.items(), student.items(), strict=True):
         if weights[name]:
-            distance = (
-                kl_distillation(taught, learnt, reduction) if kind == "kl" else mse_distillation(taught, learnt)
-            )
+            distance = kl_distillation(taught, learnt, reduction) if kind == "kl" else mse_distillation(taught, learnt)
             losses[f"{prefix}_{name}"] = weights[name] * distance
     return losses

@@ -12,7 +12,9 @@ from muhdi.retention.base import Retention, distil
 
 
 class Distill(Retention):
-    """On source images (MuHDi, eq. 5 and 7, with its one head in the agnostic head's place):
+    """The old model teaches on source images.
+
+    MuHDi, eq. 5 and 7, with its one head in the agnostic head's place:
 
     w_kd [KL(old_main || agnostic_main) + 0.1 KL(old_aux || agnostic_aux)] + w_pod POD(old stages, new stages),
     on raw logits at low resolution.
@@ -30,9 +32,7 @@ class Distill(Retention):
     def on_source(self, outputs: Outputs, images: Tensor) -> Losses:
         old = self.old(images)
         weights = {"aux": self.config.weight_source * self.config.aux, "main": self.config.weight_source}
-        losses = distil(
-            "kd", old.heads[AGNOSTIC], outputs.heads[AGNOSTIC], weights, "kl", self.config.kl_reduction
-        )
+        losses = distil("kd", old.heads[AGNOSTIC], outputs.heads[AGNOSTIC], weights, "kl", self.config.kl_reduction)
         if self.config.weight_pod:
             losses["pod"] = self.config.weight_pod * local_pod(old.stages, outputs.stages)
         return losses

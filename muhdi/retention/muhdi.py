@@ -10,7 +10,9 @@ from muhdi.retention.distill import Distill
 
 
 class MuHDi(Distill):
-    """The specialist learns the current target; the agnostic head learns only by distillation:
+    """Two heads and three teachings.
+
+    The specialist learns the current target; the agnostic head learns only by distillation:
 
     * on source images from the old model, as in `Distill` (eq. 5 and 7);
     * on target images from the specialist, on upsampled logits (eq. 6):

@@ -1,0 +1,1 @@
+"""Training: one iteration, one stage, the sequence, the run directory, sweeps over seeds."""

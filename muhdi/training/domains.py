@@ -60,7 +60,9 @@ class Domains:
             labels = isinstance(step.adaptation, OracleConfig)
             images = self._open(f"{key}.target", step.target, "train", context)
             if labels and not images.labelled:
-                raise MuhdiError(f"{key}.adaptation: the oracle trains on labels, but {images.domain!r} has none for train")
+                raise MuhdiError(
+                    f"{key}.adaptation: the oracle trains on labels, but {images.domain!r} has none for train"
+                )
             name = (images.domain, labels)
             known.setdefault(name, self._prepare(images, with_labels=labels))
             self.targets.append(known[name])

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 PLAIN_SECONDS = 10.0
 """Without a terminal: seconds between two lines."""
@@ -32,10 +40,10 @@ class Monitor:
         metrics.touch()
         os.truncate(metrics, min(length, metrics.stat().st_size))
         self._metrics = open(metrics, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
-        self._events = SummaryWriter(str(logs))  # type: ignore[no-untyped-call]
+        self._events = SummaryWriter(str(logs))
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
-        self._task: object = None
+        self._task = TaskID(0)
         self._stage = ""
         self._images, self._done = 0, 0
         self._start, self._shown = 0.0, 0.0
@@ -66,13 +74,13 @@ class Monitor:
             self._log(done, values)
             text = f"{rate:.0f} images/s  " + "  ".join(f"{name} {value:.3f}" for name, value in values.items())
             if self._progress is not None:
-                self._progress.update(self._task, text=text)  # type: ignore[arg-type]
+                self._progress.update(self._task, text=text)
             elif now - self._shown >= PLAIN_SECONDS or done == self._iterations:
                 self._shown = now
                 left = (now - self._start) / max(done - self._done, 1) * (self._iterations - done)
                 self.say(f"{self._stage} {done}/{self._iterations}  {text}  left {left:.0f} s")
         if self._progress is not None:
-            self._progress.update(self._task, completed=done)  # type: ignore[arg-type]
+            self._progress.update(self._task, completed=done)
 
     def finish(self) -> None:
         """The stage ends, or is interrupted."""
@@ -83,12 +91,12 @@ class Monitor:
     def _log(self, done: int, values: dict[str, float]) -> None:
         self._metrics.write(json.dumps({"stage": self._stage, "iteration": done, **values}) + "\n")
         for name, value in values.items():
-            self._events.add_scalar(f"{self._stage}/{name}", value, done)  # type: ignore[no-untyped-call]
+            self._events.add_scalar(f"{self._stage}/{name}", value, done)
 
     def scores(self, stage: str, step: int, scores: dict[str, float]) -> None:
         """Scores after a stage, by name, for TensorBoard."""
         for name, value in scores.items():
-            self._events.add_scalar(f"miou/{name}", value, step)  # type: ignore[no-untyped-call]
+            self._events.add_scalar(f"miou/{name}", value, step)
 
     def length(self) -> int:
         """Bytes of `metrics.jsonl` that are safely written."""
@@ -100,4 +108,4 @@ class Monitor:
         """Flush and close everything."""
         self.finish()
         self._metrics.close()
-        self._events.close()  # type: ignore[no-untyped-call]
+        self._events.close()

@@ -23,8 +23,8 @@ def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: fl
 
 
 def poly(base: float, iteration: int, iterations: int, power: float) -> float:
-    """base (1 - iteration / iterations) ** power; 0 from the end on."""
-    return base * max(0.0, 1.0 - iteration / iterations) ** power
+    """Base (1 - iteration / iterations) ** power; 0 from the end on."""
+    return float(base * max(0.0, 1.0 - iteration / iterations) ** power)
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

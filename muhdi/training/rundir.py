@@ -53,10 +53,12 @@ class RunDirectory:
             MuhdiError: the directory exists and neither resuming nor overwriting was asked for, or it is to be resumed
                 with another recipe.
         """
-        if overwrite or not self.folder.exists() or not any(self.folder.iterdir()):
+        if not self.folder.exists() or not any(self.folder.iterdir()):
             return
         if not (self.folder / RECIPE).is_file():
-            raise MuhdiError(f"{self.folder}: is not a run directory, but not empty; choose another name with --set name=")
+            raise MuhdiError(f"{self.folder}: not empty, nor a run directory; choose another name with --set name=")
+        if overwrite:
+            return
         if not resume:
             raise MuhdiError(
                 f"{self.folder}: this run exists already; go on with --resume, start anew with --overwrite, or choose "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from muhdi.data.dataset import PreparedSet
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.evaluate import evaluate_domain, images_tensor, predict
 from muhdi.evaluation.results import Entry, Results, scores, without_score
-from muhdi.models.segmenter import build_segmenter
+from muhdi.files import file_name
+from muhdi.models.segmenter import AGNOSTIC, build_segmenter
 from muhdi.models.statistics import Statistics, measure_statistics
 from muhdi.models.weights import Checkpoint, Start, initialise, save_checkpoint
 from muhdi.training.domains import Domains, UnlistedIds
@@ -73,15 +74,13 @@ class _Sequence:
         self.results = self._earlier_results()
 
     def _earlier_results(self) -> Results:
-        targets = [step.target.domain_name for step in self.recipe.steps]
-        order = list(dict.fromkeys(targets))
-        results = Results(
-            self.recipe.name,
-            self.recipe.seed,
-            self.recipe.source.domain_name,
-            order,
-            [targets.index(name) + 1 for name in order],
-        )
+        recipe = self.recipe
+        steps = [step.target.domain_name for step in recipe.steps]
+        extra = [data.domain_name for data in recipe.extra_domains]
+        targets = list(dict.fromkeys(steps)) or extra  # source only: how well it serves the others
+        learnt = [steps.index(name) + 1 if name in steps else 1 for name in targets]
+        domains = list(self.domains.validation)
+        results = Results(recipe.name, recipe.seed, recipe.source.domain_name, domains, targets, learnt)
         if self.state is not None and (saved := self.directory.load_results()):
             stage = self.state["stage"]
             finished = stage + (self.state["trainer"]["iteration"] == self._iterations(stage))
@@ -169,10 +168,10 @@ class _Sequence:
     def _announce(self, stage: int, name: str) -> None:
         for line in self.unlisted.report():
             self.monitor.say(line)
-        flat = {}
+        flat: dict[str, float] = {}
         for kind in self.results.kinds():
             row = self.results.matrix(kind)[stage]
-            known = dict(zip(self.results.domains(), row, strict=True))
+            known = dict(zip(self.results.domains, row, strict=True))
             cells = "  ".join(f"{d} {'-' if v is None else f'{v:.1f}'}" for d, v in known.items())
             self.monitor.say(f"{name}: mIoU with {kind} statistics: {cells}")
             flat |= {f"{kind}/{d}": v for d, v in known.items() if v is not None}
@@ -202,7 +201,7 @@ class _Sequence:
                     count=evaluation.samples,
                 )
                 for number, (sample, prediction) in enumerate(predictions):
-                    stem = f"{_file_name(domain)}_{number}"
+                    stem = f"{file_name(domain)}_{number}"
                     Image.fromarray(sample.image).save(self.directory.samples / f"{stem}_image.png")
                     if sample.label is not None:
                         save(f"{stem}_label.png", sample.label)
@@ -226,7 +225,12 @@ def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) ->
 
 
 def evaluate_domains(
-    recipe: Recipe, checkpoint: Checkpoint, domains: Domains, kinds: list[str], unlisted: UnlistedIds, head: str = "agnostic"
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    domains: Domains,
+    kinds: Sequence[str],
+    unlisted: UnlistedIds,
+    head: str = AGNOSTIC,
 ) -> dict[str, dict[str, Entry]]:
     """Scores by kind of statistics and domain. A domain without labels or statistics has none, and the reason."""
     names, evaluation = checkpoint.classes, recipe.evaluation
@@ -250,8 +254,3 @@ def evaluate_domains(
                 )
                 by_kind[kind][domain] = scores(confusion, names, len(samples))
     return by_kind
-
-
-def _file_name(domain: str) -> str:
-    """A domain's name as a part of a file name."""
-    return "".join(c if c.isalnum() or c in "-_." else "_" for c in domain)

@@ -79,9 +79,7 @@ def sweep(
         ready = [
             job
             if start is None
-            else _Job(
-                job.recipe, job.seed, (*job.settings, f"model.init={start}", "source_training.iterations=0")
-            )
+            else _Job(job.recipe, job.seed, (*job.settings, f"model.init={start}", "source_training.iterations=0"))
             for job, start in arms
         ]
         results = list(pool.map(lambda job: _run(job, experiments, say), ready))

@@ -182,7 +182,7 @@ def _signals() -> Iterator[list[int]]:
         signal.signal(signum, kept[signum])
 
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
             kept[number] = signal.signal(number, note)
     except ValueError:  # not in the main thread: signals stay as they are
         kept.clear()
@@ -191,5 +191,3 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
-
-

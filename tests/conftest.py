@@ -1,0 +1,80 @@
+"""What the tests share: one thread, where golden numbers and real images lie, and recipes that run in a second."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+SHARED = Path(__file__).parents[2] / "shared"
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder of the reference's numbers; MUHDI_GOLDEN says where."""
+    folder = Path(os.environ.get("MUHDI_GOLDEN", SHARED / "golden"))
+    if not folder.is_dir():
+        pytest.skip(f"golden numbers are not at {folder}; set MUHDI_GOLDEN")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def camvid() -> Path:
+    """Folder of the CamVid sequences; MUHDI_CAMVID says where."""
+    folder = Path(os.environ.get("MUHDI_CAMVID", SHARED / "data" / "camvid"))
+    if not folder.is_dir():
+        pytest.skip(f"CamVid is not at {folder}; set MUHDI_CAMVID")
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a recipe on a few drawn scenes; keyword arguments replace its keys."""
+
+    def write(**changes: object) -> Path:
+        recipe = {
+            "name": "tiny",
+            "image_size": [48, 32],
+            "source": {"dataset": "scenes", "domain": "sim", "train": 6, "val": 3},
+            "optimizer": {"name": "adamw", "head_factor": 1},
+            "source_training": {"iterations": 3, "batch_size": 2, "learning_rate": 1e-3},
+            "every_step": {"iterations": 3, "batch_size": 2, "learning_rate": 1e-3},
+            "steps": [
+                {"target": {"dataset": "scenes", "domain": "city", "train": 6, "val": 3}},
+                {"target": {"dataset": "scenes", "domain": "night", "train": 6, "val": 3}},
+            ],
+            "log_every": 1,
+            "save_every": 2,
+            "evaluation": {"domain_images": 4, "samples": 1},
+        }
+        path = tmp_path / "tiny.yml"
+        path.write_text(yaml.safe_dump(recipe | changes))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """A labelled folder ``day`` and an unlabelled folder ``rain`` of noise images, in train and val."""
+    rng = np.random.default_rng(0)
+    for domain, labelled in (("day", True), ("rain", False)):
+        for split in ("train", "val"):
+            for number in range(4):
+                image = rng.integers(0, 256, (24, 36, 3), np.uint8)
+                path = tmp_path / "data" / domain / split / f"img {number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(image).save(path)
+                if labelled:
+                    label = rng.choice(np.array([0, 7, 9], np.uint8), (24, 36))
+                    path = tmp_path / "data" / "day_labels" / split / f"img {number}_ids.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(label).save(path)
+    return tmp_path / "data"

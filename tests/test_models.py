@@ -1,0 +1,244 @@
+"""Networks: the reference's structure and numbers, heads, teachers, normalisation statistics, files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from muhdi.errors import MuhdiError
+from muhdi.models.backbones import BACKBONES, DilatedResNet
+from muhdi.models.discriminator import Discriminator
+from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Segmenter, build_segmenter
+from muhdi.models.statistics import batch_statistics, measure_statistics, read_statistics, using
+from muhdi.models.teacher import Teacher
+from muhdi.models.weights import Checkpoint, initialise, load_checkpoint, save_checkpoint
+from tests import golden as recipe
+
+LAYERS = {("agnostic", "aux"): "layer5", ("agnostic", "main"): "layer6",
+          ("specialist", "aux"): "layer7", ("specialist", "main"): "layer8"}  # fmt: skip
+
+
+def reference_weights(model: Segmenter, salt: str) -> dict[str, torch.Tensor]:
+    """The golden weights for every entry of ``model``, in the reference's layout."""
+    state = {}
+    for key, value in model.state_dict().items():
+        if key.startswith("backbone."):
+            name = key.removeprefix("backbone.")
+        else:
+            _, head, level, _, rest = key.split(".", 4)
+            name = f"{LAYERS[head, level]}.conv2d_list.{rest}"
+        state[name] = recipe.tensor(name, tuple(value.shape), salt)
+    return state
+
+
+def test_forward_is_the_references(golden: Path, tmp_path: Path) -> None:
+    file = golden / "c_forward.json"
+    if not file.exists():
+        pytest.skip("c_forward.json is not among the golden files")
+    cases, arrays = json.loads(file.read_text()), np.load(golden / "c_forward.npz")
+    checked = 0
+    for net in cases["nets"]:
+        if not net["multi_level"] or (sum(net["layers"]) > 8 and net["kind"] != "muhdi"):
+            continue
+        heads = (AGNOSTIC, SPECIALIST) if net["kind"] == "muhdi" else (AGNOSTIC,)
+        model = Segmenter(DilatedResNet(tuple(net["layers"])), net["num_classes"], heads)
+        path = tmp_path / f"{net['name']}.pth"
+        torch.save(reference_weights(model, cases["salt"]), path)
+        for name, n, h, w in net["inputs"]:
+            images = recipe.image(name, n, h, w, cases["salt"])
+            for mode in ("eval", "train"):
+                initialise(model, path, "resnet101", ())
+                model.train(mode == "train")
+                with torch.no_grad():
+                    outputs = model(images)
+                prefix = f"{net['name']}/{name}/{mode}/"
+                known = [key.removeprefix(prefix) for key in arrays if key.startswith(prefix)]
+                for key, value in named_outputs(outputs).items():
+                    if key in known:
+                        expected = arrays[prefix + key]
+                        scale = np.abs(expected).max()
+                        np.testing.assert_allclose(value.numpy(), expected, atol=2e-4 * scale, err_msg=prefix + key)
+                        checked += 1
+    assert checked >= 10, f"only {checked} outputs were compared"
+
+
+def named_outputs(outputs) -> dict[str, torch.Tensor]:
+    """Logits under the names of the golden file."""
+    agnostic = outputs.heads[AGNOSTIC]
+    if SPECIALIST not in outputs.heads:
+        return {"aux": agnostic.aux, "main": agnostic.main}
+    specialist = outputs.heads[SPECIALIST]
+    return {
+        "aux_agn(layer5)": agnostic.aux, "main_agn(layer6)": agnostic.main,
+        "aux_spe(layer7)": specialist.aux, "main_spe(layer8)": specialist.main,
+    }  # fmt: skip
+
+
+def test_stage_outputs_are_the_references(golden: Path, tmp_path: Path) -> None:
+    file = golden / "c_forward.json"
+    if not file.exists():
+        pytest.skip("c_forward.json is not among the golden files")
+    cases, arrays = json.loads(file.read_text()), np.load(golden / "c_forward.npz")
+    net = next(n for n in cases["nets"] if n["kind"] == "muhdi" and n["multi_level"])
+    model = Segmenter(DilatedResNet(tuple(net["layers"])), net["num_classes"], (AGNOSTIC, SPECIALIST))
+    torch.save(reference_weights(model, cases["salt"]), tmp_path / "net.pth")
+    initialise(model, tmp_path / "net.pth", "resnet101", ())
+    name, n, h, w = net["inputs"][0]
+    with torch.no_grad():
+        stages = model.eval()(recipe.image(name, n, h, w, cases["salt"])).stages
+    for number, stage in enumerate(stages):
+        key = f"{net['name']}/{name}/eval/att{number}/"
+        flat = stage.contiguous().flatten().numpy()
+        assert tuple(arrays[key + "shape"]) == tuple(stage.shape)
+        expected = arrays[key + "val"]
+        np.testing.assert_allclose(flat[arrays[key + "idx"]], expected, atol=2e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(("name", "net"), [("resnet101", "get_deeplab_v2(num_classes=7,multi_level=True)"),
+                                           ("muhdi", "get_deeplab_v2_muhdi(num_classes=7,multi_level=True)")])  # fmt: skip
+def test_parameters_are_as_many_as_the_references(golden: Path, name: str, net: str) -> None:
+    facts = json.loads((golden / "a_state_dicts.json").read_text())[net]
+    heads = (AGNOSTIC, SPECIALIST) if name == "muhdi" else (AGNOSTIC,)
+    model = build_segmenter("resnet101", 7, heads)
+    assert sum(p.numel() for p in model.parameters()) == facts["n_parameters"]
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) == facts["n_trainable"]
+
+
+def test_discriminator_is_the_references(golden: Path) -> None:
+    facts = json.loads((golden / "a_state_dicts.json").read_text())["get_fc_discriminator(7)"]
+    shapes = [[key, list(value.shape)] for key, value in Discriminator(7).state_dict().items()]
+    assert shapes == [entry[:2] for entry in facts["state_dict"]]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_makes_logits_of_every_head_at_both_levels(backbone: str) -> None:
+    model = build_segmenter(backbone, 5, (AGNOSTIC, SPECIALIST)).eval()
+    images = torch.randint(0, 256, (1, 3, 33, 49), dtype=torch.uint8)
+    with torch.no_grad():
+        outputs = model(images)
+        assert torch.equal(model.segment(images), outputs.heads[AGNOSTIC].main)
+        assert torch.equal(model(images.float()).heads[SPECIALIST].aux, outputs.heads[SPECIALIST].aux)
+    assert len(outputs.stages) == 4
+    for level in (*outputs.heads[AGNOSTIC], *outputs.heads[SPECIALIST]):
+        assert level.shape[:2] == (1, 5)
+
+
+def test_new_heads_copy_the_agnostic_one_and_share_nothing() -> None:
+    model = build_segmenter("small", 3)
+    model.set_heads((AGNOSTIC, SPECIALIST))
+    agnostic, specialist = model.heads[AGNOSTIC], model.heads[SPECIALIST]
+    for a, b in zip(agnostic.parameters(), specialist.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert a.data_ptr() != b.data_ptr()
+    model.set_heads((AGNOSTIC,))
+    assert list(model.heads) == [AGNOSTIC]
+
+
+def _images(n: int) -> torch.Tensor:
+    return torch.randint(0, 256, (n, 3, 32, 48), dtype=torch.uint8)
+
+
+def test_a_teacher_never_changes_and_agrees_with_an_equal_student() -> None:
+    student = build_segmenter("small", 3).train()
+    teacher = Teacher(student)
+    before = {key: value.clone() for key, value in teacher.state_dict().items() if "num_batches" not in key}
+    images = _images(2)
+    teacher.train()
+    taught = teacher(images)
+    assert torch.equal(taught.heads[AGNOSTIC].main, student(images).heads[AGNOSTIC].main.detach())
+    assert not taught.heads[AGNOSTIC].main.requires_grad
+    after = teacher.state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    running = Teacher(student, "running")
+    assert torch.equal(running(images).stages[3], student.eval()(images).stages[3])
+
+
+def test_mean_teacher_follows() -> None:
+    student = build_segmenter("small", 3)
+    teacher = Teacher(student)
+    old = next(student.parameters()).detach().clone()
+    with torch.no_grad():
+        next(student.parameters()).add_(1.0)
+    teacher.follow(student, 0.75)
+    assert torch.allclose(next(teacher.model.parameters()), old + 0.25)
+
+
+def test_statistics_of_a_domain_are_those_of_its_batches_and_leave_the_network_alone() -> None:
+    model = build_segmenter("small", 3).eval()
+    images = _images(4)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    domain = measure_statistics(model, [images])
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
+    assert not model.training
+    with batch_statistics(model), torch.no_grad():
+        own = model.segment(images)
+    with using(model, domain), torch.no_grad():
+        stored = model.segment(images)
+    # One batch: its own statistics are the domain's, but for the unbiased variance that is stored.
+    assert torch.allclose(own, stored, atol=2e-2 * float(own.abs().max()))
+    assert all(torch.equal(read_statistics(model)[key], before[key]) for key in domain)
+
+
+def test_checkpoint_round_trip_keeps_every_bit(tmp_path: Path) -> None:
+    model = build_segmenter("small", 3, (AGNOSTIC, SPECIALIST))
+    statistics = {"a/b domain": read_statistics(model)}
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, Checkpoint(model, "small", ("a", "b", "c"), (48, 32), statistics))
+    loaded = load_checkpoint(path)
+    assert loaded.classes == ("a", "b", "c")
+    assert loaded.image_size == (48, 32)
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[key], value)
+    assert {k: v.sum() for k, v in loaded.statistics["a/b domain"].items()} == {
+        k: v.sum() for k, v in statistics["a/b domain"].items()
+    }
+
+
+def test_torchvision_names_start_the_backbone_alone(tmp_path: Path) -> None:
+    donor, model = build_segmenter("resnet50", 3), build_segmenter("resnet50", 4)
+    state = {k.removeprefix("backbone."): v for k, v in donor.state_dict().items() if k.startswith("backbone.")}
+    path = tmp_path / "resnet50.pth"
+    torch.save(state | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, path)
+    assert not initialise(model, path, "resnet50", ()).heads
+    assert torch.equal(model.backbone.conv1.weight, donor.backbone.conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: path.write_bytes(b"nonsense"), "not a readable network file"),
+        (lambda path: torch.save({"conv1.weight": torch.zeros(1)}, path), "does not fit this network"),
+        (lambda path: torch.save([1, 2], path), "holds no state dict"),
+        (lambda path: None, "does not exist"),
+    ],
+)
+def test_a_file_that_fits_nothing_is_refused_by_name(tmp_path: Path, make, words: str) -> None:
+    path = tmp_path / "bad.pth"
+    make(path)
+    with pytest.raises(MuhdiError, match=words) as error:
+        initialise(build_segmenter("small", 3), path, "small", ("a", "b", "c"))
+    assert "bad.pth" in str(error.value)
+
+
+def test_a_pickle_is_refused_and_executes_nothing(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"a": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(MuhdiError, match=r"evil\.pth"):
+        initialise(build_segmenter("small", 3), tmp_path / "evil.pth", "small", ())
+    assert not (tmp_path / "executed").exists()
+
+
+def test_another_architecture_or_class_count_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    save_checkpoint(path, Checkpoint(build_segmenter("small", 2), "small", ("a", "b"), (48, 32)))
+    with pytest.raises(MuhdiError, match="backbone is 'small'"):
+        initialise(build_segmenter("resnet50", 2), path, "resnet50", ("a", "b"))
+    with pytest.raises(MuhdiError, match="knows 2 classes"):
+        initialise(build_segmenter("small", 3), path, "small", ("a", "b", "c"))
