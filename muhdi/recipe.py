@@ -208,7 +208,7 @@ def _location(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
     """The keys of an error as the user wrote them: pydantic adds the names of union members."""
     keys: list[int | str] = []
     for position, part in enumerate(loc):
-        inside = (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int))
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
         if inside:
             data = data[part]
         elif position < len(loc) - 1:
