@@ -23,6 +23,8 @@ from muhdi.files import read_json
 from muhdi.recipe import load_recipe
 from muhdi.training.rundir import RunDirectory
 
+_SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]")
+
 Say = Callable[[str], None]
 
 
@@ -64,13 +66,11 @@ def sweep(
     arms: list[tuple[_Job, Path | None]] = []
     for job in plan:
         recipe = job.load()
-        if not recipe.source_training.iterations or not recipe.steps:
+        if not recipe.source_training.iterations:
             arms.append((job, None))
             continue
         key = _source_key(recipe)
-        sources.setdefault(
-            key, _Job(job.recipe, job.seed, (*settings, "steps=[]", "every_step={}", f"name=source_{key}"))
-        )
+        sources.setdefault(key, _Job(job.recipe, job.seed, (*settings, *_SOURCE_ONLY, f"name=source_{key}")))
         first = sources[key].load()
         arms.append((job, RunDirectory.of(first, experiments).model(0, "source", first.source_training.iterations)))
     workers = jobs or os.cpu_count() or 1
@@ -88,7 +88,7 @@ def sweep(
 
 def _source_key(recipe: Recipe) -> str:
     """Identifies what the training on the source depends on."""
-    relevant = recipe.model_dump(mode="json", exclude={"name", "description", "steps", "evaluation"})
+    relevant = recipe.model_dump(mode="json", exclude={"name", "description", "steps", "extra_domains", "evaluation"})
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
 
 
