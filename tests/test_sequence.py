@@ -1,0 +1,274 @@
+"""Whole small runs: every combination, the run directory, exact resume, shared sources, unlabelled domains."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from muhdi.config import Recipe
+from muhdi.errors import MuhdiError
+from muhdi.models.weights import load_checkpoint
+from muhdi.recipe import load_recipe
+from muhdi.training.rundir import RunDirectory
+from muhdi.training.score import evaluate_network
+from muhdi.training.sequence import run_sequence
+from muhdi.training.sweep import sweep
+from muhdi.training.trainer import Interrupted, StageTrainer
+
+ADAPTATIONS = ("none", "minent", "advent", "selftrain", "oracle")
+RETENTIONS = ("none", "distill", "muhdi")
+Tiny = Callable[..., Path]
+
+
+def weights(experiments: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
+    return load_checkpoint(RunDirectory.of(recipe, experiments).last_model()).model.state_dict()
+
+
+def assert_same_run(one: Path, two: Path, recipe: Recipe) -> None:
+    """Weights, results and metric lines of two runs are identical to the bit."""
+    a, b = RunDirectory.of(recipe, one), RunDirectory.of(recipe, two)
+    first, second = weights(one, recipe), weights(two, recipe)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert a.results.read_text() == b.results.read_text()
+    assert a.metrics.read_text() == b.metrics.read_text()
+
+
+class Crash(Exception):
+    """Stands for whatever ends a process."""
+
+
+def crashing(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """The training dies before the iteration number ``after`` of the process."""
+    original, done = StageTrainer._iterate, 0
+
+    def iterate(self, *arguments):
+        nonlocal done
+        if done == after:
+            raise Crash
+        done += 1
+        return original(self, *arguments)
+
+    monkeypatch.setattr(StageTrainer, "_iterate", iterate)
+
+
+@pytest.mark.parametrize("retention", RETENTIONS)
+@pytest.mark.parametrize("adaptation", ADAPTATIONS)
+def test_every_combination_trains_and_resumes_exactly(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptation: str, retention: str
+) -> None:
+    recipe = load_recipe(tiny(), [f"every_step.adaptation={adaptation}", f"every_step.retention={retention}"])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    results = run_sequence(recipe, whole, quiet=True)
+    assert [step["name"] for step in results.steps] == ["source", "city", "night"]
+    assert all(value is not None for value in results.matrix("running")[-1])
+    for after in (5, 2):  # in the first step; then, resumed, in the second
+        with monkeypatch.context() as patch:
+            crashing(patch, after)
+            with pytest.raises(Crash):
+                run_sequence(recipe, broken, resume=True, quiet=True)
+    run_sequence(recipe, broken, resume=True, quiet=True)
+    assert_same_run(whole, broken, recipe)
+    started, ended = (json.loads(line) for line in _lines(whole, recipe, "night")[:: len(_lines(whole, recipe, "night")) - 1])
+    assert started["iteration"] == 1
+    assert ended["iteration"] == 3
+    expected = {"minent": "ent_main", "advent": "adv_main", "selftrain": "mix_main", "oracle": "oracle_main", "none": "seg_main"}
+    assert expected[adaptation] in ended
+    assert ("kd_main" in ended) == (retention != "none")
+    assert ("kt_main" in ended) == (retention == "muhdi")
+
+
+def _lines(experiments: Path, recipe: Recipe, stage: str) -> list[str]:
+    text = RunDirectory.of(recipe, experiments).metrics.read_text()
+    return [line for line in text.splitlines() if json.loads(line)["stage"] == stage]
+
+
+def test_what_a_method_trains_moves_and_what_it_keeps_stays(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny(), ["every_step.adaptation=advent", "every_step.retention=muhdi"])
+    run_sequence(recipe, tmp_path, quiet=True)
+    state = RunDirectory.of(recipe, tmp_path).load_state()
+    before = load_checkpoint(RunDirectory.of(recipe, tmp_path).model(1, "city", 3)).model.state_dict()
+    trainer = state["trainer"]
+    assert all(torch.equal(trainer["retention"][f"old.model.{k}"], v) for k, v in before.items() if "num_batches" not in k)
+    after = trainer["model"]
+    assert not torch.equal(after["heads.agnostic.main.convs.0.weight"], before["heads.agnostic.main.convs.0.weight"])
+    assert any("discriminators" in key for key in trainer["adaptation"])
+
+
+def test_the_run_directory_holds_what_is_promised(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny())
+    run_sequence(recipe, tmp_path, quiet=True)
+    folder = tmp_path / "snapshots" / "tiny"
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert {"recipe.yml", "results.json", "metrics.jsonl", "training_state.pt", "0_source/model_3.safetensors",
+            "1_city/model_3.safetensors", "2_night/model_3.safetensors"} <= found  # fmt: skip
+    for domain in ("sim", "city", "night"):
+        for what in ("image", "label", "running", "domain", "image"):
+            assert Image.open(folder / "samples" / f"{domain}_0_{what}.png").size == (48, 32)
+    assert list((tmp_path / "logs" / "tiny").glob("events*"))
+    assert not list(folder.rglob("*.tmp"))
+    assert load_recipe(folder / "recipe.yml") == recipe
+    statistics = load_checkpoint(folder / "2_night/model_3.safetensors").statistics
+    assert set(statistics) == {"sim", "city", "night"}
+    rows = json.loads((folder / "results.json").read_text())["summary"]["domain"]["matrix"]
+    assert [value is None for value in rows[0]] == [False, True, True], "no statistics before a domain's step"
+
+
+@pytest.mark.parametrize("moment", ["evaluation", "saving"])
+def test_a_crash_between_stages_loses_nothing(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    recipe = load_recipe(tiny())
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_sequence(recipe, whole, quiet=True)
+    where = {"evaluation": "muhdi.training.sequence.evaluate_domains", "saving": "muhdi.training.sequence.save_checkpoint"}
+
+    def die(*arguments, **keywords):
+        raise Crash
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(where[moment], die)
+            with pytest.raises(Crash):
+                run_sequence(recipe, broken, resume=True, quiet=True)
+    run_sequence(recipe, broken, resume=True, quiet=True)
+    assert_same_run(whole, broken, recipe)
+
+
+def test_a_finished_run_resumes_to_itself(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny())
+    first = run_sequence(recipe, tmp_path, quiet=True)
+    assert run_sequence(recipe, tmp_path, resume=True, quiet=True).steps == first.steps
+
+
+def test_a_killed_process_goes_on_exactly(tiny: Tiny, tmp_path: Path) -> None:
+    """SIGKILL, then SIGTERM, of a real process; then resumed to the end."""
+    path = tiny(every_step={"iterations": 40, "batch_size": 2, "adaptation": "selftrain", "retention": "muhdi"})
+    recipe = load_recipe(path)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_sequence(recipe, whole, quiet=True)
+    command = [sys.executable, "-m", "muhdi", "train", str(path), "--experiments", str(broken), "--resume"]
+    metrics = RunDirectory.of(recipe, broken).metrics
+    for signum, lines, status in ((signal.SIGKILL, 12, -9), (signal.SIGTERM, 25, 143)):
+        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        deadline = time.monotonic() + 120
+        state = RunDirectory.of(recipe, broken).folder / "training_state.pt"
+        before = state.stat().st_mtime if state.exists() else 0
+        while time.monotonic() < deadline and process.poll() is None:
+            written = metrics.exists() and len(metrics.read_text().splitlines()) >= lines
+            if written and state.exists() and state.stat().st_mtime > before:
+                process.send_signal(signum)
+                break
+            time.sleep(0.01)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == status, errors
+        if status == 143:
+            assert "--resume" in errors
+            assert "Traceback" not in errors
+    run_sequence(recipe, broken, resume=True, quiet=True)
+    assert_same_run(whole, broken, recipe)
+
+
+def test_a_sweep_shares_the_source_and_changes_no_number(tiny: Tiny, tmp_path: Path) -> None:
+    path = tiny(every_step={"iterations": 2, "batch_size": 2, "adaptation": "selftrain", "retention": "muhdi"})
+    said: list[str] = []
+    runs = sweep([str(path)], [1], [], tmp_path / "swept", 1, said.append)[str(path)]
+    assert sum("source_" in line and "training" in line for line in said) == 1
+    alone = run_sequence(load_recipe(path, seed=1), tmp_path / "alone", quiet=True)
+    assert runs[0].steps == alone.steps
+    recipe = load_recipe(path, seed=1)
+    one, two = weights(tmp_path / "swept", recipe), weights(tmp_path / "alone", recipe)
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    said.clear()
+    sweep([str(path)], [1], [], tmp_path / "swept", 1, said.append)
+    assert not any("training" in line for line in said), "a finished run is not repeated"
+
+
+def test_seeds_differ(tiny: Tiny, tmp_path: Path) -> None:
+    runs = [run_sequence(load_recipe(tiny(), ["steps=[]"], seed=s), tmp_path, quiet=True) for s in (1, 2)]
+    assert runs[0].matrix("running") != runs[1].matrix("running")
+
+
+@pytest.fixture
+def own(folders: Path, tmp_path: Path) -> Path:
+    """A recipe on one's own folders: labelled ``day``, unlabelled ``rain``."""
+    recipe = {
+        "name": "own",
+        "root": str(folders),
+        "classes": ["ground", "car"],
+        "image_size": [48, 32],
+        "optimizer": {"name": "adamw"},
+        "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",
+                   "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "ground", 7: "car"}},
+        "source_training": {"iterations": 2, "batch_size": 2},
+        "steps": [{"target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"}, "iterations": 2,
+                   "adaptation": "selftrain", "retention": "muhdi"}],
+    }  # fmt: skip
+    path = tmp_path / "own.yml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_ones_own_data_needs_no_code_and_an_unlabelled_target_is_not_zero(own: Path, tmp_path: Path, capsys) -> None:
+    results = run_sequence(load_recipe(own), tmp_path / "e")
+    assert results.steps[-1]["scores"]["running"]["rain"] == {"miou": None, "reason": "unlabelled"}
+    assert results.summary("running").average is None
+    output = capsys.readouterr().out
+    assert output.count("raw ids that 'ids' does not list are ignored: 9") == 1
+    samples = tmp_path / "e" / "snapshots" / "own" / "samples"
+    assert (samples / "rain_0_running.png").exists()
+    assert not (samples / "rain_0_label.png").exists()
+
+
+def test_evaluate_scores_a_run_a_file_and_fresh_statistics(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny())
+    results = run_sequence(recipe, tmp_path, quiet=True)
+    folder = RunDirectory.of(recipe, tmp_path).folder
+    again, _ = evaluate_network(folder)
+    assert again.steps[0]["scores"] == results.steps[-1]["scores"]
+    earlier, _ = evaluate_network(folder / "1_city" / "model_3.safetensors", kinds=["running"])
+    assert earlier.steps[0]["scores"]["running"] == results.steps[1]["scores"]["running"]
+    fresh, _ = evaluate_network(folder, kinds=["domain"], refresh=True)
+    night = fresh.steps[0]["scores"]["domain"]["night"]
+    assert night == results.steps[-1]["scores"]["domain"]["night"], "the last domain's statistics are not stale"
+    with pytest.raises(MuhdiError, match="has the heads agnostic"):
+        evaluate_network(folder, head="specialist")
+    with pytest.raises(MuhdiError, match="its classes are not those"):
+        evaluate_network(folder, recipe=str(tiny(classes="urban16", steps=[])))
+
+
+def test_interrupted_in_the_same_process_says_so(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe(tiny())
+    original = StageTrainer._iterate
+
+    def iterate(self, *arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "_iterate", iterate)
+        with pytest.raises(Interrupted) as stop:
+            run_sequence(recipe, tmp_path, quiet=True)
+    assert stop.value.signum == signal.SIGINT
+    state = RunDirectory.of(recipe, tmp_path).load_state()
+    assert (state["stage"], state["trainer"]["iteration"]) == (0, 1)
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_files_named(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muhdi.training.step.cross_entropy", lambda logits, labels: logits.sum() * float("nan"))
+    with pytest.raises(MuhdiError, match=r"seg_main is not finite at iteration 1 \(source images: sim_"):
+        run_sequence(load_recipe(tiny()), tmp_path, quiet=True)
