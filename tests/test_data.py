@@ -45,7 +45,9 @@ def test_scenes_are_deterministic_and_labelled(domain: str) -> None:
 def test_domains_differ_in_colour_and_in_class_frequencies() -> None:
     pictures = {d: [draw_scene(d, (0, 0, i), (128, 64)) for i in range(30)] for d in STYLES}
     colours = {d: np.mean([image for image, _ in p], (0, 1, 2)) for d, p in pictures.items()}
-    shares = {d: np.bincount(np.concatenate([label.ravel() for _, label in p]), minlength=7) for d, p in pictures.items()}
+    shares = {
+        d: np.bincount(np.concatenate([label.ravel() for _, label in p]), minlength=7) for d, p in pictures.items()
+    }
     for domain in set(STYLES) - {"sim"}:
         assert np.abs(colours[domain] - colours["sim"]).max() > 15
         change = np.abs(shares[domain] - shares["sim"]) / shares["sim"]
@@ -76,8 +78,13 @@ def test_splits_share_no_scene_and_follow_the_runs_seed() -> None:
 
 
 def folder(**changes: object) -> FolderConfig:
-    base = {"dataset": "folder", "root": ".", "images": "day/{split}/*.png", "labels": "day_labels/{split}/{stem}_ids.png",
-            "ids": {0: "flat", 7: "vehicle", 9: "ignore"}}  # fmt: skip
+    base = {
+        "dataset": "folder",
+        "root": ".",
+        "images": "day/{split}/*.png",
+        "labels": "day_labels/{split}/{stem}_ids.png",
+        "ids": {0: "flat", 7: "vehicle", 9: "ignore"},
+    }
     return FolderConfig(**(base | changes))
 
 
@@ -115,7 +122,9 @@ def test_parent_and_recursive_patterns(folders: Path) -> None:
 
 
 def test_val_images_of_their_own(folders: Path) -> None:
-    config = folder(images="day/train/*.png", labels=None, val_images="day/val/*.png", val_labels="day_labels/val/{stem}_ids.png")
+    config = folder(
+        images="day/train/*.png", labels=None, val_images="day/val/*.png", val_labels="day_labels/val/{stem}_ids.png"
+    )
     assert not open_split(config, "train", context(folders)).labelled
     assert open_split(config, "val", context(folders)).labelled
 

@@ -80,10 +80,18 @@ def test_every_combination_trains_and_resumes_exactly(
                 run_sequence(recipe, broken, resume=True, quiet=True)
     run_sequence(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
-    started, ended = (json.loads(line) for line in _lines(whole, recipe, "night")[:: len(_lines(whole, recipe, "night")) - 1])
+    started, ended = (
+        json.loads(line) for line in _lines(whole, recipe, "night")[:: len(_lines(whole, recipe, "night")) - 1]
+    )
     assert started["iteration"] == 1
     assert ended["iteration"] == 3
-    expected = {"minent": "ent_main", "advent": "adv_main", "selftrain": "mix_main", "oracle": "oracle_main", "none": "seg_main"}
+    expected = {
+        "minent": "ent_main",
+        "advent": "adv_main",
+        "selftrain": "mix_main",
+        "oracle": "oracle_main",
+        "none": "seg_main",
+    }
     assert expected[adaptation] in ended
     assert ("kd_main" in ended) == (retention != "none")
     assert ("kt_main" in ended) == (retention == "muhdi")
@@ -100,7 +108,9 @@ def test_what_a_method_trains_moves_and_what_it_keeps_stays(tiny: Tiny, tmp_path
     state = RunDirectory.of(recipe, tmp_path).load_state()
     before = load_checkpoint(RunDirectory.of(recipe, tmp_path).model(1, "city", 3)).model.state_dict()
     trainer = state["trainer"]
-    assert all(torch.equal(trainer["retention"][f"old.model.{k}"], v) for k, v in before.items() if "num_batches" not in k)
+    assert all(
+        torch.equal(trainer["retention"][f"old.model.{k}"], v) for k, v in before.items() if "num_batches" not in k
+    )
     after = trainer["model"]
     assert not torch.equal(after["heads.agnostic.main.convs.0.weight"], before["heads.agnostic.main.convs.0.weight"])
     assert any("discriminators" in key for key in trainer["adaptation"])
@@ -132,7 +142,10 @@ def test_a_crash_between_stages_loses_nothing(
     recipe = load_recipe(tiny())
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run_sequence(recipe, whole, quiet=True)
-    where = {"evaluation": "muhdi.training.sequence.evaluate_domains", "saving": "muhdi.training.sequence.save_checkpoint"}
+    where = {
+        "evaluation": "muhdi.training.sequence.evaluate_domains",
+        "saving": "muhdi.training.sequence.save_checkpoint",
+    }
 
     def die(*arguments, **keywords):
         raise Crash

@@ -61,8 +61,9 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_bytes(path, safetensors.torch.save(tensors, metadata))
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path | str) -> Checkpoint:
     """A network that `save_checkpoint` wrote."""
+    path = Path(path)
     tensors, metadata = _read(path)
     if metadata.get("format") != _FORMAT:
         raise MuhdiError(f"{path}: not a network saved by muhdi; a file of another kind can be a recipe's model.init")

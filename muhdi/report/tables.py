@@ -63,19 +63,30 @@ def summary_line(results: Results, kind: str) -> str:
     )
 
 
-def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> Table:
-    """Final mIoU per domain, average and forgetting, one row per arm; mean and deviation over its seeds."""
+def arms_rows(arms: Mapping[str, Sequence[Results]], kind: str) -> tuple[list[str], list[list[str]]]:
+    """Header and one row per arm: final mIoU per domain, target average, forgetting; mean and deviation over seeds."""
     first = next(iter(arms.values()))[0]
-    table = Table(title=f"After the last step, {kind} statistics (mIoU in percent)", title_justify="left")
-    table.add_column("arm")
-    for domain in first.domains:
-        table.add_column(domain, justify="right")
-    table.add_column("target average", justify="right")
-    table.add_column("forgetting", justify="right")
+    rows = []
     for name, runs in arms.items():
         finals = [run.matrix(kind)[-1] for run in runs]
-        cells = [spread(column) for column in zip(*finals, strict=True)]
         summaries = [run.summary(kind) for run in runs]
-        average, forgetting = [s.average for s in summaries], [s.forgetting for s in summaries]
-        table.add_row(name, *cells, spread(average), spread(forgetting))
+        cells = [spread(column) for column in zip(*finals, strict=True)]
+        rows.append([name, *cells, spread([s.average for s in summaries]), spread([s.forgetting for s in summaries])])
+    return ["arm", *first.domains, "target average", "forgetting"], rows
+
+
+def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> Table:
+    """`arms_rows` for the terminal."""
+    table = Table(title=f"After the last step, {kind} statistics (mIoU in percent)", title_justify="left")
+    header, rows = arms_rows(arms, kind)
+    for number_of_column, title in enumerate(header):
+        table.add_column(title, justify="right" if number_of_column else "left")
+    for row in rows:
+        table.add_row(*row)
     return table
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

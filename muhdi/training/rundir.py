@@ -67,8 +67,8 @@ class RunDirectory:
         difference = _first_difference(self.recipe().model_dump(), recipe.model_dump())
         if difference:
             raise MuhdiError(
-                f"{self.folder}: belongs to another recipe ({difference}); resume with the same recipe and settings, or "
-                "choose another name with --set name="
+                f"{self.folder}: belongs to another recipe ({difference}); resume with the same recipe and settings, "
+                "or choose another name with --set name="
             )
 
     def create(self, recipe: Recipe, *, overwrite: bool) -> None:
@@ -82,6 +82,10 @@ class RunDirectory:
     def recipe(self) -> Recipe:
         """The recipe of the run."""
         return load_recipe(self.folder / RECIPE)
+
+    def holds(self, recipe: Recipe) -> bool:
+        """Whether this is a run of just this recipe."""
+        return (self.folder / RECIPE).is_file() and self.recipe() == recipe
 
     def model(self, number: int, stage: str, iterations: int) -> Path:
         """File of the network after a stage."""

@@ -18,7 +18,7 @@ from muhdi.training.sequence import build_fabric, evaluate_domains, image_batche
 
 
 def evaluate_network(
-    path: Path,
+    path: Path | str,
     *,
     recipe: str | None = None,
     settings: Sequence[str] = (),
@@ -43,7 +43,7 @@ def evaluate_network(
     Raises:
         MuhdiError: the path or the recipe is wrong, or the network is of other classes or has no such head.
     """
-    network, loaded = _find(path, recipe, settings)
+    network, loaded = _find(Path(path), recipe, settings)
     checkpoint = load_checkpoint(network)
     if checkpoint.classes != loaded.class_set().classes:
         raise MuhdiError(

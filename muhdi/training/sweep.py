@@ -66,7 +66,8 @@ def sweep(
     arms: list[tuple[_Job, Path | None]] = []
     for job in plan:
         recipe = job.load()
-        if not recipe.source_training.iterations:
+        begun = RunDirectory.of(recipe, experiments).holds(recipe)  # by itself, with a source of its own
+        if begun or not recipe.source_training.iterations:
             arms.append((job, None))
             continue
         key = _source_key(recipe)

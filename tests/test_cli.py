@@ -1,0 +1,209 @@
+"""The command line as a user meets it: what it prints, what it refuses, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from muhdi.cli import main
+from muhdi.models.segmenter import build_segmenter
+from muhdi.models.weights import Checkpoint, save_checkpoint
+
+Tiny = Callable[..., Path]
+
+
+@pytest.fixture
+def muhdi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in the test's folder: exit status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["muhdi", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+def test_train_then_evaluate(muhdi, tiny: Tiny, tmp_path: Path) -> None:
+    status, output, _ = muhdi("train", tiny())
+    assert status == 0
+    for words in (
+        "source 3/3",
+        "images/s",
+        "left 0 s",
+        "average target mIoU",
+        "forgetting",
+        "domain statistics",
+        "night",
+    ):
+        assert words in output
+    status, output, _ = muhdi(
+        "evaluate", "experiments/snapshots/tiny", "--statistics", "image", "--json", "scores.json"
+    )
+    assert status == 0
+    assert "vehicle" in output
+    scores = json.loads((tmp_path / "scores.json").read_text())["steps"][0]["scores"]
+    assert set(scores) == {"image"}
+    assert set(scores["image"]["city"]["iou"]) >= {"flat", "human"}
+
+
+def test_recipes_lists_and_prints(muhdi) -> None:
+    status, output, _ = muhdi("recipes")
+    assert status == 0
+    assert "camvid_selftrain_muhdi" in output
+    status, output, _ = muhdi("recipes", "scenes")
+    assert yaml.safe_load(output)["steps"][0]["adaptation"]["method"] == "selftrain"
+
+
+def test_demo_ends_with_tables_a_reading_and_a_picture(muhdi, tmp_path: Path) -> None:
+    settings = ["source_training.iterations=2", "every_step.iterations=2", "source.train=4", "source.val=2",
+                "evaluation.samples=2"]  # fmt: skip
+    settings += [f"steps.{i}.target.{key}" for i in range(3) for key in ("train=4", "val=2")]
+    status, output, errors = muhdi("demo", *(word for s in settings for word in ("--set", s)), "--jobs", 2)
+    assert status == 0, errors
+    assert output.count("After the last step") == 3
+    for arm in ("none / none", "selftrain + distill", "selftrain + muhdi"):
+        assert arm in output
+    assert "With domain statistics (one seed)" in output
+    assert Image.open(tmp_path / "demo" / "predictions.png").size[0] > 600
+
+
+def untouched(folder: Path) -> bool:
+    return not (folder / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "scens"], "did you mean 'scenes'"),
+        (["train", "scenes", "--set", "sorce=1"], "sorce: unknown key; did you mean 'source'?"),
+        (["train", "scenes", "--set", "model.init=no.pth"], "no.pth: the file does not exist"),
+        (["train", "scenes", "--set", "device=cuda"], "no CUDA device"),
+        (["train", "scenes", "--resume", "--overwrite"], "exclude each other"),
+        (["train", "camvid", "--set", "root=nowhere"], "the folder nowhere/source_camvid_day_0016E5 does not exist"),
+        (["evaluate", "nowhere"], "nowhere: no such run directory or network file"),
+        (["evaluate", ".", "--statistics", "domian"], "did you mean 'domain'"),
+        (["evaluate", "."], "holds no finished network yet"),
+        (["recipes", "camvd"], "did you mean 'camvid'"),
+        (["sweep", "scenes", "--seed", "1", "--set", "bogus=1"], "bogus: unknown key"),
+    ],
+)
+def test_mistakes_get_one_line_and_status_2(muhdi, tmp_path: Path, arguments: list[str], words: str) -> None:
+    if "cuda" in str(arguments) and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    status, output, errors = muhdi(*arguments)
+    assert status == 2
+    assert words in errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert "Traceback" not in output + errors
+    assert untouched(tmp_path)
+
+
+def test_the_camvid_root_comes_from_the_environment(muhdi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MUHDI_CAMVID", raising=False)
+    status, _, errors = muhdi("train", "camvid")
+    assert status == 2
+    assert "the environment variable MUHDI_CAMVID is not set" in errors
+    assert untouched(tmp_path)
+
+
+def folder_recipe(folders: Path, tmp_path: Path, **source: object) -> Path:
+    day = {"dataset": "folder", "name": "day", "root": str(folders), "images": "day/{split}/*.png",
+           "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "flat", 7: "vehicle", 9: "ignore"}}  # fmt: skip
+    recipe = {"name": "own", "image_size": [48, 32], "source": day | source, "source_training": {"iterations": 1}}
+    path = tmp_path / "own.yml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"images": "day/{split}/*.jpg"}, "matches no file"),
+        ({"labels": None}, "source: the source needs labels to train on"),
+        ({"labels": "day_labels/train/{stem}.png"}, "img 0.png: its label"),
+        ({"ids": {0: "flat", 7: "vehcle"}}, "unknown class 'vehcle' in class set 'urban7'; did you mean 'vehicle'?"),
+        ({"ids": {0: "flat", 7: "vehicle"}, "strict": True}, "_ids.png: raw id 9 is not in the table"),
+    ],
+)
+def test_bad_data_gets_one_line_and_status_2(muhdi, folders: Path, tmp_path: Path, source, words: str) -> None:
+    status, _, errors = muhdi("train", folder_recipe(folders, tmp_path, **source))
+    assert status == 2
+    assert words in errors
+    assert "Traceback" not in errors
+
+
+def test_an_existing_run_is_neither_overwritten_nor_mixed(muhdi, tiny: Tiny, tmp_path: Path) -> None:
+    assert muhdi("train", tiny())[0] == 0
+    kept = (tmp_path / "experiments/snapshots/tiny/results.json").read_bytes()
+    status, _, errors = muhdi("train", tiny())
+    assert status == 2
+    assert "this run exists already; go on with --resume, start anew with --overwrite" in errors
+    status, _, errors = muhdi("train", tiny(), "--resume", "--set", "steps.0.iterations=9")
+    assert status == 2
+    assert "belongs to another recipe (steps.0.iterations: 3 there, 9 here)" in errors
+    assert (tmp_path / "experiments/snapshots/tiny/results.json").read_bytes() == kept
+    assert muhdi("train", tiny(), "--overwrite", "--set", "steps=[]")[0] == 0
+
+
+def test_overwrite_never_empties_a_folder_that_is_no_run(muhdi, tiny: Tiny, tmp_path: Path) -> None:
+    precious = tmp_path / "experiments/snapshots/tiny/thesis.txt"
+    precious.parent.mkdir(parents=True)
+    precious.write_text("all of it")
+    status, _, errors = muhdi("train", tiny(), "--overwrite")
+    assert status == 2
+    assert "nor a run directory" in errors
+    assert precious.read_text() == "all of it"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "classes", "words"), [("resnet50", 7, "backbone is 'resnet50'"), ("small", 3, "knows 3 classes")]
+)
+def test_a_checkpoint_that_does_not_fit_is_refused(
+    muhdi, tiny: Tiny, tmp_path: Path, backbone: str, classes: int, words: str
+) -> None:
+    names = tuple(f"c{i}" for i in range(classes))
+    save_checkpoint(
+        tmp_path / "net.safetensors", Checkpoint(build_segmenter(backbone, classes), backbone, names, (48, 32))
+    )
+    status, _, errors = muhdi("train", tiny(), "--set", "model.init=net.safetensors")
+    assert status == 2
+    assert words in errors
+    assert "net.safetensors" in errors
+    assert untouched(tmp_path)
+
+
+def test_a_broken_training_state_is_named(muhdi, tiny: Tiny, tmp_path: Path) -> None:
+    assert muhdi("train", tiny())[0] == 0
+    state = tmp_path / "experiments/snapshots/tiny/training_state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    status, _, errors = muhdi("train", tiny(), "--resume")
+    assert status == 2
+    assert "training_state.pt: the training state cannot be read" in errors
+
+
+def test_help_is_quick_and_names_every_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "muhdi", "--help"], capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 0
+    for command in ("train", "evaluate", "recipes", "sweep", "demo"):
+        assert command in done.stdout
+    assert "| torch" not in done.stderr, "torch must not be imported for --help"
