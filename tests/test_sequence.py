@@ -124,8 +124,10 @@ def test_the_run_directory_holds_what_is_promised(tiny: Tiny, tmp_path: Path) ->
     assert {"recipe.yml", "results.json", "metrics.jsonl", "training_state.pt", "0_source/model_3.safetensors",
             "1_city/model_3.safetensors", "2_night/model_3.safetensors"} <= found  # fmt: skip
     for domain in ("sim", "city", "night"):
-        for what in ("image", "label", "running", "domain", "image"):
-            assert Image.open(folder / "samples" / f"{domain}_0_{what}.png").size == (48, 32)
+        for what in ("image", "label", "predicted_running", "predicted_domain", "predicted_image"):
+            picture = Image.open(folder / "samples" / f"{domain}_0_{what}.png")
+            assert picture.size == (48, 32)
+            assert picture.mode == ("RGB" if what == "image" else "P")
     assert list((tmp_path / "logs" / "tiny").glob("events*"))
     assert not list(folder.rglob("*.tmp"))
     assert load_recipe(folder / "recipe.yml") == recipe
@@ -241,7 +243,7 @@ def test_ones_own_data_needs_no_code_and_an_unlabelled_target_is_not_zero(own: P
     output = capsys.readouterr().out
     assert output.count("raw ids that 'ids' does not list are ignored: 9") == 1
     samples = tmp_path / "e" / "snapshots" / "own" / "samples"
-    assert (samples / "rain_0_running.png").exists()
+    assert (samples / "rain_0_predicted_running.png").exists()
     assert not (samples / "rain_0_label.png").exists()
 
 

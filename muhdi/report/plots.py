@@ -42,7 +42,7 @@ def predictions_figure(
         domain, number = domains[row // rows], row % rows
         for column, axis in zip(columns, axes, strict=True):
             folder = samples.get(column, next(iter(samples.values())))
-            what = kind if column in samples else column
+            what = f"predicted_{kind}" if column in samples else column
             path = folder / f"{file_name(domain)}_{number}_{what}.png"
             if path.exists():
                 axis.imshow(_picture(path), interpolation="nearest")

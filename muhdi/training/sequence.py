@@ -205,7 +205,7 @@ class _Sequence:
                     Image.fromarray(sample.image).save(self.directory.samples / f"{stem}_image.png")
                     if sample.label is not None:
                         save(f"{stem}_label.png", sample.label)
-                    save(f"{stem}_{kind}.png", prediction.cpu())
+                    save(f"{stem}_predicted_{kind}.png", prediction.cpu())
 
 
 def build_fabric(recipe: Recipe) -> Fabric:
