@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from muhdi.errors import MuhdiError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(
     name="muhdi",
@@ -42,8 +45,6 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the run exists.")] = False,
 ) -> None:
     """Train a whole sequence, and evaluate every domain after every step."""
-    from rich.console import Console
-
     from muhdi.recipe import load_recipe
     from muhdi.report.tables import matrix_table, summary_line
 
@@ -59,7 +60,7 @@ def train(
         command = " ".join(["muhdi", *(a for a in sys.argv[1:] if a not in ("--resume", "--overwrite"))])
         typer.echo(f"stopped; everything is saved. To go on: {command} --resume", err=True)
         raise typer.Exit(128 + stop.signum) from None
-    console = Console(highlight=False)
+    console = _console()
     for kind in results.kinds():
         console.print(matrix_table(results, kind))
         console.print(summary_line(results, kind), soft_wrap=True)
@@ -69,7 +70,6 @@ def train(
 @app.command()
 def recipes(name: Annotated[Optional[str], typer.Argument(help="Print this recipe in full.")] = None) -> None:
     """List the shipped recipes, or print one with every default written out."""
-    from rich.console import Console
     from rich.table import Table
 
     from muhdi.recipe import load_recipe, save_recipe, shipped_recipes
@@ -80,7 +80,7 @@ def recipes(name: Annotated[Optional[str], typer.Argument(help="Print this recip
     table = Table("recipe", "what it does", box=None)
     for known in shipped_recipes():
         table.add_row(known, load_recipe(known).description)
-    Console(highlight=False).print(table)
+    _console().print(table)
 
 
 @app.command()
@@ -100,8 +100,6 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a network on every domain of its recipe, under each kind of normalisation statistics."""
-    from rich.console import Console
-
     from muhdi.files import write_json
     from muhdi.report.tables import classes_table, matrix_table
     from muhdi.training.score import evaluate_network
@@ -113,7 +111,7 @@ def evaluate(
     results, notes = evaluate_network(
         network, recipe=recipe, settings=settings, kinds=statistics, head=head, refresh=refresh
     )
-    console = Console(highlight=False)
+    console = _console()
     for note in notes:
         console.print(note, soft_wrap=True)
     for kind in results.kinds():
@@ -132,13 +130,11 @@ def sweep(
     jobs: Jobs = None,
 ) -> None:
     """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
-    from rich.console import Console
-
     from muhdi.report.tables import arms_table
     from muhdi.training.sweep import sweep as run_sweep
 
     arms = run_sweep(recipes, seeds, settings, experiments, jobs, typer.echo)
-    console = Console(highlight=False)
+    console = _console()
     for kind in next(iter(arms.values()))[0].kinds():
         console.print(arms_table(arms, kind))
 
@@ -159,15 +155,13 @@ def demo(
     jobs: Jobs = None,
 ) -> None:
     """Built-in scenes, simulator -> city -> dust -> night: four arms, their results, one picture. No data needed."""
-    from rich.console import Console
-
     from muhdi.report.plots import predictions_figure
     from muhdi.report.reading import reading
     from muhdi.report.tables import arms_table, matrix_table
     from muhdi.taxonomy import CLASS_SETS
     from muhdi.training.sweep import sweep as run_sweep
 
-    console = Console(highlight=False)
+    console = _console()
     runs = run_sweep(list(DEMO), seeds, settings, output, jobs, typer.echo)
     arms = {title: runs[recipe] for recipe, title in DEMO.items()}
     for title, results in arms.items():
@@ -183,6 +177,14 @@ def demo(
     samples = {title: output / "snapshots" / results[0].name / "samples" for title, results in arms.items()}
     predictions_figure(picture, samples, {t: r[0] for t, r in arms.items()}, CLASS_SETS["urban7"], "domain", rows=2)
     console.print(f"Predictions of every arm on every domain: {picture}", soft_wrap=True)
+
+
+def _console() -> Console:
+    """Where tables go; without a terminal they are wide enough to be read in a file."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=max(140, console.width))
 
 
 def main() -> None:

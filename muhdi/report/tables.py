@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from muhdi.evaluation.results import Results
 
@@ -23,9 +25,10 @@ def spread(values: Sequence[float | None]) -> str:
     return number(mean(known)) + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
 
 
-def matrix_table(results: Results, kind: str) -> Table:
+def matrix_table(results: Results, kind: str) -> Group:
     """R[step][domain] of one run."""
-    table = Table(title=f"{results.name}: mIoU in percent after each step, {kind} statistics", title_justify="left")
+    table = Table()
+    title = f"{results.name}: mIoU in percent after each step, {kind} statistics"
     table.add_column("after")
     for domain in results.domains:
         table.add_column(domain, justify="right")
@@ -35,23 +38,24 @@ def matrix_table(results: Results, kind: str) -> Table:
             for domain, value in zip(results.domains, row, strict=True)
         ]
         table.add_row(step["name"], *cells)
-    return table
+    return Group(Text(title), table)
 
 
 def _reason(entry: Mapping[str, object]) -> str:
     return "unlabelled" if entry.get("reason") == "unlabelled" else "-"
 
 
-def classes_table(results: Results, kind: str) -> Table:
+def classes_table(results: Results, kind: str) -> Group:
     """IoU per class of every scored domain after the last step of one run."""
     scored = {d: e for d, e in results.steps[-1]["scores"].get(kind, {}).items() if e["miou"] is not None}
-    table = Table(title=f"IoU in percent per class, {kind} statistics", title_justify="left")
+    table = Table()
+    title = f"IoU in percent per class, {kind} statistics"
     table.add_column("class")
     for domain in scored:
         table.add_column(domain, justify="right")
     for name in next(iter(scored.values()))["iou"] if scored else ():
         table.add_row(name, *(number(entry["iou"][name]) for entry in scored.values()))
-    return table
+    return Group(Text(title), table)
 
 
 def summary_line(results: Results, kind: str) -> str:
@@ -75,15 +79,16 @@ def arms_rows(arms: Mapping[str, Sequence[Results]], kind: str) -> tuple[list[st
     return ["arm", *first.domains, "target average", "forgetting"], rows
 
 
-def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> Table:
+def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> Group:
     """`arms_rows` for the terminal."""
-    table = Table(title=f"After the last step, {kind} statistics (mIoU in percent)", title_justify="left")
+    table = Table()
+    title = f"After the last step, {kind} statistics (mIoU in percent)"
     header, rows = arms_rows(arms, kind)
-    for number_of_column, title in enumerate(header):
-        table.add_column(title, justify="right" if number_of_column else "left")
+    for position, name in enumerate(header):
+        table.add_column(name, justify="right" if position else "left")
     for row in rows:
         table.add_row(*row)
-    return table
+    return Group(Text(title), table)
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -39,7 +39,7 @@ class Monitor:
         metrics.parent.mkdir(parents=True, exist_ok=True)
         metrics.touch()
         os.truncate(metrics, min(length, metrics.stat().st_size))
-        self._metrics = open(metrics, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
+        self._metrics = open(metrics, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - closed by close()
         self._events = SummaryWriter(str(logs))
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
