@@ -115,13 +115,17 @@ class MinEntConfig(Part):
 
 
 class AdventConfig(Part):
-    """Adversarial entropy. ``aux_sees_source``: the aux discriminator trains on the source too (the reference's AdvEnt
-    does not)."""
+    """Adversarial entropy.
+
+    ``aux_sees_source``: the aux discriminator trains on the source too (the reference's AdvEnt does not). ``width``:
+    channels of the discriminators' first layer; at 64 each has 2.8 million parameters.
+    """
 
     method: Literal["advent"] = "advent"
     weight_main: Weight = 0.001
     weight_aux: Weight = 0.0002
     learning_rate: Rate = 1e-4
+    width: Positive = 64
     aux_sees_source: bool = True
 
 

@@ -21,14 +21,14 @@ class AdvEnt(Adaptation):
     * D: 1/2 BCE(D(I_source), source) + 1/2 BCE(D(I_target), target).
 
     Args:
-        config: weights and the discriminators' learning rate.
+        config: weights, and the discriminators' learning rate and width.
         classes: number of classes.
     """
 
     def __init__(self, config: AdventConfig, classes: int) -> None:
         super().__init__()
         self.weights = {"aux": config.weight_aux, "main": config.weight_main}
-        self.discriminators = nn.ModuleDict({name: Discriminator(classes) for name in self.weights})
+        self.discriminators = nn.ModuleDict({name: Discriminator(classes, config.width) for name in self.weights})
         self.discriminators.requires_grad_(False)  # for the network's losses they are fixed
         self.source_levels = ("aux", "main") if config.aux_sees_source else ("main",)
         self.learning_rate = config.learning_rate

@@ -11,6 +11,10 @@ class Discriminator(nn.Sequential):
     """Five 4x4 convolutions of stride 2: maps [N, C, H, W] -> scores [N, 1, H/32, W/32], high for target.
 
     The structure of DCGAN's discriminator without batch norm, as ADVENT uses it (Vu et al. 2019, section 4.2).
+
+    Args:
+        classes: C.
+        width: channels of the first layer; the next three double it each.
     """
 
     def __init__(self, classes: int, width: int = 64) -> None:
