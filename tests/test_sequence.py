@@ -287,3 +287,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_files_named(
     monkeypatch.setattr("muhdi.training.step.cross_entropy", lambda logits, labels: logits.sum() * float("nan"))
     with pytest.raises(MuhdiError, match=r"seg_main is not finite at iteration 1 \(source images: sim_"):
         run_sequence(load_recipe(tiny()), tmp_path, quiet=True)
+
+
+def test_bf16_and_sgd_train_too(tiny: Tiny, tmp_path: Path) -> None:
+    """The reference's optimizer and two discriminators, in mixed precision."""
+    settings = ["precision=bf16-mixed", "optimizer.name=sgd", "every_step.adaptation=advent", "every_step.retention=muhdi"]
+    results = run_sequence(load_recipe(tiny(), settings), tmp_path, quiet=True)
+    assert results.matrix("running")[-1][0] is not None
+    assert json.loads(_lines(tmp_path, load_recipe(tiny()), "night")[-1])["d_main"] > 0

@@ -77,17 +77,34 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistics:
-    """Statistics of one domain: the mean over ``batches`` of each batch's own, layer by layer.
+    """Statistics of one domain: mean and variance over all its images together, layer by layer.
+
+    The moments of the batches are pooled, each image with the same weight: with n images in a batch of mean m and
+    variance v, mean = sum n m / sum n, variance = sum n (v + m^2) / sum n - mean^2.
 
     Args:
         model: left as it was.
         batches: images [N, 3, H, W] of the domain, at least one batch.
     """
+    count = 0
+    first: dict[str, Tensor] = {}
+    second: dict[str, Tensor] = {}
     with _restored(model) as norms:
         for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # a plain average over all batches
+            norm.momentum = 1.0  # the running statistics are the last batch's
             norm.train()
         for images in batches:
             model(images)
-        return read_statistics(model)
+            count += len(images)
+            for name, norm in batch_norms(model).items():
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                mean, variance = norm.running_mean.double(), norm.running_var.double()
+                first[name] = first.get(name, torch.zeros_like(mean)) + len(images) * mean
+                second[name] = second.get(name, torch.zeros_like(mean)) + len(images) * (variance + mean.square())
+    statistics = {}
+    for name in first:
+        mean = first[name] / count
+        statistics[f"{name}.running_mean"] = mean.float()
+        statistics[f"{name}.running_var"] = (second[name] / count - mean.square()).clamp(min=0).float()
+    return statistics
