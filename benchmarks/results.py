@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 import muhdi
+from muhdi.config import KINDS
 from muhdi.report.reading import reading
 from muhdi.report.tables import arms_rows, markdown, number
 
@@ -23,7 +24,6 @@ SEEDS = (11, 12, 13)
 METHODS = ("none", "advent", "advent_distill", "advent_muhdi", "selftrain", "selftrain_distill", "selftrain_muhdi")
 CAMVID = ["camvid_source", *(f"camvid_{method}" for method in METHODS), "camvid_oracle"]
 SCENES = ["scenes_none", "scenes_selftrain", "scenes_selftrain_distill", "scenes_selftrain_muhdi"]
-KINDS = ("running", "domain", "image")
 
 
 def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[int]) -> str:
@@ -44,8 +44,8 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
     }
     parts.append("\nReading, computed from the numbers:\n")
     parts += [f"* {reading(arms, kind, f'{prefix}_selftrain_muhdi', controls)}" for kind in KINDS]
-    parts.append("\nThe command of every row, once per seed:\n\n```")
-    parts += [f"muhdi train {name} --seed {'|'.join(map(str, seeds))}" for name in arms]
+    parts.append("\nThe command of every row:\n\n```sh")
+    parts += [f"muhdi sweep {name} {' '.join(f'--seed {seed}' for seed in seeds)}" for name in arms]
     parts.append("```\n")
     return "\n".join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -51,13 +52,13 @@ def train(
     if resume and overwrite:
         raise MuhdiError("--resume and --overwrite exclude each other: go on with the run, or start it anew")
     loaded = load_recipe(recipe, settings, seed)
+    from muhdi.training.interrupt import Interrupted
     from muhdi.training.sequence import run_sequence
-    from muhdi.training.trainer import Interrupted
 
     try:
         results = run_sequence(loaded, experiments, resume=resume, overwrite=overwrite)
     except Interrupted as stop:
-        command = " ".join(["muhdi", *(a for a in sys.argv[1:] if a not in ("--resume", "--overwrite"))])
+        command = shlex.join(["muhdi", *(a for a in sys.argv[1:] if a not in ("--resume", "--overwrite"))])
         typer.echo(f"stopped; everything is saved. To go on: {command} --resume", err=True)
         raise typer.Exit(128 + stop.signum) from None
     console = _console()
@@ -100,14 +101,14 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a network on every domain of its recipe, under each kind of normalisation statistics."""
+    from muhdi.config import KINDS
     from muhdi.files import write_json
     from muhdi.report.tables import classes_table, matrix_table
     from muhdi.training.score import evaluate_network
 
-    kinds = ("running", "domain", "image")
     for kind in statistics:
-        if kind not in kinds:
-            raise MuhdiError(f"--statistics {kind}: must be one of {', '.join(kinds)}{nearest(kind, list(kinds))}")
+        if kind not in KINDS:
+            raise MuhdiError(f"--statistics {kind}: must be one of {', '.join(KINDS)}{nearest(kind, list(KINDS))}")
     results, notes = evaluate_network(
         network, recipe=recipe, settings=settings, kinds=statistics, head=head, refresh=refresh
     )
@@ -168,14 +169,15 @@ def demo(
         console.print(f"\n{title}")
         for kind in results[0].kinds():
             console.print(matrix_table(results[0], kind))
-    for kind in ("domain", "running", "image"):
+    kinds = sorted(arms["none / none"][0].kinds(), key=("domain", "running", "image").index)
+    for kind in kinds:
         console.print(arms_table(arms, kind))
     controls = {"selftrain": "sequential self-training", "selftrain + distill": "single-head distillation",
                 "none / none": "no adaptation at all"}  # fmt: skip
-    console.print(reading(arms, "domain", "selftrain + muhdi", controls), soft_wrap=True)
+    console.print(reading(arms, kinds[0], "selftrain + muhdi", controls), soft_wrap=True)
     picture = output / "predictions.png"
     samples = {title: output / "snapshots" / results[0].name / "samples" for title, results in arms.items()}
-    predictions_figure(picture, samples, {t: r[0] for t, r in arms.items()}, CLASS_SETS["urban7"], "domain", rows=2)
+    predictions_figure(picture, samples, {t: r[0] for t, r in arms.items()}, CLASS_SETS["urban7"], kinds[0])
     console.print(f"Predictions of every arm on every domain: {picture}", soft_wrap=True)
 
 

@@ -6,18 +6,22 @@ A recipe is a YAML file; `muhdi.recipe` finds and merges the files, this module 
 from __future__ import annotations
 
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from muhdi.errors import MuhdiError, nearest
-from muhdi.taxonomy import CLASS_SETS, ClassSet, custom
+from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Rate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
+Kind = Literal["running", "domain", "image"]
+"""Whose mean and variance the batch norms use at evaluation, see `muhdi.models.statistics`."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Part(BaseModel):
@@ -91,7 +95,8 @@ class AugmentConfig(Part):
 
 
 class LoaderConfig(Part):
-    """``workers``: processes that load ahead (0: in the training process). ``memory_mb``: decoded images kept."""
+    """``workers``: processes that load ahead (0: in the training process). ``memory_mb``: decoded images that each
+    process keeps."""
 
     workers: NotNegative = 0
     memory_mb: NotNegative = 1024
@@ -201,7 +206,10 @@ class ModelConfig(Part):
 
 
 class OptimizerConfig(Part):
-    """The rate decays as (1 - i / iterations) ** power; heads learn ``head_factor`` times as fast."""
+    """The rate decays as (1 - i / iterations) ** power; heads learn ``head_factor`` times as fast.
+
+    ``momentum`` is AdamW's beta1.
+    """
 
     name: Literal["adamw", "sgd"] = "sgd"
     weight_decay: Weight = 5e-4
@@ -235,11 +243,7 @@ class EvaluationConfig(Part):
     domain that are kept as images after the last step.
     """
 
-    statistics: Annotated[list[Literal["running", "domain", "image"]], Field(min_length=1)] = [
-        "running",
-        "domain",
-        "image",
-    ]
+    statistics: Annotated[list[Kind], Field(min_length=1)] = list(KINDS)
     batch_size: Positive = 8
     size: tuple[Positive, Positive] | None = None
     domain_images: Positive = 64
@@ -281,9 +285,18 @@ class Recipe(Part):
                     f"{key}: another domain is called {data.domain_name!r} too; give one of them a 'name' of its own"
                 )
             if isinstance(data, FolderConfig) and data.ids:
-                self.class_set().lookup(data.ids)
+                try:
+                    self.class_set().lookup(data.ids)
+                except MuhdiError as error:
+                    raise MuhdiError(f"{key}.ids: {error}") from None
         if not self.steps and not self.source_training.iterations and not self.model.init:
             raise MuhdiError("steps: nothing to do; add steps, source_training.iterations or model.init")
+        for number, step in enumerate(self.steps):
+            if step.adaptation.method == "advent" and min(self.image_size) < 32:
+                raise MuhdiError(
+                    f"steps.{number}.adaptation: advent's discriminators halve the image five times; image_size must "
+                    "be at least 32x32"
+                )
         untrained = not self.source_training.iterations and not self.model.init
         if self.steps and untrained and self.steps[0].retention.method != "none":
             raise MuhdiError(
@@ -302,8 +315,8 @@ class Recipe(Part):
                     "class names)"
                 )
             return CLASS_SETS[self.classes]
-        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or len(self.classes) > 200:
-            raise MuhdiError("classes: give from 2 to 200 class names, each once")
+        if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes) or len(self.classes) > MAX_CLASSES:
+            raise MuhdiError(f"classes: give from 2 to {MAX_CLASSES} class names, each once")
         return custom(self.classes)
 
     def domains(self) -> list[tuple[str, DataConfig]]:

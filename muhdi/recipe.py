@@ -76,6 +76,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Mapping:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark)
             seen.add(key.value)
@@ -159,7 +161,7 @@ def _set(data: Mapping, setting: str) -> None:
     for position, part in enumerate(parts):
         last = position == len(parts) - 1
         if isinstance(here, list):
-            if not part.isdigit() or int(part) >= len(here):
+            if not (part.isascii() and part.isdigit()) or int(part) >= len(here):
                 raise MuhdiError(f"--set {setting}: {part!r} must be a number from 0 to {len(here) - 1}")
             index: Any = int(part)
         elif isinstance(here, dict):

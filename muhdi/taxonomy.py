@@ -18,6 +18,7 @@ UNLISTED = 254
 """Marks, inside a lookup table only, a raw id that the table does not list."""
 
 MAX_CLASSES = 200
+"""Labels from here on mark pixels (255) or ids (254)."""
 RAW_IDS = 65536
 """Raw ids are 8 or 16 bit."""
 

@@ -102,6 +102,9 @@ def untouched(folder: Path) -> bool:
         (["evaluate", "."], "holds no finished network yet"),
         (["recipes", "camvd"], "did you mean 'camvid'"),
         (["sweep", "scenes", "--seed", "1", "--set", "bogus=1"], "bogus: unknown key"),
+        (["sweep", "scenes", "--seed", "1", "--seed", "1"], "two runs would be called 'scenes_seed1'"),
+        (["train", "scenes", "--experiments", "/dev/null"], "/dev/null/snapshots/scenes: cannot be made"),
+        (["train", "scenes", "--set", "image_size=[31,64]", "--set", "every_step.adaptation=advent"], "at least 32x32"),
     ],
 )
 def test_mistakes_get_one_line_and_status_2(muhdi, tmp_path: Path, arguments: list[str], words: str) -> None:
@@ -148,6 +151,8 @@ def test_bad_data_gets_one_line_and_status_2(muhdi, folders: Path, tmp_path: Pat
     assert status == 2
     assert words in errors
     assert "Traceback" not in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "experiments/snapshots/own").exists()
 
 
 def test_an_existing_run_is_neither_overwritten_nor_mixed(muhdi, tiny: Tiny, tmp_path: Path) -> None:

@@ -135,6 +135,8 @@ def test_val_images_of_their_own(folders: Path) -> None:
         ({"root": "nowhere"}, "nowhere does not exist"),
         ({"images": "day/{split}/*.jpg"}, r"pattern 'day/train/\*\.jpg' matches no file"),
         ({"labels": "day_labels/{split}/{stam}.png"}, r"\{stem\}"),
+        ({"labels": "day_labels/{split}/{stem.x}.png"}, r"\{stem\}"),
+        ({"images": "day/**.png"}, "is not a pattern|matches no file|its label"),
         ({"labels": "day_labels/train/{stem}.png"}, "its label .* is missing"),
         ({"root": "${MUHDI_NO_SUCH_VARIABLE}"}, "MUHDI_NO_SUCH_VARIABLE is not set"),
         ({"ids": {0: "flt"}}, "unknown class 'flt'.*did you mean 'flat'"),
@@ -144,6 +146,20 @@ def test_val_images_of_their_own(folders: Path) -> None:
 def test_bad_folders_are_named(folders: Path, changes: dict[str, object], words: str) -> None:
     with pytest.raises(MuhdiError, match=words):
         open_split(folder(**changes), "train", context(folders))
+
+
+def test_val_labels_alone_serve_the_same_images(folders: Path) -> None:
+    config = folder(images="day/val/*.png", labels=None, val_labels="day_labels/val/{stem}_ids.png")
+    assert not open_split(config, "train", context(folders)).labelled
+    assert open_split(config, "val", context(folders)).labelled
+
+
+def test_a_label_of_another_shape_is_refused(folders: Path) -> None:
+    Image.new("L", (36, 30)).save(folders / "day_labels/val/img 0_ids.png")
+    with pytest.raises(MuhdiError, match=r"img 0_ids\.png: the label is 36x30, its image 36x24"):
+        open_split(folder(), "val", context(folders)).read(0, True)
+    Image.new("L", (72, 48)).save(folders / "day_labels/val/img 0_ids.png")
+    assert open_split(folder(), "val", context(folders)).read(0, True).label.shape == (48, 72)
 
 
 def test_one_missing_label_is_named(folders: Path) -> None:

@@ -202,13 +202,19 @@ def test_checkpoint_round_trip_keeps_every_bit(tmp_path: Path) -> None:
     }
 
 
-def test_torchvision_names_start_the_backbone_alone(tmp_path: Path) -> None:
+def test_torchvision_names_start_the_backbone_alone_and_see_the_same_colours(tmp_path: Path) -> None:
     donor, model = build_segmenter("resnet50", 3), build_segmenter("resnet50", 4)
     state = {k.removeprefix("backbone."): v for k, v in donor.state_dict().items() if k.startswith("backbone.")}
     path = tmp_path / "resnet50.pth"
     torch.save(state | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, path)
     assert not initialise(model, path, "resnet50", ()).heads
-    assert torch.equal(model.backbone.conv1.weight, donor.backbone.conv1.weight)
+    assert torch.equal(model.backbone.layer4[2].conv3.weight, donor.backbone.layer4[2].conv3.weight)
+    # What the file's own first convolution makes of a difference of two pictures, as torchvision prepares them.
+    a, b = _images(2).float().split(1)
+    deviation = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    expected = torch.conv2d((a - b) / 255 / deviation, state["conv1.weight"], stride=2, padding=3)
+    ours = [model.backbone.conv1(model.backbone.normalise(x)) for x in (a, b)]
+    assert torch.allclose(ours[0] - ours[1], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,7 @@ MISTAKES = [
     ("source_training.iterations=0", "steps.0.retention: 'muhdi' keeps what an old model knows, but there is none"),
     ("steps.1.target={dataset: scenes, domain: city, seed: 3}", "another domain is called 'city' too"),
     ("name=../x", "name: string should match pattern"),
+    ("steps.².iterations=3", "must be a number from 0 to 2"),
     ("steps.9.iterations=3", "'9' must be a number from 0 to 2"),
     ("name.x=3", "name holds a value"),
     ("name", "must read key=value"),
@@ -101,6 +102,7 @@ def test_a_mistake_is_named(setting: str, words: str) -> None:
         ("extends: bad.yml", "extends itself"),
         ("image_size: [8, 8]\nsource: {domain: sim}", "source: needs the key 'dataset'"),
         ("image_size: [8, 8]\nsource: {dataset: scenes, domain: sim}", "nothing to do"),
+        ("? [a]\n: 1", "unhashable key"),
         ("!!python/object/apply:os.system [ls]", "bad.yml"),
     ],
 )

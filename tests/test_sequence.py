@@ -18,13 +18,15 @@ from PIL import Image
 
 from muhdi.config import Recipe
 from muhdi.errors import MuhdiError
+from muhdi.models.segmenter import build_segmenter
 from muhdi.models.weights import load_checkpoint
 from muhdi.recipe import load_recipe
+from muhdi.training.interrupt import Interrupted
 from muhdi.training.rundir import RunDirectory
 from muhdi.training.score import evaluate_network
 from muhdi.training.sequence import run_sequence
 from muhdi.training.sweep import sweep
-from muhdi.training.trainer import Interrupted, StageTrainer
+from muhdi.training.trainer import StageTrainer
 
 ADAPTATIONS = ("none", "minent", "advent", "selftrain", "oracle")
 RETENTIONS = ("none", "distill", "muhdi")
@@ -73,7 +75,7 @@ def test_every_combination_trains_and_resumes_exactly(
     results = run_sequence(recipe, whole, quiet=True)
     assert [step["name"] for step in results.steps] == ["source", "city", "night"]
     assert all(value is not None for value in results.matrix("running")[-1])
-    for after in (5, 2):  # in the first step; then, resumed, in the second
+    for after in (5, 3, 0):  # in the first step; in the second, after a save; again, before another iteration
         with monkeypatch.context() as patch:
             crashing(patch, after)
             with pytest.raises(Crash):
@@ -216,6 +218,19 @@ def test_seeds_differ(tiny: Tiny, tmp_path: Path) -> None:
     assert runs[0].matrix("running") != runs[1].matrix("running")
 
 
+def test_a_backbone_alone_can_start_a_sequence_and_has_no_score_before_it(tiny: Tiny, tmp_path: Path) -> None:
+    donor = build_segmenter("resnet50", 7).backbone.state_dict()
+    torch.save(donor, tmp_path / "resnet.pth")
+    settings = ["model.backbone=resnet50", f"model.init={tmp_path / 'resnet.pth'}", "source_training.iterations=0",
+                "every_step.iterations=1", "evaluation.statistics=[running]", "steps.1.retention=muhdi"]  # fmt: skip
+    results = run_sequence(load_recipe(tiny(), settings), tmp_path, quiet=True)
+    assert results.matrix("running")[0] == [None, None, None]
+    assert None not in results.matrix("running")[-1]
+    assert results.summary("running").forgetting is not None
+    with pytest.raises(MuhdiError, match="a backbone alone, so there is nothing to retain"):
+        run_sequence(load_recipe(tiny(), [*settings, "every_step.retention=muhdi", "name=x"]), tmp_path, quiet=True)
+
+
 @pytest.fixture
 def own(folders: Path, tmp_path: Path) -> Path:
     """A recipe on one's own folders: labelled ``day``, unlabelled ``rain``."""
@@ -245,6 +260,62 @@ def test_ones_own_data_needs_no_code_and_an_unlabelled_target_is_not_zero(own: P
     samples = tmp_path / "e" / "snapshots" / "own" / "samples"
     assert (samples / "rain_0_predicted_running.png").exists()
     assert not (samples / "rain_0_label.png").exists()
+
+
+def test_a_domain_may_have_any_name(own: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(own, ["steps.0.target.name=my/city at night"])
+    run_sequence(recipe, tmp_path / "e", quiet=True)
+    folder = tmp_path / "e" / "snapshots" / "own"
+    assert RunDirectory(folder).last_model().parent.name == "1_my_city_at_night"
+    assert {path.parent for path in folder.rglob("*.safetensors")} == {
+        folder / "0_source",
+        folder / "1_my_city_at_night",
+    }
+
+
+def test_target_labels_are_needed_for_evaluation_alone(own: Path, folders: Path, tmp_path: Path) -> None:
+    """Labels of val lie beside none of train; only the oracle minds."""
+    for image in (folders / "rain" / "val").glob("*.png"):
+        (folders / "flat").mkdir(exist_ok=True)
+        Image.new("L", (36, 24)).save(folders / "flat" / f"val_{image.name}")
+    settings = ["steps.0.target.images=rain/{split}/*.png", "steps.0.target.labels=flat/{split}_{stem}.png"]
+    results = run_sequence(load_recipe(own, settings), tmp_path / "e", quiet=True)
+    assert results.steps[-1]["scores"]["running"]["rain"]["miou"] is not None
+    for image in (folders / "rain" / "train").glob("*.png"):
+        image.rename(image.with_stem(f"train {image.stem}"))
+    settings[1] = "steps.0.target.labels=flat/val_{stem}.png"
+    assert run_sequence(load_recipe(own, [*settings, "name=two"]), tmp_path / "e", quiet=True)
+    with pytest.raises(MuhdiError, match=r"steps\.0\.target: .*its label"):
+        run_sequence(
+            load_recipe(own, [*settings, "name=three", "steps.0.adaptation=oracle"]), tmp_path / "e", quiet=True
+        )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_is_one_line_and_leaves_no_run(own: Path, folders: Path, tmp_path: Path, workers: int) -> None:
+    for path in (folders / "rain" / "train").glob("*.png"):
+        path.write_bytes(b"")
+    settings = [f"loader.workers={workers}", "source_training.iterations=0", "steps.0.retention=none"]
+    with pytest.raises(MuhdiError, match="not an image") as error:
+        run_sequence(load_recipe(own, settings), tmp_path / "e", quiet=True)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "e" / "snapshots" / "own").exists()
+
+
+def test_two_processes_never_share_a_run(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny())
+    directory = RunDirectory.of(recipe, tmp_path)
+    directory.create(recipe, overwrite=False)
+    with pytest.raises(MuhdiError, match="another process is at work"):
+        run_sequence(recipe, tmp_path, resume=True, quiet=True)
+    directory.release()
+    run_sequence(recipe, tmp_path, resume=True, quiet=True)
+
+
+def test_what_says_where_and_how_fast_may_change_on_resume(tiny: Tiny, tmp_path: Path) -> None:
+    run_sequence(load_recipe(tiny(), ["source_training.iterations=2"]), tmp_path, quiet=True)
+    changed = load_recipe(tiny(), ["source_training.iterations=2", "loader.workers=1", "save_every=9", "log_every=5"])
+    run_sequence(changed, tmp_path, resume=True, quiet=True)
 
 
 def test_evaluate_scores_a_run_a_file_and_fresh_statistics(tiny: Tiny, tmp_path: Path) -> None:
@@ -291,7 +362,12 @@ def test_a_loss_that_is_not_finite_stops_with_the_files_named(
 
 def test_bf16_and_sgd_train_too(tiny: Tiny, tmp_path: Path) -> None:
     """The reference's optimizer and two discriminators, in mixed precision."""
-    settings = ["precision=bf16-mixed", "optimizer.name=sgd", "every_step.adaptation=advent", "every_step.retention=muhdi"]
+    settings = [
+        "precision=bf16-mixed",
+        "optimizer.name=sgd",
+        "every_step.adaptation=advent",
+        "every_step.retention=muhdi",
+    ]
     results = run_sequence(load_recipe(tiny(), settings), tmp_path, quiet=True)
     assert results.matrix("running")[-1][0] is not None
     assert json.loads(_lines(tmp_path, load_recipe(tiny()), "night")[-1])["d_main"] > 0

@@ -31,7 +31,7 @@ class SelfTrain(Adaptation):
     def __init__(self, config: SelfTrainConfig, model: Segmenter, head: str, generator: torch.Generator) -> None:
         super().__init__()
         self.config, self.head, self.generator = config, head, generator
-        self.teacher = Teacher(model)
+        self.teacher = Teacher(model, head=head)
         self.labels: Tensor | None = None  # of the images that `target_images` made last
         self.confident: Tensor | None = None
 

@@ -16,8 +16,6 @@ from muhdi.data.scenes import CLASSES, SceneSet
 from muhdi.errors import MuhdiError
 from muhdi.taxonomy import ClassSet
 
-SPLITS = ("train", "val")
-
 
 @dataclass(frozen=True)
 class Context:
@@ -29,13 +27,13 @@ class Context:
     seed: int
 
 
-def open_split(config: DataConfig, split: str, context: Context) -> ImageSet:
-    """The images of one split (``train`` or ``val``) of a domain.
+def open_split(config: DataConfig, split: str, context: Context, *, labels: bool = True) -> ImageSet:
+    """The images of one split (``train`` or ``val``) of a domain; without ``labels`` they are not even looked for.
 
     Raises:
         MuhdiError: the root is missing, a pattern matches nothing, or an image lacks its label.
     """
-    return CATALOG[config.dataset](config, split, context)
+    return CATALOG[config.dataset](config, split, context, labels)
 
 
 def expand_root(context: Context, root: str) -> Path:
@@ -57,7 +55,7 @@ def _expand(path: str, key: str) -> str:
     return expanded
 
 
-def _open_scenes(config: ScenesConfig, split: str, context: Context) -> ImageSet:
+def _open_scenes(config: ScenesConfig, split: str, context: Context, labels: bool) -> ImageSet:
     absent = [name for name in CLASSES if name not in context.classes.classes]
     if absent:
         raise MuhdiError(
@@ -70,28 +68,31 @@ def _open_scenes(config: ScenesConfig, split: str, context: Context) -> ImageSet
     return SceneSet(config.domain, split, count, seed, context.image_size, table)
 
 
-def _open_folder(config: FolderConfig, split: str, context: Context) -> ImageSet:
+def _open_folder(config: FolderConfig, split: str, context: Context, labels: bool) -> ImageSet:
     root = expand_root(context, config.root)
-    validation = split == "val" and config.val_images is not None
-    pattern = (config.val_images if validation else config.images) or ""
-    labels = config.val_labels if validation else config.labels
-    key = f"{'val_images' if validation else 'images'} of {config.domain_name!r}"
+    key, pattern, label_pattern = "images", config.images, config.labels
+    if split == "val" and config.val_images is not None:
+        key, pattern, label_pattern = "val_images", config.val_images, None
+    if split == "val" and config.val_labels is not None:
+        label_pattern = config.val_labels
     pattern = pattern.replace("{split}", split)
     images = sorted(path for path in _matches(root, pattern) if path.is_file())
     if not images:
-        raise MuhdiError(f"{key}: the pattern {pattern!r} matches no file in {root}; correct the pattern or the root")
+        raise MuhdiError(f"{key}: the pattern {pattern!r} matches no file in {root}; correct it, or the root")
     files = None
-    if labels is not None:
+    if labels and label_pattern is not None:
         base = root / _fixed_part(pattern)
-        files = [_label_file(root, labels, path, base, split, config.domain_name) for path in images]
-        files = _all_or_none(images, files, required=validation or "{split}" not in labels, domain=config.domain_name)
+        files = [_label_file(root, label_pattern, path, base, split, config.domain_name) for path in images]
+        files = _all_or_none(images, files, required="{split}" not in label_pattern, domain=config.domain_name)
     return FileSet(config.domain_name, images, files, context.classes.lookup(config.ids), config.strict)
 
 
 def _matches(root: Path, pattern: str) -> list[Path]:
-    if Path(pattern).is_absolute():
-        return list(Path(Path(pattern).anchor).glob(str(Path(pattern).relative_to(Path(pattern).anchor))))
-    return list(root.glob(pattern)) if pattern else []
+    anchor = Path(pattern).anchor
+    try:
+        return list(Path(anchor or root).glob(pattern[len(anchor) :]))
+    except (ValueError, NotImplementedError) as error:
+        raise MuhdiError(f"images: {pattern!r} is not a pattern ({str(error).lower()}); ** must stand alone") from None
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -108,7 +109,7 @@ def _label_file(root: Path, pattern: str, image: Path, base: Path, split: str, d
     values = {"split": split, "stem": image.stem, "name": image.name, "parent": str(image.parent.relative_to(base))}
     try:
         return root / pattern.format(**values)
-    except (KeyError, IndexError, ValueError):
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         raise MuhdiError(
             f"labels of {domain!r}: {pattern!r} may hold {{split}}, {{stem}}, {{name}} and {{parent}} only"
         ) from None
@@ -128,5 +129,5 @@ def _all_or_none(images: list[Path], labels: list[Path], *, required: bool, doma
     )
 
 
-CATALOG: dict[str, Callable[[Any, str, Context], ImageSet]] = {"scenes": _open_scenes, "folder": _open_folder}
+CATALOG: dict[str, Callable[[Any, str, Context, bool], ImageSet]] = {"scenes": _open_scenes, "folder": _open_folder}
 """Opener by the name that recipes use."""

@@ -93,6 +93,12 @@ class FileSet(ImageSet):
         if self.labels is None:
             raise MuhdiError(f"{path}: a label is needed, but the data set {self.domain!r} has none")
         label, unlisted = self._read_label(self.labels[index])
+        height, width = label.shape
+        if abs(width * image.shape[0] - height * image.shape[1]) > max(image.shape) * max(label.shape) * 0.01:
+            raise MuhdiError(
+                f"{self.labels[index]}: the label is {width}x{height}, its image {image.shape[1]}x{image.shape[0]}; "
+                "both must show the same, at any size but in one aspect ratio"
+            )
         return Sample(str(path), image, label, unlisted)
 
     def _read_label(self, path: Path) -> tuple[npt.NDArray[np.uint8], dict[int, int]]:

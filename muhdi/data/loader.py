@@ -6,6 +6,7 @@ the state of a loader is one integer, resuming is exact, and the number of worke
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from muhdi.config import AugmentConfig
 from muhdi.data.dataset import PreparedSet, Sample
+from muhdi.errors import MuhdiError
 
 Draw = tuple[int, int]
 """Number of the draw, and index of the image."""
@@ -73,13 +75,16 @@ class EndlessSampler:
             yield batch
 
 
-class _Augmented(Dataset[Sample]):
+class _Augmented(Dataset["Sample | MuhdiError"]):
     def __init__(self, samples: PreparedSet, augment: AugmentConfig, seed: tuple[int, ...]) -> None:
         self.samples, self.augment, self.seed = samples, augment, seed
 
-    def __getitem__(self, draw: Draw) -> Sample:
+    def __getitem__(self, draw: Draw) -> Sample | MuhdiError:
         number, index = draw
-        return augment(self.samples[index], self.augment, np.random.default_rng([*self.seed, 1, number]))
+        try:
+            return augment(self.samples[index], self.augment, np.random.default_rng([*self.seed, 1, number]))
+        except MuhdiError as error:
+            return error  # raised in the main process: a worker would wrap it in its own traceback
 
 
 def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> Sample:
@@ -122,12 +127,25 @@ def endless_batches(
         seed: any integers >= 0: of order and augmentation.
         workers: processes that load ahead; they change the speed and nothing else.
     """
+
+    def collate_or_fail(samples: list[Sample | MuhdiError]) -> Batch | MuhdiError:
+        good = [sample for sample in samples if isinstance(sample, Sample)]
+        return collate(good) if len(good) == len(samples) else next(s for s in samples if isinstance(s, MuhdiError))
+
     sampler = EndlessSampler(len(samples), batch_size, seed, start)
     loader = DataLoader(
         _Augmented(samples, augmentation, seed),
         batch_sampler=sampler,  # endless, so without a length
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collate_or_fail,
+        worker_init_fn=_leave_ctrl_c_to_the_main_process,
         pin_memory=torch.cuda.is_available(),
     )
-    return iter(loader)
+    for batch in loader:
+        if isinstance(batch, MuhdiError):
+            raise batch
+        yield batch
+
+
+def _leave_ctrl_c_to_the_main_process(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

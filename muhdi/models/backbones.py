@@ -160,7 +160,7 @@ class SmallResNet(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Stages:
-        # Channels last: a fifth faster on a CPU at these widths.
+        # Channels last is faster at these widths on a CPU.
         images = self.normalise(images).contiguous(memory_format=torch.channels_last)
         x = self.relu(self.bn1(self.conv1(images)))
         s1 = self.layer1(x)

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-STATISTICS = ("running", "domain", "image")
-
 Statistics = dict[str, Tensor]
 """``<layer>.running_mean`` and ``<layer>.running_var`` of every batch norm."""
 

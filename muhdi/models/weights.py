@@ -89,8 +89,10 @@ def initialise(model: Segmenter, path: Path, backbone: str, classes: tuple[str, 
     """Start ``model`` from a file.
 
     The file is one of: a network of ours (backbone and classes must be the same), a network in the reference's layout
-    (``layer5`` to ``layer8`` are heads), or a ResNet state dict with torchvision's names (the heads stay random).
-    Names may all begin with one common part, as in the reference's ImageNet file.
+    (``layer5`` to ``layer8`` are heads), the reference's ImageNet file (all names begin with one common part), or a
+    ResNet state dict with torchvision's names (the heads stay random). Torchvision's expect RGB scaled to unit
+    deviation, so the first convolution is converted to this network's BGR of 0..255; their stride stands on a block's
+    second convolution, here on its first, which fine-tuning has to absorb.
 
     Raises:
         MuhdiError: the file is missing or broken, or it fits in part only.
@@ -118,6 +120,7 @@ def _load_foreign(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> b
     """Load a file in another layout; whether it held heads."""
     prefixes = {key.partition(".")[0] for key in tensors}
     imagenet = len(prefixes) == 1
+    torchvision = not imagenet and not prefixes & set(_REFERENCE_HEADS)
     if imagenet:  # every name begins with the same part; such a file's head is ImageNet's
         tensors = {key.partition(".")[2]: value for key, value in tensors.items()}
         tensors = {key: value for key, value in tensors.items() if not key.startswith("layer5.")}
@@ -130,6 +133,8 @@ def _load_foreign(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> b
             state[f"heads.{head}.{level}.{rest.replace('conv2d_list', 'convs')}"] = value
         elif first != "fc":
             state[f"backbone.{key}"] = value
+    if torchvision and "backbone.conv1.weight" in state:
+        state["backbone.conv1.weight"] = _for_bgr(state["backbone.conv1.weight"])
     if heads:
         model.set_heads((AGNOSTIC, SPECIALIST) if SPECIALIST in heads else (AGNOSTIC,))
     else:
@@ -138,6 +143,12 @@ def _load_foreign(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> b
         state.setdefault(f"{name}.num_batches_tracked", torch.zeros((), dtype=torch.int64))
     _load_exactly(model, state, path)
     return bool(heads)
+
+
+def _for_bgr(weight: Tensor) -> Tensor:
+    """A first convolution for RGB in ImageNet's mean and deviation -> the same for BGR of 0..255 minus a mean."""
+    deviation = weight.new_tensor((58.395, 57.12, 57.375)).view(1, 3, 1, 1)
+    return (weight / deviation).flip(1) if weight.shape[1:2] == (3,) else weight
 
 
 def _load_exactly(model: Segmenter, state: dict[str, Tensor], path: Path) -> None:
@@ -169,7 +180,15 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             with safetensors.safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         data = torch.load(path, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (
+        safetensors.SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        ValueError,
+        KeyError,
+        OSError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MuhdiError(
             f"{path}: not a readable network file ({reason}); it holds no plain tensors or is cut short"

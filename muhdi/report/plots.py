@@ -9,13 +9,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Results
 from muhdi.files import file_name, write_bytes
 from muhdi.taxonomy import ClassSet
 
+ROWS = 2
+"""Samples that are shown of each domain."""
+
 
 def predictions_figure(
-    out: Path, samples: Mapping[str, Path], results: Mapping[str, Results], classes: ClassSet, kind: str, rows: int = 1
+    out: Path, samples: Mapping[str, Path], results: Mapping[str, Results], classes: ClassSet, kind: str
 ) -> None:
     """A grid: a row per domain and sample; image, label, then every arm's prediction after the last step.
 
@@ -25,7 +29,9 @@ def predictions_figure(
         results: arm -> its results, for the mIoU over each column.
         classes: for the legend.
         kind: statistics with which the shown predictions were made.
-        rows: samples per domain.
+
+    Raises:
+        MuhdiError: the runs kept no samples.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -33,7 +39,11 @@ def predictions_figure(
 
     domains = next(iter(results.values())).domains
     columns = ["image", "label", *samples]
-    height, width = _picture(next(iter(samples.values())) / f"{file_name(domains[0])}_0_image.png").shape[:2]
+    shown = sorted(next(iter(samples.values())).glob(f"{file_name(domains[0])}_*_image.png"))[:ROWS]
+    if not shown:
+        raise MuhdiError("evaluation.samples: no predictions were kept, so there is no picture; set it to 1 or more")
+    rows = len(shown)
+    height, width = _picture(shown[0]).shape[:2]
     figure = Figure(
         figsize=(2.3 * len(columns), 2.3 * height / width * len(domains) * rows + 1.0), layout="constrained"
     )

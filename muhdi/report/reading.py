@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
 from muhdi.evaluation.results import Results
-from muhdi.report.tables import number
+from muhdi.report.tables import spread
 
 NOISE = 1.5
 """Points of mIoU below which a difference on validation sets of this size is no evidence."""
+
+_STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
+"""97.5 % quantile of Student's t for 1, 2, ... degrees of freedom; beyond the list 2 is near enough."""
 
 
 def reading(arms: Mapping[str, Sequence[Results]], kind: str, method: str, controls: Mapping[str, str]) -> str:
     """One sentence on how ``method`` compares with its controls.
 
-    A difference counts when it exceeds `NOISE` and, over several seeds, twice its standard error (seeds are paired).
+    A difference counts when it exceeds `NOISE` and, over several seeds, is significant at 5 % in a paired t test.
 
     Args:
         arms: results by arm, the same seeds in the same order.
@@ -24,29 +27,34 @@ def reading(arms: Mapping[str, Sequence[Results]], kind: str, method: str, contr
         controls: arm -> what the sentence calls it.
     """
     runs = arms[method]
-    average = mean(r.summary(kind).average or 0.0 for r in runs)
+    averages = [run.summary(kind).average for run in runs]
     parts = []
     for arm, title in controls.items():
-        higher = _compare([_pair(a, b, kind, "average") for a, b in zip(runs, arms[arm], strict=True)])
-        less = _compare([-_pair(a, b, kind, "forgetting") for a, b in zip(runs, arms[arm], strict=True)])
-        parts.append(
-            f"against {title} it averages {_words(*higher, 'more', 'less')} and forgets {_words(*less, 'less', 'more')}"
-        )
+        average = _differences(runs, arms[arm], kind, "average")
+        forgetting = _differences(runs, arms[arm], kind, "forgetting")
+        if average and forgetting:
+            more, less = _words(average, "more", "less"), _words(forgetting, "more", "less")
+            parts.append(f"against {title} it averages {more} and forgets {less}")
+    if not parts or None in averages:
+        return f"With {kind} statistics nothing can be said: the targets have no labels to score {method} by."
     seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed"
-    return f"With {kind} statistics ({seeds}), {method} averages {number(average)} on the targets; {'; '.join(parts)}."
+    return f"With {kind} statistics ({seeds}), {method} averages {spread(averages)} on the targets; {'; '.join(parts)}."
 
 
-def _pair(a: Results, b: Results, kind: str, what: str) -> float:
-    return (getattr(a.summary(kind), what) or 0.0) - (getattr(b.summary(kind), what) or 0.0)
+def _differences(ours: Sequence[Results], others: Sequence[Results], kind: str, what: str) -> list[float]:
+    """Difference by seed; empty when one is not known."""
+    pairs = [
+        (getattr(a.summary(kind), what), getattr(b.summary(kind), what)) for a, b in zip(ours, others, strict=True)
+    ]
+    return [] if any(a is None or b is None for a, b in pairs) else [a - b for a, b in pairs]
 
 
-def _compare(differences: Sequence[float]) -> tuple[float, bool]:
-    """Mean difference, and whether it is beyond the noise."""
-    value = mean(differences)
-    error = stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else 0.0
-    return value, abs(value) > max(NOISE, 2 * error)
-
-
-def _words(value: float, clear: bool, up: str, down: str) -> str:
+def _words(differences: Sequence[float], up: str, down: str) -> str:
+    """``1.8 more``, and whether that is within the noise."""
+    value, count = mean(differences), len(differences)
+    error = 0.0
+    if count > 1:
+        quantile = _STUDENT[count - 2] if count - 2 < len(_STUDENT) else 2.0
+        error = quantile * stdev(differences) / count**0.5
     text = f"{abs(value):.1f} {up if value >= 0 else down}"
-    return text if clear else f"{text} (within the noise)"
+    return text if abs(value) > max(NOISE, error) else f"{text} (within the noise)"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 
-from muhdi.config import OracleConfig, Recipe
+from muhdi.config import DataConfig, OracleConfig, Recipe
 from muhdi.data.catalog import Context, open_split
-from muhdi.data.dataset import ImageSet, PreparedSet
+from muhdi.data.dataset import ImageSet, PreparedSet, Size
 from muhdi.errors import MuhdiError
 
 _MB = 2**20
@@ -16,62 +17,70 @@ class Domains:
     """Image sets of a recipe.
 
     Attributes:
-        names: of the source and the targets, each once.
+        validation: images by domain, the source's first; with labels where the domain has them.
         source: labelled training images of the source.
         targets: training images by step; their labels are opened for the oracle alone.
-        validation: by domain; with labels where the domain has them.
+        notes: what the user should know.
+
+    Args:
+        recipe: of the run.
+        training: whether `source` and `targets` are wanted.
 
     Raises:
         MuhdiError: a root, file or label that is needed is missing.
     """
 
     def __init__(self, recipe: Recipe, *, training: bool = True) -> None:
-        context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
-        configs = {data.domain_name: (key, data) for key, data in recipe.domains()}
-        self.names = list(configs)
-        self.memory = recipe.loader.memory_mb * _MB // (2 * len(configs))
-        self.size = recipe.image_size
+        self._context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
+        self._configs = {data.domain_name: (key, data) for key, data in recipe.domains()}
+        self._memory = recipe.loader.memory_mb * _MB // (2 * len(self._configs))
         self.validation: dict[str, PreparedSet] = {}
         self.notes: list[str] = []
-        for name, (key, data) in configs.items():
-            images = self._open(key, data, "val", context)
-            self.validation[name] = PreparedSet(
-                images, self.size, recipe.evaluation.size, with_labels=images.labelled, memory=self.memory
-            )
+        for name, (key, data) in self._configs.items():
+            images = self._open(key, data, "val", labels=True)
+            self.validation[name] = self._prepare(images, recipe.evaluation.size, with_labels=images.labelled)
         if training:
-            self._open_training(recipe, context)
+            self._open_training(recipe)
 
-    @staticmethod
-    def _open(key: str, data: object, split: str, context: Context) -> ImageSet:
+    def unlabelled(self) -> Iterator[PreparedSet]:
+        """Training images of every domain, extra ones too, without labels."""
+        for key, data in self._configs.values():
+            yield self._prepare(self._open(key, data, "train", labels=False), None, with_labels=False)
+
+    def _open(self, key: str, data: DataConfig, split: str, *, labels: bool) -> ImageSet:
         try:
-            return open_split(data, split, context)  # type: ignore[arg-type]
+            return open_split(data, split, self._context, labels=labels)
         except MuhdiError as error:
             raise MuhdiError(f"{key}: {error}") from None
 
-    def _open_training(self, recipe: Recipe, context: Context) -> None:
-        source = self._open("source", recipe.source, "train", context)
+    def _open_training(self, recipe: Recipe) -> None:
+        size = recipe.image_size
+        source = self._open("source", recipe.source, "train", labels=True)
         if not source.labelled:
             raise MuhdiError("source: the source needs labels to train on; set 'labels' to where they are")
-        self.source = self._prepare(source, with_labels=True)
-        self.targets: list[PreparedSet] = []
+        self.source = self._prepare(source, size, with_labels=True)
+        self._note_if_shared(source)
         known: dict[tuple[str, bool], PreparedSet] = {}
+        self.targets: list[PreparedSet] = []
         for number, step in enumerate(recipe.steps):
-            key = f"steps.{number}"
             labels = isinstance(step.adaptation, OracleConfig)
-            images = self._open(f"{key}.target", step.target, "train", context)
-            if labels and not images.labelled:
-                raise MuhdiError(
-                    f"{key}.adaptation: the oracle trains on labels, but {images.domain!r} has none for train"
-                )
-            name = (images.domain, labels)
-            known.setdefault(name, self._prepare(images, with_labels=labels))
-            self.targets.append(known[name])
-            same = getattr(images, "images", None)
-            if same is not None and same == getattr(self.validation[images.domain].images, "images", None):
-                self.notes.append(f"{images.domain}: the same images serve for training and evaluation")
+            if (step.target.domain_name, labels) not in known:
+                images = self._open(f"steps.{number}.target", step.target, "train", labels=labels)
+                if labels and not images.labelled:
+                    raise MuhdiError(
+                        f"steps.{number}.adaptation: the oracle needs labels, but {images.domain!r} has none for train"
+                    )
+                known[images.domain, labels] = self._prepare(images, size, with_labels=labels)
+                self._note_if_shared(images)
+            self.targets.append(known[step.target.domain_name, labels])
 
-    def _prepare(self, images: ImageSet, *, with_labels: bool) -> PreparedSet:
-        return PreparedSet(images, self.size, self.size, with_labels=with_labels, memory=self.memory)
+    def _note_if_shared(self, images: ImageSet) -> None:
+        files = getattr(images, "images", None)
+        if files is not None and files == getattr(self.validation[images.domain].images, "images", None):
+            self.notes.append(f"{images.domain}: the same images serve for training and evaluation")
+
+    def _prepare(self, images: ImageSet, label_size: Size | None, *, with_labels: bool) -> PreparedSet:
+        return PreparedSet(images, self._context.image_size, label_size, with_labels=with_labels, memory=self._memory)
 
 
 class UnlistedIds:

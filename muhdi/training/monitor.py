@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -30,17 +29,18 @@ class Monitor:
         metrics: the JSON lines file; cut to ``length`` bytes, so that a resumed run repeats no line.
         logs: folder of the TensorBoard events.
         length: bytes of ``metrics`` to keep.
+        step: iterations of the whole run so far; later TensorBoard events of an interrupted run are dropped.
         quiet: nothing on the screen.
     """
 
-    def __init__(self, metrics: Path, logs: Path, length: int = 0, *, quiet: bool = False) -> None:
+    def __init__(self, metrics: Path, logs: Path, length: int = 0, step: int = 0, *, quiet: bool = False) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         metrics.parent.mkdir(parents=True, exist_ok=True)
         metrics.touch()
         os.truncate(metrics, min(length, metrics.stat().st_size))
         self._metrics = open(metrics, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - closed by close()
-        self._events = SummaryWriter(str(logs))
+        self._events = SummaryWriter(str(logs), purge_step=step + 1)
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -52,8 +52,9 @@ class Monitor:
         """One line for the user."""
         self.console.print(text, markup=False)
 
-    def start(self, stage: str, iterations: int, done: int) -> None:
-        """A stage of ``iterations`` begins, or goes on after ``done``."""
+    def start(self, stage: str, iterations: int, done: int, before: int) -> None:
+        """A stage of ``iterations`` begins, or goes on after ``done``; the stages before it had ``before``."""
+        self._before = before
         self._stage, self._images, self._done, self._iterations = stage, 0, done, iterations
         self._start = self._shown = time.monotonic()
         if self.console.is_terminal and not self.console.quiet:
@@ -64,13 +65,12 @@ class Monitor:
             self._progress.start()
             self._task = self._progress.add_task(stage, total=iterations, completed=done, text="")
 
-    def advance(self, done: int, images: int, losses: Callable[[], dict[str, float]] | None) -> None:
-        """After an iteration: ``done`` so far, ``images`` in this one; ``losses`` where numbers are to be logged."""
+    def advance(self, done: int, images: int, values: dict[str, float]) -> None:
+        """After an iteration: ``done`` so far, ``images`` in this one; ``values`` to log, if any."""
         self._images += images
         now = time.monotonic()
         rate = self._images / max(now - self._start, 1e-9)
-        if losses is not None:
-            values = losses()
+        if values:
             self._log(done, values)
             text = f"{rate:.0f} images/s  " + "  ".join(f"{name} {value:.3f}" for name, value in values.items())
             if self._progress is not None:
@@ -91,10 +91,10 @@ class Monitor:
     def _log(self, done: int, values: dict[str, float]) -> None:
         self._metrics.write(json.dumps({"stage": self._stage, "iteration": done, **values}) + "\n")
         for name, value in values.items():
-            self._events.add_scalar(f"{self._stage}/{name}", value, done)
+            self._events.add_scalar(f"loss/{name}", value, self._before + done)
 
-    def scores(self, stage: str, step: int, scores: dict[str, float]) -> None:
-        """Scores after a stage, by name, for TensorBoard."""
+    def scores(self, step: int, scores: dict[str, float]) -> None:
+        """Scores by name after ``step`` iterations of the whole run, for TensorBoard."""
         for name, value in scores.items():
             self._events.add_scalar(f"miou/{name}", value, step)
 

@@ -16,7 +16,9 @@ def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: fl
         {"params": list(model.heads.parameters()), "factor": config.head_factor},
     ]
     if config.name == "adamw":
-        return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(
+            groups, lr=learning_rate, betas=(config.momentum, 0.999), weight_decay=config.weight_decay
+        )
     return torch.optim.SGD(
         groups, lr=learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=False
     )

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 
 from muhdi.config import Recipe
 from muhdi.errors import MuhdiError
-from muhdi.files import read_json, write_bytes, write_json, write_text
+from muhdi.files import file_name, read_json, write_bytes, write_json, write_text
 from muhdi.recipe import load_recipe, save_recipe
 
 RECIPE = "recipe.yml"
+LOCK = ".lock"
+MAY_CHANGE = {"description", "root", "loader", "device", "log_every", "save_every"}
+"""Keys of a recipe that may differ when a run goes on: they say where and how fast, not what."""
 STATE = "training_state.pt"
 
 
@@ -53,7 +57,7 @@ class RunDirectory:
             MuhdiError: the directory exists and neither resuming nor overwriting was asked for, or it is to be resumed
                 with another recipe.
         """
-        if not self.folder.exists() or not any(self.folder.iterdir()):
+        if not self._holds_something():
             return
         if not (self.folder / RECIPE).is_file():
             raise MuhdiError(f"{self.folder}: not empty, nor a run directory; choose another name with --set name=")
@@ -64,7 +68,9 @@ class RunDirectory:
                 f"{self.folder}: this run exists already; go on with --resume, start anew with --overwrite, or choose "
                 "another name with --set name="
             )
-        difference = _first_difference(self.recipe().model_dump(), recipe.model_dump())
+        difference = _first_difference(
+            self.recipe().model_dump(exclude=MAY_CHANGE), recipe.model_dump(exclude=MAY_CHANGE)
+        )
         if difference:
             raise MuhdiError(
                 f"{self.folder}: belongs to another recipe ({difference}); resume with the same recipe and settings, "
@@ -72,12 +78,52 @@ class RunDirectory:
             )
 
     def create(self, recipe: Recipe, *, overwrite: bool) -> None:
-        """Make the directory, or empty it, and write the recipe."""
+        """Make the directory, or empty it, and write the recipe; from now on no other process may use it.
+
+        Raises:
+            MuhdiError: another process is at work there, or the folder cannot be written.
+        """
+        self._make()
+        self._lock = FileLock(self.folder / LOCK)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise MuhdiError(
+                f"{self.folder}: another process is at work on this run; wait for it, or stop it"
+            ) from None
         if overwrite:
-            shutil.rmtree(self.folder, ignore_errors=True)
-            shutil.rmtree(self.logs, ignore_errors=True)
-        if not (self.folder / RECIPE).exists():
+            self._empty()
+        if overwrite or not (self.folder / RECIPE).exists():
             write_text(self.folder / RECIPE, save_recipe(recipe))
+
+    def release(self) -> None:
+        """Let other processes use the directory."""
+        self._lock.release()
+
+    def discard(self) -> None:
+        """Remove a run that never saved anything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.logs, ignore_errors=True)
+
+    def _make(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MuhdiError(f"{self.folder}: cannot be made: {error.strerror}; choose another folder") from None
+
+    def _empty(self) -> None:
+        """Delete everything but the recipe, so that a crash here leaves a run directory."""
+        for path in [*self.folder.iterdir(), *self.logs.iterdir()]:
+            if path.name not in (RECIPE, LOCK):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _holds_something(self) -> bool:
+        """Whether there is more than what a process leaves that was killed before it began."""
+        if self.folder.exists() and not self.folder.is_dir():
+            return True
+        names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
+        return any(name != LOCK and not name.endswith(".tmp") for name in names)
 
     def recipe(self) -> Recipe:
         """The recipe of the run."""
@@ -89,7 +135,7 @@ class RunDirectory:
 
     def model(self, number: int, stage: str, iterations: int) -> Path:
         """File of the network after a stage."""
-        return self.folder / f"{number}_{stage}" / f"model_{iterations}.safetensors"
+        return self.folder / f"{number}_{file_name(stage)}" / f"model_{iterations}.safetensors"
 
     def last_model(self) -> Path:
         """File of the network after the last finished stage."""
@@ -113,7 +159,7 @@ class RunDirectory:
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
             raise MuhdiError(
                 f"{path}: the training state cannot be read ({str(error).splitlines()[0]}); delete it to start the run "
                 "again from its recipe"
@@ -123,6 +169,10 @@ class RunDirectory:
     def save_results(self, results: dict[str, Any]) -> None:
         """Write ``results.json``."""
         write_json(self.results, results)
+
+    def has_state(self) -> bool:
+        """Whether anything was saved to go on from."""
+        return (self.folder / STATE).exists()
 
     def load_results(self) -> dict[str, Any]:
         """Read ``results.json``; an empty one before the first evaluation."""

@@ -51,11 +51,11 @@ def evaluate_network(
         )
     if head not in checkpoint.model.heads:
         raise MuhdiError(f"--head {head}: the network has the heads {', '.join(checkpoint.model.heads)}")
-    domains = Domains(loaded, training=refresh)
+    domains = Domains(loaded, training=False)
     device = build_fabric(loaded).device
     checkpoint.model.to(device)
     if refresh:
-        for samples in [domains.source, *domains.targets]:
+        for samples in domains.unlabelled():
             images = image_batches(samples, loaded, device)
             checkpoint.statistics[samples.images.domain] = measure_statistics(checkpoint.model, images)
     unlisted = UnlistedIds()

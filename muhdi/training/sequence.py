@@ -14,6 +14,7 @@ from torch import Tensor
 
 from muhdi.config import Recipe
 from muhdi.data.dataset import PreparedSet
+from muhdi.data.loader import Batch
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.evaluate import evaluate_domain, images_tensor, predict
 from muhdi.evaluation.results import Entry, Results, scores, without_score
@@ -22,9 +23,13 @@ from muhdi.models.segmenter import AGNOSTIC, build_segmenter
 from muhdi.models.statistics import Statistics, measure_statistics
 from muhdi.models.weights import Checkpoint, Start, initialise, save_checkpoint
 from muhdi.training.domains import Domains, UnlistedIds
+from muhdi.training.interrupt import Interrupted, noted_signals
 from muhdi.training.monitor import Monitor
 from muhdi.training.rundir import RunDirectory
 from muhdi.training.trainer import Sets, StageTrainer
+
+REPORT_AFTER = 50
+"""Training batches after which label ids that no table lists are reported, long before the first evaluation."""
 
 
 def run_sequence(
@@ -46,7 +51,7 @@ def run_sequence(
 
     Raises:
         MuhdiError: something in the recipe or the data is wrong; nothing was written then.
-        muhdi.training.trainer.Interrupted: after SIGINT or SIGTERM, with everything saved.
+        muhdi.training.interrupt.Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
     return _Sequence(recipe, Path(experiments), resume=resume, overwrite=overwrite, quiet=quiet).run()
 
@@ -66,12 +71,26 @@ class _Sequence:
             path = Path(recipe.model.init).expanduser()
             self.start = initialise(self.model, path, recipe.model.backbone, self.classes.classes)
         self.statistics: dict[str, Statistics] = self.start.statistics
-        self.unlisted = UnlistedIds()
+        self.unlisted, self.looked_at = UnlistedIds(), 0
+        self._check_start()
         self.directory.create(recipe, overwrite=overwrite)
         self.state = self.directory.load_state() if resume else None
-        length = self.state["metrics"] if self.state else 0
-        self.monitor = Monitor(self.directory.metrics, self.directory.logs, length, quiet=quiet)
+        length, done = 0, 0
+        if self.state is not None:
+            length = self.state["metrics"]
+            done = self._before(self.state["stage"]) + self.state["trainer"]["iteration"]
+        self.monitor = Monitor(self.directory.metrics, self.directory.logs, length, done, quiet=quiet)
         self.results = self._earlier_results()
+
+    def _check_start(self) -> None:
+        """A retention needs an old model that has learnt something."""
+        recipe = self.recipe
+        learnt = self.start.heads or recipe.source_training.iterations
+        if recipe.steps and not learnt and recipe.steps[0].retention.method != "none":
+            raise MuhdiError(
+                f"steps.0.retention: model.init holds a backbone alone, so there is nothing to retain with "
+                f"{recipe.steps[0].retention.method!r}; set source_training.iterations, or retention: none"
+            )
 
     def _earlier_results(self) -> Results:
         recipe = self.recipe
@@ -90,19 +109,31 @@ class _Sequence:
     def _iterations(self, stage: int) -> int:
         return self.recipe.steps[stage - 1].iterations if stage else self.recipe.source_training.iterations
 
+    def _before(self, stage: int) -> int:
+        """Iterations of all stages before this one."""
+        return sum(self._iterations(number) for number in range(stage))
+
     def run(self) -> Results:
         for note in self.domains.notes:
             self.monitor.say(note)
         try:
-            first = self.state["stage"] if self.state else 0
-            for stage in range(first, len(self.recipe.steps) + 1):
-                self._run_stage(stage)
+            with noted_signals() as stopped:
+                first = self.state["stage"] if self.state else 0
+                for stage in range(first, len(self.recipe.steps) + 1):
+                    self._run_stage(stage, stopped)
+                    if stopped:
+                        raise Interrupted(stopped[0])
             self._save_samples()
+        except MuhdiError:
+            if not self.directory.has_state():
+                self.directory.discard()  # nothing was learnt yet: the corrected command need not ask for --overwrite
+            raise
         finally:
             self.monitor.close()
+            self.directory.release()
         return self.results
 
-    def _run_stage(self, stage: int) -> None:
+    def _run_stage(self, stage: int, stopped: list[int]) -> None:
         """Train one stage (0: the source) to its end, save the network, measure statistics, evaluate."""
         name = self._stage_name(stage)
         target = self.domains.targets[stage - 1] if stage else None
@@ -112,6 +143,7 @@ class _Sequence:
             self.statistics = self.state["statistics"]
             if trainer.iteration:
                 self.monitor.say(f"{name}: going on after iteration {trainer.iteration}")
+            self.state = None  # it holds every network a second time
 
         def save() -> None:
             self.directory.save_state(
@@ -125,13 +157,7 @@ class _Sequence:
 
         total = trainer.config.iterations
         if trainer.iteration < total:
-            source = self.domains.source.images.domain
-
-            def seen(names: Any) -> None:
-                for image, counts in names.unlisted.items():
-                    self.unlisted.add(source, image, counts)
-
-            trainer.fit(self.monitor, name, save, seen)
+            trainer.fit(self.monitor, name, save, self._look_at, stopped)
         trained = bool(stage or total or self.start.heads)
         if trained:
             self._measure(target)
@@ -139,9 +165,26 @@ class _Sequence:
             save_checkpoint(self.directory.model(stage, name, total), self._checkpoint())
         save()
         if len(self.results.steps) <= stage:
-            self.results.add(name, self._evaluate() if trained else {})
+            self.results.add(name, self._evaluate() if trained else self._untrained())
             self.directory.save_results(self.results.to_json())
             self._announce(stage, name)
+
+    def _look_at(self, domain: str, batch: Batch) -> None:
+        """Count the raw ids of a training batch that the label table does not list; tell of them early."""
+        self.looked_at += 1
+        for image, counts in batch.unlisted.items():
+            self.unlisted.add(domain, image, counts)
+        if self.looked_at == REPORT_AFTER:
+            self._report_unlisted()
+
+    def _report_unlisted(self) -> None:
+        for line in self.unlisted.report():
+            self.monitor.say(line)
+
+    def _untrained(self) -> dict[str, dict[str, Entry]]:
+        """The row of a network whose heads are still random."""
+        row = dict.fromkeys(self.domains.validation, without_score("untrained"))
+        return {kind: dict(row) for kind in self.recipe.evaluation.statistics}
 
     def _stage_name(self, stage: int) -> str:
         return self.recipe.steps[stage - 1].target.domain_name if stage else "source"
@@ -166,8 +209,7 @@ class _Sequence:
         )
 
     def _announce(self, stage: int, name: str) -> None:
-        for line in self.unlisted.report():
-            self.monitor.say(line)
+        self._report_unlisted()
         flat: dict[str, float] = {}
         for kind in self.results.kinds():
             row = self.results.matrix(kind)[stage]
@@ -175,19 +217,23 @@ class _Sequence:
             cells = "  ".join(f"{d} {'-' if v is None else f'{v:.1f}'}" for d, v in known.items())
             self.monitor.say(f"{name}: mIoU with {kind} statistics: {cells}")
             flat |= {f"{kind}/{d}": v for d, v in known.items() if v is not None}
-        self.monitor.scores(name, stage, flat)
+        self.monitor.scores(self._before(stage) + self._iterations(stage), flat)
 
     def _save_samples(self) -> None:
-        """Images, labels and predictions after the last step, a few per domain."""
+        """Images, labels and predictions after the last step, a few per domain; with them the run is complete."""
         palette = self.classes.palette().flatten().tolist()
+
+        folder = self.directory.samples.with_name("samples.tmp")
 
         def save(name: str, label: Any) -> None:
             picture = Image.fromarray(np.asarray(label, np.uint8))
             picture.putpalette(palette)
-            picture.save(self.directory.samples / name)
+            picture.save(folder / name)
 
         evaluation = self.recipe.evaluation
-        self.directory.samples.mkdir(exist_ok=True)
+        if self.directory.samples.exists():
+            return
+        folder.mkdir(exist_ok=True)
         for domain, samples in self.domains.validation.items():
             for kind in evaluation.statistics:
                 if kind == "domain" and domain not in self.statistics:
@@ -202,10 +248,11 @@ class _Sequence:
                 )
                 for number, (sample, prediction) in enumerate(predictions):
                     stem = f"{file_name(domain)}_{number}"
-                    Image.fromarray(sample.image).save(self.directory.samples / f"{stem}_image.png")
+                    Image.fromarray(sample.image).save(folder / f"{stem}_image.png")
                     if sample.label is not None:
                         save(f"{stem}_label.png", sample.label)
                     save(f"{stem}_predicted_{kind}.png", prediction.cpu())
+        folder.rename(self.directory.samples)
 
 
 def build_fabric(recipe: Recipe) -> Fabric:

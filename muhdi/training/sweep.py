@@ -62,6 +62,7 @@ def sweep(
         MuhdiError: a recipe is wrong, or a run failed; the message holds the end of what it printed.
     """
     plan = [_Job(recipe, seed, tuple(settings)) for seed in seeds for recipe in recipes]
+    _refuse_shared_directories(plan)
     sources: dict[str, _Job] = {}
     arms: list[tuple[_Job, Path | None]] = []
     for job in plan:
@@ -87,6 +88,18 @@ def sweep(
     return {recipe: results[i :: len(recipes)] for i, recipe in enumerate(recipes)}
 
 
+def _refuse_shared_directories(plan: list[_Job]) -> None:
+    names: dict[str, _Job] = {}
+    for job in plan:
+        name = job.load().name
+        if name in names:
+            raise MuhdiError(
+                f"{job.recipe}: two runs would be called {name!r}; give every recipe and seed once, and each recipe "
+                "a name of its own"
+            )
+        names[name] = job
+
+
 def _source_key(recipe: Recipe) -> str:
     """Identifies what the training on the source depends on."""
     relevant = recipe.model_dump(mode="json", exclude={"name", "description", "steps", "extra_domains", "evaluation"})
@@ -105,8 +118,9 @@ def _run(job: _Job, experiments: Path, say: Say) -> Results:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
-            tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-3:])
-            raise MuhdiError(f"{recipe.name}: the run ended with status {done.returncode}: {tail}")
+            last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["it printed nothing"]
+            reason = last[0].removeprefix("error: ")
+            raise MuhdiError(f"{recipe.name}: the run ended with status {done.returncode}: {reason}")
     results = Results.from_json(read_json(directory.results))
     say(f"{recipe.name}: done")
     return results

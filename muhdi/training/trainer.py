@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
+import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import torch
@@ -20,19 +18,12 @@ from muhdi.data.loader import Batch, endless_batches
 from muhdi.errors import MuhdiError
 from muhdi.models.segmenter import Segmenter
 from muhdi.retention import Retention, build_retention
+from muhdi.training.interrupt import Interrupted
 from muhdi.training.monitor import Monitor
 from muhdi.training.optim import build_optimizer, poly, set_learning_rate
 from muhdi.training.step import train_iteration
 
 State = dict[str, Any]
-
-
-class Interrupted(Exception):
-    """The run was asked to stop by a signal; its state is saved."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
 
 
 @dataclass
@@ -100,38 +91,51 @@ class StageTrainer:
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
 
-    def fit(self, monitor: Monitor, name: str, save: Callable[[], None], seen: Callable[[Batch], None]) -> None:
+    def fit(
+        self,
+        monitor: Monitor,
+        name: str,
+        save: Callable[[], None],
+        seen: Callable[[str, Batch], None],
+        stopped: list[int],
+    ) -> None:
         """Train to the end of the stage.
 
         Args:
             name: of the stage, for the user.
             save: called every ``save_every`` iterations and before an interruption.
-            seen: called with every labelled source batch.
+            seen: called with every batch and the name of its domain.
+            stopped: signals received so far; once there is one, the state is saved and the stage left.
 
         Raises:
-            Interrupted: after SIGINT or SIGTERM, once the state is saved.
+            Interrupted: after a signal.
             MuhdiError: a loss is not finite.
         """
         config, total = self.config, self.config.iterations
         source = self._batches(self.sets.source, "source")
         target = self._batches(self.sets.target, "target") if self.sets.target is not None else None
         self.forward.train()
-        monitor.start(name, total, self.iteration)
-        with _signals() as stopped:
-            while self.iteration < total:
-                batch = next(source).to(self.fabric.device)
-                other = next(target).to(self.fabric.device) if target is not None else None
-                seen(batch)
-                losses = self._iterate(batch, other)
-                self.iteration += 1
-                log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
-                images = config.batch_size * (1 if other is None else 2)
-                monitor.advance(self.iteration, images, (lambda: self._numbers(losses, batch)) if log else None)  # noqa: B023
-                if stopped or (self.iteration % self.recipe.save_every == 0 and self.iteration < total):
-                    save()
-                if stopped:
-                    monitor.finish()
-                    raise Interrupted(stopped[0])
+        earlier = [self.recipe.source_training, *self.recipe.steps][: self.number]
+        monitor.start(name, total, self.iteration, sum(stage.iterations for stage in earlier))
+        while self.iteration < total:
+            batch = next(source).to(self.fabric.device)
+            other = next(target).to(self.fabric.device) if target is not None else None
+            seen(self.sets.source.images.domain, batch)
+            if other is not None and self.sets.target is not None:
+                seen(self.sets.target.images.domain, other)
+            losses = self._iterate(batch, other)
+            self.iteration += 1
+            log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
+            keep = bool(stopped) or (self.iteration % self.recipe.save_every == 0 and self.iteration < total)
+            # Reading the losses waits for the device; a state is never saved with losses that were not read.
+            values = self._numbers(losses, [batch, other]) if log or keep else {}
+            images = config.batch_size * (1 if other is None else 2)
+            monitor.advance(self.iteration, images, values if log else {})
+            if keep:
+                save()
+            if keep and stopped:
+                monitor.finish()
+                raise Interrupted(stopped[0])
         monitor.finish()
 
     def _iterate(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
@@ -143,12 +147,16 @@ class StageTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         with self.fabric.autocast():
             losses = train_iteration(
-                self.forward, self.fabric.backward, self.model, self.adaptation, self.retention,
+                self.forward, self._backward, self.model, self.adaptation, self.retention,
                 source, target, config.weight_aux,
             )  # fmt: skip
         self.optimizer.step()
         self.adaptation.after_step(self.model)
         return losses
+
+    def _backward(self, loss: Tensor) -> None:
+        with torch.autocast(self.fabric.device.type, enabled=False):  # as PyTorch advises
+            self.fabric.backward(loss)
 
     def _batches(self, samples: PreparedSet, role: str) -> Iterator[Batch]:
         seed = (self.recipe.seed, self.number, ("source", "target").index(role))
@@ -156,38 +164,17 @@ class StageTrainer:
             samples, self.config.batch_size, self.recipe.augment, seed, self.iteration, self.recipe.loader.workers
         )
 
-    def _numbers(self, losses: dict[str, Tensor], batch: Batch) -> dict[str, float]:
+    def _numbers(self, losses: dict[str, Tensor], batches: list[Batch | None]) -> dict[str, float]:
         values = dict(zip(losses, torch.stack([v.detach().float() for v in losses.values()]).tolist(), strict=True))
-        broken = [name for name, value in values.items() if value != value or value in (float("inf"), -float("inf"))]
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
+            names = ", ".join(name for batch in batches if batch is not None for name in batch.names)
             raise MuhdiError(
-                f"the loss {broken[0]} is not finite at iteration {self.iteration} (source images: "
-                f"{', '.join(batch.names)}); lower the learning_rate, then go on from the last state with --resume"
+                f"the loss {broken[0]} is not finite at iteration {self.iteration} (images: {names}); train anew with "
+                "a lower learning_rate (--overwrite, or another name), or look at these images; the last state stays"
             )
         return values
 
 
 def _stage_seed(seed: int, number: int) -> int:
     return (seed * 1_000_003 + number) % 2**63
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Inside, the first SIGINT or SIGTERM is only noted in the list; a second one acts at once."""
-    received: list[int] = []
-    kept: dict[int, Any] = {}
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        received.append(signum)
-        signal.signal(signum, kept[signum])
-
-    try:
-        for number in (int(signal.SIGINT), int(signal.SIGTERM)):
-            kept[number] = signal.signal(number, note)
-    except ValueError:  # not in the main thread: signals stay as they are
-        kept.clear()
-    try:
-        yield received
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
