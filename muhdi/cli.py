@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from muhdi.errors import MuhdiError, nearest
+from muhdi.errors import Interrupted, MuhdiError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,15 +52,9 @@ def train(
     if resume and overwrite:
         raise MuhdiError("--resume and --overwrite exclude each other: go on with the run, or start it anew")
     loaded = load_recipe(recipe, settings, seed)
-    from muhdi.training.interrupt import Interrupted
     from muhdi.training.sequence import run_sequence
 
-    try:
-        results = run_sequence(loaded, experiments, resume=resume, overwrite=overwrite)
-    except Interrupted as stop:
-        command = shlex.join(["muhdi", *(a for a in sys.argv[1:] if a not in ("--resume", "--overwrite"))])
-        typer.echo(f"stopped; everything is saved. To go on: {command} --resume", err=True)
-        raise typer.Exit(128 + stop.signum) from None
+    results = run_sequence(loaded, experiments, resume=resume, overwrite=overwrite)
     console = _console()
     for kind in results.kinds():
         console.print(matrix_table(results, kind))
@@ -190,9 +184,15 @@ def _console() -> Console:
 
 
 def main() -> None:
-    """Entry point: a mistake of the user's is one line and exit status 2."""
+    """Entry point: a mistake of the user's is one line and exit status 2, a signal one line and 128 + its number."""
     try:
         app()
     except MuhdiError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except Interrupted as stop:
+        words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+        if words[:1] == ["train"]:  # a sweep goes on by itself
+            words.append("--resume")
+        typer.echo(f"stopped; everything is saved. To go on: {shlex.join(['muhdi', *words])}", err=True)
+        sys.exit(128 + stop.signum)

@@ -1,4 +1,4 @@
-"""The one exception that a user may see."""
+"""The two exceptions that a user may see."""
 
 
 class MuhdiError(Exception):
@@ -6,6 +6,14 @@ class MuhdiError(Exception):
 
     The command line prints the message on one line and exits with status 2; the library raises it as it is.
     """
+
+
+class Interrupted(Exception):
+    """What runs was asked to stop by a signal; all state is saved."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
 
 
 def nearest(name: str, known: list[str]) -> str:

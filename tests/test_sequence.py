@@ -17,11 +17,10 @@ import yaml
 from PIL import Image
 
 from muhdi.config import Recipe
-from muhdi.errors import MuhdiError
+from muhdi.errors import Interrupted, MuhdiError
 from muhdi.models.segmenter import build_segmenter
 from muhdi.models.weights import load_checkpoint
 from muhdi.recipe import load_recipe
-from muhdi.training.interrupt import Interrupted
 from muhdi.training.rundir import RunDirectory
 from muhdi.training.score import evaluate_network
 from muhdi.training.sequence import run_sequence
@@ -211,6 +210,26 @@ def test_a_sweep_shares_the_source_and_changes_no_number(tiny: Tiny, tmp_path: P
     said.clear()
     sweep([str(path)], [1], [], tmp_path / "swept", 1, said.append)
     assert not any("training" in line for line in said), "a finished run is not repeated"
+
+
+def test_a_stopped_sweep_leaves_no_process_and_goes_on(tiny: Tiny, tmp_path: Path) -> None:
+    path = tiny(every_step={"iterations": 400, "batch_size": 2})
+    command = [sys.executable, "-m", "muhdi", "sweep", str(path), "--seed", "1", "--jobs", "2"]
+    process = subprocess.Popen(
+        [*command, "--experiments", str(tmp_path / "e")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    state = tmp_path / "e" / "snapshots" / "tiny_seed1" / "training_state.pt"
+    deadline = time.monotonic() + 120
+    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "stopped; everything is saved. To go on: muhdi sweep" in errors
+    assert str(tmp_path) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    RunDirectory(state.parent).create(
+        load_recipe(state.parent / "recipe.yml"), overwrite=False
+    )  # nobody holds the lock
 
 
 def test_seeds_differ(tiny: Tiny, tmp_path: Path) -> None:

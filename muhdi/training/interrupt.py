@@ -9,14 +9,6 @@ from types import FrameType
 from typing import Any
 
 
-class Interrupted(Exception):
-    """The run was asked to stop by a signal; its state is saved."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
-
-
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
     """Inside, the first SIGINT or SIGTERM is only noted in the list; a second one acts at once."""

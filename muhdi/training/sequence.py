@@ -15,7 +15,7 @@ from torch import Tensor
 from muhdi.config import Recipe
 from muhdi.data.dataset import PreparedSet
 from muhdi.data.loader import Batch
-from muhdi.errors import MuhdiError
+from muhdi.errors import Interrupted, MuhdiError
 from muhdi.evaluation.evaluate import evaluate_domain, images_tensor, predict
 from muhdi.evaluation.results import Entry, Results, scores, without_score
 from muhdi.files import file_name
@@ -23,7 +23,7 @@ from muhdi.models.segmenter import AGNOSTIC, build_segmenter
 from muhdi.models.statistics import Statistics, measure_statistics
 from muhdi.models.weights import Checkpoint, Start, initialise, save_checkpoint
 from muhdi.training.domains import Domains, UnlistedIds
-from muhdi.training.interrupt import Interrupted, noted_signals
+from muhdi.training.interrupt import noted_signals
 from muhdi.training.monitor import Monitor
 from muhdi.training.rundir import RunDirectory
 from muhdi.training.trainer import Sets, StageTrainer
@@ -51,7 +51,7 @@ def run_sequence(
 
     Raises:
         MuhdiError: something in the recipe or the data is wrong; nothing was written then.
-        muhdi.training.interrupt.Interrupted: after SIGINT or SIGTERM, with everything saved.
+        muhdi.errors.Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
     return _Sequence(recipe, Path(experiments), resume=resume, overwrite=overwrite, quiet=quiet).run()
 

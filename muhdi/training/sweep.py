@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from muhdi.config import Recipe
-from muhdi.errors import MuhdiError
+from muhdi.errors import Interrupted, MuhdiError
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
 from muhdi.recipe import load_recipe
@@ -36,6 +40,10 @@ class _Job:
 
     def load(self) -> Recipe:
         return load_recipe(self.recipe, self.settings, self.seed)
+
+    def started_from(self, network: Path) -> _Job:
+        """The same job without training on the source."""
+        return replace(self, settings=(*self.settings, f"model.init={network}", "source_training.iterations=0"))
 
 
 def sweep(
@@ -60,6 +68,7 @@ def sweep(
 
     Raises:
         MuhdiError: a recipe is wrong, or a run failed; the message holds the end of what it printed.
+        Interrupted: after SIGINT or SIGTERM; all runs are saved, and the same call goes on with them.
     """
     plan = [_Job(recipe, seed, tuple(settings)) for seed in seeds for recipe in recipes]
     _refuse_shared_directories(plan)
@@ -75,16 +84,9 @@ def sweep(
         sources.setdefault(key, _Job(job.recipe, job.seed, (*settings, *_SOURCE_ONLY, f"name=source_{key}")))
         first = sources[key].load()
         arms.append((job, RunDirectory.of(first, experiments).model(0, "source", first.source_training.iterations)))
-    workers = jobs or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(lambda job: _run(job, experiments, say), sources.values()))
-        ready = [
-            job
-            if start is None
-            else _Job(job.recipe, job.seed, (*job.settings, f"model.init={start}", "source_training.iterations=0"))
-            for job, start in arms
-        ]
-        results = list(pool.map(lambda job: _run(job, experiments, say), ready))
+    with _Processes(experiments, jobs or os.cpu_count() or 1, say) as processes:
+        processes.run(list(sources.values()))
+        results = processes.run([job if start is None else job.started_from(start) for job, start in arms])
     return {recipe: results[i :: len(recipes)] for i, recipe in enumerate(recipes)}
 
 
@@ -106,24 +108,69 @@ def _source_key(recipe: Recipe) -> str:
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _run(job: _Job, experiments: Path, say: Say) -> Results:
-    recipe = job.load()
-    directory = RunDirectory.of(recipe, experiments)
-    if not _complete(directory, recipe):
-        say(f"{recipe.name}: training")
+class _Processes:
+    """Runs jobs as processes of one thread each, a few at a time; SIGINT and SIGTERM stop them all, saved."""
+
+    def __init__(self, experiments: Path, count: int, say: Say) -> None:
+        self.experiments, self.say = experiments, say
+        self.pool = ThreadPoolExecutor(count)
+        self.running: set[subprocess.Popen[str]] = set()
+        self.handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> _Processes:
+        if threading.current_thread() is threading.main_thread():
+            for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+                self.handlers[number] = signal.signal(number, _raise)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        if kind is not None and not issubclass(kind, MuhdiError):
+            for process in list(self.running):
+                process.terminate()
+        self.pool.shutdown()
+
+    def run(self, jobs: Sequence[_Job]) -> list[Results]:
+        """Results in the order of the jobs; when one fails, the others still end before the error is raised."""
+        futures = [self.pool.submit(self._run, job) for job in jobs]
+        wait(futures)
+        return [future.result() for future in futures]
+
+    def _run(self, job: _Job) -> Results:
+        recipe = job.load()
+        directory = RunDirectory.of(recipe, self.experiments)
+        if not _complete(directory, recipe):
+            self.say(f"{recipe.name}: training")
+            self._train(job, recipe.name)
+        results = Results.from_json(read_json(directory.results))
+        self.say(f"{recipe.name}: done")
+        return results
+
+    def _train(self, job: _Job, name: str) -> None:
         command = [sys.executable, "-m", "muhdi", "train", job.recipe, "--seed", str(job.seed), "--resume"]
-        command += ["--experiments", str(experiments)]
-        for setting in job.settings:
-            command += ["--set", setting]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode:
-            last = (done.stdout + done.stderr).strip().splitlines()[-1:] or ["it printed nothing"]
+        command += ["--experiments", str(self.experiments)]
+        command += [word for setting in job.settings for word in ("--set", setting)]
+        process = subprocess.Popen(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.running.add(process)
+        output, _ = process.communicate()
+        self.running.discard(process)
+        if process.returncode:
+            last = output.strip().splitlines()[-1:] or ["it printed nothing"]
             reason = last[0].removeprefix("error: ")
-            raise MuhdiError(f"{recipe.name}: the run ended with status {done.returncode}: {reason}")
-    results = Results.from_json(read_json(directory.results))
-    say(f"{recipe.name}: done")
-    return results
+            raise MuhdiError(f"{name}: the run ended with status {process.returncode}: {reason}")
+
+
+def _raise(signum: int, frame: FrameType | None) -> None:
+    raise Interrupted(signum)
 
 
 def _complete(directory: RunDirectory, recipe: Recipe) -> bool:

@@ -15,10 +15,9 @@ from muhdi.adaptation import Adaptation, build_adaptation
 from muhdi.config import NoAdaptationConfig, NoRetentionConfig, Recipe, Stage, StepConfig
 from muhdi.data.dataset import PreparedSet
 from muhdi.data.loader import Batch, endless_batches
-from muhdi.errors import MuhdiError
+from muhdi.errors import Interrupted, MuhdiError
 from muhdi.models.segmenter import Segmenter
 from muhdi.retention import Retention, build_retention
-from muhdi.training.interrupt import Interrupted
 from muhdi.training.monitor import Monitor
 from muhdi.training.optim import build_optimizer, poly, set_learning_rate
 from muhdi.training.step import train_iteration
