@@ -15,6 +15,8 @@ from muhdi.config import Recipe
 from muhdi.errors import MuhdiError, nearest
 
 Mapping = dict[Any, Any]
+MAX_BYTES = 1_000_000
+MAX_VALUES = 20_000
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -89,16 +91,37 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _read(path: Path) -> Mapping:
+def _parse(text: str, where: str) -> Any:
+    """YAML text -> plain values, of which there may be so many and no more."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - a SafeLoader
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise MuhdiError(f"{path}: {line}{error.problem or error.context}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise MuhdiError(f"{path}: not YAML text: {' '.join(str(error).split())}") from None
+        raise MuhdiError(f"{where}: {line}{error.problem or error.context}") from None
+    except RecursionError:
+        raise MuhdiError(f"{where}: nested too deeply for a recipe") from None
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError) as error:  # bad dates, numbers, keys
+        raise MuhdiError(f"{where}: not YAML that can be read: {' '.join(str(error).split())[:200]}") from None
+    pending, count = [data], 0
+    while pending:  # aliases can make a small text stand for endless values
+        value = pending.pop()
+        count += 1
+        if count > MAX_VALUES:
+            raise MuhdiError(f"{where}: holds more than {MAX_VALUES} values, which no recipe needs")
+        pending += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return data
+
+
+def _read(path: Path) -> Mapping:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise MuhdiError(f"{path}: larger than {MAX_BYTES} bytes, which no recipe is")
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise MuhdiError(f"{path}: not UTF-8 text") from None
     except OSError as error:
         raise MuhdiError(f"{path}: cannot be read: {error.strerror}") from None
+    data = _parse(text, str(path))
     if not isinstance(data, dict):
         raise MuhdiError(f"{path}: a recipe must hold keys and values, such as 'image_size: [640, 320]'")
     return data
@@ -153,10 +176,7 @@ def _set(data: Mapping, setting: str) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise MuhdiError(f"--set {setting}: must read key=value, such as --set every_step.iterations=100")
-    try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError:
-        raise MuhdiError(f"--set {setting}: the value is not YAML") from None
+    value = _parse(text, f"--set {_shown(setting)}")
     here: Any = data
     for position, part in enumerate(parts):
         last = position == len(parts) - 1
@@ -199,11 +219,17 @@ def _explain(error: ValidationError, data: Mapping, shared: Mapping) -> str:
         known = re.findall(r"'([^']+)'", context["expected_tags"])
         what = context["discriminator"].strip("'").replace("dataset", "data set")
         hint = nearest(str(context["tag"]), known)
-        return f"{key}: unknown {what} {context['tag']!r}{hint} (known: {', '.join(sorted(known))})"
+        return f"{key}: unknown {what} {_shown(repr(context['tag']))}{hint} (known: {', '.join(sorted(known))})"
     if kind == "literal_error":
         known = re.findall(r"'([^']+)'", context["expected"])
-        return f"{key}: unknown value {value!r}{nearest(str(value), known)} (known: {', '.join(known)})"
-    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]} (it is {value!r})"
+        return f"{key}: unknown value {_shown(repr(value))}{nearest(str(value), known)} (known: {', '.join(known)})"
+    return f"{key}: {first['msg'][0].lower()}{first['msg'][1:]} (it is {_shown(repr(value))})"
+
+
+def _shown(text: str) -> str:
+    """A value in a message: one short line."""
+    text = " ".join(text.split())
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _location(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:

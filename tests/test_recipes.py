@@ -75,7 +75,11 @@ MISTAKES = [
     ("steps.9.iterations=3", "'9' must be a number from 0 to 2"),
     ("name.x=3", "name holds a value"),
     ("name", "must read key=value"),
-    ("name={", "the value is not YAML"),
+    ("name={", "--set name={: line 1: "),
+    ("seed=2020-13-45", "--set seed=2020-13-45: not YAML that can be read"),
+    ("seed={[a]: 1}", "found unhashable key"),
+    ("seed=" + "[" * 3000, "nested too deeply"),
+    ("seed=99999999999999999999", "seed: input should be less than"),
     ("every_step=3", "every_step: must hold keys of a step"),
     ("source_training.learning_rate=.inf", "source_training.learning_rate: input should be a finite number"),
 ]
@@ -102,7 +106,15 @@ def test_a_mistake_is_named(setting: str, words: str) -> None:
         ("extends: bad.yml", "extends itself"),
         ("image_size: [8, 8]\nsource: {domain: sim}", "source: needs the key 'dataset'"),
         ("image_size: [8, 8]\nsource: {dataset: scenes, domain: sim}", "nothing to do"),
-        ("? [a]\n: 1", "unhashable key"),
+        ("? [a]\n: 1", "found unhashable key"),
+        ("seed: !!int x", "bad.yml: not YAML that can be read"),
+        (
+            "a: &a [1,1,1,1,1,1,1,1,1,1]\n"
+            + "".join(f"{c}: &{c} [{', '.join(['*' + p] * 10)}]\n" for p, c in zip("abcdefgh", "bcdefghi")),
+            "more than 20000 values",
+        ),
+        ("a: &a [*a]", "more than 20000 values"),
+        ("#" + "x" * 1_000_001, "larger than"),
         ("!!python/object/apply:os.system [ls]", "bad.yml"),
     ],
 )
