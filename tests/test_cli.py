@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from PIL import Image
@@ -202,6 +203,34 @@ def test_a_broken_training_state_is_named(muhdi, tiny: Tiny, tmp_path: Path) -> 
     status, _, errors = muhdi("train", tiny(), "--resume")
     assert status == 2
     assert "training_state.pt: the training state cannot be read" in errors
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("results.json", b"{", "results.json: cannot be read as JSON"),
+        ("results.json", b"[1]", "results.json: holds no results of a run"),
+        ("recipe.yml", b"{", "recipe.yml: line 1"),
+        ("training_state.pt", None, "training_state.pt: holds no training state"),
+        ("2_night/model_3.safetensors", None, "model_3.safetensors: not a network saved by muhdi"),
+    ],
+)
+def test_a_damaged_run_is_named(
+    muhdi, tiny: Tiny, tmp_path: Path, name: str, content: bytes | None, words: str
+) -> None:
+    assert muhdi("train", tiny())[0] == 0
+    path = tmp_path / "experiments/snapshots/tiny" / name
+    if content is not None:
+        path.write_bytes(content)
+    elif path.suffix == ".pt":
+        torch.save({"a": 1}, path)
+    else:
+        safetensors.torch.save_file({"a": torch.zeros(1)}, path)
+    command = ("evaluate", path.parent.parent) if name.endswith("safetensors") else ("train", tiny(), "--resume")
+    status, _, errors = muhdi(*command)
+    assert status == 2
+    assert words in errors
+    assert errors.count("\n") == 1
 
 
 def test_help_is_quick_and_names_every_command() -> None:

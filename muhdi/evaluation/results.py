@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from muhdi.errors import MuhdiError
 from muhdi.evaluation.metrics import Confusion, Summary, iou, mean_iou, summarise
 
 Entry = dict[str, Any]
@@ -73,5 +74,12 @@ class Results:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Results:
-        """What `to_json` wrote."""
-        return cls(**{key: data[key] for key in ("name", "seed", "source", "domains", "targets", "learnt", "steps")})
+        """What `to_json` wrote.
+
+        Raises:
+            MuhdiError: it is something else.
+        """
+        names = [field.name for field in fields(cls)]
+        if not isinstance(data, dict) or not all(name in data for name in names):
+            raise MuhdiError("results.json: holds no results of a run; delete it, and go on with --resume")
+        return cls(**{name: data[name] for name in names})

@@ -67,12 +67,14 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     tensors, metadata = _read(path)
     if metadata.get("format") != _FORMAT:
         raise MuhdiError(f"{path}: not a network saved by muhdi; a file of another kind can be a recipe's model.init")
-    classes = tuple(json.loads(metadata["classes"]))
-    heads = tuple(json.loads(metadata["heads"]))
-    model = build_segmenter(metadata["backbone"], len(classes), heads)
+    try:
+        classes = tuple(json.loads(metadata["classes"]))
+        width, height = json.loads(metadata["image_size"])
+        domains = json.loads(metadata["domains"])
+        model = build_segmenter(metadata["backbone"], len(classes), tuple(json.loads(metadata["heads"])))
+    except (KeyError, ValueError, TypeError) as error:
+        raise MuhdiError(f"{path}: its description is damaged ({error}); use another copy of the file") from None
     _load_exactly(model, _part(tensors, "model/"), path)
-    width, height = json.loads(metadata["image_size"])
-    domains = json.loads(metadata["domains"])
     statistics = {name: _part(tensors, f"statistics/{number}/") for number, name in enumerate(domains)}
     return Checkpoint(model, metadata["backbone"], classes, (width, height), statistics)
 

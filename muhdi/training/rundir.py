@@ -164,6 +164,8 @@ class RunDirectory:
                 f"{path}: the training state cannot be read ({str(error).splitlines()[0]}); delete it to start the run "
                 "again from its recipe"
             ) from None
+        if not isinstance(state, dict) or not {"stage", "trainer", "statistics", "metrics"} <= state.keys():
+            raise MuhdiError(f"{path}: holds no training state; delete it to start the run again from its recipe")
         return state
 
     def save_results(self, results: dict[str, Any]) -> None:
