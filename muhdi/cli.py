@@ -190,6 +190,9 @@ def main() -> None:
     except MuhdiError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except OSError as error:  # a path that the system itself refuses: too long, not allowed, a disk that is full
+        typer.echo(f"error: {error.filename or 'a file'}: {(error.strerror or str(error)).lower()}", err=True)
+        sys.exit(2)
     except Interrupted as stop:
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
         if words[:1] == ["train"]:  # a sweep goes on by itself

@@ -13,7 +13,7 @@ from muhdi.errors import MuhdiError
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write to a temporary name beside ``path``, flush to the disk, rename."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.parent / (path.name + ".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:

@@ -102,6 +102,8 @@ def untouched(folder: Path) -> bool:
         (["evaluate", ".", "--statistics", "domian"], "did you mean 'domain'"),
         (["evaluate", "."], "holds no finished network yet"),
         (["recipes", "camvd"], "did you mean 'camvid'"),
+        (["evaluate", "x" * 5000], "file name too long"),
+        (["evaluate", "/etc/passwd", "--recipe", "scenes"], "/etc/passwd: not a readable network file"),
         (["sweep", "scenes", "--seed", "1", "--set", "bogus=1"], "bogus: unknown key"),
         (["sweep", "scenes", "--seed", "1", "--seed", "1"], "two runs would be called 'scenes_seed1'"),
         (["train", "scenes", "--experiments", "/dev/null"], "/dev/null/snapshots/scenes: cannot be made"),
