@@ -265,7 +265,7 @@ def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
         if fields:
             parts = [model for field in fields for model in _models(field)]
         else:  # the tag of a union: the data set or the method
-            parts = [part for part in parts if _tag(part) == key] or parts
+            parts = [part for part in parts if key in _tags(part)] or parts
     return sorted({name for part in parts for name in part.model_fields})
 
 
@@ -275,8 +275,9 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
 
 
-def _tag(part: type[BaseModel]) -> str | None:
+def _tags(part: type[BaseModel]) -> tuple[str, ...]:
+    """The data sets or the method that a part of a union is for."""
     for name in ("dataset", "method"):
         if name in part.model_fields:
-            return str(get_args(part.model_fields[name].annotation)[0])
-    return None
+            return get_args(part.model_fields[name].annotation)
+    return ()

@@ -39,8 +39,8 @@ class Domains:
         for name, (key, data) in self._configs.items():
             images = self._open(key, data, "val", labels=True)
             self.validation[name] = self._prepare(images, recipe.evaluation.size, with_labels=images.labelled)
-        if training:
-            self._open_training(recipe)
+        if training and recipe.source is not None:
+            self._open_training(recipe, recipe.source)
 
     def unlabelled(self) -> Iterator[PreparedSet]:
         """Training images of every domain, extra ones too, without labels."""
@@ -53,9 +53,9 @@ class Domains:
         except MuhdiError as error:
             raise MuhdiError(f"{key}: {error}") from None
 
-    def _open_training(self, recipe: Recipe) -> None:
+    def _open_training(self, recipe: Recipe, source_config: DataConfig) -> None:
         size = recipe.image_size
-        source = self._open("source", recipe.source, "train", labels=True)
+        source = self._open("source", source_config, "train", labels=True)
         if not source.labelled:
             raise MuhdiError("source: the source needs labels to train on; set 'labels' to where they are")
         self.source = self._prepare(source, size, with_labels=True)

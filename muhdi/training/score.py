@@ -60,7 +60,7 @@ def evaluate_network(
             checkpoint.statistics[samples.images.domain] = measure_statistics(checkpoint.model, images)
     unlisted = UnlistedIds()
     names = list(domains.validation)
-    source = loaded.source.domain_name
+    source = loaded.source_name()
     results = Results(loaded.name, loaded.seed, source, names, [n for n in names if n != source], [])
     results.learnt = [1] * len(results.targets)
     chosen = list(kinds) or loaded.evaluation.statistics

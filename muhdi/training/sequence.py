@@ -99,7 +99,7 @@ class _Sequence:
         targets = list(dict.fromkeys(steps)) or extra  # source only: how well it serves the others
         learnt = [steps.index(name) + 1 if name in steps else 1 for name in targets]
         domains = list(self.domains.validation)
-        results = Results(recipe.name, recipe.seed, recipe.source.domain_name, domains, targets, learnt)
+        results = Results(recipe.name, recipe.seed, recipe.source_name(), domains, targets, learnt)
         if self.state is not None and (saved := self.directory.load_results()):
             stage = self.state["stage"]
             finished = stage + (self.state["trainer"]["iteration"] == self._iterations(stage))
