@@ -33,7 +33,9 @@ Seed = Annotated[
     Optional[int], typer.Option("--seed", min=0, help="Replace the recipe's seed; the run is named after it.")
 ]
 Jobs = Annotated[Optional[int], typer.Option("--jobs", min=1, help="Processes at a time; else one per core.")]
-Experiments = Annotated[Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")]
+Experiments = Annotated[
+    Optional[Path], typer.Option("--experiments", help="Folder of snapshots/ and logs/; else where the recipe says.")
+]
 
 
 @app.command()
@@ -41,7 +43,7 @@ def train(
     recipe: RecipeArgument,
     settings: Set = [],  # noqa: B006 - typer reads the default
     seed: Seed = None,
-    experiments: Experiments = Path("experiments"),
+    experiments: Experiments = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the run exists.")] = False,
 ) -> None:
@@ -52,6 +54,7 @@ def train(
     if resume and overwrite:
         raise MuhdiError("--resume and --overwrite exclude each other: go on with the run, or start it anew")
     loaded = load_recipe(recipe, settings, seed)
+    from muhdi.training.rundir import RunDirectory
     from muhdi.training.sequence import run_sequence
 
     results = run_sequence(loaded, experiments, resume=resume, overwrite=overwrite)
@@ -59,7 +62,7 @@ def train(
     for kind in results.kinds():
         console.print(matrix_table(results, kind))
         console.print(summary_line(results, kind), soft_wrap=True)
-    console.print(f"Written to {experiments / 'snapshots' / loaded.name}", soft_wrap=True)
+    console.print(f"Written to {RunDirectory.of(loaded, experiments).folder}", soft_wrap=True)
 
 
 @app.command()
@@ -121,7 +124,9 @@ def sweep(
     recipes: Annotated[list[str], typer.Argument(help="Recipes to compare: files or names.")],
     seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Repeatable: every recipe runs with every seed.")],
     settings: Set = [],  # noqa: B006 - typer reads the default
-    experiments: Experiments = Path("experiments"),
+    experiments: Annotated[Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")] = Path(
+        "experiments"
+    ),
     jobs: Jobs = None,
 ) -> None:
     """Run several recipes over several seeds in parallel, and compare them: mean and spread."""

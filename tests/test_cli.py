@@ -94,8 +94,8 @@ def untouched(folder: Path) -> bool:
     [
         (["train", "scens"], "did you mean 'scenes'"),
         (["train", "scenes", "--set", "sorce=1"], "sorce: unknown key; did you mean 'source'?"),
-        (["train", "scenes", "--set", "model.init=no.pth"], "no.pth: the file does not exist"),
-        (["train", "scenes", "--set", "device=cuda"], "no CUDA device"),
+        (["train", "scenes", "--set", "model.init=no.pth"], "no.pth does not exist"),
+        (["train", "scenes", "--set", "device=cuda"], "no device cuda"),
         (["train", "scenes", "--resume", "--overwrite"], "exclude each other"),
         (["train", "camvid", "--set", "root=nowhere"], "the folder nowhere/source_camvid_day_0016E5 does not exist"),
         (["evaluate", "nowhere"], "nowhere: no such run directory or network file"),

@@ -80,7 +80,9 @@ def losses_of(variant: dict, facts: dict, muhdi: bool, tmp_path: Path) -> list[d
         set_learning_rate(adaptation.optimizer, poly(1e-4, i, facts["MAX_ITERS"], 0.9))
         optimizer.zero_grad()
         source, target = batch("src", i, size, salt), batch("trg", i, size, salt)
-        losses = train_iteration(model, torch.Tensor.backward, model, adaptation, retention, source, target, 0.1)
+        losses = train_iteration(
+            model, torch.Tensor.backward, model, adaptation, retention, source, target, {"main": 1.0, "aux": 0.1}
+        )
         optimizer.step()
         values = {name: float(value.detach()) for name, value in losses.items()}
         end = "_spe" if muhdi else ""

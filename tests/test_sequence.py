@@ -374,7 +374,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_files_named(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("muhdi.training.step.cross_entropy", lambda logits, labels: logits.sum() * float("nan"))
-    with pytest.raises(MuhdiError, match=r"seg_main is not finite at iteration 1 \(images: sim_"):
+    with pytest.raises(MuhdiError, match=r"seg_aux is not finite at iteration 1 \(images: sim_"):
         run_sequence(load_recipe(tiny()), tmp_path, quiet=True)
 
 

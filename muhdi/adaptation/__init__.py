@@ -23,7 +23,7 @@ def build_adaptation(
         case MinEntConfig():
             return MinEnt(config)
         case AdventConfig():
-            return AdvEnt(config, model.classes)
+            return AdvEnt(config, model.classes, model.levels)
         case SelfTrainConfig():
             return SelfTrain(config, model, learner, generator)
         case OracleConfig():

@@ -23,16 +23,20 @@ class AdvEnt(Adaptation):
     Args:
         config: weights, and the discriminators' learning rate and width.
         classes: number of classes.
+        levels: names of the heads' levels.
     """
 
-    def __init__(self, config: AdventConfig, classes: int) -> None:
+    def __init__(self, config: AdventConfig, classes: int, levels: tuple[str, ...] = ("aux", "main")) -> None:
         super().__init__()
         self.weights = {"aux": config.weight_aux, "main": config.weight_main}
-        self.discriminators = nn.ModuleDict({name: Discriminator(classes, config.width) for name in self.weights})
+        self.discriminators = nn.ModuleDict({name: Discriminator(classes, config.width) for name in levels})
         self.discriminators.requires_grad_(False)  # for the network's losses they are fixed
         self.source_levels = ("aux", "main") if config.aux_sees_source else ("main",)
         self.learning_rate = config.learning_rate
         self.optimizer = torch.optim.Adam(self.discriminators.parameters(), lr=config.learning_rate, betas=(0.9, 0.99))
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {f"D_{name}": network for name, network in self.discriminators.items()}
 
     def _scores(self, level: str, logits: Tensor) -> Tensor:
         scores: Tensor = self.discriminators[level](entropy_map(logits.softmax(1)))

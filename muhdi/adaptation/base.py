@@ -23,6 +23,10 @@ class Adaptation(nn.Module):
     optimizer: Optimizer | None = None
     learning_rate: float = 0.0
 
+    def networks(self) -> dict[str, nn.Module]:
+        """Networks of the method's own that are worth a file at the end of the step, by name."""
+        return {}
+
     def target_images(
         self, source_images: Tensor, source_labels: Tensor, target_images: Tensor, target_labels: Tensor | None
     ) -> Tensor:

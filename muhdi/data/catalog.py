@@ -44,6 +44,20 @@ def expand_root(context: Context, root: str) -> Path:
     return folder
 
 
+def find_file(path: str, root: str, key: str) -> Path:
+    """A file that a recipe names: as it is given, or below the recipe's root.
+
+    Raises:
+        MuhdiError: there is none.
+    """
+    given = Path(_expand(path, key))
+    places = [given] if given.is_absolute() else [given, Path(_expand(root, "root")) / given]
+    for place in places:
+        if place.is_file():
+            return place
+    raise MuhdiError(f"{key}: the file {' or '.join(map(str, dict.fromkeys(places)))} does not exist; correct the path")
+
+
 def _expand(path: str, key: str) -> str:
     expanded = os.path.expanduser(os.path.expandvars(path))
     missing = re.search(r"\$\{?(\w+)\}?", expanded)

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from muhdi.models.segmenter import AGNOSTIC, Levels, Outputs, Segmenter
+from muhdi.models.segmenter import AGNOSTIC, Outputs, Segmenter
 from muhdi.models.statistics import batch_norms
 
 
@@ -37,7 +37,7 @@ class Teacher(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         """As the network's; float32 even where it computes in less, like the student's outputs."""
         outputs: Outputs = self.model(images)
-        heads = {name: Levels(_full(levels.aux), _full(levels.main)) for name, levels in outputs.heads.items()}
+        heads = {name: levels.map(_full) for name, levels in outputs.heads.items()}
         return Outputs(heads, tuple(_full(stage) for stage in outputs.stages))
 
     @torch.no_grad()

@@ -5,6 +5,7 @@ Files are safetensors, or PyTorch files that are read with ``weights_only``: rea
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,16 +13,15 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from muhdi.errors import MuhdiError
 from muhdi.files import write_bytes
+from muhdi.models.foreign import backbone_of, from_foreign, unwrapped
 from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Segmenter, build_segmenter
-from muhdi.models.statistics import Statistics, batch_norms
+from muhdi.models.statistics import Statistics
 
 _FORMAT = "muhdi 1"
-_REFERENCE_HEADS = {"layer5": (AGNOSTIC, "aux"), "layer6": (AGNOSTIC, "main"),
-                    "layer7": (SPECIALIST, "aux"), "layer8": (SPECIALIST, "main")}  # fmt: skip
 
 
 @dataclass
@@ -53,27 +53,28 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "backbone": checkpoint.backbone,
         "classes": json.dumps(checkpoint.classes),
         "heads": json.dumps(list(checkpoint.model.heads)),
+        "multi_level": json.dumps(checkpoint.model.multi_level),
         "domains": json.dumps(list(checkpoint.statistics)),
         "image_size": json.dumps(checkpoint.image_size),
     }
-    tensors = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    write_bytes(path, safetensors.torch.save(tensors, metadata))
+    write_bytes(path, safetensors.torch.save(_on_cpu(tensors), metadata))
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """A network that `save_checkpoint` wrote."""
     path = Path(path)
-    tensors, metadata = _read(path)
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") != _FORMAT:
         raise MuhdiError(f"{path}: not a network saved by muhdi; a file of another kind can be a recipe's model.init")
     try:
         classes = tuple(json.loads(metadata["classes"]))
         width, height = json.loads(metadata["image_size"])
         domains = json.loads(metadata["domains"])
-        model = build_segmenter(metadata["backbone"], len(classes), tuple(json.loads(metadata["heads"])))
+        heads, multi_level = tuple(json.loads(metadata["heads"])), json.loads(metadata.get("multi_level", "true"))
+        model = build_segmenter(metadata["backbone"], len(classes), heads, multi_level=multi_level)
     except (KeyError, ValueError, TypeError) as error:
         raise MuhdiError(f"{path}: its description is damaged ({error}); use another copy of the file") from None
-    _load_exactly(model, _part(tensors, "model/"), path)
+    load_exactly(model, _part(tensors, "model/"), path)
     statistics = {name: _part(tensors, f"statistics/{number}/") for number, name in enumerate(domains)}
     return Checkpoint(model, metadata["backbone"], classes, (width, height), statistics)
 
@@ -89,16 +90,15 @@ class Start:
 def initialise(model: Segmenter, path: Path, backbone: str, classes: tuple[str, ...]) -> Start:
     """Start ``model`` from a file.
 
-    The file is one of: a network of ours (backbone and classes must be the same), a network in the reference's layout
-    (``layer5`` to ``layer8`` are heads), the reference's ImageNet file (all names begin with one common part), or a
-    ResNet state dict with torchvision's names (the heads stay random). Torchvision's expect RGB scaled to unit
-    deviation, so the first convolution is converted to this network's BGR of 0..255; their stride stands on a block's
-    second convolution, here on its first, which fine-tuning has to absorb.
+    The file is one of: a network of ours (backbone and classes must be the same), or one of the layouts that
+    `muhdi.models.foreign` knows; where it holds a backbone alone, the heads stay as they are. Torchvision's networks
+    expect RGB scaled to unit deviation, so the first convolution is converted to this network's BGR of 0..255; their
+    stride stands on a block's second convolution, here on its first, which fine-tuning has to absorb.
 
     Raises:
         MuhdiError: the file is missing or broken, or it fits in part only.
     """
-    tensors, metadata = _read(path)
+    tensors, metadata = read_tensors(path)
     if metadata.get("format") == _FORMAT:
         checkpoint = load_checkpoint(path)
         if checkpoint.backbone != backbone:
@@ -112,48 +112,58 @@ def initialise(model: Segmenter, path: Path, backbone: str, classes: tuple[str, 
                 f"recipe has {len(classes)} ({', '.join(classes[:3])}, ...); set 'classes' to those of the network"
             )
         model.set_heads(tuple(checkpoint.model.heads))
-        model.load_state_dict(checkpoint.model.state_dict())
+        load_exactly(model, checkpoint.model.state_dict(), path)
         return Start(True, checkpoint.statistics)
-    return Start(_load_foreign(model, tensors, path), {})
-
-
-def _load_foreign(model: Segmenter, tensors: dict[str, Tensor], path: Path) -> bool:
-    """Load a file in another layout; whether it held heads."""
-    prefixes = {key.partition(".")[0] for key in tensors}
-    imagenet = len(prefixes) == 1
-    torchvision = not imagenet and not prefixes & set(_REFERENCE_HEADS)
-    if imagenet:  # every name begins with the same part; such a file's head is ImageNet's
-        tensors = {key.partition(".")[2]: value for key, value in tensors.items()}
-        tensors = {key: value for key, value in tensors.items() if not key.startswith("layer5.")}
-    state, heads = {}, set()
-    for key, value in tensors.items():
-        first, _, rest = key.partition(".")
-        if first in _REFERENCE_HEADS:
-            head, level = _REFERENCE_HEADS[first]
-            heads.add(head)
-            state[f"heads.{head}.{level}.{rest.replace('conv2d_list', 'convs')}"] = value
-        elif first != "fc":
-            state[f"backbone.{key}"] = value
-    if torchvision and "backbone.conv1.weight" in state:
-        state["backbone.conv1.weight"] = _for_bgr(state["backbone.conv1.weight"])
+    state = from_foreign(tensors)
+    heads = _heads_in(state)
     if heads:
-        model.set_heads((AGNOSTIC, SPECIALIST) if SPECIALIST in heads else (AGNOSTIC,))
+        model.set_heads(heads)
     else:
         state |= {key: value for key, value in model.state_dict().items() if key.startswith("heads.")}
-    for name in batch_norms(model):  # old files lack the counter
-        state.setdefault(f"{name}.num_batches_tracked", torch.zeros((), dtype=torch.int64))
-    _load_exactly(model, state, path)
-    return bool(heads)
+    load_exactly(model, state, path)
+    return Start(bool(heads), {})
 
 
-def _for_bgr(weight: Tensor) -> Tensor:
-    """A first convolution for RGB in ImageNet's mean and deviation -> the same for BGR of 0..255 minus a mean."""
-    deviation = weight.new_tensor((58.395, 57.12, 57.375)).view(1, 3, 1, 1)
-    return (weight / deviation).flip(1) if weight.shape[1:2] == (3,) else weight
+def load_reference(path: Path, classes: tuple[str, ...], image_size: tuple[int, int]) -> Checkpoint:
+    """A network in the reference's layout; backbone, heads and levels are those that the file holds."""
+    state = from_foreign(read_tensors(path)[0])
+    backbone, heads = backbone_of(state), _heads_in(state)
+    if backbone is None or AGNOSTIC not in heads:
+        raise MuhdiError(
+            f"{path}: not a network of the reference (a ResNet-50 or -101 with layer6 as its head); it begins with "
+            f"{', '.join(list(state)[:3])}"
+        )
+    multi_level = any(key.startswith(f"heads.{AGNOSTIC}.aux.") for key in state)
+    model = build_segmenter(backbone, len(classes), heads, multi_level=multi_level)
+    load_exactly(model, state, path)
+    return Checkpoint(model, backbone, classes, image_size)
 
 
-def _load_exactly(model: Segmenter, state: dict[str, Tensor], path: Path) -> None:
-    own = model.state_dict()
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a state dict as safetensors."""
+    write_bytes(
+        path, safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
+    )
+
+
+def save_reference(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a state dict as the reference does: a PyTorch file that holds nothing else."""
+    buffer = io.BytesIO()
+    torch.save(_on_cpu(tensors), buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+
+
+def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load ``state``, all of it or nothing.
+
+    Raises:
+        MuhdiError: names and shapes are not just those of ``module``; the message holds the first that are not.
+    """
+    own = module.state_dict()
     problems = [f"{key} is missing" for key in own if key not in state]
     problems += [f"{key} is unknown" for key in state if key not in own]
     problems += [
@@ -164,23 +174,31 @@ def _load_exactly(model: Segmenter, state: dict[str, Tensor], path: Path) -> Non
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise MuhdiError(
-            f"{path}: does not fit this network: {'; '.join(problems[:3])}{more}; check model.backbone and classes"
+            f"{path}: does not fit this network: {'; '.join(problems[:3])}{more}; check model (backbone, multi_level) "
+            "and classes"
         )
-    model.load_state_dict(state)
+    module.load_state_dict(state)
+
+
+def _heads_in(state: dict[str, Tensor]) -> tuple[str, ...]:
+    """Names of the heads in a state dict, the agnostic one first."""
+    found = {key.split(".")[1] for key in state if key.startswith("heads.")}
+    return tuple(name for name in (AGNOSTIC, SPECIALIST) if name in found)
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name, and metadata, of a safetensors or PyTorch file; reading executes no code."""
     if not path.is_file():
         raise MuhdiError(f"{path}: the file does not exist; give the path of a network file")
     try:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        data = torch.load(path, map_location="cpu", weights_only=True)
+        data = unwrapped(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # whatever the parsers make of arbitrary bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MuhdiError(
@@ -188,4 +206,6 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
     if not isinstance(data, dict) or not data or not all(isinstance(value, Tensor) for value in data.values()):
         raise MuhdiError(f"{path}: holds no state dict (names and tensors); give the network's weights alone")
+    if not all(isinstance(key, str) for key in data):
+        raise MuhdiError(f"{path}: holds tensors without names; give a state dict")
     return data, {}

@@ -13,10 +13,12 @@ class Retention(nn.Module):
 
     Attributes:
         heads: the heads that the network has during the step, the output first.
+        start: how the heads start, see `Segmenter.set_heads`.
         learner: the head that learns from the source labels and by the adaptation.
     """
 
     heads: tuple[str, ...] = (AGNOSTIC,)
+    start: str = "copy"
     learner: str = AGNOSTIC
 
     def on_source(self, outputs: Outputs, images: Tensor) -> Losses:

@@ -30,7 +30,7 @@ class MuHDi(Distill):
     def __init__(self, config: MuHDiConfig, old: Segmenter) -> None:
         super().__init__(config, old)
         self.target = {"aux": config.weight_target * config.aux, "main": config.weight_target}
-        self.kind = config.target_loss
+        self.kind, self.start = config.target_loss, config.heads
 
     def on_target(self, outputs: Outputs, size: tuple[int, int]) -> Losses:
         specialist = outputs.heads[SPECIALIST].detach().upsampled(size)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.optim import Optimizer
 
@@ -9,12 +12,60 @@ from muhdi.config import OptimizerConfig
 from muhdi.models.segmenter import Segmenter
 
 
+class RepeatedSGD(Optimizer):
+    """SGD with momentum that updates a parameter ``repeats`` times per iteration, with one and the same gradient.
+
+    So the published code trains: its optimizer lists each backbone convolution once for every module around it. The
+    repetitions share one momentum buffer and see the weight decay anew each time; in the very first iteration each
+    starts a buffer of its own, and the last one's stays.
+
+    Args:
+        groups: with ``params`` and, of the same length, ``repeats``.
+        learning_rate: of the groups.
+        momentum: of the buffers.
+        weight_decay: added to the gradient.
+    """
+
+    def __init__(
+        self, groups: list[dict[str, Any]], learning_rate: float, momentum: float, weight_decay: float
+    ) -> None:
+        super().__init__(groups, {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter, repeats in zip(group["params"], group["repeats"], strict=True):
+                if parameter.grad is None:
+                    continue
+                state = self.state[parameter]
+                first = "momentum_buffer" not in state
+                for _ in range(repeats):
+                    change = parameter.grad.add(parameter, alpha=group["weight_decay"])
+                    if first:
+                        state["momentum_buffer"] = change
+                    else:
+                        state["momentum_buffer"].mul_(group["momentum"]).add_(change)
+                    parameter.add_(state["momentum_buffer"], alpha=-group["lr"])
+        return loss
+
+
 def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: float) -> Optimizer:
     """SGD or AdamW over two groups, backbone and heads; the heads learn ``head_factor`` times as fast."""
-    groups = [
-        {"params": [p for p in model.backbone.parameters() if p.requires_grad], "factor": 1.0},
-        {"params": list(model.heads.parameters()), "factor": config.head_factor},
+    backbone = {name: p for name, p in model.backbone.named_parameters() if p.requires_grad}
+    heads = list(model.heads.parameters())
+    groups: list[dict[str, Any]] = [
+        {"params": list(backbone.values()), "factor": 1.0},
+        {"params": heads, "factor": config.head_factor},
     ]
+    if config.updates == "reference":
+        groups[0]["repeats"] = [multiplicity(name) for name in backbone]
+        groups[1]["repeats"] = [1] * len(heads)
+        return RepeatedSGD(groups, learning_rate, config.momentum, config.weight_decay)
     if config.name == "adamw":
         return torch.optim.AdamW(
             groups, lr=learning_rate, betas=(config.momentum, 0.999), weight_decay=config.weight_decay
@@ -22,6 +73,14 @@ def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: fl
     return torch.optim.SGD(
         groups, lr=learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=False
     )
+
+
+def multiplicity(name: str) -> int:
+    """How often the reference's optimizer lists the backbone's parameter ``name``: once per module around it.
+
+    ``layer1.0.conv1.weight`` stands in layer1, in its block and in its convolution: 3 times.
+    """
+    return name.count(".")
 
 
 def poly(base: float, iteration: int, iterations: int, power: float) -> float:

@@ -1,8 +1,8 @@
 """The run directory: where a run keeps its recipe, networks, training state and results.
 
-``<experiments>/snapshots/<name>/`` holds ``recipe.yml``, ``<number>_<stage>/model_<iterations>.safetensors``,
-``training_state.pt``, ``results.json``, ``metrics.jsonl`` and ``samples/``; ``<experiments>/logs/<name>/`` the
-TensorBoard events.
+``<experiments>/snapshots/<name>/`` holds ``recipe.yml``, ``<number>_<stage>/model_<iterations>.safetensors`` (and
+``D_main_...``, ``D_aux_...`` where there are discriminators), ``training_state.pt``, ``results.json``,
+``metrics.jsonl`` and ``samples/``; ``<experiments>/logs/<name>/`` the TensorBoard events.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from muhdi.recipe import load_recipe, save_recipe
 
 RECIPE = "recipe.yml"
 LOCK = ".lock"
-MAY_CHANGE = {"description", "root", "loader", "device", "log_every", "save_every"}
+MAY_CHANGE = {"description", "root", "loader", "device", "log_every", "save_every", "snapshots", "logs", "test"}
 """Keys of a recipe that may differ when a run goes on: they say where and how fast, not what."""
 STATE = "training_state.pt"
 
@@ -46,9 +46,12 @@ class RunDirectory:
         )
 
     @classmethod
-    def of(cls, recipe: Recipe, experiments: Path) -> RunDirectory:
-        """The directory of a recipe's run below ``experiments``."""
-        return cls(experiments / "snapshots" / recipe.name, experiments / "logs" / recipe.name)
+    def of(cls, recipe: Recipe, experiments: Path | str | None = None) -> RunDirectory:
+        """The directory of a recipe's run: below ``experiments``, or where the recipe says."""
+        snapshots, logs = Path(recipe.snapshots).expanduser(), Path(recipe.logs).expanduser()
+        if experiments is not None:
+            snapshots, logs = Path(experiments) / "snapshots", Path(experiments) / "logs"
+        return cls(snapshots / recipe.name, logs / recipe.name)
 
     def check(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
         """Refuse what would spoil an existing run; nothing is changed.
@@ -137,11 +140,20 @@ class RunDirectory:
         """File of the network after a stage."""
         return self.folder / f"{number}_{file_name(stage)}" / f"model_{iterations}.safetensors"
 
-    def last_model(self) -> Path:
-        """File of the network after the last finished stage."""
-        models = sorted(
-            self.folder.glob("*_*/model_*.safetensors"), key=lambda path: int(path.parent.name.partition("_")[0])
+    def network(self, number: int, stage: str, network: str, iterations: int) -> Path:
+        """File of a network of the adaptation's own after a stage, of the discriminator ``D_main`` for example."""
+        return self.model(number, stage, iterations).with_name(f"{network}_{iterations}.safetensors")
+
+    def models(self) -> list[Path]:
+        """Files of all networks, in the order in which they were trained."""
+        return sorted(
+            self.folder.glob("*_*/model_*.safetensors"),
+            key=lambda path: (int(path.parent.name.partition("_")[0]), int(path.stem.partition("_")[2])),
         )
+
+    def last_model(self) -> Path:
+        """File of the newest network."""
+        models = self.models()
         if not models:
             raise MuhdiError(f"{self.folder}: holds no finished network yet; train it (with --resume) first")
         return models[-1]

@@ -13,8 +13,8 @@ from muhdi.models.statistics import measure_statistics
 from muhdi.models.weights import load_checkpoint
 from muhdi.recipe import load_recipe
 from muhdi.training.domains import Domains, UnlistedIds
+from muhdi.training.measure import build_fabric, evaluate_domains, image_batches
 from muhdi.training.rundir import RECIPE, RunDirectory
-from muhdi.training.sequence import build_fabric, evaluate_domains, image_batches
 
 
 def evaluate_network(

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from PIL import Image
-from torch import Tensor
 
-from muhdi.config import Recipe
+from muhdi.config import AdventConfig, Recipe
+from muhdi.data.catalog import find_file
 from muhdi.data.dataset import PreparedSet
 from muhdi.data.loader import Batch
 from muhdi.errors import Interrupted, MuhdiError
-from muhdi.evaluation.evaluate import evaluate_domain, images_tensor, predict
-from muhdi.evaluation.results import Entry, Results, scores, without_score
+from muhdi.evaluation.evaluate import predict
+from muhdi.evaluation.results import Entry, Results, without_score
 from muhdi.files import file_name
-from muhdi.models.segmenter import AGNOSTIC, build_segmenter
+from muhdi.models.discriminator import Discriminator
+from muhdi.models.segmenter import build_segmenter
 from muhdi.models.statistics import Statistics, measure_statistics
-from muhdi.models.weights import Checkpoint, Start, initialise, save_checkpoint
+from muhdi.models.weights import (
+    Checkpoint,
+    Start,
+    initialise,
+    load_exactly,
+    read_tensors,
+    save_checkpoint,
+    save_tensors,
+)
 from muhdi.training.domains import Domains, UnlistedIds
 from muhdi.training.interrupt import noted_signals
+from muhdi.training.measure import build_fabric, evaluate_domains, image_batches
 from muhdi.training.monitor import Monitor
 from muhdi.training.rundir import RunDirectory
-from muhdi.training.trainer import Sets, StageTrainer
+from muhdi.training.trainer import Hooks, Sets, StageTrainer
 
 REPORT_AFTER = 50
 """Training batches after which label ids that no table lists are reported, long before the first evaluation."""
@@ -34,7 +42,7 @@ REPORT_AFTER = 50
 
 def run_sequence(
     recipe: Recipe,
-    experiments: Path | str = "experiments",
+    experiments: Path | str | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -44,7 +52,7 @@ def run_sequence(
 
     Args:
         recipe: from `muhdi.load_recipe`.
-        experiments: folder of ``snapshots`` and ``logs``.
+        experiments: folder of ``snapshots`` and ``logs``; None: the recipe says where they are.
         resume: go on with an interrupted run (or begin, if there is none).
         overwrite: begin anew where a run exists.
         quiet: nothing on the screen.
@@ -53,11 +61,13 @@ def run_sequence(
         MuhdiError: something in the recipe or the data is wrong; nothing was written then.
         muhdi.errors.Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
-    return _Sequence(recipe, Path(experiments), resume=resume, overwrite=overwrite, quiet=quiet).run()
+    return _Sequence(recipe, experiments, resume=resume, overwrite=overwrite, quiet=quiet).run()
 
 
 class _Sequence:
-    def __init__(self, recipe: Recipe, experiments: Path, *, resume: bool, overwrite: bool, quiet: bool) -> None:
+    def __init__(
+        self, recipe: Recipe, experiments: Path | str | None, *, resume: bool, overwrite: bool, quiet: bool
+    ) -> None:
         self.recipe = recipe
         self.directory = RunDirectory.of(recipe, experiments)
         self.directory.check(recipe, resume=resume, overwrite=overwrite)
@@ -65,10 +75,10 @@ class _Sequence:
         self.domains = Domains(recipe)
         torch.manual_seed(recipe.seed)
         self.classes = recipe.class_set()
-        self.model = build_segmenter(recipe.model.backbone, len(self.classes))
+        self.model = build_segmenter(recipe.model.backbone, len(self.classes), multi_level=recipe.model.multi_level)
         self.start = Start(False, {})
         if recipe.model.init is not None:
-            path = Path(recipe.model.init).expanduser()
+            path = find_file(recipe.model.init, recipe.root, "model.init")
             self.start = initialise(self.model, path, recipe.model.backbone, self.classes.classes)
         self.statistics: dict[str, Statistics] = self.start.statistics
         self.unlisted, self.looked_at = UnlistedIds(), 0
@@ -91,6 +101,11 @@ class _Sequence:
                 f"steps.0.retention: model.init holds a backbone alone, so there is nothing to retain with "
                 f"{recipe.steps[0].retention.method!r}; set source_training.iterations, or retention: none"
             )
+        for number in range(1, len(recipe.steps) + 1):
+            config = recipe.steps[number - 1].adaptation
+            if isinstance(config, AdventConfig):
+                for path in self._given_networks(number).values():
+                    load_exactly(Discriminator(len(self.classes), config.width), read_tensors(path)[0], path)
 
     def _earlier_results(self) -> Results:
         recipe = self.recipe
@@ -138,6 +153,8 @@ class _Sequence:
         name = self._stage_name(stage)
         target = self.domains.targets[stage - 1] if stage else None
         trainer = StageTrainer(self.fabric, self.recipe, stage, self.model, Sets(self.domains.source, target))
+        for network, path in (self._previous_networks(stage) | self._given_networks(stage)).items():
+            load_exactly(trainer.adaptation.networks()[network], read_tensors(path)[0], path)
         if self.state is not None and self.state["stage"] == stage:
             trainer.load_state(self.state["trainer"])
             self.statistics = self.state["statistics"]
@@ -156,18 +173,45 @@ class _Sequence:
             )
 
         total = trainer.config.iterations
+
+        def snapshot() -> None:
+            save_checkpoint(self.directory.model(stage, name, trainer.iteration), self._checkpoint())
+
         if trainer.iteration < total:
-            trainer.fit(self.monitor, name, save, self._look_at, stopped)
+            trainer.fit(self.monitor, name, Hooks(save, snapshot, self._look_at), stopped)
         trained = bool(stage or total or self.start.heads)
         if trained:
             self._measure(target)
         if total or not self.recipe.steps:
             save_checkpoint(self.directory.model(stage, name, total), self._checkpoint())
+            for network, module in trainer.adaptation.networks().items():
+                save_tensors(self.directory.network(stage, name, network, total), module.state_dict())
         save()
         if len(self.results.steps) <= stage:
             self.results.add(name, self._evaluate() if trained else self._untrained())
             self.directory.save_results(self.results.to_json())
             self._announce(stage, name)
+
+    def _given_networks(self, stage: int) -> dict[str, Path]:
+        """Files from which the recipe wants the adaptation's own networks of a stage to start, by name."""
+        config = self.recipe.steps[stage - 1].adaptation if stage else None
+        if not isinstance(config, AdventConfig):
+            return {}
+        given = {"D_main": config.init_main, "D_aux": config.init_aux if self.recipe.model.multi_level else None}
+        key = f"steps.{stage - 1}.adaptation"
+        return {name: find_file(path, self.recipe.root, key) for name, path in given.items() if path is not None}
+
+    def _previous_networks(self, stage: int) -> dict[str, Path]:
+        """Files of the discriminators of the last step that had some, if this one is to go on with them."""
+        config = self.recipe.steps[stage - 1].adaptation if stage else None
+        if not isinstance(config, AdventConfig) or config.discriminators == "fresh":
+            return {}
+        for earlier in range(stage - 1, 0, -1):
+            if isinstance(self.recipe.steps[earlier - 1].adaptation, AdventConfig):
+                name, total = self._stage_name(earlier), self._iterations(earlier)
+                return {f"D_{level}": self.directory.network(earlier, name, f"D_{level}", total)
+                        for level in self.model.levels}  # fmt: skip
+        return {}
 
     def _look_at(self, domain: str, batch: Batch) -> None:
         """Count the raw ids of a training batch that the label table does not list; tell of them early."""
@@ -253,51 +297,3 @@ class _Sequence:
                         save(f"{stem}_label.png", sample.label)
                     save(f"{stem}_predicted_{kind}.png", prediction.cpu())
         folder.rename(self.directory.samples)
-
-
-def build_fabric(recipe: Recipe) -> Fabric:
-    """The device and precision that the recipe asks for."""
-    if recipe.device == "cuda" and not torch.cuda.is_available():
-        raise MuhdiError("device: this machine has no CUDA device; set device: auto or cpu")
-    return Fabric(accelerator=recipe.device, devices=1, precision=recipe.precision)
-
-
-def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
-    """``evaluation.domain_images`` images, spread evenly over the set, in batches [N, 3, H, W]."""
-    count = min(recipe.evaluation.domain_images, len(samples))
-    chosen = np.linspace(0, len(samples) - 1, count).round().astype(int).tolist()
-    size = recipe.evaluation.batch_size
-    for start in range(0, count, size):
-        yield images_tensor([samples[i] for i in chosen[start : start + size]], device)
-
-
-def evaluate_domains(
-    recipe: Recipe,
-    checkpoint: Checkpoint,
-    domains: Domains,
-    kinds: Sequence[str],
-    unlisted: UnlistedIds,
-    head: str = AGNOSTIC,
-) -> dict[str, dict[str, Entry]]:
-    """Scores by kind of statistics and domain. A domain without labels or statistics has none, and the reason."""
-    names, evaluation = checkpoint.classes, recipe.evaluation
-    by_kind: dict[str, dict[str, Entry]] = {kind: {} for kind in kinds}
-    for kind in kinds:
-        for domain, samples in domains.validation.items():
-            if not samples.with_labels:
-                by_kind[kind][domain] = without_score("unlabelled")
-            elif kind == "domain" and domain not in checkpoint.statistics:
-                by_kind[kind][domain] = without_score("no statistics")
-            else:
-                confusion = evaluate_domain(
-                    checkpoint.model,
-                    samples,
-                    kind=kind,
-                    domain=checkpoint.statistics.get(domain),
-                    batch_size=evaluation.batch_size,
-                    size=evaluation.size,
-                    head=head,
-                    seen=lambda sample, domain=domain: unlisted.add(domain, sample.name, sample.unlisted),  # type: ignore[misc]
-                )
-                by_kind[kind][domain] = scores(confusion, names, len(samples))
-    return by_kind

@@ -16,12 +16,9 @@ Forward = Callable[[Tensor], Outputs]
 Backward = Callable[[Tensor], None]
 
 
-def segmentation(logits: Levels, labels: Tensor, weight_aux: float) -> Losses:
-    """CE(main) + weight_aux CE(aux); logits at the size of the labels."""
-    return {
-        "seg_main": cross_entropy(logits.main, labels),
-        "seg_aux": weight_aux * cross_entropy(logits.aux, labels),
-    }
+def segmentation(logits: Levels, labels: Tensor, weights: dict[str, float]) -> Losses:
+    """w_main CE(main) + w_aux CE(aux); logits at the size of the labels."""
+    return {f"seg_{name}": weights[name] * cross_entropy(level, labels) for name, level in logits.items()}
 
 
 def train_iteration(
@@ -32,7 +29,7 @@ def train_iteration(
     retention: Retention,
     source: Batch,
     target: Batch | None,
-    weight_aux: float,
+    weights: dict[str, float],
 ) -> Losses:
     """Accumulate the gradients of one iteration (the optimizer's step is the caller's); returns all loss terms.
 
@@ -42,13 +39,13 @@ def train_iteration(
         model: the bare network.
         source: labelled images.
         target: images of the new domain; None while training on the source alone.
-        weight_aux: of the aux level in the segmentation loss.
+        weights: of the levels in the segmentation loss.
     """
     assert source.labels is not None
     size = source.images.shape[-2], source.images.shape[-1]
     outputs = forward(source.images)
     on_source = outputs.heads[retention.learner].upsampled(size)
-    losses = segmentation(on_source, source.labels, weight_aux) | retention.on_source(outputs, source.images)
+    losses = segmentation(on_source, source.labels, weights) | retention.on_source(outputs, source.images)
     backward(_total(losses))
     if target is None:
         return losses

@@ -29,6 +29,9 @@ from muhdi.training.rundir import RunDirectory
 
 _SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]")
 
+_OF_NO_WEIGHT = {"name", "description", "steps", "extra_domains", "evaluation", "test", "snapshots", "logs"}
+"""Keys of a recipe on which the training on the source does not depend."""
+
 Say = Callable[[str], None]
 
 
@@ -104,7 +107,7 @@ def _refuse_shared_directories(plan: list[_Job]) -> None:
 
 def _source_key(recipe: Recipe) -> str:
     """Identifies what the training on the source depends on."""
-    relevant = recipe.model_dump(mode="json", exclude={"name", "description", "steps", "extra_domains", "evaluation"})
+    relevant = recipe.model_dump(mode="json", exclude=_OF_NO_WEIGHT)
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
 
 

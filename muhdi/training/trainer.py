@@ -33,6 +33,21 @@ class Sets:
     target: PreparedSet | None
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What a training calls.
+
+    Attributes:
+        save: every ``save_every`` iterations and before an interruption.
+        snapshot: every ``snapshot_every`` iterations but the last.
+        seen: with every batch and the name of its domain.
+    """
+
+    save: Callable[[], None]
+    snapshot: Callable[[], None]
+    seen: Callable[[str, Batch], None]
+
+
 class StageTrainer:
     """Trains a network through one stage: on the source alone, or one step of the sequence.
 
@@ -57,7 +72,7 @@ class StageTrainer:
         if isinstance(self.config, StepConfig):
             adaptation, retention = self.config.adaptation, self.config.retention  # type: ignore[assignment]
         self.retention: Retention = build_retention(retention, model).to(fabric.device)
-        model.set_heads(self.retention.heads)
+        model.set_heads(self.retention.heads, self.retention.start)
         self.adaptation: Adaptation = build_adaptation(adaptation, model, self.retention.learner, self.generator)
         self.adaptation.to(fabric.device)
         self.model.to(fabric.device)
@@ -90,27 +105,19 @@ class StageTrainer:
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
 
-    def fit(
-        self,
-        monitor: Monitor,
-        name: str,
-        save: Callable[[], None],
-        seen: Callable[[str, Batch], None],
-        stopped: list[int],
-    ) -> None:
+    def fit(self, monitor: Monitor, name: str, hooks: Hooks, stopped: list[int]) -> None:
         """Train to the end of the stage.
 
         Args:
             name: of the stage, for the user.
-            save: called every ``save_every`` iterations and before an interruption.
-            seen: called with every batch and the name of its domain.
+            hooks: called on the way.
             stopped: signals received so far; once there is one, the state is saved and the stage left.
 
         Raises:
             Interrupted: after a signal.
             MuhdiError: a loss is not finite.
         """
-        config, total = self.config, self.config.iterations
+        total = self.config.iterations
         source = self._batches(self.sets.source, "source")
         target = self._batches(self.sets.target, "target") if self.sets.target is not None else None
         self.forward.train()
@@ -119,19 +126,21 @@ class StageTrainer:
         while self.iteration < total:
             batch = next(source).to(self.fabric.device)
             other = next(target).to(self.fabric.device) if target is not None else None
-            seen(self.sets.source.images.domain, batch)
+            hooks.seen(self.sets.source.images.domain, batch)
             if other is not None and self.sets.target is not None:
-                seen(self.sets.target.images.domain, other)
+                hooks.seen(self.sets.target.images.domain, other)
             losses = self._iterate(batch, other)
             self.iteration += 1
             log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
             keep = bool(stopped) or (self.iteration % self.recipe.save_every == 0 and self.iteration < total)
             # Reading the losses waits for the device; a state is never saved with losses that were not read.
             values = self._numbers(losses, [batch, other]) if log or keep else {}
-            images = config.batch_size * (1 if other is None else 2)
+            images = len(batch.images) + (0 if other is None else len(other.images))
             monitor.advance(self.iteration, images, values if log else {})
+            if self.recipe.snapshot_every and self.iteration % self.recipe.snapshot_every == 0 < total - self.iteration:
+                hooks.snapshot()
             if keep:
-                save()
+                hooks.save()
             if keep and stopped:
                 monitor.finish()
                 raise Interrupted(stopped[0])
@@ -139,15 +148,16 @@ class StageTrainer:
 
     def _iterate(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         config, power = self.config, self.recipe.optimizer.power
-        set_learning_rate(self.optimizer, poly(config.learning_rate, self.iteration, config.iterations, power))
+        length = config.schedule or config.iterations
+        set_learning_rate(self.optimizer, poly(config.learning_rate, self.iteration, length, power))
         if self.adaptation.optimizer is not None:
-            rate = poly(self.adaptation.learning_rate, self.iteration, config.iterations, power)
+            rate = poly(self.adaptation.learning_rate, self.iteration, length, power)
             set_learning_rate(self.adaptation.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
         with self.fabric.autocast():
             losses = train_iteration(
                 self.forward, self._backward, self.model, self.adaptation, self.retention,
-                source, target, config.weight_aux,
+                source, target, {"main": config.weight_main, "aux": config.weight_aux},
             )  # fmt: skip
         self.optimizer.step()
         self.adaptation.after_step(self.model)
@@ -159,9 +169,10 @@ class StageTrainer:
 
     def _batches(self, samples: PreparedSet, role: str) -> Iterator[Batch]:
         seed = (self.recipe.seed, self.number, ("source", "target").index(role))
-        return endless_batches(
-            samples, self.config.batch_size, self.recipe.augment, seed, self.iteration, self.recipe.loader.workers
-        )
+        size = self.config.batch_size
+        if role == "target" and isinstance(self.config, StepConfig):
+            size = self.config.target_batch_size or size
+        return endless_batches(samples, size, self.recipe.augment, seed, self.iteration, self.recipe.loader.workers)
 
     def _numbers(self, losses: dict[str, Tensor], batches: list[Batch | None]) -> dict[str, float]:
         values = dict(zip(losses, torch.stack([v.detach().float() for v in losses.values()]).tolist(), strict=True))

@@ -1,0 +1,68 @@
+"""Measuring a network on the domains of a recipe: their statistics, and its scores on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from muhdi.config import Recipe
+from muhdi.data.dataset import PreparedSet
+from muhdi.errors import MuhdiError
+from muhdi.evaluation.evaluate import evaluate_domain, images_tensor
+from muhdi.evaluation.results import Entry, scores, without_score
+from muhdi.models.segmenter import AGNOSTIC
+from muhdi.models.weights import Checkpoint
+from muhdi.training.domains import Domains, UnlistedIds
+
+
+def build_fabric(recipe: Recipe) -> Fabric:
+    """The device and precision that the recipe asks for."""
+    kind, _, number = recipe.device.partition(":")
+    if kind == "cuda" and torch.cuda.device_count() <= int(number or 0):
+        raise MuhdiError(f"device: this machine has no device {recipe.device}; set device: auto or cpu")
+    return Fabric(accelerator=kind, devices=[int(number)] if number else 1, precision=recipe.precision)
+
+
+def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
+    """``evaluation.domain_images`` images, spread evenly over the set, in batches [N, 3, H, W]."""
+    count = min(recipe.evaluation.domain_images, len(samples))
+    chosen = np.linspace(0, len(samples) - 1, count).round().astype(int).tolist()
+    size = recipe.evaluation.batch_size
+    for start in range(0, count, size):
+        yield images_tensor([samples[i] for i in chosen[start : start + size]], device)
+
+
+def evaluate_domains(
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    domains: Domains,
+    kinds: Sequence[str],
+    unlisted: UnlistedIds,
+    head: str = AGNOSTIC,
+) -> dict[str, dict[str, Entry]]:
+    """Scores by kind of statistics and domain. A domain without labels or statistics has none, and the reason."""
+    names, evaluation = checkpoint.classes, recipe.evaluation
+    by_kind: dict[str, dict[str, Entry]] = {kind: {} for kind in kinds}
+    for kind in kinds:
+        for domain, samples in domains.validation.items():
+            if not samples.with_labels:
+                by_kind[kind][domain] = without_score("unlabelled")
+            elif kind == "domain" and domain not in checkpoint.statistics:
+                by_kind[kind][domain] = without_score("no statistics")
+            else:
+                confusion = evaluate_domain(
+                    checkpoint.model,
+                    samples,
+                    kind=kind,
+                    domain=checkpoint.statistics.get(domain),
+                    batch_size=evaluation.batch_size,
+                    size=evaluation.size,
+                    head=head,
+                    seen=lambda sample, domain=domain: unlisted.add(domain, sample.name, sample.unlisted),  # type: ignore[misc]
+                )
+                by_kind[kind][domain] = scores(confusion, names, len(samples))
+    return by_kind
