@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from muhdi.config import Recipe
 from muhdi.errors import MuhdiError, nearest
+from muhdi.legacy import is_legacy, translate
 
 Mapping = dict[Any, Any]
 MAX_BYTES = 1_000_000
@@ -86,6 +87,8 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+# The reference's files may hold tuples.
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
@@ -132,6 +135,9 @@ def _read_extended(path: Path, chain: tuple[Path, ...]) -> Mapping:
     if path in chain:
         raise MuhdiError(f"{path}: extends itself")
     data = _read(path)
+    if is_legacy(data):
+        data, notes = translate(data, str(path))
+        return data | {"notes": notes}
     if "extends" not in data:
         return data
     base = str(data.pop("extends"))

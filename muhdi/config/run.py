@@ -90,13 +90,16 @@ class TestedConfig(Part):
 
     ``models``: network files; several are an ensemble whose probabilities are averaged with ``weights``. None: the
     run's own: its ``last`` one, or with ``mode: best`` each snapshot, of which the best is chosen by the validation
-    labels. ``snapshots``: folder of these snapshots, where it is not the run's. ``domains``: names of those that are
-    scored; none: all targets and extra domains.
+    labels; ``every`` and ``until`` narrow them down to iterations that are multiples, and not beyond. ``snapshots``:
+    folder of these snapshots, where it is not the run's. ``domains``: names of those that are scored; none: all
+    targets and extra domains.
     """
 
     mode: Literal["last", "best"] = "last"
     models: list[str] = []
     weights: list[Weight] = []
+    every: Positive | None = None
+    until: Positive | None = None
     snapshots: str | None = None
     domains: list[str] = []
 
@@ -108,11 +111,12 @@ class Recipe(Part):
     source. ``extra_domains`` are evaluated like all others and never trained on. ``root``: where relative paths of
     data sets begin. ``snapshots`` and ``logs``: folders of the run's directory and of its TensorBoard events.
     ``save_every``: iterations between training states, of which the last is kept; ``snapshot_every``: between
-    networks within a stage, which are all kept.
+    networks within a stage, which are all kept. ``notes``: what the user is told when the recipe is used.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=150)]
     description: str = ""
+    notes: list[str] = []
     seed: NotNegative = 0
     root: str = "."
     classes: str | list[str] = "urban7"

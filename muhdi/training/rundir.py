@@ -23,7 +23,18 @@ from muhdi.recipe import load_recipe, save_recipe
 
 RECIPE = "recipe.yml"
 LOCK = ".lock"
-MAY_CHANGE = {"description", "root", "loader", "device", "log_every", "save_every", "snapshots", "logs", "test"}
+MAY_CHANGE = {
+    "description",
+    "notes",
+    "root",
+    "loader",
+    "device",
+    "log_every",
+    "save_every",
+    "snapshots",
+    "logs",
+    "test",
+}
 """Keys of a recipe that may differ when a run goes on: they say where and how fast, not what."""
 STATE = "training_state.pt"
 

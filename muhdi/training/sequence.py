@@ -129,7 +129,7 @@ class _Sequence:
         return sum(self._iterations(number) for number in range(stage))
 
     def run(self) -> Results:
-        for note in self.domains.notes:
+        for note in [*self.recipe.notes, *self.domains.notes]:
             self.monitor.say(note)
         try:
             with noted_signals() as stopped:
