@@ -16,10 +16,15 @@ SHARED = Path(__file__).parents[2] / "shared"
 torch.set_num_threads(1)
 
 
+def golden_folder() -> Path:
+    """Where the reference's numbers are looked for."""
+    return Path(os.environ.get("MUHDI_GOLDEN", SHARED / "golden"))
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder of the reference's numbers; MUHDI_GOLDEN says where."""
-    folder = Path(os.environ.get("MUHDI_GOLDEN", SHARED / "golden"))
+    folder = golden_folder()
     if not folder.is_dir():
         pytest.skip(f"golden numbers are not at {folder}; set MUHDI_GOLDEN")
     return folder

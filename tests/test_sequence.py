@@ -388,4 +388,4 @@ def test_bf16_and_sgd_train_too(tiny: Tiny, tmp_path: Path) -> None:
     ]
     results = run_sequence(load_recipe(tiny(), settings), tmp_path, quiet=True)
     assert results.matrix("running")[-1][0] is not None
-    assert json.loads(_lines(tmp_path, load_recipe(tiny()), "night")[-1])["d_main"] > 0
+    assert json.loads(_lines(tmp_path, load_recipe(tiny()), "night")[-1])["d_main_target"] > 0

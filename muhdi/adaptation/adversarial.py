@@ -54,11 +54,11 @@ class AdvEnt(Adaptation):
         self.optimizer.zero_grad(set_to_none=True)
         losses: Losses = {}
         for (name, source_logits), (_, target_logits) in zip(source.items(), target.items(), strict=True):
-            loss = adversarial(self._scores(name, target_logits), is_source=False) / 2
+            losses[f"d_{name}_target"] = adversarial(self._scores(name, target_logits), is_source=False) / 2
             if name in self.source_levels:
-                loss = loss + adversarial(self._scores(name, source_logits), is_source=True) / 2
+                losses[f"d_{name}_source"] = adversarial(self._scores(name, source_logits), is_source=True) / 2
+        for loss in losses.values():
             loss.backward()
-            losses[f"d_{name}"] = loss.detach()
         self.optimizer.step()
         self.discriminators.requires_grad_(False)
-        return losses
+        return {name: loss.detach() for name, loss in losses.items()}
