@@ -14,6 +14,9 @@ from muhdi.errors import Interrupted, MuhdiError, nearest
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from muhdi.config import Recipe
+    from muhdi.evaluation.results import Results
+
 app = typer.Typer(
     name="muhdi",
     help="Continual unsupervised domain adaptation for semantic segmentation.",
@@ -49,20 +52,24 @@ def train(
 ) -> None:
     """Train a whole sequence, and evaluate every domain after every step."""
     from muhdi.recipe import load_recipe
-    from muhdi.report.tables import matrix_table, summary_line
 
+    train_and_print(load_recipe(recipe, settings, seed), experiments, resume=resume, overwrite=overwrite)
+
+
+def train_and_print(recipe: Recipe, experiments: Path | None, *, resume: bool, overwrite: bool) -> None:
+    """Run a recipe, and print its results."""
     if resume and overwrite:
         raise MuhdiError("--resume and --overwrite exclude each other: go on with the run, or start it anew")
-    loaded = load_recipe(recipe, settings, seed)
+    from muhdi.report.tables import matrix_table, summary_line
     from muhdi.training.rundir import RunDirectory
     from muhdi.training.sequence import run_sequence
 
-    results = run_sequence(loaded, experiments, resume=resume, overwrite=overwrite)
+    results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
     console = _console()
     for kind in results.kinds():
         console.print(matrix_table(results, kind))
         console.print(summary_line(results, kind), soft_wrap=True)
-    console.print(f"Written to {RunDirectory.of(loaded, experiments).folder}", soft_wrap=True)
+    console.print(f"Written to {RunDirectory.of(recipe, experiments).folder}", soft_wrap=True)
 
 
 @app.command()
@@ -83,11 +90,15 @@ def recipes(name: Annotated[Optional[str], typer.Argument(help="Print this recip
 
 @app.command()
 def evaluate(
-    network: Annotated[Path, typer.Argument(help="A run directory (its last network) or a network file.")],
+    network: Annotated[
+        Path, typer.Argument(help="A run directory (its newest network), a network file, or a recipe and its run.")
+    ],
     recipe: Annotated[
         Optional[str], typer.Option("--recipe", help="Domains of this recipe; else the run's own.")
     ] = None,
     settings: Set = [],  # noqa: B006 - typer reads the default
+    seed: Annotated[Optional[int], typer.Option("--seed", min=0, help="Of the recipe's run.")] = None,
+    experiments: Experiments = None,
     statistics: Annotated[list[str], typer.Option("--statistics", help="running, domain or image. Repeatable.")] = [],  # noqa: B006 - typer reads the default
     head: Annotated[str, typer.Option("--head", help="The head that is scored.")] = "agnostic",
     refresh: Annotated[
@@ -97,26 +108,55 @@ def evaluate(
         Optional[Path], typer.Option("--json", help="Write the scores, per class too, to this file.")
     ] = None,
 ) -> None:
-    """Score a network on every domain of its recipe, under each kind of normalisation statistics."""
+    """Score networks on every domain of their recipe, under each kind of normalisation statistics.
+
+    Of a recipe, its part ``test`` says what is scored: the run's last network, the best of its snapshots, given
+    files, or an ensemble of them.
+    """
     from muhdi.config import KINDS
     from muhdi.files import write_json
-    from muhdi.report.tables import classes_table, matrix_table
     from muhdi.training.score import evaluate_network
 
     for kind in statistics:
         if kind not in KINDS:
             raise MuhdiError(f"--statistics {kind}: must be one of {', '.join(KINDS)}{nearest(kind, list(KINDS))}")
     results, notes = evaluate_network(
-        network, recipe=recipe, settings=settings, kinds=statistics, head=head, refresh=refresh
-    )
-    console = _console()
-    for note in notes:
-        console.print(note, soft_wrap=True)
-    for kind in results.kinds():
-        console.print(matrix_table(results, kind))
-        console.print(classes_table(results, kind))
+        network, recipe=recipe, settings=settings, kinds=statistics, head=head, refresh=refresh,
+        experiments=experiments, seed=seed,
+    )  # fmt: skip
+    print_scores(results, notes)
     if output is not None:
         write_json(output, results.to_json())
+
+
+def print_scores(results: Results, notes: list[str]) -> None:
+    """Scores of every network, and per class those of the best one."""
+    from muhdi.evaluation.results import best_row
+    from muhdi.report.tables import classes_table, matrix_table
+
+    console = _console()
+    for kind in results.kinds():
+        console.print(matrix_table(results, kind, "network"))
+        console.print(classes_table(results, kind, best_row(results, kind)))
+    for note in notes:
+        console.print(note, soft_wrap=True)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="A run directory, or a network's or discriminator's file.")],
+    target: Annotated[Path, typer.Argument(help="Ends in .pth: the reference's layout; in .safetensors: ours.")],
+    classes: Annotated[Optional[str], typer.Option("--classes", help="Class set of a reference's network.")] = None,
+    image_size: Annotated[
+        tuple[int, int], typer.Option("--image-size", min=1, help="Width and height it was trained at.")
+    ] = (640, 320),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+) -> None:
+    """Convert a network between our layout and the reference's; every weight keeps its bits."""
+    from muhdi.training.convert import convert as run_convert
+
+    for path in run_convert(source, target, classes=classes, image_size=image_size, overwrite=overwrite):
+        typer.echo(f"Written to {path}")
 
 
 @app.command()
@@ -180,6 +220,11 @@ def demo(
     console.print(f"Predictions of every arm on every domain: {picture}", soft_wrap=True)
 
 
+def _called() -> list[str]:
+    """What the user called: ``muhdi``, or one of the scripts."""
+    return ["python", sys.argv[0]] if Path(sys.argv[0]).name in ("train.py", "test.py") else ["muhdi"]
+
+
 def _console() -> Console:
     """Where tables go; without a terminal they are wide enough to be read in a file."""
     from rich.console import Console
@@ -189,9 +234,14 @@ def _console() -> Console:
 
 
 def main() -> None:
-    """Entry point: a mistake of the user's is one line and exit status 2, a signal one line and 128 + its number."""
+    """Entry point of ``muhdi``."""
+    run(app)
+
+
+def run(commands: typer.Typer) -> None:
+    """Run commands: a mistake of the user's is one line and status 2, a signal one line and 128 + its number."""
     try:
-        app()
+        commands()
     except MuhdiError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
@@ -200,7 +250,8 @@ def main() -> None:
         sys.exit(2)
     except Interrupted as stop:
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-        if words[:1] == ["train"]:  # a sweep goes on by itself
+        if words[:1] == ["train"] or _called() != ["muhdi"]:  # a sweep goes on by itself
             words.append("--resume")
-        typer.echo(f"stopped; everything is saved. To go on: {shlex.join(['muhdi', *words])}", err=True)
+        command = shlex.join(_called() + words)
+        typer.echo(f"stopped; everything is saved. To go on: {command}", err=True)
         sys.exit(128 + stop.signum)

@@ -98,7 +98,7 @@ def untouched(folder: Path) -> bool:
         (["train", "scenes", "--set", "device=cuda"], "no device cuda"),
         (["train", "scenes", "--resume", "--overwrite"], "exclude each other"),
         (["train", "camvid", "--set", "root=nowhere"], "the folder nowhere/source_camvid_day_0016E5 does not exist"),
-        (["evaluate", "nowhere"], "nowhere: no such run directory or network file"),
+        (["evaluate", "nowhere"], "nowhere: no such run directory, network file or recipe"),
         (["evaluate", ".", "--statistics", "domian"], "did you mean 'domain'"),
         (["evaluate", "."], "holds no finished network yet"),
         (["recipes", "camvd"], "did you mean 'camvid'"),

@@ -88,7 +88,7 @@ class EvaluationConfig(Part):
 class TestedConfig(Part):
     """Which networks ``muhdi evaluate RECIPE`` scores, and on what.
 
-    ``models``: network files; several are an ensemble whose probabilities are averaged with ``weights``. None: the
+    ``models``: network files; several are an ensemble, whose logits are added with ``weights``. None: the
     run's own: its ``last`` one, or with ``mode: best`` each snapshot, of which the best is chosen by the validation
     labels; ``every`` and ``until`` narrow them down to iterations that are multiples, and not beyond. ``snapshots``:
     folder of these snapshots, where it is not the run's. ``domains``: names of those that are scored; none: all

@@ -12,9 +12,13 @@ from torch import Tensor
 from muhdi.data.dataset import PreparedSet, Sample
 from muhdi.evaluation.metrics import Confusion
 from muhdi.losses import upsample
+from muhdi.models.ensemble import Ensemble
 from muhdi.models.segmenter import AGNOSTIC, Segmenter
 from muhdi.models.statistics import Statistics, batch_statistics, using
 from muhdi.taxonomy import IGNORE
+
+Network = Segmenter | Ensemble
+"""What can be scored."""
 
 
 def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tensor:
@@ -35,7 +39,7 @@ def images_tensor(samples: list[Sample], device: torch.device) -> Tensor:
     return torch.from_numpy(np.stack([s.image for s in samples])).to(device).permute(0, 3, 1, 2).contiguous()
 
 
-def _statistics(model: Segmenter, kind: str, domain: Statistics | None) -> AbstractContextManager[object]:
+def _statistics(model: Network, kind: str, domain: Statistics | None) -> AbstractContextManager[object]:
     """The context in which ``model`` normalises as ``kind`` says."""
     if kind == "image":
         return batch_statistics(model)
@@ -47,7 +51,7 @@ def _statistics(model: Segmenter, kind: str, domain: Statistics | None) -> Abstr
 
 @torch.no_grad()
 def predict(
-    model: Segmenter,
+    model: Network,
     samples: PreparedSet,
     *,
     kind: str,
@@ -85,7 +89,7 @@ def predict(
 
 
 def evaluate_domain(
-    model: Segmenter,
+    model: Network,
     samples: PreparedSet,
     *,
     kind: str,

@@ -83,3 +83,10 @@ class Results:
         if not isinstance(data, dict) or not all(name in data for name in names):
             raise MuhdiError("results.json: holds no results of a run; delete it, and go on with --resume")
         return cls(**{name: data[name] for name in names})
+
+
+def best_row(results: Results, kind: str) -> int:
+    """Which row of the matrix has the highest mean over its domains."""
+    rows = [[value for value in row if value is not None] for row in results.matrix(kind)]
+    means = [sum(row) / len(row) if row else -1.0 for row in rows]
+    return max(range(len(means)), key=means.__getitem__)

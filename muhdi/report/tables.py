@@ -25,11 +25,11 @@ def spread(values: Sequence[float | None]) -> str:
     return number(mean(known)) + (f" ± {stdev(known):.1f}" if len(known) > 1 else "")
 
 
-def matrix_table(results: Results, kind: str) -> Group:
-    """R[step][domain] of one run."""
+def matrix_table(results: Results, kind: str, rows: str = "after") -> Group:
+    """R[step][domain] of one run; ``rows`` heads their names."""
     table = Table()
-    title = f"{results.name}: mIoU in percent after each step, {kind} statistics"
-    table.add_column("after")
+    title = f"{results.name}: mIoU in percent{' after each step' if rows == 'after' else ''}, {kind} statistics"
+    table.add_column(rows)
     for domain in results.domains:
         table.add_column(domain, justify="right")
     for step, row in zip(results.steps, results.matrix(kind), strict=True):
@@ -45,11 +45,12 @@ def _reason(entry: Mapping[str, object]) -> str:
     return "unlabelled" if entry.get("reason") == "unlabelled" else "-"
 
 
-def classes_table(results: Results, kind: str) -> Group:
-    """IoU per class of every scored domain after the last step of one run."""
-    scored = {d: e for d, e in results.steps[-1]["scores"].get(kind, {}).items() if e["miou"] is not None}
+def classes_table(results: Results, kind: str, row: int = -1) -> Group:
+    """IoU per class of every scored domain, of one row of the matrix."""
+    step = results.steps[row]
+    scored = {d: e for d, e in step["scores"].get(kind, {}).items() if e["miou"] is not None}
     table = Table()
-    title = f"IoU in percent per class, {kind} statistics"
+    title = f"IoU in percent per class of {step['name']}, {kind} statistics"
     table.add_column("class")
     for domain in scored:
         table.add_column(domain, justify="right")

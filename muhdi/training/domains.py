@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from muhdi.config import DataConfig, OracleConfig, Recipe
 from muhdi.data.catalog import Context, open_split
@@ -25,14 +25,17 @@ class Domains:
     Args:
         recipe: of the run.
         training: whether `source` and `targets` are wanted.
+        only: names of the domains that are wanted; none: all.
 
     Raises:
         MuhdiError: a root, file or label that is needed is missing.
     """
 
-    def __init__(self, recipe: Recipe, *, training: bool = True) -> None:
+    def __init__(self, recipe: Recipe, *, training: bool = True, only: Sequence[str] = ()) -> None:
         self._context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
-        self._configs = {data.domain_name: (key, data) for key, data in recipe.domains()}
+        self._configs = {
+            data.domain_name: (key, data) for key, data in recipe.domains() if not only or data.domain_name in only
+        }
         self._memory = recipe.loader.memory_mb * _MB // (2 * len(self._configs))
         self.validation: dict[str, PreparedSet] = {}
         self.notes: list[str] = []

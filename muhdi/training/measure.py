@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor
 from muhdi.config import Recipe
 from muhdi.data.dataset import PreparedSet
 from muhdi.errors import MuhdiError
-from muhdi.evaluation.evaluate import evaluate_domain, images_tensor
+from muhdi.evaluation.evaluate import Network, evaluate_domain, images_tensor
 from muhdi.evaluation.results import Entry, scores, without_score
 from muhdi.models.segmenter import AGNOSTIC
-from muhdi.models.weights import Checkpoint
+from muhdi.models.statistics import Statistics
 from muhdi.training.domains import Domains, UnlistedIds
 
 
@@ -38,27 +38,28 @@ def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) ->
 
 def evaluate_domains(
     recipe: Recipe,
-    checkpoint: Checkpoint,
+    model: Network,
+    statistics: Mapping[str, Statistics],
     domains: Domains,
     kinds: Sequence[str],
     unlisted: UnlistedIds,
     head: str = AGNOSTIC,
 ) -> dict[str, dict[str, Entry]]:
     """Scores by kind of statistics and domain. A domain without labels or statistics has none, and the reason."""
-    names, evaluation = checkpoint.classes, recipe.evaluation
+    names, evaluation = recipe.class_set().classes, recipe.evaluation
     by_kind: dict[str, dict[str, Entry]] = {kind: {} for kind in kinds}
     for kind in kinds:
         for domain, samples in domains.validation.items():
             if not samples.with_labels:
                 by_kind[kind][domain] = without_score("unlabelled")
-            elif kind == "domain" and domain not in checkpoint.statistics:
+            elif kind == "domain" and domain not in statistics:
                 by_kind[kind][domain] = without_score("no statistics")
             else:
                 confusion = evaluate_domain(
-                    checkpoint.model,
+                    model,
                     samples,
                     kind=kind,
-                    domain=checkpoint.statistics.get(domain),
+                    domain=statistics.get(domain),
                     batch_size=evaluation.batch_size,
                     size=evaluation.size,
                     head=head,

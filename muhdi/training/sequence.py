@@ -248,9 +248,8 @@ class _Sequence:
                 self.statistics = self.statistics | {samples.images.domain: measure_statistics(self.model, images)}
 
     def _evaluate(self) -> dict[str, dict[str, Entry]]:
-        return evaluate_domains(
-            self.recipe, self._checkpoint(), self.domains, self.recipe.evaluation.statistics, self.unlisted
-        )
+        kinds = self.recipe.evaluation.statistics
+        return evaluate_domains(self.recipe, self.model, self.statistics, self.domains, kinds, self.unlisted)
 
     def _announce(self, stage: int, name: str) -> None:
         self._report_unlisted()

@@ -1,0 +1,95 @@
+"""The two commands that the reference documents, with its options, its defaults and its folders.
+
+``data``, ``pretrained_models`` and ``experiments`` lie under the root, two folders above the script. A ``--cfg`` file
+that does not exist stands for the shipped recipe of its name; upper-case files of the reference's own are read too.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from muhdi.cli import Set, print_scores, run, train_and_print
+from muhdi.config import Recipe
+from muhdi.recipe import load_recipe, shipped_recipes
+
+Cfg = Annotated[
+    str, typer.Option("--cfg", help="A recipe or a configuration of the reference; or a shipped one's name.")
+]
+Suffix = Annotated[Optional[str], typer.Option("--exp-suffix", help="Appended to the experiment's name.")]
+
+
+def run_train(script: str) -> None:
+    """``train.py``; ``script`` is its path."""
+    root = _root(script)
+
+    def train(
+        cfg: Cfg,
+        exp_suffix: Suffix = None,
+        random_train: Annotated[
+            bool, typer.Option("--random-train", help="Draw a seed instead of a fixed one.")
+        ] = False,
+        tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Events are always written.")] = False,
+        resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the run exists.")] = False,
+        settings: Set = [],  # noqa: B006 - typer reads the default
+    ) -> None:
+        """Train as the reference's documentation says."""
+        seed = [f"seed={secrets.randbelow(2**31)}"] if random_train else []
+        recipe = _load(cfg, root, exp_suffix, [*seed, *settings])
+        if random_train:
+            typer.echo(f"seed: {recipe.seed}")
+        train_and_print(recipe, _experiments(recipe, root), resume=resume, overwrite=overwrite)
+
+    _run(train)
+
+
+def run_test(script: str) -> None:
+    """``test.py``; ``script`` is its path."""
+    root = _root(script)
+
+    def test(
+        cfg: Cfg,
+        exp_suffix: Suffix = None,
+        settings: Set = [],  # noqa: B006 - typer reads the default
+    ) -> None:
+        """Test as the reference's documentation says."""
+        from muhdi.training.score import evaluate_recipe
+
+        recipe = _load(cfg, root, exp_suffix, settings)
+        print_scores(*evaluate_recipe(recipe, experiments=_experiments(recipe, root)))
+
+    _run(test)
+
+
+def _run(command: object) -> None:
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)  # type: ignore[type-var]
+    run(app)
+
+
+def _root(script: str) -> Path:
+    return Path(script).absolute().parents[2]
+
+
+def _load(cfg: str, root: Path, suffix: str | None, settings: list[str]) -> Recipe:
+    """The recipe of ``--cfg``, whose relative paths begin at the root."""
+    name = Path(cfg).stem
+    path = cfg if Path(cfg).exists() or name not in shipped_recipes() else name
+    recipe = load_recipe(path, settings)
+    changes = {}
+    if recipe.root == Recipe.model_fields["root"].default:
+        changes["root"] = str(root)
+    if suffix:
+        changes["name"] = f"{recipe.name}_{suffix}"
+    return load_recipe(path, [*settings, *(f"{key}={json.dumps(value)}" for key, value in changes.items())])
+
+
+def _experiments(recipe: Recipe, root: Path) -> Path | None:
+    """The root's ``experiments``, unless the recipe names folders of its own."""
+    own = (recipe.snapshots, recipe.logs) != tuple(Recipe.model_fields[key].default for key in ("snapshots", "logs"))
+    return None if own else root / "experiments"

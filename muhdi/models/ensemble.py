@@ -1,0 +1,47 @@
+"""Several networks that are one for whoever evaluates them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from muhdi.models.segmenter import AGNOSTIC, Segmenter
+from muhdi.models.statistics import Statistics
+
+
+class Ensemble(nn.Module):
+    """Weighted sum of the main logits of several networks, as the reference adds them.
+
+    Args:
+        models: of the same classes, and of outputs of one size.
+        weights: one per network.
+    """
+
+    def __init__(self, models: Sequence[Segmenter], weights: Sequence[float]) -> None:
+        super().__init__()
+        self.models, self.weights = nn.ModuleList(models), tuple(weights)
+        self.classes = models[0].classes
+        self.heads = {name: None for name in models[0].heads if all(name in model.heads for model in models)}
+
+    def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
+        """Images [N, 3, H, W] -> low-resolution logits [N, C, h, w]."""
+        total: Tensor | None = None
+        for weight, model in zip(self.weights, self.models, strict=True):
+            logits: Tensor = weight * model.segment(images, head)  # type: ignore[operator]
+            total = logits if total is None else total + logits
+        assert total is not None
+        return total
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The same as `segment`."""
+        return self.segment(images)
+
+
+def joint_statistics(each: Sequence[dict[str, Statistics]]) -> dict[str, Statistics]:
+    """Statistics of an `Ensemble` by domain, of the domains that all its networks have."""
+    shared = [name for name in each[0] if all(name in statistics for statistics in each)]
+    return {
+        domain: {f"models.{i}.{key}": value for i, s in enumerate(each) for key, value in s[domain].items()}
+        for domain in shared
+    }

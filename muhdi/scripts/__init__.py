@@ -1,0 +1,1 @@
+"""The commands as the reference documents them; run from this folder, or anywhere."""

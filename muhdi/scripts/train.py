@@ -1,0 +1,6 @@
+"""The reference's training command: ``python train.py --cfg ./configs/gta2cityscapes_advent.yml``."""
+
+from muhdi.documented import run_train
+
+if __name__ == "__main__":
+    run_train(__file__)
