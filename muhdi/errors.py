@@ -20,5 +20,6 @@ def nearest(name: str, known: list[str]) -> str:
     """``; did you mean 'x'?`` for the known name closest to ``name``, or an empty string when none is close."""
     import difflib
 
-    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.55)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    spelt = {candidate.lower(): candidate for candidate in known}
+    close = difflib.get_close_matches(name.lower(), list(spelt), n=1, cutoff=0.55)
+    return f"; did you mean {spelt[close[0]]!r}?" if close else ""

@@ -178,7 +178,7 @@ class Recipe(Part):
         trains = bool(self.steps or self.source_training.iterations)
         if trains and self.source is None:
             raise MuhdiError("source: this key is missing; training needs a labelled source")
-        if not trains and not self.model.init and not self.test.models:
+        if not trains and not self.model.init and not self.test.models and self.test.mode != "best":
             raise MuhdiError("steps: nothing to do; add steps, source_training.iterations, model.init or test.models")
         untrained = not self.source_training.iterations and not self.model.init
         if self.steps and untrained and self.steps[0].retention.method != "none":

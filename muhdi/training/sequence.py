@@ -69,6 +69,8 @@ class _Sequence:
         self, recipe: Recipe, experiments: Path | str | None, *, resume: bool, overwrite: bool, quiet: bool
     ) -> None:
         self.recipe = recipe
+        if recipe.source is None:
+            raise MuhdiError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
         self.directory = RunDirectory.of(recipe, experiments)
         self.directory.check(recipe, resume=resume, overwrite=overwrite)
         self.fabric = build_fabric(recipe)
