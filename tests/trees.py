@@ -10,10 +10,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from muhdi.data.labels import raw_labels
+from muhdi.config import ACDCConfig, PublicConfig
+from muhdi.data.catalog import Context, open_split
+from muhdi.data.dataset import ImageSet
+from muhdi.data.labels import label_table, raw_labels
+from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, ClassSet
 
 SIZE = (53, 37)
 SHAPE = SIZE[::-1]
+URBAN19 = CLASS_SETS["urban19"]
 DATASETS = ("gta5", "synthia", "cityscapes", "idd", "mapillary", "acdc")
 
 
@@ -127,3 +132,25 @@ def write_tree(
             pixels = raw_ids(dataset, number, shape)
         write_label(file, pixels)
     return images
+
+
+def config(dataset: str, root: Path | str | None, **options: object) -> PublicConfig:
+    kind = ACDCConfig if dataset == "acdc" else PublicConfig
+    return kind(dataset=dataset, root=None if root is None else str(root), **options)
+
+
+def opened(
+    dataset: str,
+    root: Path,
+    split: str = "train",
+    classes: ClassSet = URBAN19,
+    labels: bool = True,
+    **options: object,
+) -> ImageSet:
+    return open_split(config(dataset, root, **options), split, Context(classes, (32, 16), ".", 0), labels=labels)
+
+
+def mapped(dataset: str, ids: np.ndarray, classes: ClassSet = URBAN19) -> np.ndarray:
+    """The labels of raw ids."""
+    label = label_table(dataset, classes)[ids]
+    return np.where(label == UNLISTED, IGNORE, label)

@@ -90,8 +90,10 @@ def find_list(folders: list[Path], names: list[str]) -> Path:
     )
 
 
-def read_list(path: Path, base: Path) -> list[Path]:
+def read_list(path: Path, base: Path, within: str | None = None) -> list[Path]:
     """The images that a list file names, one per line, relative to ``base``; blank lines are skipped.
+
+    ``within``: lines of other folders than this one are skipped too.
 
     Raises:
         MuhdiError: the file cannot be read or names no image, or an image does not exist.
@@ -102,16 +104,18 @@ def read_list(path: Path, base: Path) -> list[Path]:
         raise MuhdiError(f"{path}: cannot be read as a list of images: one path per line, in UTF-8") from None
     images = []
     for number, line in enumerate(lines, 1):
-        if not line.strip():
+        name = line.strip()
+        if not name or (within is not None and Path(name).parts[:1] != (within,)):
             continue
-        image = base / line.strip()
+        image = base / name
         if not _is_file(image):
             raise MuhdiError(
                 f"{path}: line {number}: the image {image} is missing; correct the line (paths are relative to {base})"
             )
         images.append(image)
     if not images:
-        raise MuhdiError(f"{path}: the list names no image; give one per line, relative to {base}")
+        where = base if within is None else base / within
+        raise MuhdiError(f"{path}: the list names no image in {where}; give one per line, relative to {base}")
     return images
 
 

@@ -15,7 +15,6 @@ their names, so both share images; a ``list`` may divide them otherwise. Labels 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from glob import escape
@@ -185,10 +184,7 @@ def find_images(config: PublicConfig, split: str, root: Path, list_folders: list
         path = find_list(list_folders, [config.list.replace("{split}", n).replace("{}", n) for n in names])
         name = next((n for n in names if _folder(layout, root, n).is_dir()), names[0])
         base = _folder(layout, root, name)
-        images = [i for i in read_list(path, base) if condition is None or _first_part(i, base) == condition]
-        if not images:
-            raise MuhdiError(f"{path}: the list names no image of the condition {condition!r}")
-        return Split(images, name, base)
+        return Split(read_list(path, base, condition), name, base)
     if layout.every and names[0] not in layout.every:
         raise MuhdiError(
             f"{split}: {config.dataset} has no split {names[0]!r}; name one of {', '.join(layout.every)}, or set "
@@ -196,10 +192,6 @@ def find_images(config: PublicConfig, split: str, root: Path, list_folders: list
         )
     name, images = _walk(config, layout, root, names, condition)
     return Split(images[:: layout.every.get(name, 1)], name, _folder(layout, root, name))
-
-
-def _first_part(image: Path, base: Path) -> str:
-    return Path(os.path.relpath(image, base)).parts[0]
 
 
 def _folder(layout: Layout, root: Path, name: str) -> Path:
