@@ -287,3 +287,14 @@ def test_every_class_of_a_table_exists(dataset: str) -> None:
     assert {label.urban7 for label in labels} == {*URBAN7.classes, NONE}
     assert len({label.id for label in labels}) == len(labels)
     assert (label_table(dataset, URBAN19) != UNLISTED).sum() == len(labels)
+
+
+def test_of_mapillarys_versions_the_older_is_taken(tmp_path: Path) -> None:
+    write_tree("mapillary", tmp_path, labels=None, numbers=(1,))
+    for version in ("v2.0", "v1.2"):
+        sky = [label.name for label in raw_labels(f"mapillary_{version}")].index("nature--sky")
+        write_label(tmp_path / f"train/{version}/labels/pic_1.png", np.full(SHAPE, sky, np.uint8))
+        label = opened("mapillary", tmp_path, classes=URBAN7).read(0, True).label
+        assert (label == URBAN7.index("sky")).all(), "read with the list of its own version"
+    (tmp_path / "train/v2.0/labels/pic_1.png").write_bytes(b"")
+    assert opened("mapillary", tmp_path).read(0, True).label.shape == SHAPE

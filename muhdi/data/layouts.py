@@ -10,7 +10,9 @@
 | acdc | rgb_anon/CONDITION/SPLIT/SEQUENCE/ | gt/CONDITION/SPLIT/SEQUENCE/ |
 
 GTA5 and SYNTHIA have no splits: ``train`` (or ``all``) is every image, ``val`` every 50th of them in the order of
-their names, so both share images; a ``list`` may divide them otherwise. Labels are paired with images by name.
+their names, so both share images; a ``list`` may divide them otherwise. Labels are paired with images by name. Of
+Mapillary's two versions the older is taken where both are there; a ``config.json`` (``config_v1.2.json``,
+``config_v2.0.json``) in the root says what its ids mean, and without one the official lists do.
 """
 
 from __future__ import annotations
@@ -208,8 +210,7 @@ def _walk(
         patterns[name] = pattern.replace("{condition}", condition or "*")
     name = next((name for name in names if (root / fixed_part(patterns[name])).is_dir()), names[0])
     folder, pattern = root / fixed_part(patterns[name]), patterns[name]
-    ending = layout.endings[0].lstrip("*")
-    expected = f"{config.dataset} keeps its images as {root / pattern}{ending}"
+    expected = f"{config.dataset} keeps its images as {root / pattern}{layout.endings[0]}"
     if not folder.is_dir():
         raise MuhdiError(f"{folder}: this folder is missing; {expected}; correct the root, or the split's name")
     images = [
@@ -223,8 +224,12 @@ def _walk(
 
 
 def label_kinds(config: PublicConfig) -> list[LabelKind]:
-    """The kinds of labels that ``label_format`` allows, the preferred one first."""
-    return [kind for kind in LAYOUTS[config.dataset].labels if config.label_format in ("auto", kind.format)]
+    """The kinds of labels that ``label_format`` allows, the preferred one first, each place once."""
+    kinds: dict[str, LabelKind] = {}
+    for kind in LAYOUTS[config.dataset].labels:
+        if config.label_format in ("auto", kind.format):
+            kinds.setdefault(kind.pattern, kind)
+    return list(kinds.values())
 
 
 def label_paths(config: PublicConfig, kind: LabelKind, split: Split, root: Path) -> list[Path]:
