@@ -125,7 +125,12 @@ def _set(name: str, colours: dict[str, Colour]) -> ClassSet:
 
 CLASS_SETS: dict[str, ClassSet] = {
     "urban7": _set("urban7", _URBAN7),
+    "urban7c": _set("urban7c", _URBAN7),
     "urban16": _set("urban16", {k: v for k, v in _CITYSCAPES.items() if k not in _NOT_IN_SYNTHIA}),
     "urban19": _set("urban19", _CITYSCAPES),
 }
-"""The class sets of the field: 7 super-classes, the 16 that SYNTHIA shares with Cityscapes, Cityscapes' 19."""
+"""The class sets of the field: 7 super-classes, the 16 that SYNTHIA shares with Cityscapes, Cityscapes' 19.
+
+``urban7`` groups raw ids as it was published, each data set a little differently; ``urban7c`` has the same classes and
+groups them alike everywhere. `muhdi.data.labels` holds the tables.
+"""

@@ -6,6 +6,7 @@ Sizes, salts, depths, seeds and overrides are read from the files. A file or var
 import pytest
 
 from tests.conftest import golden_folder
+from tests.golden_data import *  # noqa: F403
 from tests.golden_losses import *  # noqa: F403
 from tests.golden_networks import *  # noqa: F403
 from tests.golden_training import *  # noqa: F403

@@ -275,7 +275,7 @@ def test_ones_own_data_needs_no_code_and_an_unlabelled_target_is_not_zero(own: P
     assert results.steps[-1]["scores"]["running"]["rain"] == {"miou": None, "reason": "unlabelled"}
     assert results.summary("running").average is None
     output = capsys.readouterr().out
-    assert output.count("raw ids that 'ids' does not list are ignored: 9") == 1
+    assert output.count("raw ids that the label table does not list are ignored: 9") == 1
     samples = tmp_path / "e" / "snapshots" / "own" / "samples"
     assert (samples / "rain_0_predicted_running.png").exists()
     assert not (samples / "rain_0_label.png").exists()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from glob import has_magic
 from pathlib import Path
 from typing import Any
 
-from muhdi.config import DataConfig, FolderConfig, ScenesConfig
-from muhdi.data.dataset import FileSet, ImageSet, Size
+from muhdi.config import DataConfig, FolderConfig, PublicConfig, ScenesConfig
+from muhdi.data.dataset import FileSet, ImageSet, Palette, Size
+from muhdi.data.finding import all_or_none, expand, expand_root, fixed_part, label_file, matches
+from muhdi.data.labels import colour_ids, label_table
+from muhdi.data.layouts import LAYOUTS, find_images, find_labels, label_kinds, label_paths
 from muhdi.data.scenes import CLASSES, SceneSet
 from muhdi.errors import MuhdiError
-from muhdi.taxonomy import ClassSet
+from muhdi.taxonomy import UNLISTED, ClassSet
 
 
 @dataclass(frozen=True)
@@ -36,39 +36,6 @@ def open_split(config: DataConfig, split: str, context: Context, *, labels: bool
     return CATALOG[config.dataset](config, split, context, labels)
 
 
-def expand_root(context: Context, root: str) -> Path:
-    """``root`` below the recipe's root, with ``~`` and environment variables filled in; it must exist."""
-    folder = Path(_expand(context.root, "root"), _expand(root, "root of the data set"))
-    if not folder.is_dir():
-        raise MuhdiError(f"root: the folder {folder} does not exist; give the right one with --set root=FOLDER")
-    return folder
-
-
-def find_file(path: str, root: str, key: str) -> Path:
-    """A file that a recipe names: as it is given, or below the recipe's root.
-
-    Raises:
-        MuhdiError: there is none.
-    """
-    given = Path(_expand(path, key))
-    places = [given] if given.is_absolute() else [given, Path(_expand(root, "root")) / given]
-    for place in places:
-        if place.is_file():
-            return place
-    raise MuhdiError(f"{key}: the file {' or '.join(map(str, dict.fromkeys(places)))} does not exist; correct the path")
-
-
-def _expand(path: str, key: str) -> str:
-    expanded = os.path.expanduser(os.path.expandvars(path))
-    missing = re.search(r"\$\{?(\w+)\}?", expanded)
-    if missing:
-        raise MuhdiError(
-            f"{key}: the environment variable {missing[1]} is not set; set it to the data's folder, or give --set "
-            "root=FOLDER"
-        )
-    return expanded
-
-
 def _open_scenes(config: ScenesConfig, split: str, context: Context, labels: bool) -> ImageSet:
     absent = [name for name in CLASSES if name not in context.classes.classes]
     if absent:
@@ -79,69 +46,63 @@ def _open_scenes(config: ScenesConfig, split: str, context: Context, labels: boo
     table = context.classes.lookup(dict(enumerate(CLASSES)))
     count = config.train if split == "train" else config.val
     seed = context.seed if config.seed is None else config.seed
-    return SceneSet(config.domain, split, count, seed, context.image_size, table)
+    return SceneSet(config.domain, split, count, seed, config.image_size or context.image_size, table)
 
 
 def _open_folder(config: FolderConfig, split: str, context: Context, labels: bool) -> ImageSet:
-    root = expand_root(context, config.root)
+    root = expand_root(context.root, config.root)
     key, pattern, label_pattern = "images", config.images, config.labels
     if split == "val" and config.val_images is not None:
         key, pattern, label_pattern = "val_images", config.val_images, None
     if split == "val" and config.val_labels is not None:
         label_pattern = config.val_labels
     pattern = pattern.replace("{split}", split)
-    images = sorted(path for path in _matches(root, pattern) if path.is_file())
+    images = matches(root, pattern)
     if not images:
         raise MuhdiError(f"{key}: the pattern {pattern!r} matches no file in {root}; correct it, or the root")
-    files = None
+    files, domain = None, config.domain_name
     if labels and label_pattern is not None:
-        base = root / _fixed_part(pattern)
-        files = [_label_file(root, label_pattern, path, base, split, config.domain_name) for path in images]
-        files = _all_or_none(images, files, required="{split}" not in label_pattern, domain=config.domain_name)
-    return FileSet(config.domain_name, images, files, context.classes.lookup(config.ids), config.strict)
+        base = root / fixed_part(pattern)
+        files = [label_file(root, label_pattern, i, base, split=split, stem=i.stem, domain=domain) for i in images]
+        advice = "add the labels, or leave 'labels' out of the data set"
+        files = all_or_none(images, files, required="{split}" not in label_pattern, domain=domain, advice=advice)
+    return FileSet(domain, images, files, context.classes.lookup(config.ids), config.strict)
 
 
-def _matches(root: Path, pattern: str) -> list[Path]:
-    anchor = Path(pattern).anchor
-    try:
-        return list(Path(anchor or root).glob(pattern[len(anchor) :]))
-    except (ValueError, NotImplementedError) as error:
-        raise MuhdiError(f"images: {pattern!r} is not a pattern ({str(error).lower()}); ** must stand alone") from None
-
-
-def _fixed_part(pattern: str) -> Path:
-    """The folders of a pattern before the first wildcard."""
-    fixed = []
-    for part in Path(pattern).parts[:-1]:
-        if has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)
-
-
-def _label_file(root: Path, pattern: str, image: Path, base: Path, split: str, domain: str) -> Path:
-    values = {"split": split, "stem": image.stem, "name": image.name, "parent": str(image.parent.relative_to(base))}
-    try:
-        return root / pattern.format(**values)
-    except (KeyError, IndexError, ValueError, AttributeError, TypeError):
+def _open_public(config: PublicConfig, split: str, context: Context, labels: bool) -> ImageSet:
+    layout = LAYOUTS[config.dataset]
+    root = expand_root(context.root, layout.root if config.root is None else config.root)
+    lists = [Path(expand(context.root, "root")), root, Path()]
+    found = find_images(config, split, root, lists)
+    labelled = find_labels(config, found, root) if labels else None
+    if labelled is None:
+        images = FileSet(config.domain_name, found.images, None, context.classes.lookup(None), fit=layout.fit)
+        first = label_paths(config, label_kinds(config)[0], found, root)[0] if labels else None
+        images.advice = f"add them; the first was looked for as {first}"
+        return images
+    kind, files = labelled
+    known = kind.labels(config.dataset, root)
+    table = label_table(config.dataset, context.classes, known, train_ids=kind.format == "train_ids")
+    if (table >= UNLISTED).all():
         raise MuhdiError(
-            f"labels of {domain!r}: {pattern!r} may hold {{split}}, {{stem}}, {{name}} and {{parent}} only"
-        ) from None
-
-
-def _all_or_none(images: list[Path], labels: list[Path], *, required: bool, domain: str) -> list[Path] | None:
-    """The labels, if every image has one; none if no image has one and the split may be without labels."""
-    missing = [(image, label) for image, label in zip(images, labels, strict=True) if not label.is_file()]
-    if not missing:
-        return labels
-    if len(missing) == len(images) and not required:
-        return None
-    image, label = missing[0]
-    raise MuhdiError(
-        f"{image}: its label {label} is missing ({len(missing)} of {len(images)} images of {domain!r} have none); add "
-        "the labels, or leave 'labels' out of the data set"
+            f"classes: no label of {config.dataset} is any of {', '.join(context.classes.classes)}; name classes of "
+            "urban19 or urban7, or the data set's own labels"
+        )
+    return FileSet(
+        config.domain_name,
+        found.images,
+        files,
+        table,
+        config.strict,
+        palette=Palette(colour_ids(known, table)) if kind.format == "colours" else None,
+        first_channel=kind.first_channel,
+        fit=layout.fit,
     )
 
 
-CATALOG: dict[str, Callable[[Any, str, Context, bool], ImageSet]] = {"scenes": _open_scenes, "folder": _open_folder}
+CATALOG: dict[str, Callable[[Any, str, Context, bool], ImageSet]] = {
+    "scenes": _open_scenes,
+    "folder": _open_folder,
+    **dict.fromkeys(LAYOUTS, _open_public),
+}
 """Opener by the name that recipes use."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from muhdi.errors import MuhdiError
-from muhdi.taxonomy import IGNORE, RAW_IDS, UNLISTED
+from muhdi.taxonomy import IGNORE, RAW_IDS, UNLISTED, Colour
 
 Size = tuple[int, int]
 """Width and height."""
+Fit = Literal["stretch", "pad"]
+"""How an image of another aspect ratio comes to a size: stretched, or scaled to fit inside and padded."""
+Unlisted = dict[str, int]
+"""Raw id, or colour as ``#rrggbb`` -> number of pixels."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +31,13 @@ class Sample:
         name: of the file, for messages.
         image: uint8 RGB [H, W, 3].
         label: uint8 [H', W'], class positions and 255; None where there is none or none was asked for.
-        unlisted: raw id -> number of pixels, for ids that the label table does not list (they are ignored).
+        unlisted: pixels by raw id, or colour, for those that the label table does not list (they are ignored).
     """
 
     name: str
     image: npt.NDArray[np.uint8]
     label: npt.NDArray[np.uint8] | None
-    unlisted: dict[int, int] = field(default_factory=dict)
+    unlisted: Unlisted = field(default_factory=dict)
 
 
 class ImageSet(ABC):
@@ -40,10 +46,14 @@ class ImageSet(ABC):
     Attributes:
         domain: name of the domain.
         labelled: whether every image has a label.
+        advice: what to do where labels are needed and there are none.
+        fit: how its images come to the size that the network sees.
     """
 
     domain: str
     labelled: bool
+    advice: str = "set 'labels' to where they are"
+    fit: Fit = "stretch"
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -57,6 +67,24 @@ class ImageSet(ABC):
         """Image ``index`` as it is stored; its label is opened only if asked for."""
 
 
+class Palette:
+    """The raw ids that colours stand for.
+
+    Args:
+        ids: colour -> raw id.
+    """
+
+    def __init__(self, ids: Mapping[Colour, int]) -> None:
+        codes = np.array([_code(np.array(colour, np.int32)) for colour in ids], np.int32)
+        order = np.argsort(codes)
+        self._codes, self._ids = codes[order], np.array(list(ids.values()), np.int64)[order]
+
+    def read(self, codes: npt.NDArray[np.int32]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """Raw ids of 24-bit colours, and which of the colours are known; both of the shape of ``codes``."""
+        place = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
+        return self._ids[place], self._codes[place] == codes
+
+
 class FileSet(ImageSet):
     """Images and labels in files.
 
@@ -66,6 +94,9 @@ class FileSet(ImageSet):
         labels: one file per image, or None.
         table: raw id -> label, see `muhdi.taxonomy.ClassSet.lookup`.
         strict: refuse ids that the table does not list.
+        palette: given where label images hold colours instead of raw ids.
+        first_channel: the raw id is the first of an RGB label's channels, of 8 or 16 bit.
+        fit: how the images come to the size that the network sees.
     """
 
     def __init__(
@@ -75,8 +106,13 @@ class FileSet(ImageSet):
         labels: list[Path] | None,
         table: npt.NDArray[np.uint8],
         strict: bool = False,
+        *,
+        palette: Palette | None = None,
+        first_channel: bool = False,
+        fit: Fit = "stretch",
     ) -> None:
         self.domain, self.images, self.labels, self.table, self.strict = domain, images, labels, table, strict
+        self.palette, self.first_channel, self.fit = palette, first_channel, fit
         self.labelled = labels is not None
 
     def __len__(self) -> int:
@@ -101,33 +137,69 @@ class FileSet(ImageSet):
             )
         return Sample(str(path), image, label, unlisted)
 
-    def _read_label(self, path: Path) -> tuple[npt.NDArray[np.uint8], dict[int, int]]:
-        picture = _open(path)
-        if picture.mode not in ("L", "P", "I;16", "I", "1"):
-            raise MuhdiError(
-                f"{path}: a label image must hold one id per pixel (grey or palette), but this one is {picture.mode}"
-            )
-        raw = np.asarray(picture).astype(np.int64)
-        if raw.size and (raw.min() < 0 or raw.max() >= RAW_IDS):
-            raise MuhdiError(f"{path}: label ids must lie between 0 and {RAW_IDS - 1}")
-        label = self.table[raw]
+    def _read_label(self, path: Path) -> tuple[npt.NDArray[np.uint8], Unlisted]:
+        values: npt.NDArray[Any]
+        if self.palette is None:
+            values = _raw_ids(path, first_channel=self.first_channel)
+            label = self.table[values]
+        else:
+            values = _colour_codes(path)
+            ids, known = self.palette.read(values)
+            label = np.where(known, self.table[ids], np.uint8(UNLISTED))
         missing = label == UNLISTED
         if not missing.any():
             return label, {}
-        ids, counts = np.unique(raw[missing], return_counts=True)
+        found, counts = np.unique(values[missing], return_counts=True)
+        names = [str(value) if self.palette is None else f"#{value:06x}" for value in found.tolist()]
         if self.strict:
-            listed = ", ".join(map(str, ids[:10]))
+            what = "raw id" if self.palette is None else "colour"
             raise MuhdiError(
-                f"{path}: raw id {listed} is not in the table; add it to 'ids' of the data set (a class or ignore), or "
-                "set strict: false"
+                f"{path}: {what} {', '.join(names[:10])} is not in the table; add it to 'ids' of the data set (a class "
+                "or ignore), correct the label, or set strict: false"
             )
         label[missing] = IGNORE
-        return label, dict(zip(ids.tolist(), counts.tolist(), strict=True))
+        return label, dict(zip(names, counts.tolist(), strict=True))
 
 
-def _open(path: Path) -> Image.Image:
+def _raw_ids(path: Path, *, first_channel: bool) -> npt.NDArray[np.int64]:
+    """The ids of a label image, [H, W]."""
+    picture = _open(path, low_bytes=first_channel)
+    if first_channel and picture.mode in ("RGB", "RGBA"):
+        return np.asarray(picture)[..., 0].astype(np.int64)
+    if picture.mode not in ("L", "P", "I;16", "I", "1"):
+        raise MuhdiError(
+            f"{path}: a label image must hold one id per pixel (grey or palette), but this one is {picture.mode}"
+        )
+    raw = np.asarray(picture).astype(np.int64)
+    if raw.size and (raw.min() < 0 or raw.max() >= RAW_IDS):
+        raise MuhdiError(f"{path}: label ids must lie between 0 and {RAW_IDS - 1}")
+    return raw
+
+
+def _colour_codes(path: Path) -> npt.NDArray[np.int32]:
+    """The colours of a label image as 24-bit numbers, [H, W]."""
+    picture = _open(path)
+    if picture.mode not in ("RGB", "RGBA", "P"):
+        raise MuhdiError(
+            f"{path}: a label image of colours must be RGB or have a palette, but this one is {picture.mode}; set "
+            "label_format: ids if it holds ids"
+        )
+    return _code(np.asarray(picture.convert("RGB")).astype(np.int32))
+
+
+def _code(colour: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """RGB [..., 3] -> one number each."""
+    code: npt.NDArray[np.int32] = (colour[..., 0] << 16) | (colour[..., 1] << 8) | colour[..., 2]
+    return code
+
+
+def _open(path: Path, *, low_bytes: bool = False) -> Image.Image:
+    """A decoded image; of 16-bit RGB Pillow keeps the high bytes, or the low ones if asked to."""
     try:
         picture = Image.open(path)
+        if low_bytes:
+            tiles: list[Any] = [(*tile[:3], "RGB;16L" if tile[3] == "RGB;16B" else tile[3]) for tile in picture.tile]
+            picture.tile = tiles
         picture.load()
     except FileNotFoundError:
         raise MuhdiError(f"{path}: the file is missing") from None
@@ -138,27 +210,54 @@ def _open(path: Path) -> Image.Image:
     return picture
 
 
-def resize_image(image: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
-    """Bicubic, on uint8, as the reference."""
-    if image.shape[1::-1] == size:
-        return image
-    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+def resize_image(image: npt.NDArray[np.uint8], size: Size, fit: Fit = "stretch") -> npt.NDArray[np.uint8]:
+    """Bicubic, on uint8, as the reference; padding is black."""
+    return _resize(image, size, fit, Image.Resampling.BICUBIC, 0)
 
 
-def resize_label(label: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
-    """Nearest neighbour."""
-    if label.shape[::-1] == size:
-        return label
-    return np.asarray(Image.fromarray(label).resize(size, Image.Resampling.NEAREST))
+def resize_label(label: npt.NDArray[np.uint8], size: Size, fit: Fit = "stretch") -> npt.NDArray[np.uint8]:
+    """Nearest neighbour; padding is ignored."""
+    return _resize(label, size, fit, Image.Resampling.NEAREST, IGNORE)
+
+
+def _resize(
+    pixels: npt.NDArray[np.uint8], size: Size, fit: Fit, method: Image.Resampling, fill: int
+) -> npt.NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    inner = size
+    if fit == "pad":  # sides are truncated as the reference truncates them, so that arrays agree to the bit
+        if width / height > size[0] / size[1]:
+            inner = size[0], max(1, int(height * (size[0] / width)))
+        else:
+            inner = max(1, int(width * (size[1] / height))), size[1]
+    if inner != (width, height):
+        pixels = np.asarray(Image.fromarray(pixels).resize(inner, method))
+    return pixels if inner == size else _pad(pixels, size, fill)
+
+
+def _pad(pixels: npt.NDArray[np.uint8], size: Size, fill: int) -> npt.NDArray[np.uint8]:
+    """``pixels`` in the upper left corner of an array of ``size``."""
+    padded = np.full((size[1], size[0], *pixels.shape[2:]), fill, np.uint8)
+    padded[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return padded
+
+
+def pad_label(label: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+    """The label at its own scale, padded to the aspect ratio of ``size``: it then shows what a padded image shows."""
+    height, width = label.shape
+    ratio = size[0] / size[1]
+    if ratio > width / height:
+        return _pad(label, (max(width, int(ratio * height)), height), IGNORE)
+    return _pad(label, (width, max(height, int(width / ratio))), IGNORE)
 
 
 class PreparedSet:
     """An image set at a fixed size, whose decoded samples are remembered up to a budget.
 
     Args:
-        images: the set.
+        images: the set; its ``fit`` says how other aspect ratios come to the size.
         size: width and height of the images.
-        label_size: of the labels; None: as stored.
+        label_size: of the labels; None: as stored (where images are padded, padded to their aspect ratio).
         with_labels: whether labels are opened at all.
         memory: bytes of samples to remember; what does not fit is read anew each time.
     """
@@ -177,10 +276,12 @@ class PreparedSet:
         if index in self._kept:
             return self._kept[index]
         sample = self.images.read(index, self.with_labels)
-        label = sample.label
+        label, fit = sample.label, self.images.fit
         if label is not None and self.label_size is not None:
-            label = resize_label(label, self.label_size)
-        sample = replace(sample, image=resize_image(sample.image, self.size), label=label)
+            label = resize_label(label, self.label_size, fit)
+        elif label is not None and fit == "pad":
+            label = pad_label(label, self.size)
+        sample = replace(sample, image=resize_image(sample.image, self.size, fit), label=label)
         cost = sample.image.nbytes + (0 if label is None else label.nbytes)
         if cost <= self.memory:
             self.memory -= cost

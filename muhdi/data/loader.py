@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from muhdi.config import AugmentConfig
-from muhdi.data.dataset import PreparedSet, Sample
+from muhdi.data.dataset import PreparedSet, Sample, Unlisted
 from muhdi.errors import MuhdiError
 
 Draw = tuple[int, int]
@@ -31,7 +31,7 @@ class Batch:
     images: Tensor
     labels: Tensor | None
     names: list[str]
-    unlisted: dict[str, dict[int, int]]
+    unlisted: dict[str, Unlisted]
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""

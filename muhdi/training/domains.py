@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from muhdi.config import DataConfig, OracleConfig, Recipe
 from muhdi.data.catalog import Context, open_split
-from muhdi.data.dataset import ImageSet, PreparedSet, Size
+from muhdi.data.dataset import ImageSet, PreparedSet, Size, Unlisted
 from muhdi.errors import MuhdiError
 
 _MB = 2**20
@@ -33,6 +33,7 @@ class Domains:
 
     def __init__(self, recipe: Recipe, *, training: bool = True, only: Sequence[str] = ()) -> None:
         self._context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
+        self._recipe = recipe
         self._configs = {
             data.domain_name: (key, data) for key, data in recipe.domains() if not only or data.domain_name in only
         }
@@ -41,14 +42,16 @@ class Domains:
         self.notes: list[str] = []
         for name, (key, data) in self._configs.items():
             images = self._open(key, data, "val", labels=True)
-            self.validation[name] = self._prepare(images, recipe.evaluation.size, with_labels=images.labelled)
+            size = recipe.evaluation.input_size or recipe.size_of(data)
+            self.validation[name] = self._prepare(images, size, recipe.evaluation.size, with_labels=images.labelled)
         if training and recipe.source is not None:
             self._open_training(recipe, recipe.source)
 
     def unlabelled(self) -> Iterator[PreparedSet]:
         """Training images of every domain, extra ones too, without labels."""
         for key, data in self._configs.values():
-            yield self._prepare(self._open(key, data, "train", labels=False), None, with_labels=False)
+            images = self._open(key, data, "train", labels=False)
+            yield self._prepare(images, self._recipe.size_of(data), None, with_labels=False)
 
     def _open(self, key: str, data: DataConfig, split: str, *, labels: bool) -> ImageSet:
         try:
@@ -57,11 +60,11 @@ class Domains:
             raise MuhdiError(f"{key}: {error}") from None
 
     def _open_training(self, recipe: Recipe, source_config: DataConfig) -> None:
-        size = recipe.image_size
+        size = recipe.size_of(source_config)
         source = self._open("source", source_config, "train", labels=True)
         if not source.labelled:
-            raise MuhdiError("source: the source needs labels to train on; set 'labels' to where they are")
-        self.source = self._prepare(source, size, with_labels=True)
+            raise MuhdiError(f"source: the source needs labels to train on; {source.advice}")
+        self.source = self._prepare(source, size, size, with_labels=True)
         self._note_if_shared(source)
         known: dict[tuple[str, bool], PreparedSet] = {}
         self.targets: list[PreparedSet] = []
@@ -71,30 +74,34 @@ class Domains:
                 images = self._open(f"steps.{number}.target", step.target, "train", labels=labels)
                 if labels and not images.labelled:
                     raise MuhdiError(
-                        f"steps.{number}.adaptation: the oracle needs labels, but {images.domain!r} has none for train"
+                        f"steps.{number}.adaptation: the oracle needs labels, but {images.domain!r} has none for "
+                        f"train; {images.advice}"
                     )
-                known[images.domain, labels] = self._prepare(images, size, with_labels=labels)
+                size = recipe.size_of(step.target)
+                known[images.domain, labels] = self._prepare(images, size, size, with_labels=labels)
                 self._note_if_shared(images)
             self.targets.append(known[step.target.domain_name, labels])
 
     def _note_if_shared(self, images: ImageSet) -> None:
-        files = getattr(images, "images", None)
-        if files is not None and files == getattr(self.validation[images.domain].images, "images", None):
+        training, validation = (set(getattr(i, "images", ())) for i in (images, self.validation[images.domain].images))
+        if training and training == validation:
             self.notes.append(f"{images.domain}: the same images serve for training and evaluation")
+        elif shared := len(training & validation):
+            self.notes.append(f"{images.domain}: {shared} of its evaluation's images serve for training too")
 
-    def _prepare(self, images: ImageSet, label_size: Size | None, *, with_labels: bool) -> PreparedSet:
-        return PreparedSet(images, self._context.image_size, label_size, with_labels=with_labels, memory=self._memory)
+    def _prepare(self, images: ImageSet, size: Size, label_size: Size | None, *, with_labels: bool) -> PreparedSet:
+        return PreparedSet(images, size, label_size, with_labels=with_labels, memory=self._memory)
 
 
 class UnlistedIds:
     """Counts raw ids that a label table does not list, and reports each domain once."""
 
     def __init__(self) -> None:
-        self._files: dict[str, dict[str, dict[int, int]]] = {}
+        self._files: dict[str, dict[str, Unlisted]] = {}
         self._reported: set[str] = set()
 
-    def add(self, domain: str, name: str, counts: dict[int, int]) -> None:
-        """``counts`` pixels by raw id were met in the label of the image ``name``."""
+    def add(self, domain: str, name: str, counts: Unlisted) -> None:
+        """``counts`` pixels by raw id, or colour, were met in the label of the image ``name``."""
         if counts:
             self._files.setdefault(domain, {})[name] = counts
 
@@ -104,13 +111,16 @@ class UnlistedIds:
         for domain in sorted(self._files.keys() - self._reported):
             self._reported.add(domain)
             files = self._files[domain]
-            total: Counter[int] = Counter()
+            total: Counter[str] = Counter()
             for counts in files.values():
                 total.update(counts)
-            ids = ", ".join(f"{raw} ({pixels:,} pixels)" for raw, pixels in sorted(total.items())[:8])
+            ids = ", ".join(
+                f"{raw} ({pixels:,} pixels)"
+                for raw, pixels in sorted(total.items(), key=lambda item: (len(item[0]), item[0]))[:8]
+            )
             more = f" and {len(total) - 8} more" if len(total) > 8 else ""
             lines.append(
-                f"{domain}: raw ids that 'ids' does not list are ignored: {ids}{more}, in {len(files)} files so far, "
-                f"{min(files)} for one"
+                f"{domain}: raw ids that the label table does not list are ignored: {ids}{more}, in {len(files)} files "
+                f"so far, {min(files)} for one"
             )
         return lines

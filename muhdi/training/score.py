@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from muhdi.config import Recipe
-from muhdi.data.catalog import find_file
+from muhdi.data.finding import find_file
 from muhdi.errors import MuhdiError, nearest
 from muhdi.evaluation.evaluate import Network
 from muhdi.evaluation.results import Entry, Results, best_row

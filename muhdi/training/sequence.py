@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from muhdi.config import AdventConfig, Recipe
-from muhdi.data.catalog import find_file
 from muhdi.data.dataset import PreparedSet
+from muhdi.data.finding import find_file
 from muhdi.data.loader import Batch
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.evaluation.evaluate import predict
