@@ -178,9 +178,9 @@ def test_a_blank_line_in_a_list_is_skipped_not_the_folder_as_an_image(golden: Pa
 
 @pytest.mark.parametrize("key", _lookups())
 def test_label_table(golden: Path, key: str) -> None:
-    dataset = key.split("/")[0].lower()
+    table, dataset = lookup(golden, key), key.split("/")[0].lower()
     ours, defined = label_table(dataset, classes_of(key)), {label.id for label in raw_labels(dataset)}
-    for raw, theirs in enumerate(lookup(golden, key)):
+    for raw, theirs in enumerate(table):
         if raw in defined:
             assert ours[raw] == (IGNORE if theirs == "IndexError" else theirs), raw
         else:  # not an IndexError, nor a class, nor passed through

@@ -14,7 +14,8 @@ def expand_root(base: str, root: str) -> Path:
     """``root`` below the folder ``base``, with ``~`` and environment variables filled in; it must exist."""
     folder = Path(expand(base, "root"), expand(root, "root of the data set"))
     if not folder.is_dir():
-        raise MuhdiError(f"root: the folder {folder} does not exist; give the right one with --set root=FOLDER")
+        advice = "correct it" if os.path.isabs(expand(root, "root")) else "give the right one with --set root=FOLDER"
+        raise MuhdiError(f"root: the folder {folder} does not exist; {advice}")
     return folder
 
 
