@@ -29,6 +29,10 @@ SMALL = [
     "image_size=[64,32]", "evaluation.size=[64,32]", "model.backbone=resnet50", "every_step.iterations=2",
     "snapshot_every=1", "loader.workers=0", "evaluation.samples=0",
 ]  # fmt: skip
+TINY = [
+    *SMALL, "model={backbone: small}", "every_step.iterations=1", "every_step.adaptation.width=4",
+    "steps.0.iterations=1", "steps.0.schedule=2",
+]  # fmt: skip
 TRAINED = ["gta2cityscapes_advent", "gta2cityscapes2idd_baseline", "gta2cityscapes2idd_muhdi",
            "gta2cityscapes2idd2mapillary_baseline", "gta2cityscapes2idd2mapillary_muhdi"]  # fmt: skip
 
@@ -180,8 +184,7 @@ def test_the_same_from_anywhere_by_name(trained: Path, tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("name", ["gta_sequence_baseline", "gta_sequence_muhdi"])
 def test_the_whole_sequence_in_one_run(root: Path, name: str) -> None:
-    lengths = [f"steps.0.{key}" for key in ("iterations=1", "schedule=2")]
-    command("train.py", "--cfg", name, settings=[*SMALL, *lengths, "every_step.iterations=1"])
+    command("train.py", "--cfg", name, settings=TINY)
     results = json.loads((root / "experiments" / "snapshots" / name / "results.json").read_text())
     assert results["targets"] == ["cityscapes", "idd", "mapillary"]
     assert [step["name"] for step in results["steps"]] == ["source", "cityscapes", "idd", "mapillary"]
@@ -194,9 +197,7 @@ def test_adverse_conditions_in_one_run(root: Path, name: str) -> None:
     for condition in ("fog", "night", "rain", "snow"):
         write_tree("acdc", root / "acdc_data" / "data" / "ACDC", "train", labels=None, condition=condition)
         write_tree("acdc", root / "acdc_data" / "data" / "ACDC", "val", numbers=(4,), condition=condition)
-    init = root / "pretrained_models" / "DeepLab_resnet_pretrained_imagenet.pth"
-    settings = [*SMALL, "steps.0.iterations=1", "every_step.iterations=1", f"root={root / 'acdc_data'}"]
-    command("train.py", "--cfg", name, settings=[*settings, f"model.init={init}"])
+    command("train.py", "--cfg", name, settings=[*TINY, f"root={root / 'acdc_data'}"])
     results = json.loads((root / "experiments" / "snapshots" / name / "results.json").read_text())
     assert results["targets"] == ["fog", "night", "rain", "snow"]
     assert len(results["steps"][-1]["scores"]["running"]["snow"]["iou"]) == 19

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from muhdi.cli import main
+from muhdi.recipe import shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -82,9 +83,18 @@ def test_the_recipe_for_ones_own_data_runs(monkeypatch: pytest.MonkeyPatch, tmp_
     output = capsys.readouterr().out
     assert "unlabelled" in output
     # The mistake that the README shows, word for word.
-    (shown,) = blocks("text")
+    shown = blocks("text")[0]
     assert run(monkeypatch, ["muhdi", "train", "mine.yml", "--set", "every_step.adaptation.treshold=1"]) == 2
     assert capsys.readouterr().err == shown
+
+
+def test_commands_on_public_data_name_what_is_shipped() -> None:
+    """They need the data sets; `test_documented` runs them on small trees."""
+    commands = [line.split() for block in blocks("text")[1:] for line in block.splitlines()]
+    named = [words[2] for words in commands if words[:2] == ["muhdi", "train"]]
+    named += [Path(words[3]).stem for words in commands if words[:1] == ["python"]]
+    assert len(named) >= 4
+    assert set(named) <= shipped_recipes().keys()
 
 
 def test_the_python_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
