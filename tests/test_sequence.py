@@ -170,23 +170,24 @@ def test_a_finished_run_resumes_to_itself(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_a_killed_process_goes_on_exactly(tiny: Tiny, tmp_path: Path) -> None:
-    """SIGKILL, then SIGTERM, of a real process; then resumed to the end."""
+    """SIGKILL of a real process, then SIGTERM of it and its loaders, as clusters do; then resumed to the end."""
     path = tiny(every_step={"iterations": 40, "batch_size": 2, "adaptation": "selftrain", "retention": "muhdi"})
     recipe = load_recipe(path)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run_sequence(recipe, whole, quiet=True)
-    command = [sys.executable, "-m", "muhdi", "train", str(path), "--experiments", str(broken), "--resume"]
+    command = [sys.executable, "-m", "muhdi", "train", str(path), "--experiments", str(broken), "--resume",
+               "--set", "loader.workers=2"]  # fmt: skip
     metrics = RunDirectory.of(recipe, broken).metrics
     for signum, lines, status in ((signal.SIGKILL, 12, -9), (signal.SIGTERM, 25, 143)):
         process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
         deadline = time.monotonic() + 120
         state = RunDirectory.of(recipe, broken).folder / "training_state.pt"
         before = state.stat().st_mtime if state.exists() else 0
         while time.monotonic() < deadline and process.poll() is None:
             written = metrics.exists() and len(metrics.read_text().splitlines()) >= lines
             if written and state.exists() and state.stat().st_mtime > before:
-                process.send_signal(signum)
+                os.killpg(process.pid, signum)
                 break
             time.sleep(0.01)
         _, errors = process.communicate(timeout=60)

@@ -6,6 +6,7 @@ the state of a loader is one integer, resuming is exact, and the number of worke
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def endless_batches(
     Args:
         samples: what to draw from; all images have one size.
         seed: any integers >= 0: of order and augmentation.
-        workers: processes that load ahead; they change the speed and nothing else.
+        workers: processes that load ahead, at most one per core; they change the speed and nothing else.
     """
 
     def collate_or_fail(samples: list[Sample | MuhdiError]) -> Batch | MuhdiError:
@@ -136,9 +137,9 @@ def endless_batches(
     loader = DataLoader(
         _Augmented(samples, augmentation, seed),
         batch_sampler=sampler,  # endless, so without a length
-        num_workers=workers,
+        num_workers=min(workers, os.cpu_count() or 1),
         collate_fn=collate_or_fail,
-        worker_init_fn=_leave_ctrl_c_to_the_main_process,
+        worker_init_fn=_leave_signals_to_the_main_process,
         pin_memory=torch.cuda.is_available(),
     )
     for batch in loader:
@@ -147,5 +148,7 @@ def endless_batches(
         yield batch
 
 
-def _leave_ctrl_c_to_the_main_process(worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """A terminal's Ctrl-C and a cluster's SIGTERM reach every process; the main one saves, and then ends the others."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
