@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from muhdi.losses import upsample
 from muhdi.models.backbones import BACKBONES, Backbone
+from muhdi.models.classifier import Classifier, classify
 
 AGNOSTIC = "agnostic"
 """The head that is the model's output; it must serve every domain."""
@@ -51,23 +52,6 @@ class Outputs(NamedTuple):
     stages: tuple[Tensor, ...]
 
 
-class Classifier(nn.Module):
-    """Sum of dilated 3x3 convolutions, one per dilation (DeepLab-v2's ASPP without fusion)."""
-
-    def __init__(self, channels: int, classes: int, dilations: tuple[int, ...]) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(channels, classes, 3, 1, d, d) for d in dilations)
-        for conv in self.convs:
-            nn.init.normal_(conv.weight, 0.0, 0.01)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, *others = self.convs
-        logits: Tensor = first(x)
-        for conv in others:
-            logits = logits + conv(x)
-        return logits
-
-
 class Head(nn.Module):
     """One classifier on stage 3 (aux), unless there is a single level, and one on stage 4 (main)."""
 
@@ -77,9 +61,6 @@ class Head(nn.Module):
         super().__init__()
         self.aux = Classifier(channels[0], classes, dilations) if multi_level else None
         self.main = Classifier(channels[1], classes, dilations)
-
-    def forward(self, stages: tuple[Tensor, ...]) -> Levels:
-        return Levels(None if self.aux is None else self.aux(stages[2]), self.main(stages[3]))
 
 
 class Segmenter(nn.Module):
@@ -111,12 +92,16 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Outputs:
         """Images [N, 3, H, W], RGB, uint8 or float in 0..255 -> logits of every head and the stage outputs."""
         stages = self.backbone(images)
-        return Outputs({name: head(stages) for name, head in self.heads.items()}, stages)
+        heads: dict[str, Head] = dict(self.heads.items())  # type: ignore[arg-type]
+        main = classify([head.main for head in heads.values()], stages[3])
+        aux: Sequence[Tensor | None] = [None] * len(heads)
+        if self.multi_level:
+            aux = classify([head.aux for head in heads.values() if head.aux is not None], stages[2])
+        return Outputs({name: Levels(aux[i], main[i]) for i, name in enumerate(heads)}, stages)
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
         """Images [N, 3, H, W] -> low-resolution main logits [N, C, h, w] of one head."""
-        main: Tensor = self.heads[head].main(self.backbone(images)[3])  # type: ignore[operator]
-        return main
+        return classify([self.heads[head].main], self.backbone(images)[3])[0]  # type: ignore[list-item]
 
     def set_heads(self, names: tuple[str, ...], start: str = "copy") -> None:
         """Have the heads ``names``, the agnostic one first, at the start of a step.
