@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Stages = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -47,11 +48,30 @@ class Normalise(nn.Module):
         return ((images.flip(1) if self.bgr else images) - self.mean) / self.std
 
 
+def pointwise(x: Tensor, weight: Tensor, stride: tuple[int, ...] = (1, 1)) -> Tensor:
+    """The 1x1 convolution of a map [N, K, h, w] with a weight [C, K, 1, 1].
+
+    On one CPU thread PyTorch leaves 1x1 convolutions of small batches to a matrix product that is up to 1.6 times
+    slower than oneDNN's kernel, unless they are dilated. To a 1x1 kernel dilation means nothing, so here they are.
+    """
+    return F.conv2d(x, weight, None, stride, 0, 2 if x.device.type == "cpu" else 1)
+
+
+class Pointwise(nn.Conv2d):
+    """`pointwise` as a layer, without bias."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return pointwise(x, self.weight, self.stride)
+
+
 def _projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     """What brings a block's shortcut to the block's channels and resolution, where they differ."""
     if stride == 1 and inputs == outputs:
         return None
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(Pointwise(inputs, outputs, stride), nn.BatchNorm2d(outputs))
 
 
 class Bottleneck(nn.Module):
@@ -60,11 +80,11 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, width: int, stride: int, dilation: int) -> None:
         super().__init__()
         outputs = 4 * width
-        self.conv1 = nn.Conv2d(inputs, width, 1, stride, bias=False)
+        self.conv1 = Pointwise(inputs, width, stride)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, 1, dilation, dilation, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.conv3 = Pointwise(width, outputs)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _projection(inputs, outputs, stride)

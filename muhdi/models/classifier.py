@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muhdi.models.backbones import pointwise
+
 WIDE = 512
 """From so many channels on `classify` takes one matrix product; below, the convolutions themselves are quicker."""
 
@@ -60,7 +62,7 @@ def classify(classifiers: Sequence[Classifier], x: Tensor) -> list[Tensor]:
         for same_dilation in zip(*(classifier.weights() for classifier in classifiers), strict=True)
         for weight in same_dilation
     ]
-    products = F.conv2d(x, torch.cat(taps)[:, :, None, None])
+    products = pointwise(x, torch.cat(taps)[:, :, None, None])
     dilations = classifiers[0].dilations
     shifted = [
         F.fold(part.flatten(2), x.shape[-2:], 3, dilation=dilation, padding=dilation)
