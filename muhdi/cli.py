@@ -126,7 +126,7 @@ def evaluate(
     )  # fmt: skip
     print_scores(results, notes)
     if output is not None:
-        write_json(output, results.to_json())
+        write_json(output, results.to_json(sequence=False))
 
 
 def print_scores(results: Results, notes: list[str]) -> None:
@@ -157,6 +157,8 @@ def convert(
 
     for path in run_convert(source, target, classes=classes, image_size=image_size, overwrite=overwrite):
         typer.echo(f"Written to {path}")
+    if target.suffix != ".safetensors":
+        typer.echo("This layout has no place for the domains' statistics; keep the run for them.")
 
 
 @app.command()

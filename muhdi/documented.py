@@ -43,7 +43,7 @@ def run_train(script: str) -> None:
         recipe = _load(cfg, root, exp_suffix, [*seed, *settings])
         if random_train:
             typer.echo(f"seed: {recipe.seed}")
-        train_and_print(recipe, _experiments(recipe, root), resume=resume, overwrite=overwrite)
+        train_and_print(recipe, None, resume=resume, overwrite=overwrite)
 
     _run(train)
 
@@ -61,7 +61,7 @@ def run_test(script: str) -> None:
         from muhdi.training.score import evaluate_recipe
 
         recipe = _load(cfg, root, exp_suffix, settings)
-        print_scores(*evaluate_recipe(recipe, experiments=_experiments(recipe, root)))
+        print_scores(*evaluate_recipe(recipe))
 
     _run(test)
 
@@ -82,14 +82,13 @@ def _load(cfg: str, root: Path, suffix: str | None, settings: list[str]) -> Reci
     path = cfg if Path(cfg).exists() or name not in shipped_recipes() else name
     recipe = load_recipe(path, settings)
     changes = {}
-    if recipe.root == Recipe.model_fields["root"].default:
-        changes["root"] = str(root)
+    for key, folder in (
+        ("root", root),
+        ("snapshots", root / "experiments/snapshots"),
+        ("logs", root / "experiments/logs"),
+    ):
+        if getattr(recipe, key) == Recipe.model_fields[key].default:
+            changes[key] = str(folder)
     if suffix:
         changes["name"] = f"{recipe.name}_{suffix}"
     return load_recipe(path, [*settings, *(f"{key}={json.dumps(value)}" for key, value in changes.items())])
-
-
-def _experiments(recipe: Recipe, root: Path) -> Path | None:
-    """The root's ``experiments``, unless the recipe names folders of its own."""
-    own = (recipe.snapshots, recipe.logs) != tuple(Recipe.model_fields[key].default for key in ("snapshots", "logs"))
-    return None if own else root / "experiments"

@@ -47,12 +47,48 @@ DEFAULTS: Values = {
 """The reference's configuration. None: a path or a value that is worked out here."""
 
 _UNUSED = {
-    "INFO_SOURCE": "the label tables and class names are built in",
-    "INFO_TARGET": "the label tables and class names are built in",
-    "ALL_RES": "scores are cached beside the snapshots, by the networks' contents",
-    "WAIT_MODEL": "snapshots that are not there are not waited for",
+    "TRAIN.INFO_SOURCE": "the label tables and class names are built in",
+    "TRAIN.INFO_TARGET": "the label tables and class names are built in",
+    "TEST.INFO_TARGET": "the label tables and class names are built in",
+    "TEST.MODEL": "a network's file says what it is",
+    "TEST.MULTI_LEVEL": "a network's file says what it is",
+    "TEST.ALL_RES": "scores are cached beside the snapshots, by the networks' contents",
+    "TEST.WAIT_MODEL": "snapshots that are not there are not waited for",
 }
 """Keys that are accepted though nothing depends on them, with the reason that the user is told."""
+
+_OF_MODE = {"single": ("RESTORE_FROM", "MODEL_WEIGHT"), "best": ("SNAPSHOT_DIR", "SNAPSHOT_STEP", "SNAPSHOT_MAXITER")}
+"""Keys of TEST that belong to one mode."""
+
+KEYS = {
+    "seed": "TRAIN.RANDOM_SEED", "image_size": "TRAIN.INPUT_SIZE_TARGET",
+    "source.image_size": "TRAIN.INPUT_SIZE_SOURCE",
+    "name": "EXP_NAME", "device": "GPU_ID", "loader.workers": "NUM_WORKERS", "save_every": "TRAIN.SAVE_PRED_EVERY",
+    "optimizer.momentum": "TRAIN.MOMENTUM", "optimizer.weight_decay": "TRAIN.WEIGHT_DECAY",
+    "optimizer.power": "TRAIN.POWER", "snapshot_every": "TRAIN.SAVE_PRED_EVERY",
+    "evaluation.batch_size": "TEST.BATCH_SIZE_TARGET", "evaluation.size": "TEST.OUTPUT_SIZE_TARGET",
+    "evaluation.input_size": "TEST.INPUT_SIZE_TARGET", "test.weights": "TEST.MODEL_WEIGHT",
+    "test.every": "TEST.SNAPSHOT_STEP", "test.until": "TEST.SNAPSHOT_MAXITER",
+    "steps.0.iterations": "TRAIN.EARLY_STOP", "steps.0.schedule": "TRAIN.MAX_ITERS",
+    "steps.0.batch_size": "TRAIN.BATCH_SIZE_SOURCE", "steps.0.target_batch_size": "TRAIN.BATCH_SIZE_TARGET",
+    "steps.0.learning_rate": "TRAIN.LEARNING_RATE", "steps.0.weight_main": "TRAIN.LAMBDA_SEG_MAIN",
+    "steps.0.weight_aux": "TRAIN.LAMBDA_SEG_AUX", "steps.0.adaptation.weight_main": "TRAIN.LAMBDA_ADV_MAIN",
+    "steps.0.adaptation.weight_aux": "TRAIN.LAMBDA_ADV_AUX",
+    "steps.0.adaptation.learning_rate": "TRAIN.LEARNING_RATE_D",
+    "steps.0.retention.weight_source": "TRAIN.DISTILL.KT_LAMBDA",
+    "steps.0.retention.weight_pod": "TRAIN.DISTILL.FEAT_LAMBDA",
+    "steps.0.retention.weight_target": "TRAIN.LAMBDA_KT_TARGET", "steps.0.retention": "TRAIN.MODEL",
+    "steps.0.target": "TARGETS", "source": "SOURCE",
+}  # fmt: skip
+"""Keys of a recipe -> the keys of such a file that they come from, for messages about their values."""
+
+
+def in_its_own_words(message: str) -> str:
+    """A message that begins with a key of a recipe, with the file's own key in its place."""
+    key, colon, rest = message.partition(": ")
+    while key and key not in KEYS:
+        key = key.rpartition(".")[0]
+    return f"{KEYS[key]}{colon}{rest}" if key else message
 
 
 def is_legacy(data: Mapping[Any, Any]) -> bool:
@@ -70,9 +106,15 @@ def translate(data: Mapping[Any, Any], where: str) -> tuple[Values, list[str]]:
     Raises:
         MuhdiError: a key that the reference does not know, a value of another type, or one that has no meaning here.
     """
+    given: set[str] = set()
     notes: list[str] = []
     try:
-        return _recipe(_merged(DEFAULTS, data, "", notes), notes), notes
+        cfg = _merged(DEFAULTS, data, "", given)
+        notes += [f"{key} is not needed: {reason}" for key, reason in _UNUSED.items() if key in given]
+        for mode, keys in _OF_MODE.items():
+            if mode != cfg["TEST"]["MODE"]:
+                notes += [f"TEST.{key} belongs to TEST.MODE {mode}" for key in keys if f"TEST.{key}" in given]
+        return _recipe(cfg, notes), notes
     except MuhdiError as error:
         raise MuhdiError(f"{where}: {error}") from None
 
@@ -80,21 +122,20 @@ def translate(data: Mapping[Any, Any], where: str) -> tuple[Values, list[str]]:
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
-def _merged(defaults: Values, given: Any, prefix: str, notes: list[str]) -> Values:
-    """The defaults with what the file sets, checked key by key."""
-    if not isinstance(given, Mapping):
+def _merged(defaults: Values, data: Any, prefix: str, given: set[str]) -> Values:
+    """The defaults with what the file sets, checked key by key; the names of these keys are added to ``given``."""
+    if not isinstance(data, Mapping):
         raise MuhdiError(f"{prefix.rstrip('.')}: must hold keys, such as {next(iter(defaults))}")
     merged = dict(defaults)
-    for key, value in given.items():
+    for key, value in data.items():
         name = f"{prefix}{key}"
         if key not in defaults:
             raise MuhdiError(f"{name}: not a key of the reference{nearest(str(key), list(defaults))}")
         if isinstance(defaults[key], dict):
-            merged[key] = _merged(defaults[key], value, f"{name}.", notes)
+            merged[key] = _merged(defaults[key], value, f"{name}.", given)
             continue
         merged[key] = _typed(name, defaults[key], value)
-        if key in _UNUSED:
-            notes.append(f"{name} is not needed: {_UNUSED[key]}")
+        given.add(name)
     return merged
 
 
@@ -222,11 +263,12 @@ def _step(train: Values) -> Values:
         return step
     if not train["LAMBDA_SEG_MAIN"]:
         raise MuhdiError("TRAIN.LAMBDA_SEG_MAIN: must be above 0, since MuHDi weighs the aux level relative to it")
-    distill = train["DISTILL"]
+    distill, main, aux = train["DISTILL"], train["LAMBDA_SEG_MAIN"], train["LAMBDA_SEG_AUX"]
     step["retention"] = {
         "method": "muhdi", "weight_source": distill["KT_LAMBDA"] if distill["KT_LOGITS"] else 0.0,
         "weight_pod": distill["FEAT_LAMBDA"] if distill["FEAT"] else 0.0, "weight_target": train["LAMBDA_KT_TARGET"],
-        "aux": train["LAMBDA_SEG_AUX"] / train["LAMBDA_SEG_MAIN"], "target_loss": train["TEACHER_LOSS"].lower(),
+        # On the source the aux level weighs relative to the main one, on the target absolutely.
+        "aux": aux / main, "aux_target": aux if main != 1 else None, "target_loss": train["TEACHER_LOSS"].lower(),
         "kl_reduction": "element", "old_statistics": "running", "heads": "reference",
     }  # fmt: skip
     return step
@@ -234,24 +276,26 @@ def _step(train: Values) -> Values:
 
 def _test(test: Values) -> Values:
     models = [path for path in map(_path, test["RESTORE_FROM"]) if path]
-    part: Values = {"mode": {"single": "last", "best": "best"}[test["MODE"]]}
-    if part["mode"] == "last" and models:
-        return part | {"models": models, "weights": (test["MODEL_WEIGHT"] * len(models))[: len(models)]}
+    if test["MODE"] == "single":
+        weights = (
+            _as_many("TEST.MODEL_WEIGHT", test["MODEL_WEIGHT"], len(models), "TEST.RESTORE_FROM") if models else []
+        )
+        return {"mode": "last", "models": models, "weights": weights}
     folders = [path for path in map(_path, test["SNAPSHOT_DIR"]) if path]
-    return part | {
-        "every": test["SNAPSHOT_STEP"],
-        "until": test["SNAPSHOT_MAXITER"],
+    if len(folders) > 1:
+        raise MuhdiError("TEST.SNAPSHOT_DIR: give one folder; the best of its snapshots is chosen")
+    return {
+        "mode": "best", "every": test["SNAPSHOT_STEP"], "until": test["SNAPSHOT_MAXITER"],
         "snapshots": next(iter(folders), None),
-    }
+    }  # fmt: skip
 
 
 def _source(cfg: Values, notes: list[str]) -> Values:
-    size = cfg["TRAIN"]["INPUT_SIZE_SOURCE"]
+    train = cfg["TRAIN"]
     domain = _domain("SOURCE", cfg["SOURCE"], cfg["DATA_DIRECTORY_SOURCE"])
-    if domain["dataset"] != "gta5" or cfg["TRAIN"]["SET_SOURCE"] != "all":
-        _set_split(domain, "train", cfg["TRAIN"]["SET_SOURCE"])
-    _set_list(domain, "DATA_LIST_SOURCE", cfg["DATA_LIST_SOURCE"], cfg["TRAIN"]["SET_SOURCE"], notes)
-    return domain | {"image_size": size}
+    _set_split(domain, "train", train["SET_SOURCE"])
+    _set_list(domain, "train", "DATA_LIST_SOURCE", cfg["DATA_LIST_SOURCE"], train["SET_SOURCE"], notes)
+    return domain | {"image_size": train["INPUT_SIZE_SOURCE"]}
 
 
 def _targets(cfg: Values, notes: list[str]) -> list[Values]:
@@ -261,33 +305,48 @@ def _targets(cfg: Values, notes: list[str]) -> list[Values]:
     count = len(names)
     folders = _as_many("DATA_DIRECTORY_TARGET", cfg["DATA_DIRECTORY_TARGET"], count)
     lists = _as_many("DATA_LIST_TARGET", cfg["DATA_LIST_TARGET"], count)
-    train = _as_many("TRAIN.SET_TARGET", cfg["TRAIN"]["SET_TARGET"], count)
     val = _as_many("TEST.SET_TARGET", cfg["TEST"]["SET_TARGET"], count)
+    trains = bool(cfg["SOURCE"]) and count == 1
     targets: list[Values] = []
     for number, name in enumerate(names):
         domain = _domain("TARGETS", name, folders[number])
-        _set_split(domain, "train", train[number])
         _set_split(domain, "val", val[number])
-        _set_list(domain, "DATA_LIST_TARGET", lists[number], val[number], notes)
+        _set_list(domain, "val", "DATA_LIST_TARGET", lists[number], val[number], notes)
+        if trains:
+            split = cfg["TRAIN"]["SET_TARGET"][0]
+            tested = domain.get("condition")
+            _set_split(domain, "train", split)
+            if domain.get("condition") != tested:
+                raise MuhdiError(f"TEST.SET_TARGET: {val[0]!r} is of another condition than TRAIN.SET_TARGET {split!r}")
+            _set_list(domain, "train", "DATA_LIST_TARGET", lists[number], split, notes)
         if any(domain == other for other in targets):
             raise MuhdiError(f"TARGETS: {name} stands twice with the same directory and set")
         targets.append(domain)
-    taken: set[str] = set()
-    for domain in targets:  # two sets of one data set need names of their own
-        name = domain.get("condition") or domain["dataset"]
-        if name in taken:
-            domain["name"] = f"{name}_{domain['val']}"
-        taken.add(name)
+    _name_apart(targets, cfg)
     return targets
 
 
-def _as_many(key: str, values: list[Any], count: int) -> list[Any]:
-    """One value per target; a single one stands for all."""
+def _name_apart(targets: list[Values], cfg: Values) -> None:
+    """Give domains of one data set names of their own."""
+    taken = {_DATASETS.get(cfg["SOURCE"].upper(), "")}
+    for domain in targets:
+        name = first = domain.get("condition") or domain["dataset"]
+        number = 2
+        while name in taken:
+            name = f"{first}_{domain['val']}" if number == 2 else f"{first}_{domain['val']}_{number - 1}"
+            number += 1
+        if name != first:
+            domain["name"] = name
+        taken.add(name)
+
+
+def _as_many(key: str, values: list[Any], count: int, of: str = "TARGETS") -> list[Any]:
+    """One value for each of ``count`` things; a single one stands for all."""
     if len(values) == 1:
         return values * count
-    if len(values) < count:
-        raise MuhdiError(f"{key}: {len(values)} values for {count} TARGETS; give one for each")
-    return values[:count]
+    if len(values) != count:
+        raise MuhdiError(f"{key}: {len(values)} values for {count} {of}; give one for each, or one for all")
+    return values
 
 
 def _domain(key: str, name: str, folder: str | None) -> Values:
@@ -303,15 +362,16 @@ def _set_split(domain: Values, role: str, split: str) -> None:
     domain[role] = split
 
 
-def _set_list(domain: Values, key: str, pattern: str | None, split: str, notes: list[str]) -> None:
+def _set_list(domain: Values, role: str, key: str, pattern: str | None, split: str, notes: list[str]) -> None:
+    """Use the list file of a split where it exists; the folders are walked where it does not."""
     path = _path(pattern)
     if path is None:
         return
-    if not Path(path.format(split)).is_file():
-        notes.append(f"{key}: {path.format(split)} does not exist; the images are found by walking the folders")
-        return
-    condition = domain.get("condition")
-    domain["list"] = path.replace("{}", f"{condition}_{{split}}" if condition else "{split}")
+    path = path.replace("{}", split)
+    if Path(path).is_file():
+        domain[f"{role}_list"] = path
+    else:
+        notes.append(f"{key}: {path} does not exist; the images are found by walking the folders")
 
 
 def _path(path: str | None) -> str | None:

@@ -21,6 +21,8 @@ Losses = dict[str, Tensor]
 
 def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Logits [N, C, h, w] -> [N, C, *size], bilinear with aligned corners."""
+    if logits.shape[-2:] == size:
+        return logits
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from muhdi.config import Recipe
 from muhdi.errors import MuhdiError, nearest
-from muhdi.legacy import is_legacy, translate
+from muhdi.legacy import in_its_own_words, is_legacy, translate
 
 Mapping = dict[Any, Any]
 MAX_BYTES = 1_000_000
@@ -49,9 +49,10 @@ def load_recipe(recipe: str | Path, settings: Sequence[str] = (), seed: int | No
     try:
         return Recipe.model_validate(_spread(data))
     except ValidationError as error:
-        raise MuhdiError(f"{path.name}: {_explain(error, data, shared)}") from None
+        message = _explain(error, data, shared)
     except MuhdiError as error:
-        raise MuhdiError(f"{path.name}: {error}") from None
+        message = str(error)
+    raise MuhdiError(f"{path.name}: {in_its_own_words(message) if is_legacy(_read(path)) else message}")
 
 
 def find_recipe(recipe: str | Path) -> Path:

@@ -169,7 +169,7 @@ def test_a_blank_line_in_a_list_is_skipped_not_the_folder_as_an_image(golden: Pa
     data, entry = measured(golden, "GTA5/7")
     root = write_entry(tmp_path, data, entry)
     (tmp_path / "list.txt").write_text(f"{entry['name_returned']}\n\n   \n")
-    images = opened(root, "GTA5/7", data, list=str(tmp_path / "list.txt"))
+    images = opened(root, "GTA5/7", data, train_list=str(tmp_path / "list.txt"))
     assert len(images) == 1
 
 
@@ -318,7 +318,7 @@ def test_an_empty_list_is_a_message_that_names_it(golden: Path, key: str, tmp_pa
     save(tmp_path / "images/00001.png", raw_pixels("gta5", data)[0])
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(MuhdiError, match=r"empty\.txt: the list names no image"):
-        opened(tmp_path, "GTA5/7", data, list="empty.txt")
+        opened(tmp_path, "GTA5/7", data, train_list="empty.txt")
 
 
 @pytest.mark.parametrize(("key", "words"), [("rgblabel", "one id per pixel"), ("othersize_label", "aspect ratio")])

@@ -102,6 +102,11 @@ def test_every_key_of_the_reference_may_be_set_to_its_default(tmp_path: Path) ->
         ("MODE: best", "MODE: worst", "TEST.MODE: unknown value 'worst'"),
         ("    - IDD", "    - IDD\n    - IDD", "TARGETS: IDD stands twice"),
         ("MAX_ITERS: 120000", "DISTILL: 3", "TRAIN.DISTILL: must hold keys"),
+        ("MAX_ITERS: 120000", "BATCH_SIZE_SOURCE: 0", "TRAIN.BATCH_SIZE_SOURCE: input should be greater than 0"),
+        ("NUM_WORKERS: 4", "NUM_WORKERS: -1", "NUM_WORKERS: input should be"),
+        ("MAX_ITERS: 120000", "RANDOM_SEED: -1", "TRAIN.RANDOM_SEED: input should be"),
+        ("MODE: best", "SNAPSHOT_DIR: [a, b]", "TEST.SNAPSHOT_DIR: give one folder"),
+        ("MODE: best", "MODE: single\n  RESTORE_FROM: [a, b, c]\n  MODEL_WEIGHT: [1.0, 2.0]", "2 values for 3"),
     ],
 )
 def test_what_has_no_meaning_is_refused_by_name(tmp_path: Path, old: str, new: str, words: str) -> None:
@@ -135,6 +140,47 @@ def test_one_data_set_twice_gets_two_names(tmp_path: Path) -> None:
     text = "TARGETS: [Cityscapes, Cityscapes]\nNUM_CLASSES: 7\nTEST: {SET_TARGET: [val, train]}\n"
     recipe = load_recipe(write(tmp_path, text))
     assert [data.domain_name for data in recipe.extra_domains] == ["cityscapes", "cityscapes_train"]
+
+
+def test_lists_are_taken_split_by_split(tmp_path: Path) -> None:
+    """What is there is used, what is not is walked and told; the source's list is that of SET_SOURCE alone."""
+    for name in ("all.txt", "train.txt"):
+        (tmp_path / name).write_text("00001.png\n")
+    text = MUHDI.replace("../../muhdi/dataset/idd_list/{}.txt", f"{tmp_path}/{{}}.txt")
+    text = text.replace("SOURCE: GTA", f"SOURCE: GTA\nDATA_LIST_SOURCE: {tmp_path}/{{}}.txt")
+    recipe = load_recipe(write(tmp_path, text))
+    target = recipe.steps[0].target
+    assert (recipe.source.train_list, recipe.source.val_list) == (f"{tmp_path}/all.txt", None)
+    assert (target.train_list, target.val_list) == (f"{tmp_path}/train.txt", None)
+    assert [note for note in recipe.notes if "val.txt" in note]
+    odd = text.replace(f"{tmp_path}/{{}}.txt", "lists/{split}/{")
+    assert load_recipe(write(tmp_path, odd)).notes  # braces are no format string
+
+
+def test_the_aux_level_weighs_as_in_the_reference(tmp_path: Path) -> None:
+    """Relative to the main level on the source, absolutely on the target."""
+    text = MUHDI.replace("MAX_ITERS: 120000", "LAMBDA_SEG_MAIN: 2.0")
+    retention = load_recipe(write(tmp_path, text)).steps[0].retention
+    assert (retention.aux, retention.aux_target) == (0.05, 0.1)
+
+
+def test_conditions_must_agree(tmp_path: Path) -> None:
+    text = (
+        MUHDI.replace("- IDD", "- ACDC")
+        .replace("(train,)", "fog_train")
+        .replace("MODE: best", "SET_TARGET: [night_val]")
+    )
+    with pytest.raises(MuhdiError, match="is of another condition than"):
+        load_recipe(write(tmp_path, text))
+
+
+def test_domains_are_told_apart_by_name(tmp_path: Path) -> None:
+    text = "TARGETS: [Cityscapes, Cityscapes, Cityscapes]\nNUM_CLASSES: 7\nDATA_DIRECTORY_TARGET: [a, b, c]\n"
+    names = [data.domain_name for data in load_recipe(write(tmp_path, text)).extra_domains]
+    assert names == ["cityscapes", "cityscapes_val", "cityscapes_val_2"]
+    text = MUHDI.replace("SOURCE: GTA", "SOURCE: Cityscapes").replace("- IDD", "- Cityscapes")
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.source_name() != recipe.steps[0].target.domain_name
 
 
 @given(st.dictionaries(st.sampled_from([*DEFAULTS, "OTHER"]), st.none() | st.integers() | st.text(max_size=5)))

@@ -9,6 +9,8 @@ import torch
 
 from muhdi.errors import MuhdiError
 from muhdi.models.backbones import BACKBONES
+from muhdi.models.classifier import WIDE, Classifier, classify
+from muhdi.models.foreign import to_reference
 from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, build_segmenter
 from muhdi.models.statistics import batch_statistics, measure_statistics, read_statistics, using
 from muhdi.models.teacher import Teacher
@@ -149,3 +151,39 @@ def test_another_architecture_or_class_count_is_refused(tmp_path: Path) -> None:
         initialise(build_segmenter("resnet50", 2), path, "resnet50", ("a", "b"))
     with pytest.raises(MuhdiError, match="knows 2 classes"):
         initialise(build_segmenter("small", 3), path, "small", ("a", "b", "c"))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "module.encoder."])
+def test_a_wrapped_backbone_is_the_same_backbone(tmp_path: Path, prefix: str) -> None:
+    """Whatever stands before the names: the first convolution is converted all the same."""
+    donor = build_segmenter("resnet50", 3)
+    state = {k.removeprefix("backbone."): v for k, v in donor.state_dict().items() if k.startswith("backbone.")}
+    torch.save(state, tmp_path / "plain.pth")
+    torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, tmp_path / "wrapped.pth")
+    plain, wrapped = build_segmenter("resnet50", 3), build_segmenter("resnet50", 3)
+    for model, name in ((plain, "plain.pth"), (wrapped, "wrapped.pth")):
+        assert not initialise(model, tmp_path / name, "resnet50", ()).heads
+    assert torch.equal(plain.backbone.conv1.weight, wrapped.backbone.conv1.weight)
+    assert not torch.equal(plain.backbone.conv1.weight, donor.backbone.conv1.weight)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "net."])
+def test_a_wrapped_reference_network_keeps_its_heads(tmp_path: Path, prefix: str) -> None:
+    donor = build_segmenter("resnet50", 3)
+    torch.save({prefix + k: v for k, v in to_reference(donor.state_dict()).items()}, tmp_path / "net.pth")
+    model = build_segmenter("resnet50", 3)
+    assert initialise(model, tmp_path / "net.pth", "resnet50", ()).heads
+    assert all(torch.equal(value, donor.state_dict()[key]) for key, value in model.state_dict().items())
+
+
+def test_quick_classifiers_are_the_plain_sums() -> None:
+    torch.manual_seed(0)
+    classifiers = [Classifier(WIDE, 5, (6, 12, 18, 24)).double() for _ in range(2)]
+    x = torch.randn(2, WIDE, 13, 30, dtype=torch.float64, requires_grad=True)
+    quick, plain = classify(classifiers, x), [classifier(x) for classifier in classifiers]
+    for a, b in zip(quick, plain, strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+    parameters = [p for classifier in classifiers for p in classifier.parameters()]
+    gradients = [torch.autograd.grad(sum(y.square().sum() for y in ys), [x, *parameters]) for ys in (quick, plain)]
+    for a, b in zip(*gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-9)

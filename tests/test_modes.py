@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 
 from muhdi.cli import app
 from muhdi.errors import MuhdiError
@@ -45,7 +48,7 @@ def test_best_over_snapshots_is_cached_by_content(trained: Path, tmp_path: Path)
     known = json.loads(cache.read_text())
     assert len(known) == 6
     for key in known:  # a second evaluation believes the cache
-        known[key]["running"]["city"]["miou"] = 1.25
+        known[key]["scores"]["running"]["city"]["miou"] = 1.25
     cache.write_text(json.dumps(known))
     again, _ = evaluate_network(trained, experiments=tmp_path / "exp")
     assert again.matrix("running") == [[1.25]] * 6
@@ -166,3 +169,60 @@ def test_wrong_conversions_are_one_message(tmp_path: Path) -> None:
         result = CliRunner().invoke(app, ["convert", *(str(tmp_path / name) for name in arguments)])
         assert isinstance(result.exception, MuhdiError)
         assert words in str(result.exception)
+
+
+def test_the_cache_knows_when_labels_or_scenes_have_changed(folders: Path, tmp_path: Path) -> None:
+    """And it repeats the warning about ids that no table lists."""
+    recipe = {
+        "image_size": [36, 24], "root": str(folders), "model": {"backbone": "small"},
+        "classes": ["a", "b"], "source_training": {"iterations": 2, "batch_size": 2}, "snapshot_every": 1,
+        "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",
+                   "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "a", 7: "b"}},
+        "test": {"mode": "best"}, "evaluation": {"statistics": ["running"], "samples": 0},
+    }  # fmt: skip
+    path = tmp_path / "day.yml"
+    path.write_text(yaml.safe_dump(recipe))
+    run_sequence(load_recipe(path), tmp_path / "exp", quiet=True)
+    first, notes = evaluate_network(path, experiments=tmp_path / "exp")
+    again, repeated = evaluate_network(path, experiments=tmp_path / "exp")
+    assert first.steps == again.steps
+    assert notes == repeated
+    assert "9 (" in notes[-1]
+    for label in (folders / "day_labels" / "val").iterdir():
+        Image.fromarray(np.zeros((24, 36), np.uint8)).save(label)
+    changed, _ = evaluate_network(path, experiments=tmp_path / "exp")
+    assert changed.matrix("running") != first.matrix("running")
+    (tmp_path / "exp" / "snapshots" / "day" / "scores.json").write_text("[1]")
+    with pytest.raises(MuhdiError, match="holds no cached scores; delete it"):
+        evaluate_network(path, experiments=tmp_path / "exp")
+
+
+def test_best_needs_labels_to_choose_by(trained: Path, folders: Path, tmp_path: Path) -> None:
+    extra = f"extra_domains=[{{dataset: folder, name: wet, root: {folders}, images: 'rain/{{split}}/*.png'}}]"
+    with pytest.raises(MuhdiError, match="best chooses by validation labels, but wet has none"):
+        evaluate_network(trained, settings=[extra, "test.domains=[wet]"], experiments=tmp_path / "exp")
+
+
+def test_snapshots_of_the_reference_with_discriminators_beside_them(trained: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    for number in (2, 10):
+        save_reference(folder / f"model_{number}.pth", to_reference(build_segmenter("resnet50", 7).state_dict()))
+        save_reference(folder / f"model_{number}_D_main.pth", {"0.weight": torch.zeros(1)})
+    settings = [f"test.snapshots={folder}", "evaluation.statistics=[running]"]
+    results, _ = evaluate_network(trained, settings=settings, experiments=tmp_path / "exp")
+    assert [step["name"] for step in results.steps] == ["model_2", "model_10"]
+    assert (folder / "scores.json").is_file()
+
+
+def test_options_that_do_not_go_together_are_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(MuhdiError, match="is a recipe itself"):
+        evaluate_network(trained, recipe="scenes", experiments=tmp_path / "exp")
+    with pytest.raises(MuhdiError, match="--experiments and --seed find the run of a recipe"):
+        evaluate_network(tmp_path / "exp" / "snapshots" / "tiny", experiments=tmp_path / "exp")
+
+
+def test_networks_of_other_strides_can_be_an_ensemble() -> None:
+    models = [build_segmenter("small", 3).eval(), build_segmenter("resnet50", 3).eval()]
+    images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.no_grad():
+        assert Ensemble(models, (1.0, 1.0)).segment(images).shape == models[0].segment(images).shape

@@ -195,7 +195,7 @@ def test_a_list_chooses_the_images(dataset: str, place: str, tmp_path: Path) -> 
     write_tree(dataset, tmp_path)
     (tmp_path / "lists").mkdir()
     (tmp_path / "lists/train.txt").write_text(f"\n{LISTED[dataset]}\n\n")
-    images = opened(dataset, tmp_path, list=place)
+    images = opened(dataset, tmp_path, train_list=place)
     assert len(images) == 1
     assert images.name(0).endswith(LISTED[dataset])
     assert np.array_equal(images.read(0, True).label, mapped(dataset, raw_ids(dataset, 2)))
@@ -207,9 +207,9 @@ def test_where_a_list_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     for folder, number in ((Path(), 1), (tmp_path / "base/GTA5", 2), (tmp_path / "base", 3)):
         (folder / "all.txt").write_text(f"0000{number}.png\n")
-        images = open_split(config("gta5", "GTA5", list="{}.txt"), "train", context)
+        images = open_split(config("gta5", "GTA5", train_list="{}.txt"), "train", context)
         assert images.name(0).endswith(f"0000{number}.png")
-    absolute = config("gta5", "GTA5", list=str(tmp_path / "all.txt"))
+    absolute = config("gta5", "GTA5", train_list=str(tmp_path / "all.txt"))
     assert open_split(absolute, "train", context).name(0).endswith("00001.png")
 
 
@@ -218,11 +218,11 @@ def test_a_list_of_another_condition_is_left_out(tmp_path: Path) -> None:
         write_tree("acdc", tmp_path, condition=condition)
     lines = [LISTED["acdc"], LISTED["acdc"].replace("rain/", "fog/", 1)]
     (tmp_path / "train.txt").write_text("\n".join(lines))
-    assert len(opened("acdc", tmp_path, list="train.txt")) == 2
-    images = opened("acdc", tmp_path, list="train.txt", condition="fog")
+    assert len(opened("acdc", tmp_path, train_list="train.txt")) == 2
+    images = opened("acdc", tmp_path, train_list="train.txt", condition="fog")
     assert [images.name(i) for i in range(len(images))] == [str(tmp_path / "rgb_anon" / lines[1])]
     with pytest.raises(MuhdiError, match=r"the list names no image in .*rgb_anon/snow"):
-        opened("acdc", tmp_path, list="train.txt", condition="snow")
+        opened("acdc", tmp_path, train_list="train.txt", condition="snow")
 
 
 @pytest.mark.parametrize(
@@ -242,15 +242,15 @@ def test_bad_lists_are_named(text: str | bytes | None, words: str, tmp_path: Pat
     if text is not None:
         (tmp_path / "train.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(MuhdiError, match=words):
-        opened("gta5", tmp_path, list="{split}.txt")
+        opened("gta5", tmp_path, train_list="{split}.txt")
 
 
 def test_a_listed_image_of_another_name_has_no_label(tmp_path: Path) -> None:
     write_image(tmp_path / "leftImg8bit/train/x.png")
     (tmp_path / "train.txt").write_text("x.png")
-    assert len(opened("cityscapes", tmp_path, list="train.txt", labels=False)) == 1
+    assert len(opened("cityscapes", tmp_path, train_list="train.txt", labels=False)) == 1
     with pytest.raises(MuhdiError, match=r"x\.png: images of cityscapes end in _leftImg8bit\.png"):
-        opened("cityscapes", tmp_path, list="train.txt")
+        opened("cityscapes", tmp_path, train_list="train.txt")
 
 
 # --- sizes -----------------------------------------------------------------------------------------------------------

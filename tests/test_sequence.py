@@ -16,11 +16,13 @@ import torch
 import yaml
 from PIL import Image
 
+from muhdi.adaptation.entropy import MinEnt
 from muhdi.config import Recipe
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.models.segmenter import build_segmenter
 from muhdi.models.weights import load_checkpoint
 from muhdi.recipe import load_recipe
+from muhdi.retention.muhdi import MuHDi
 from muhdi.training.rundir import RunDirectory
 from muhdi.training.score import evaluate_network
 from muhdi.training.sequence import run_sequence
@@ -391,3 +393,32 @@ def test_bf16_and_sgd_train_too(tiny: Tiny, tmp_path: Path) -> None:
     results = run_sequence(load_recipe(tiny(), settings), tmp_path, quiet=True)
     assert results.matrix("running")[-1][0] is not None
     assert json.loads(_lines(tmp_path, load_recipe(tiny()), "night")[-1])["d_main_target"] > 0
+
+
+def test_source_and_target_of_other_sizes(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each domain's logits are brought to the size of its own images."""
+    seen: dict[str, set[tuple[int, ...]]] = {}
+
+    def noted(method, kind):
+        def call(self, *arguments):
+            sizes = (
+                [tuple(level.shape[-2:]) for _, level in arguments[0].items()] if kind == "target" else [arguments[1]]
+            )
+            seen.setdefault(kind, set()).update(sizes)
+            return method(self, *arguments)
+
+        return call
+
+    monkeypatch.setattr(MinEnt, "on_target", noted(MinEnt.on_target, "target"))
+    monkeypatch.setattr(MuHDi, "on_target", noted(MuHDi.on_target, "retention"))
+    target = {"dataset": "scenes", "domain": "city", "train": 4, "val": 2, "image_size": [32, 24]}
+    step = {"iterations": 1, "adaptation": "minent", "retention": "muhdi", "target_batch_size": 3}
+    run_sequence(load_recipe(tiny(every_step=step, steps=[{"target": target}])), tmp_path, quiet=True)
+    assert seen == {"target": {(24, 32)}, "retention": {(24, 32)}}
+
+
+def test_no_new_folder_appears_in_the_root_of_the_file_system(tiny: Tiny) -> None:
+    recipe = load_recipe(tiny(snapshots="/gpfsnowhere/expe"))
+    with pytest.raises(MuhdiError, match="there is no /gpfsnowhere on this machine"):
+        run_sequence(recipe, quiet=True)
+    assert not Path("/gpfsnowhere").exists()

@@ -74,17 +74,19 @@ class PublicConfig(DomainConfig):
     """A public data set in its official directory layout; see `muhdi.data.layouts` for what is looked for where.
 
     ``root``: its folder; left out, the documented one (``data/GTA5`` and so on). ``train`` and ``val``: names of the
-    splits, where they are not the data set's own. ``list``: a file with one image per line, ``{split}`` or ``{}``
-    stands for the split's name; left out, the folders are walked. ``label_format``: what label images hold: raw
-    ``ids``, ``train_ids`` (0-18), or ``colours`` of the data set's palette; ``auto`` takes the first kind that is
-    there. ``strict``: refuse a raw id that the data set does not define, instead of ignoring and counting it.
+    splits, where they are not the data set's own. ``train_list`` and ``val_list``: a file with one image per line, in
+    which ``{split}`` or ``{}`` stands for the split's name; left out, the folders are walked. ``label_format``: what
+    label images hold: raw ``ids``, ``train_ids`` (0-18), or ``colours`` of the data set's palette; ``auto`` takes the
+    first kind that is there. ``strict``: refuse a raw id that the data set does not define, instead of ignoring and
+    counting it.
     """
 
     dataset: Literal["gta5", "synthia", "cityscapes", "idd", "mapillary"]
     root: str | None = None
     train: Name | None = None
     val: Name | None = None
-    list: str | None = None
+    train_list: str | None = None
+    val_list: str | None = None
     label_format: Literal["auto", "ids", "train_ids", "colours"] = "auto"
     strict: bool = False
 

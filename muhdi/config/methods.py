@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from muhdi.config.part import Fraction, Part, Positive, Rate, Weight, named
+from muhdi.errors import MuhdiError
 
 
 class NoAdaptationConfig(Part):
@@ -41,6 +42,12 @@ class AdventConfig(Part):
     discriminators: Literal["fresh", "previous"] = "fresh"
     init_main: str | None = None
     init_aux: str | None = None
+
+    @model_validator(mode="after")
+    def _one_start(self) -> AdventConfig:
+        if self.discriminators == "previous" and (self.init_main or self.init_aux):
+            raise MuhdiError("adaptation: discriminators: previous and init_main or init_aux exclude each other")
+        return self
 
 
 class SelfTrainConfig(Part):
@@ -88,13 +95,15 @@ class DistillConfig(Part):
 class MuHDiConfig(DistillConfig):
     """Multi-head distillation.
 
-    ``weight_target`` and ``target_loss`` are for specialist -> agnostic on the target. ``heads``: how they start.
+    ``weight_target`` and ``target_loss`` are for specialist -> agnostic on the target; ``aux_target`` is its aux
+    level's relative weight (none: ``aux``). ``heads``: how they start.
     ``copy``: the agnostic head stays, the specialist is its copy. ``reference``: where the old network has a
     specialist, the agnostic head becomes its copy and the specialist stays; else the specialist is random.
     """
 
     method: Literal["muhdi"] = "muhdi"  # type: ignore[assignment]
     weight_target: Weight = 1.0
+    aux_target: Weight | None = None
     target_loss: Literal["kl", "mse"] = "kl"
     heads: Literal["copy", "reference"] = "copy"
 

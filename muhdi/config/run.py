@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from muhdi.config.data import AugmentConfig, DataConfig, FolderConfig, LoaderConfig
 from muhdi.config.methods import AdaptationField, NoAdaptationConfig, NoRetentionConfig, RetentionField
@@ -70,7 +70,7 @@ class StepConfig(Stage):
 
 
 class EvaluationConfig(Part):
-    """``size``: width and height at which predictions are scored; none: each label's own size.
+    """``size``: width and height at which predictions are scored; ``native``: each label's own size.
 
     ``input_size``: of the images that are scored; none: that of the training images. ``domain_images``: training
     images from which a domain's statistics are measured. ``samples``: predictions per domain that are kept as images
@@ -79,7 +79,7 @@ class EvaluationConfig(Part):
 
     statistics: Annotated[list[Kind], Field(min_length=1)] = list(KINDS)
     batch_size: Positive = 8
-    size: Size | None = None
+    size: Annotated[Size | None, BeforeValidator(lambda size: None if size == "native" else size)] = None
     input_size: Size | None = None
     domain_images: Positive = 64
     samples: NotNegative = 4

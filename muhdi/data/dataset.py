@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -66,6 +67,10 @@ class ImageSet(ABC):
     def read(self, index: int, with_label: bool) -> Sample:
         """Image ``index`` as it is stored; its label is opened only if asked for."""
 
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A text that changes when images, labels or their meaning do; files count by place, size and date."""
+
 
 class Palette:
     """The raw ids that colours stand for.
@@ -75,6 +80,7 @@ class Palette:
     """
 
     def __init__(self, ids: Mapping[Colour, int]) -> None:
+        self.ids = dict(ids)
         codes = np.array([_code(np.array(colour, np.int32)) for colour in ids], np.int32)
         order = np.argsort(codes)
         self._codes, self._ids = codes[order], np.array(list(ids.values()), np.int64)[order]
@@ -136,6 +142,15 @@ class FileSet(ImageSet):
                 "both must show the same, at any size but in one aspect ratio"
             )
         return Sample(str(path), image, label, unlisted)
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self.table.tobytes())
+        for path in [*self.images, *(self.labels or [])]:
+            facts = path.stat()
+            digest.update(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="surrogateescape"))
+        meaning = None if self.palette is None else self.palette.ids
+        digest.update(repr((meaning, self.first_channel, self.fit, self.strict)).encode())
+        return digest.hexdigest()
 
     def _read_label(self, path: Path) -> tuple[npt.NDArray[np.uint8], Unlisted]:
         values: npt.NDArray[Any]

@@ -93,14 +93,14 @@ def all_or_none(
     )
 
 
-def find_list(folders: list[Path], names: list[str]) -> Path:
-    """The first list file of these names in these folders."""
-    candidates = [folder / expand(name, "list") for name in names for folder in folders]
+def find_list(folders: list[Path], names: list[str], key: str) -> Path:
+    """The first list file of these names in these folders; ``key`` is where the user named it."""
+    candidates = [folder / expand(name, key) for name in names for folder in folders]
     for path in candidates:
         if _is_file(path):
             return path
     raise MuhdiError(
-        f"list: the file {candidates[0]} does not exist (nor below {', '.join(map(str, folders[1:]))}); correct 'list' "
+        f"{key}: the file {candidates[0]} does not exist (nor below {', '.join(map(str, folders[1:]))}); correct it, "
         "or the names of the splits, or leave it out to take what is in the folders"
     )
 

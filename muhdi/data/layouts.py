@@ -10,7 +10,7 @@
 | acdc | rgb_anon/CONDITION/SPLIT/SEQUENCE/ | gt/CONDITION/SPLIT/SEQUENCE/ |
 
 GTA5 and SYNTHIA have no splits: ``train`` (or ``all``) is every image, ``val`` every 50th of them in the order of
-their names, so both share images; a ``list`` may divide them otherwise. Labels are paired with images by name. Of
+their names, so both share images; lists may divide them otherwise. Labels are paired with images by name. Of
 Mapillary's two versions the older is taken where both are there; a ``config.json`` (``config_v1.2.json``,
 ``config_v2.0.json``) in the root says what its ids mean, and without one the official lists do.
 """
@@ -182,15 +182,17 @@ def find_images(config: PublicConfig, split: str, root: Path, list_folders: list
     own = config.train if split == "train" else config.val
     names = list(layout.train if split == "train" else layout.val) if own is None else [own]
     condition = config.condition if isinstance(config, ACDCConfig) else None
-    if config.list is not None:
-        path = find_list(list_folders, [config.list.replace("{split}", n).replace("{}", n) for n in names])
+    pattern = config.train_list if split == "train" else config.val_list
+    if pattern is not None:
+        files = [pattern.replace("{split}", n).replace("{}", n) for n in names]
+        path = find_list(list_folders, files, f"{split}_list")
         name = next((n for n in names if _folder(layout, root, n).is_dir()), names[0])
         base = _folder(layout, root, name)
         return Split(read_list(path, base, condition), name, base)
     if layout.every and names[0] not in layout.every:
         raise MuhdiError(
             f"{split}: {config.dataset} has no split {names[0]!r}; name one of {', '.join(layout.every)}, or set "
-            "'list' to files that divide the images"
+            "train_list and val_list to files that divide the images"
         )
     name, images = _walk(config, layout, root, names, condition)
     return Split(images[:: layout.every.get(name, 1)], name, _folder(layout, root, name))

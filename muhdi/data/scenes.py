@@ -552,6 +552,9 @@ class SceneSet(ImageSet):
     def name(self, index: int) -> str:
         return f"{self.domain}_{index:05d}"
 
+    def fingerprint(self) -> str:
+        return f"{self.domain} {self.count} {self.seed} {self.size} {zlib.crc32(self.table.tobytes())}"
+
     def read(self, index: int, with_label: bool) -> Sample:
         image, label = draw_scene(self.domain, (*self.seed, index), self.size)
         return Sample(self.name(index), image, self.table[label] if with_label else None)

@@ -67,9 +67,12 @@ class Results:
         """Average, forgetting and transfer over the targets."""
         return summarise(self.matrix(kind, self.targets), self.learnt)
 
-    def to_json(self) -> dict[str, Any]:
-        """What is written to the file: everything, and matrix and summary for whoever reads only that."""
-        derived = {k: {"matrix": self.matrix(k), **vars(self.summary(k))} for k in self.kinds()}
+    def to_json(self, *, sequence: bool = True) -> dict[str, Any]:
+        """What is written to the file: everything, and the matrix for whoever reads only that.
+
+        Rows of a ``sequence`` are its steps, and then there are average and forgetting too.
+        """
+        derived = {k: {"matrix": self.matrix(k)} | (vars(self.summary(k)) if sequence else {}) for k in self.kinds()}
         return {**vars(self), "summary": derived}
 
     @classmethod

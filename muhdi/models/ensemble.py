@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from muhdi.losses import upsample
 from muhdi.models.segmenter import AGNOSTIC, Segmenter
 from muhdi.models.statistics import Statistics
 
@@ -14,7 +15,7 @@ class Ensemble(nn.Module):
     """Weighted sum of the main logits of several networks, as the reference adds them.
 
     Args:
-        models: of the same classes, and of outputs of one size.
+        models: of the same classes; outputs of other sizes are brought to the first one's.
         weights: one per network.
     """
 
@@ -22,14 +23,13 @@ class Ensemble(nn.Module):
         super().__init__()
         self.models, self.weights = nn.ModuleList(models), tuple(weights)
         self.classes = models[0].classes
-        self.heads = {name: None for name in models[0].heads if all(name in model.heads for model in models)}
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
         """Images [N, 3, H, W] -> low-resolution logits [N, C, h, w]."""
         total: Tensor | None = None
         for weight, model in zip(self.weights, self.models, strict=True):
             logits: Tensor = weight * model.segment(images, head)  # type: ignore[operator]
-            total = logits if total is None else total + logits
+            total = logits if total is None else total + upsample(logits, (total.shape[-2], total.shape[-1]))
         assert total is not None
         return total
 

@@ -17,6 +17,9 @@ _HEADS = {"layer5": (AGNOSTIC, "aux"), "layer7": (SPECIALIST, "aux"),
           "layer6": (AGNOSTIC, "main"), "layer8": (SPECIALIST, "main")}  # fmt: skip
 """The reference's names of heads and levels, in the order in which its files hold them."""
 
+_PARTS = {"conv1", "bn1", "fc", *(f"layer{number}" for number in range(1, 9))}
+"""How names of a ResNet may begin; what stands before, in all of a file's names, is a wrapper's."""
+
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts put the weights in a file that holds more."""
 
@@ -31,12 +34,13 @@ def unwrapped(data: object) -> object:
 
 def from_foreign(tensors: Tensors) -> Tensors:
     """A foreign state dict -> the names of a `Segmenter`; heads only where the file has heads of segmentation."""
-    prefixes = {key.partition(".")[0] for key in tensors}
-    if prefixes == {"module"}:  # saved by DataParallel
-        tensors = _without_first_part(tensors)
-    elif len(prefixes) == 1:  # the reference's ImageNet file, whose classifier is another data set's
-        tensors = {k: v for k, v in _without_first_part(tensors).items() if not k.startswith("layer5.")}
-    names = {key.partition(".")[0] for key in tensors}
+    caffe = False
+    while len(parts := {key.partition(".")[0] for key in tensors}) == 1 and not parts & (_PARTS | tensors.keys()):
+        caffe = caffe or parts == {"Scale"}  # the reference's ImageNet file
+        tensors = {key.partition(".")[2]: value for key, value in tensors.items()}
+    if "layer5" in parts and "layer6" not in parts:  # that file's classifier, of another data set
+        caffe, tensors = True, {key: value for key, value in tensors.items() if not key.startswith("layer5.")}
+    torchvision = not caffe and not parts & set(_HEADS)
     state = {}
     for key, value in tensors.items():
         first, _, rest = key.partition(".")
@@ -48,7 +52,6 @@ def from_foreign(tensors: Tensors) -> Tensors:
         if key.endswith(".running_mean"):  # old files lack the counter
             counter = key.replace("running_mean", "num_batches_tracked")
             state.setdefault(f"backbone.{counter}", tensors.get(counter, torch.zeros((), dtype=torch.int64)))
-    torchvision = not names & set(_HEADS) and len(prefixes) > 1
     if torchvision and "backbone.conv1.weight" in state:
         state["backbone.conv1.weight"] = _for_bgr(state["backbone.conv1.weight"])
     return state
@@ -69,10 +72,6 @@ def backbone_of(state: Tensors) -> str | None:
     """The name of the dilated ResNet whose weights `from_foreign` gave; None if it is neither of the two."""
     blocks = {int(key.split(".")[2]) for key in state if key.startswith("backbone.layer3.")}
     return {6: "resnet50", 23: "resnet101"}.get(len(blocks))
-
-
-def _without_first_part(tensors: Tensors) -> Tensors:
-    return {key.partition(".")[2]: value for key, value in tensors.items()}
 
 
 def _for_bgr(weight: Tensor) -> Tensor:

@@ -26,18 +26,21 @@ def spread(values: Sequence[float | None]) -> str:
 
 
 def matrix_table(results: Results, kind: str, rows: str = "after") -> Group:
-    """R[step][domain] of one run; ``rows`` heads their names."""
+    """R[step][domain] of one run; of other rows, such as networks, also their mean. ``rows`` heads their names."""
     table = Table()
     title = f"{results.name}: mIoU in percent{' after each step' if rows == 'after' else ''}, {kind} statistics"
     table.add_column(rows)
-    for domain in results.domains:
+    mean_too = rows != "after" and len(results.domains) > 1
+    for domain in [*results.domains, *(["mean"] if mean_too else [])]:
         table.add_column(domain, justify="right")
     for step, row in zip(results.steps, results.matrix(kind), strict=True):
         cells = [
             number(value) if value is not None else _reason(step["scores"].get(kind, {}).get(domain, {}))
             for domain, value in zip(results.domains, row, strict=True)
         ]
-        table.add_row(step["name"], *cells)
+        known = [value for value in row if value is not None]
+        average = [number(mean(known) if known else None)] if mean_too else []
+        table.add_row(step["name"], *cells, *average)
     return Group(Text(title), table)
 
 

@@ -29,7 +29,8 @@ class MuHDi(Distill):
 
     def __init__(self, config: MuHDiConfig, old: Segmenter) -> None:
         super().__init__(config, old)
-        self.target = {"aux": config.weight_target * config.aux, "main": config.weight_target}
+        aux = config.aux if config.aux_target is None else config.aux_target
+        self.target = {"aux": config.weight_target * aux, "main": config.weight_target}
         self.kind, self.start = config.target_loss, config.heads
 
     def on_target(self, outputs: Outputs, size: tuple[int, int]) -> Losses:

@@ -42,6 +42,7 @@ def convert(
 
     Returns:
         The files written. Discriminators of a run are written beside ``target``, as ``<stem>_D_main.pth`` and so on.
+        The reference's layout has no place for domain statistics.
 
     Raises:
         MuhdiError: a file is missing or of another kind, or the target exists.
@@ -68,6 +69,8 @@ def convert(
 
 def _convert_file(source: Path, target: Path, classes: str | None, image_size: tuple[int, int]) -> None:
     tensors, metadata = read_tensors(source)
+    if all(key.startswith("module.") for key in tensors):  # saved by DataParallel
+        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
     if set(tensors) == {f"{number}.{part}" for number in (0, 2, 4, 6, 8) for part in ("weight", "bias")}:
         write = save_tensors if target.suffix == OURS else save_reference  # a discriminator: both use the same names
         write(target, tensors)
@@ -76,6 +79,8 @@ def _convert_file(source: Path, target: Path, classes: str | None, image_size: t
             raise MuhdiError(f"{source}: is in our layout already; copy it, or give a target that ends in .pth")
         count = _count(from_foreign(tensors), source)
         save_checkpoint(target, load_reference(source, _class_names(classes, count, source), image_size))
+    elif not metadata:
+        raise MuhdiError(f"{source}: is not in our layout; to bring it there give a target that ends in {OURS}")
     else:
         checkpoint = load_checkpoint(source)
         if not checkpoint.backbone.startswith("resnet"):

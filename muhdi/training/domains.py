@@ -94,23 +94,32 @@ class Domains:
 
 
 class UnlistedIds:
-    """Counts raw ids that a label table does not list, and reports each domain once."""
+    """Counts raw ids that a label table does not list, and reports each domain once.
+
+    Attributes:
+        files: domain -> image -> raw id, or colour -> pixels.
+    """
 
     def __init__(self) -> None:
-        self._files: dict[str, dict[str, Unlisted]] = {}
+        self.files: dict[str, dict[str, Unlisted]] = {}
         self._reported: set[str] = set()
 
     def add(self, domain: str, name: str, counts: Unlisted) -> None:
         """``counts`` pixels by raw id, or colour, were met in the label of the image ``name``."""
         if counts:
-            self._files.setdefault(domain, {})[name] = counts
+            self.files.setdefault(domain, {})[name] = counts
+
+    def merge(self, other: UnlistedIds) -> None:
+        """Add all that ``other`` holds."""
+        for domain, files in other.files.items():
+            self.files.setdefault(domain, {}).update(files)
 
     def report(self) -> list[str]:
         """A line for every domain that was not reported before."""
         lines = []
-        for domain in sorted(self._files.keys() - self._reported):
+        for domain in sorted(self.files.keys() - self._reported):
             self._reported.add(domain)
-            files = self._files[domain]
+            files = self.files[domain]
             total: Counter[str] = Counter()
             for counts in files.values():
                 total.update(counts)

@@ -120,6 +120,12 @@ class RunDirectory:
         shutil.rmtree(self.logs, ignore_errors=True)
 
     def _make(self) -> None:
+        for key, path in (("snapshots", self.folder), ("logs", self.logs)):
+            top = Path(*path.absolute().parts[:2])
+            if not top.exists():  # a path of another machine, such as /gpfs
+                raise MuhdiError(
+                    f"{path}: there is no {top} on this machine; choose another folder: --set {key}=FOLDER"
+                )
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.logs.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,18 +13,15 @@ from muhdi.data.finding import find_file
 from muhdi.errors import MuhdiError, nearest
 from muhdi.evaluation.evaluate import Network
 from muhdi.evaluation.results import Entry, Results, best_row
-from muhdi.files import read_json, write_json
 from muhdi.models.ensemble import Ensemble, joint_statistics
 from muhdi.models.segmenter import AGNOSTIC
 from muhdi.models.statistics import measure_statistics
 from muhdi.models.weights import Checkpoint, load_checkpoint, load_reference
 from muhdi.recipe import load_recipe, shipped_recipes
+from muhdi.training.cache import ScoreCache
 from muhdi.training.domains import Domains, UnlistedIds
 from muhdi.training.measure import build_fabric, evaluate_domains, image_batches
 from muhdi.training.rundir import RECIPE, RunDirectory
-
-SCORES = "scores.json"
-"""Cache of the snapshots' scores, in the folder that holds them."""
 
 Networks = list[tuple[str, list[Path]]]
 """What is scored, by name: the files of one network, or those of an ensemble."""
@@ -62,9 +60,15 @@ def evaluate_network(
     """
     path = Path(path)
     if path.exists() and path.suffix not in (".yml", ".yaml"):
-        networks, loaded = _of_path(path, recipe, settings, seed)
+        if experiments is not None or seed is not None:
+            raise MuhdiError(
+                f"{path}: --experiments and --seed find the run of a recipe; this is a file or folder itself"
+            )
+        networks, loaded = _of_path(path, recipe, settings)
         return _Scorer(loaded, [], list(kinds), head, refresh).score(networks)
     _check_is_something(path)
+    if recipe is not None:
+        raise MuhdiError(f"--recipe {recipe}: {path} is a recipe itself; give the run directory or the network's file")
     loaded = load_recipe(str(path), settings, seed)
     return evaluate_recipe(loaded, experiments=experiments, kinds=kinds, head=head, refresh=refresh)
 
@@ -92,12 +96,12 @@ def _check_is_something(path: Path) -> None:
     raise MuhdiError(f"{path}: no such run directory, network file or recipe{hint}")
 
 
-def _of_path(path: Path, recipe: str | None, settings: Sequence[str], seed: int | None) -> tuple[Networks, Recipe]:
+def _of_path(path: Path, recipe: str | None, settings: Sequence[str]) -> tuple[Networks, Recipe]:
     """A run's newest network, or a file, and the recipe to score it by."""
     network, folder = (RunDirectory(path).last_model(), path) if path.is_dir() else (path, path.parent.parent)
     if recipe is None and not (folder / RECIPE).is_file():
         raise MuhdiError(f"{path}: lies in no run directory; say with --recipe on which domains to evaluate it")
-    return [(network.stem, [network])], load_recipe(recipe or folder / RECIPE, settings, seed)
+    return [(network.stem, [network])], load_recipe(recipe or folder / RECIPE, settings)
 
 
 def _of_recipe(recipe: Recipe, experiments: Path | str | None) -> Networks:
@@ -109,7 +113,8 @@ def _of_recipe(recipe: Recipe, experiments: Path | str | None) -> Networks:
     if test.mode == "last":
         return [(directory.last_model().stem, [directory.last_model()])]
     folder = Path(test.snapshots).expanduser() if test.snapshots else directory.folder
-    files = [*RunDirectory(folder).models(), *sorted(folder.glob("model_*.pth"), key=_iterations)]
+    theirs = [file for file in folder.glob("model_*.pth") if re.fullmatch(r"model_\d+", file.stem)]
+    files = [*RunDirectory(folder).models(), *sorted(theirs, key=_iterations)]
     chosen = [
         file
         for file in files
@@ -123,8 +128,7 @@ def _of_recipe(recipe: Recipe, experiments: Path | str | None) -> Networks:
 
 
 def _iterations(file: Path) -> int:
-    digits = file.stem.rpartition("_")[2]
-    return int(digits) if digits.isdigit() else 0
+    return int(file.stem.rpartition("_")[2])
 
 
 def _tested_domains(recipe: Recipe) -> list[str]:
@@ -154,21 +158,37 @@ class _Scorer:
         results = Results(self.recipe.name, self.recipe.seed, source, names, [n for n in names if n != source], [])
         results.learnt = [1] * len(results.targets)
         notes = list(self.recipe.notes)
-        cache = _Cache(networks[0][1][0].parent) if len(networks) > 1 else None
-        for name, files in networks:
-            key = self._key(files)
-            known = cache.get(key) if cache is not None else None
-            row = self._evaluate(files) if known is None else known
-            if cache is not None and known is None:
-                cache.put(key, row)
-            results.add(name, row)
-        if cache is not None:
-            best = results.steps[best_row(results, self.kinds[0])]["name"]
-            chosen = f"{best} is the best of {len(networks)} snapshots, chosen by the validation labels of"
-            notes.append(f"{chosen} {', '.join(names)}; scores of unchanged snapshots are read from {cache.path}")
+        if len(networks) > 1:
+            notes.append(self._score_all(networks, results))
+        else:
+            results.add(networks[0][0], self._evaluate(networks[0][1]))
         return results, notes + self.unlisted.report()
 
-    def _evaluate(self, files: list[Path]) -> dict[str, dict[str, Entry]]:
+    def _score_all(self, networks: Networks, results: Results) -> str:
+        """Score snapshots to choose from, those that are new; returns the choice in words."""
+        if not any(samples.with_labels for samples in self.domains.validation.values()):
+            raise MuhdiError(
+                f"test.mode: best chooses by validation labels, but {', '.join(self.domains.validation)} has none; set "
+                "test.mode: last, or test.domains to a domain with labels"
+            )
+        cache = ScoreCache(networks[0][1][0].parent)
+        for name, files in networks:
+            key = self._key(files)
+            if cache.has(key):
+                row = cache.row(key, self.unlisted)
+            else:
+                met = UnlistedIds()
+                row = self._evaluate(files, met)
+                cache.put(key, row, met)
+                self.unlisted.merge(met)
+            results.add(name, row)
+        best = results.steps[best_row(results, self.kinds[0])]["name"]
+        return (
+            f"{best} is the best of {len(networks)} snapshots, chosen by the validation labels of "
+            f"{', '.join(results.domains)}; scores of unchanged snapshots are read from {cache.path}"
+        )
+
+    def _evaluate(self, files: list[Path], unlisted: UnlistedIds | None = None) -> dict[str, dict[str, Entry]]:
         each = [self._load(file) for file in files]
         model: Network = each[0].model
         statistics = each[0].statistics
@@ -181,7 +201,8 @@ class _Scorer:
             for samples in self.domains.unlabelled():
                 images = image_batches(samples, self.recipe, self.device)
                 statistics[samples.images.domain] = measure_statistics(model, images)
-        return evaluate_domains(self.recipe, model, statistics, self.domains, self.kinds, self.unlisted, self.head)
+        met = self.unlisted if unlisted is None else unlisted
+        return evaluate_domains(self.recipe, model, statistics, self.domains, self.kinds, met, self.head)
 
     def _load(self, file: Path) -> Checkpoint:
         classes = self.recipe.class_set().classes
@@ -200,32 +221,12 @@ class _Scorer:
     def _key(self, files: list[Path]) -> str:
         """Identifies a score: the networks' contents, and all that it depends on beside them."""
         recipe = self.recipe
-        parts = {"evaluation", "image_size", "classes", "precision", "root"}
-        said = recipe.model_dump(mode="json", include=parts)
-        domains = {name: len(samples) for name, samples in self.domains.validation.items()}
-        data = [data.model_dump(mode="json") for _, data in recipe.domains() if data.domain_name in domains]
-        rest = json.dumps([said, domains, data, self.kinds, self.head, self.refresh], sort_keys=True)
+        said = recipe.model_dump(mode="json", include={"evaluation", "image_size", "classes", "precision"})
+        data = {name: [samples.size, samples.images.fingerprint()] for name, samples in self.domains.validation.items()}
+        rest = json.dumps([said, data, self.kinds, self.head, self.refresh], sort_keys=True)
         digest = hashlib.sha256(rest.encode())
         for file in files:
             with open(file, "rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
         return digest.hexdigest()
-
-
-class _Cache:
-    """Scores by what they depend on, in a file beside the snapshots."""
-
-    def __init__(self, folder: Path) -> None:
-        run = folder.parent if (folder.parent / RECIPE).is_file() else folder
-        self.path = run / SCORES
-        self.rows: dict[str, dict[str, dict[str, Entry]]] = read_json(self.path) if self.path.exists() else {}
-
-    def get(self, key: str) -> dict[str, dict[str, Entry]] | None:
-        """The scores of a key, if it was scored before."""
-        return self.rows.get(key)
-
-    def put(self, key: str, row: dict[str, dict[str, Entry]]) -> None:
-        """Remember scores at once, so that nothing is lost when the rest is interrupted."""
-        self.rows[key] = row
-        write_json(self.path, self.rows)

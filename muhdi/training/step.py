@@ -42,9 +42,8 @@ def train_iteration(
         weights: of the levels in the segmentation loss.
     """
     assert source.labels is not None
-    size = source.images.shape[-2], source.images.shape[-1]
     outputs = forward(source.images)
-    on_source = outputs.heads[retention.learner].upsampled(size)
+    on_source = outputs.heads[retention.learner].upsampled(_size(source.images))
     losses = segmentation(on_source, source.labels, weights) | retention.on_source(outputs, source.images)
     backward(_total(losses))
     if target is None:
@@ -52,12 +51,17 @@ def train_iteration(
 
     images = adaptation.target_images(source.images, source.labels, target.images, target.labels)
     outputs = forward(images)
-    on_target = outputs.heads[retention.learner].upsampled(size)
-    losses_target = adaptation.on_target(on_target) | retention.on_target(outputs, size)
+    on_target = outputs.heads[retention.learner].upsampled(_size(images))
+    losses_target = adaptation.on_target(on_target) | retention.on_target(outputs, _size(images))
     if losses_target:
         backward(_total(losses_target))
     own = adaptation.update(model, on_source.detach(), on_target.detach())
     return losses | losses_target | own
+
+
+def _size(images: Tensor) -> tuple[int, int]:
+    """Height and width."""
+    return images.shape[-2], images.shape[-1]
 
 
 def _total(losses: Losses) -> Tensor:
