@@ -118,6 +118,23 @@ def test_pod(golden: Path) -> None:
         assert sum(float(a.grad.abs().sum()) for a in same) == expected["identical"]["grad_abs_sum"]
 
 
+def test_pod_embedding(golden: Path) -> None:
+    """The averages of the cells: their distance from those of a zero map is their norm."""
+    arrays = read(golden, "d_losses.npz")
+    if "pod_embedding/x" not in arrays:
+        pytest.skip("d_losses.npz has no pod_embedding")
+    x = torch.from_numpy(arrays["pod_embedding/x"])
+    embedding = arrays["pod_embedding/emb"]
+    # The embedding is of the map itself; the loss squares its maps first.
+    assert float(local_pod([torch.zeros_like(x)], [x.sqrt()])) == pytest.approx(np.linalg.norm(embedding), rel=1e-12)
+
+
+def test_kl_of_equal_logits_is_nothing(golden: Path) -> None:
+    measured = read(golden, "d_losses.json").get("kl_identical", 0.0)
+    same = torch.randn(2, 7, 5, 5)
+    assert abs(float(kl_distillation(same, same, "element"))) <= max(abs(measured), 1e-8)
+
+
 def test_difference_all_ignored_gives_zero_where_the_reference_gives_nan(golden: Path) -> None:
     """Intended: the loss is 0 as the gradients are; and 254, which no table delivers, is not silently ignored."""
     special = read(golden, "d_losses.json")["cross_entropy_2d_special"]

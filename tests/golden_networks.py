@@ -11,18 +11,26 @@ import numpy as np
 import pytest
 import torch
 
+from muhdi.config import OptimizerConfig
 from muhdi.errors import MuhdiError
 from muhdi.models.backbones import DilatedResNet
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.foreign import from_foreign, to_reference
 from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Outputs, Segmenter
 from muhdi.models.weights import initialise
-from muhdi.training.optim import multiplicity
+from muhdi.training.optim import build_optimizer, multiplicity
 from tests import golden as recipe
 
 FULL = (3, 4, 23, 3)
-NOISE = {"eval": 5e-5, "train": 5e-4}
-"""Float32 noise relative to the largest value; batch statistics of few pixels amplify it in the deep net."""
+MEASURED = "float32_vs_float64_max_rel_noise_small_muhdi"
+TIMES = {"small": 10, "deep": 60}
+"""Tolerance of float32 outputs, in multiples of the noise that was measured for the small net."""
+
+
+def tolerance(facts: dict, net: dict, mode: str) -> float:
+    """Relative to the largest value of an output."""
+    noise = max(facts.get(MEASURED, {}).get(mode, [1e-6 if mode == "eval" else 1e-5]))
+    return noise * TIMES["small" if sum(net["layers"]) <= 8 else "deep"]
 
 
 @cache
@@ -75,6 +83,15 @@ def test_state_dicts(golden: Path) -> None:
         assert [(key, tuple(value.shape)) for key, value in converted.items()] == expected_entries(facts, name), name
         assert sum(p.numel() for p in model.parameters()) == entry["n_parameters"]
         assert sum(p.numel() for p in model.parameters() if p.requires_grad) == entry["n_trainable"]
+        if "n_buffer_elements" in entry:
+            assert (
+                sum(b.numel() for n, b in model.named_buffers() if "normalise" not in n) == entry["n_buffer_elements"]
+            )
+        assert entry.get("trainable_not_in_optimizer", []) == []
+        optimizer = build_optimizer(model, OptimizerConfig(updates="reference"), 1.0)
+        assert sum(len(group["params"]) for group in optimizer.param_groups) == sum(
+            p.requires_grad for p in model.parameters()
+        )
         if "requires_grad_false" in entry:
             frozen = [n for n, p in model.backbone.named_parameters() if not p.requires_grad]
             assert frozen == entry["requires_grad_false"]
@@ -127,19 +144,23 @@ def test_forward(golden: Path) -> None:
                 model.train(mode == "train")
                 with torch.no_grad():
                     outputs = model(recipe.image(name, n, h, w, facts["salt"]))
-                checked += _compare(arrays, f"{net['name']}/{name}/{mode}/", model, outputs)
+                noise = tolerance(facts, net, mode)
+                checked += _compare(arrays, f"{net['name']}/{name}/{mode}/", model, outputs, noise)
     assert checked
 
 
-def _compare(arrays: dict, prefix: str, model: Segmenter, outputs: Outputs) -> int:
-    """Compare all that the file holds for one pass; how many arrays that were."""
+def _compare(arrays: dict, prefix: str, model: Segmenter, outputs: Outputs, noise: float) -> int:
+    """Compare all that the file holds for one pass; how many outputs that were."""
     known = {key.removeprefix(prefix) for key in arrays if key.startswith(prefix)}
-    named, mode = named_outputs(outputs), prefix.split("/")[-2]
+    named = named_outputs(outputs)
+    stages = {f"att{number}/{what}" for number in range(4) for what in ("shape", "sum_mean_std_min_max", "idx", "val")}
+    unknown = known - named.keys() - stages - {"bn_running_sum_l2"}
+    assert not unknown, f"{prefix}: nothing to compare with {sorted(unknown)}"
     checked = 0
     for key in known & named.keys():
         expected = arrays[prefix + key]
         error = np.abs(named[key].numpy() - expected).max() / np.abs(expected).max()
-        assert error < NOISE[mode], (prefix + key, error)
+        assert error < noise, (prefix + key, error)
         checked += 1
     for number, stage in enumerate(outputs.stages):
         key = f"{prefix}att{number}/"
@@ -149,9 +170,9 @@ def _compare(arrays: dict, prefix: str, model: Segmenter, outputs: Outputs) -> i
         flat = stage.contiguous().flatten().double().numpy()
         expected = arrays[key + "sum_mean_std_min_max"]
         own = [flat.sum(), flat.mean(), flat.std(), flat.min(), flat.max()]
-        np.testing.assert_allclose(own, expected, rtol=NOISE[mode], atol=NOISE[mode] * np.abs(flat).max(), err_msg=key)
+        np.testing.assert_allclose(own, expected, rtol=noise, atol=noise * np.abs(flat).max(), err_msg=key)
         np.testing.assert_allclose(
-            flat[arrays[key + "idx"]], arrays[key + "val"], atol=NOISE[mode] * np.abs(flat).max(), err_msg=key
+            flat[arrays[key + "idx"]], arrays[key + "val"], atol=noise * np.abs(flat).max(), err_msg=key
         )
         checked += 1
     if "bn_running_sum_l2" in known:
@@ -160,7 +181,8 @@ def _compare(arrays: dict, prefix: str, model: Segmenter, outputs: Outputs) -> i
         ]
         own = np.array([[float(v.double().sum()), float(v.double().norm())] for v in statistics])
         expected = arrays[prefix + "bn_running_sum_l2"]
-        np.testing.assert_allclose(own, expected, rtol=1e-4, atol=2e-5 * np.abs(expected[:, 1:]).max(), err_msg=prefix)
+        own_scale = expected[:, 1:]  # each layer's by its own size
+        assert (np.abs(own - expected) < max(noise, 1e-5) * 5 * own_scale).all(), prefix
         checked += 1
     return checked
 
