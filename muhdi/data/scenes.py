@@ -96,14 +96,14 @@ STYLES: dict[str, Style] = {
         marking=(0.3, 0.8),
         texture=9.0,
         saturation=0.75,
-        gain=(0.7, 0.85),
+        gain=(0.64, 0.78),
         tint=(0.95, 1.0, 1.04),
         # Overcast and misty. A mean far from the source's with little contrast around it is what makes stored
         # statistics sensitive: the weights' drift in later steps moves the mean of the first features by many
         # deviations. The same in dust, at the bright end.
         haze=(0.1, 0.3),
         haze_colour=(84, 90, 100),
-        veil=0.35,
+        veil=0.42,
         shadows=0.3,
         blur=(0.4, 0.8),
         noise=(2.0, 3.5),
@@ -135,7 +135,7 @@ STYLES: dict[str, Style] = {
         tint=(1.08, 1.0, 0.86),
         haze=(0.15, 0.4),
         haze_colour=(230, 210, 172),
-        veil=0.35,
+        veil=0.45,
         shadows=0.1,
         blur=(0.2, 0.6),
         noise=(2.0, 3.5),
