@@ -114,12 +114,14 @@ def evaluate(
     files, or an ensemble of them.
     """
     from muhdi.config import KINDS
-    from muhdi.files import write_json
+    from muhdi.files import check_target, write_json
     from muhdi.training.score import evaluate_network
 
     for kind in statistics:
         if kind not in KINDS:
             raise MuhdiError(f"--statistics {kind}: must be one of {', '.join(KINDS)}{nearest(kind, list(KINDS))}")
+    if output is not None:
+        check_target(output)
     results, notes = evaluate_network(
         network, recipe=recipe, settings=settings, kinds=statistics, head=head, refresh=refresh,
         experiments=experiments, seed=seed,
@@ -156,7 +158,7 @@ def convert(
     from muhdi.training.convert import convert as run_convert
 
     for path in run_convert(source, target, classes=classes, image_size=image_size, overwrite=overwrite):
-        typer.echo(f"Written to {path}")
+        typer.echo(f"Written to {_one_line(path)}")
     if target.suffix != ".safetensors":
         typer.echo("This layout has no place for the domains' statistics; keep the run for them.")
 
@@ -222,6 +224,12 @@ def demo(
     console.print(f"Predictions of every arm on every domain: {picture}", soft_wrap=True)
 
 
+def _one_line(message: object) -> str:
+    """A message that fits on one line and into any terminal, whatever is in the names that it quotes."""
+    line = "\\n".join(str(message).splitlines())
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
 def _called() -> list[str]:
     """What the user called: ``muhdi``, or one of the scripts."""
     return ["python", sys.argv[0]] if Path(sys.argv[0]).name in ("train.py", "test.py") else ["muhdi"]
@@ -245,10 +253,11 @@ def run(commands: typer.Typer) -> None:
     try:
         commands()
     except MuhdiError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {_one_line(error)}", err=True)
         sys.exit(2)
     except OSError as error:  # a path that the system itself refuses: too long, not allowed, a disk that is full
-        typer.echo(f"error: {error.filename or 'a file'}: {(error.strerror or str(error)).lower()}", err=True)
+        reason = (error.strerror or str(error)).lower()
+        typer.echo(f"error: {_one_line(error.filename or 'a file')}: {_one_line(reason)}", err=True)
         sys.exit(2)
     except Interrupted as stop:
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]

@@ -91,4 +91,5 @@ def _load(cfg: str, root: Path, suffix: str | None, settings: list[str]) -> Reci
             changes[key] = str(folder)
     if suffix:
         changes["name"] = f"{recipe.name}_{suffix}"
-    return load_recipe(path, [*settings, *(f"{key}={json.dumps(value)}" for key, value in changes.items())])
+    own = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
+    return load_recipe(path, [*settings, *own])

@@ -10,13 +10,21 @@ from typing import Any
 
 from muhdi.errors import MuhdiError
 
+TEMPORARY = ".tmp"
+"""How the names of files end that are being written."""
+
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write to a temporary name beside ``path``, flush to the disk, rename."""
-    temporary = path.parent / (path.name + ".tmp")
+    """Write to a temporary name beside ``path``, flush to the disk, rename.
+
+    Raises:
+        MuhdiError: it cannot be written, or ``path`` is a folder, a device or the like.
+    """
+    check_target(path)
+    temporary = path.parent / f".{path.name}.{os.getpid()}{TEMPORARY}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -27,6 +35,16 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise MuhdiError(
             f"{path}: cannot be written: {error.strerror}; free some space or choose another folder"
         ) from None
+
+
+def check_target(path: Path) -> None:
+    """Refuse to write over what is no regular file."""
+    try:
+        special = path.exists() and not path.is_file()
+    except (OSError, ValueError):  # names that the system refuses
+        special = True
+    if special or not path.name:
+        raise MuhdiError(f"{path}: is no file that could be written; choose another name")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -45,7 +63,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MuhdiError(f"{path}: the file is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise MuhdiError(f"{path}: cannot be read as JSON: {error}") from None
 
 

@@ -6,6 +6,7 @@ that such a file computes what it computed there. `docs/reference.md` lists what
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping
@@ -41,7 +42,7 @@ DEFAULTS: Values = {
         "MODE": "best", "ALL_RES": None, "MODEL": ["DeepLabv2"], "MODEL_WEIGHT": [1.0], "MULTI_LEVEL": [True],
         "IMG_MEAN": _MEAN, "RESTORE_FROM": [""], "SNAPSHOT_DIR": [""], "SNAPSHOT_STEP": 2000,
         "SNAPSHOT_MAXITER": 120000, "SET_TARGET": ["val"], "BATCH_SIZE_TARGET": 1, "INPUT_SIZE_TARGET": [1024, 512],
-        "OUTPUT_SIZE_TARGET": [2048, 1024], "INFO_TARGET": [None], "WAIT_MODEL": None,
+        "OUTPUT_SIZE_TARGET": [2048, 1024], "INFO_TARGET": [None], "WAIT_MODEL": True,
     },
 }  # fmt: skip
 """The reference's configuration. None: a path or a value that is worked out here."""
@@ -93,7 +94,7 @@ def in_its_own_words(message: str) -> str:
 
 def is_legacy(data: Mapping[Any, Any]) -> bool:
     """Whether a YAML file is one of the reference's: its keys are upper case."""
-    return any(isinstance(key, str) and key.isupper() for key in data)
+    return bool(data) and all(isinstance(key, str) and key.isupper() for key in data)
 
 
 def translate(data: Mapping[Any, Any], where: str) -> tuple[Values, list[str]]:
@@ -109,7 +110,7 @@ def translate(data: Mapping[Any, Any], where: str) -> tuple[Values, list[str]]:
     given: set[str] = set()
     notes: list[str] = []
     try:
-        cfg = _merged(DEFAULTS, data, "", given)
+        cfg = _merged(copy.deepcopy(DEFAULTS), data, "", given)
         notes += [f"{key} is not needed: {reason}" for key, reason in _UNUSED.items() if key in given]
         for mode, keys in _OF_MODE.items():
             if mode != cfg["TEST"]["MODE"]:
@@ -148,7 +149,7 @@ def _typed(name: str, default: Any, value: Any) -> Any:
         return [_typed(name, default[0], element) for element in values]
     if value is None:
         return default if default is None or isinstance(default, str) else _wrong(name, default, value)
-    kinds: tuple[type, ...] = (str, bool)  # where there is no default
+    kinds: tuple[type, ...] = (str,)  # where there is no default
     if isinstance(default, bool):
         kinds = (bool,)
     elif isinstance(default, (int, float)):

@@ -115,6 +115,8 @@ def _parse(text: str, where: str) -> Any:
         count += 1
         if count > MAX_VALUES:
             raise MuhdiError(f"{where}: holds more than {MAX_VALUES} values, which no recipe needs")
+        if isinstance(value, int) and value.bit_length() > 256:
+            raise MuhdiError(f"{where}: holds a number of more than 256 bits, which no recipe needs")
         pending += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
     return data
 

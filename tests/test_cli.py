@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,8 @@ import yaml
 from PIL import Image
 
 from muhdi.cli import main
+from muhdi.errors import MuhdiError
+from muhdi.files import write_text
 from muhdi.models.segmenter import build_segmenter
 from muhdi.models.weights import Checkpoint, save_checkpoint
 
@@ -243,3 +246,64 @@ def test_help_is_quick_and_names_every_command() -> None:
     for command in ("train", "evaluate", "recipes", "sweep", "demo"):
         assert command in done.stdout
     assert "| torch" not in done.stderr, "torch must not be imported for --help"
+
+
+SMALL = ["image_size=[64,32]", "source_training.iterations=1", "every_step.iterations=1", "source.train=4",
+         "source.val=2", "every_step.batch_size=2", "evaluation.samples=0"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["source.image_size=[16,16]", "every_step.adaptation=advent"], "halve the image five times"),
+        (["optimizer.momentum=1"], "optimizer.momentum: must be below 1"),
+        (["every_step.learning_rate=1e300"], "every_step.learning_rate: input should be less"),
+        (["image_size=[1000000000,1000000000]"], "image_size"),
+        (["steps.0.target.image_size=[1,1]"], "image_size"),
+        (["every_step.adaptation={method: advent, width: 1000000000}"], "width: input should be less"),
+        ([f"device=cuda:{'9' * 5000}"], "device"),
+        (['snapshots="a\\0b"'], "cannot be made"),
+        ([f"seed=0x{'f' * 5000}"], "more than 256 bits"),
+        (["every_step.adaptation={method: advent, discriminators: previous}",
+          "steps.1.adaptation={method: advent, discriminators: previous, width: 8}"], "are 64 wide"),
+        (["every_step.adaptation={method: advent, discriminators: previous, init_main: x.pth}"], "exclude each other"),
+        (["model.multi_level=false", "every_step.adaptation={method: advent, init_aux: x.pth}"], "no aux discrim"),
+        (["test.models=[a.pth]", "test.weights=[0]"], "at least one must be above 0"),
+        (["root=/nowhere", "extra_domains=[{dataset: gta5}]"], "root: the folder /nowhere/data/GTA5"),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_work_leave_nothing(settings: list[str], words: str, muhdi, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, _, errors = muhdi("train", "scenes", *(w for setting in [*SMALL, *settings] for w in ("--set", setting)))
+    assert status == 2, errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert words in errors
+    assert not list(tmp_path.rglob("recipe.yml"))
+
+
+def test_a_scene_may_have_a_name_of_its_own(muhdi, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = ["steps.0.target.name=town", "steps.1.target={dataset: scenes, domain: city, name: village}"]
+    status, output, errors = muhdi("train", "scenes", *(w for s in [*SMALL, *named] for w in ("--set", s)))
+    assert status == 0, errors
+    assert "village" in output
+
+
+def test_files_that_are_no_files_are_never_replaced(tmp_path) -> None:
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    beside = tmp_path / "scores.json.tmp"
+    beside.write_text("mine")
+    with pytest.raises(MuhdiError, match="is no file that could be written"):
+        write_text(fifo, "x")
+    write_text(tmp_path / "scores.json", "x")
+    assert beside.read_text() == "mine"
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+
+
+def test_one_folder_for_snapshots_and_logs_can_be_started_anew(muhdi, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [word for setting in [*SMALL, "snapshots=o", "logs=o"] for word in ("--set", setting)]
+    assert muhdi("train", "scenes", *words)[0] == 0
+    assert muhdi("train", "scenes", *words, "--overwrite")[0] == 0

@@ -18,7 +18,7 @@ from muhdi.evaluation.results import best_row
 from muhdi.models.ensemble import Ensemble
 from muhdi.models.foreign import to_reference
 from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, build_segmenter
-from muhdi.models.weights import load_checkpoint, read_tensors, save_reference
+from muhdi.models.weights import Checkpoint, load_checkpoint, read_tensors, save_checkpoint, save_reference
 from muhdi.recipe import load_recipe
 from muhdi.training.convert import convert
 from muhdi.training.score import evaluate_network
@@ -226,3 +226,42 @@ def test_networks_of_other_strides_can_be_an_ensemble() -> None:
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     with torch.no_grad():
         assert Ensemble(models, (1.0, 1.0)).segment(images).shape == models[0].segment(images).shape
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        (
+            {"layer6.conv2d_list.0.bias": torch.zeros(7), "layer3.foo.x": torch.zeros(1)},
+            "not a network of the reference",
+        ),
+        ({"layer6.conv2d_list.0.bias": torch.zeros(())}, "holds no segmentation network"),
+        ({"conv1.weight": torch.zeros(2, dtype=torch.float64)}, "would not keep its bits"),
+        ({"conv1.weight": torch.zeros(2, 2).to_sparse()}, "is not a plain tensor"),
+        ({f"{n}.{p}": torch.zeros(1) for n in (0, 2, 4, 6, 8) for p in ("weight", "bias")}, "not a discriminator"),
+    ],
+)
+def test_odd_network_files_are_refused(tmp_path: Path, tensors: dict, words: str) -> None:
+    torch.save(tensors, tmp_path / "odd.pth")
+    with pytest.raises(MuhdiError, match=words):
+        convert(tmp_path / "odd.pth", tmp_path / "out.safetensors")
+    assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_convert_writes_all_or_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "1_city"
+    network = Checkpoint(build_segmenter("resnet50", 2), "resnet50", ("a", "b"), (8, 8))
+    save_checkpoint(folder / "model_2.safetensors", network)
+    (folder / "D_main_2.safetensors").write_bytes(b"damaged")
+    (tmp_path / "run" / "2_own").mkdir()
+    (tmp_path / "run" / "2_own" / "model_best.safetensors").write_bytes(b"somebody's own")
+    with pytest.raises(MuhdiError, match="D_main_2"):
+        convert(tmp_path / "run", tmp_path / "model.pth")
+    assert not (tmp_path / "model.pth").exists()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": {"scores": {"running": null}, "unlisted": {}}}', "{"])
+def test_a_damaged_cache_is_one_message(trained: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "exp" / "snapshots" / "tiny" / "scores.json").write_text(text)
+    with pytest.raises(MuhdiError, match=r"scores\.json"):
+        evaluate_network(trained, experiments=tmp_path / "exp")

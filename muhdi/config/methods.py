@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from muhdi.config.part import Fraction, Part, Positive, Rate, Weight, named
+from muhdi.config.part import Fraction, Part, Rate, Weight, named
 from muhdi.errors import MuhdiError
 
 
@@ -37,7 +37,7 @@ class AdventConfig(Part):
     weight_main: Weight = 0.001
     weight_aux: Weight = 0.0002
     learning_rate: Rate = 1e-4
-    width: Positive = 64
+    width: Annotated[int, Field(gt=0, le=4096)] = 64
     aux_sees_source: bool = True
     discriminators: Literal["fresh", "previous"] = "fresh"
     init_main: str | None = None

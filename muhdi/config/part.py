@@ -8,11 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Positive = Annotated[int, Field(gt=0, lt=2**63)]
 NotNegative = Annotated[int, Field(ge=0, lt=2**63)]
-Weight = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Rate = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-Size = tuple[Positive, Positive]
-"""Width and height."""
+Rate = Annotated[float, Field(gt=0.0, le=1e6, allow_inf_nan=False)]
+Side = Annotated[int, Field(ge=8, le=32768)]
+Size = tuple[Side, Side]
+"""Width and height in pixels."""
 Name = Annotated[str, Field(min_length=1)]
 
 

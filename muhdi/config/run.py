@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from muhdi.config.data import AugmentConfig, DataConfig, FolderConfig, LoaderConfig
-from muhdi.config.methods import AdaptationField, NoAdaptationConfig, NoRetentionConfig, RetentionField
+from muhdi.config.methods import AdaptationField, AdventConfig, NoAdaptationConfig, NoRetentionConfig, RetentionField
 from muhdi.config.part import Fraction, NotNegative, Part, Positive, Rate, Size, Weight
 from muhdi.errors import MuhdiError, nearest
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
@@ -132,7 +133,7 @@ class Recipe(Part):
     evaluation: EvaluationConfig = EvaluationConfig()
     test: TestedConfig = TestedConfig()
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
     log_every: Positive = 10
     save_every: Positive = 1000
     snapshot_every: Positive | None = None
@@ -147,6 +148,8 @@ class Recipe(Part):
         self._check_steps()
         if self.test.weights and len(self.test.weights) != len(self.test.models):
             raise MuhdiError(f"test.weights: give one for each of the {len(self.test.models)} test.models")
+        if self.test.weights and not 0 < sum(self.test.weights) < math.inf:
+            raise MuhdiError("test.weights: at least one must be above 0")
         known = {data.domain_name for _, data in self.domains()}
         for name in self.test.domains:
             if name not in known:
@@ -186,17 +189,16 @@ class Recipe(Part):
                 f"steps.0.retention: {self.steps[0].retention.method!r} keeps what an old model knows, but there is "
                 "none: set model.init or source_training.iterations, or retention: none"
             )
+        if self.optimizer.name == "adamw" and self.optimizer.momentum >= 1:
+            raise MuhdiError("optimizer.momentum: must be below 1 for adamw")
         if self.optimizer.updates == "reference" and self.optimizer.name != "sgd":
             raise MuhdiError("optimizer.updates: 'reference' is a way of SGD; set optimizer.name: sgd")
 
     def _check_steps(self) -> None:
         """Every step's images suit its adaptation."""
         for number, step in enumerate(self.steps):
-            if step.adaptation.method == "advent" and min(self.size_of(step.target)) < 32:
-                raise MuhdiError(
-                    f"steps.{number}.adaptation: advent's discriminators halve the image five times; image_size must "
-                    "be at least 32x32"
-                )
+            if isinstance(step.adaptation, AdventConfig):
+                self._check_discriminators(number, step.adaptation)
             if step.adaptation.method != "selftrain" or self.source is None:
                 continue
             if self.size_of(step.target) != self.size_of(self.source):
@@ -209,6 +211,20 @@ class Recipe(Part):
                     f"steps.{number}.target_batch_size: selftrain mixes each source image with one of the target; "
                     "leave it out"
                 )
+
+    def _check_discriminators(self, number: int, config: AdventConfig) -> None:
+        """Images are large enough for them, and files and earlier discriminators fit."""
+        key = f"steps.{number}.adaptation"
+        sizes = [self.size_of(data) for data in (self.source, self.steps[number].target) if data is not None]
+        if min(map(min, sizes)) < 32:
+            raise MuhdiError(
+                f"{key}: advent's discriminators halve the image five times; image_size must be at least 32x32"
+            )
+        if config.init_aux and not self.model.multi_level:
+            raise MuhdiError(f"{key}.init_aux: with model.multi_level: false there is no aux discriminator")
+        earlier = [step.adaptation for step in self.steps[:number] if isinstance(step.adaptation, AdventConfig)]
+        if config.discriminators == "previous" and earlier and earlier[-1].width != config.width:
+            raise MuhdiError(f"{key}.width: the previous discriminators, which go on, are {earlier[-1].width} wide")
 
     def size_of(self, data: DataConfig) -> Size:
         """Width and height of a domain's training images."""

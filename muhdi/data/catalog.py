@@ -46,7 +46,8 @@ def _open_scenes(config: ScenesConfig, split: str, context: Context, labels: boo
     table = context.classes.lookup(dict(enumerate(CLASSES)))
     count = config.train if split == "train" else config.val
     seed = context.seed if config.seed is None else config.seed
-    return SceneSet(config.domain, split, count, seed, config.image_size or context.image_size, table)
+    size = config.image_size or context.image_size
+    return SceneSet(config.domain_name, config.domain, split, count, seed, size, table)
 
 
 def _open_folder(config: FolderConfig, split: str, context: Context, labels: bool) -> ImageSet:

@@ -220,7 +220,7 @@ def _open(path: Path, *, low_bytes: bool = False) -> Image.Image:
         raise MuhdiError(f"{path}: the file is missing") from None
     except UnidentifiedImageError:
         raise MuhdiError(f"{path}: not an image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever the decoders make of arbitrary bytes
         raise MuhdiError(f"{path}: the image cannot be read: {error}") from None
     return picture
 

@@ -142,7 +142,7 @@ def read_mapillary_config(path: Path) -> Labels:
     """
     config = read_json(path)
     entries = config.get("labels") if isinstance(config, dict) else None
-    if not isinstance(entries, list) or not entries:
+    if not isinstance(entries, list) or not 0 < len(entries) <= RAW_IDS:
         raise MuhdiError(f"{path}: has no list 'labels'; put Mapillary's own config there, or remove the file")
     return tuple(_config_label(path, raw, entry) for raw, entry in enumerate(entries))
 
@@ -153,7 +153,7 @@ def _config_label(path: Path, raw: int, entry: Any) -> RawLabel:
         name = entry["name"]
         if not isinstance(name, str) or not all(0 <= value <= 255 for value in (red, green, blue)):
             raise ValueError
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise MuhdiError(
             f"{path}: labels.{raw} must hold a 'name' and a 'color' of three numbers, as Mapillary's own config does"
         ) from None

@@ -537,7 +537,8 @@ class SceneSet(ImageSet):
     """A split of drawn scenes.
 
     Args:
-        domain: a key of `STYLES`.
+        domain: name of the domain.
+        look: a key of `STYLES`.
         split: ``train`` or ``val``; they share no scene.
         count: how many.
         seed: of the drawing.
@@ -548,9 +549,16 @@ class SceneSet(ImageSet):
     labelled = True
 
     def __init__(
-        self, domain: str, split: str, count: int, seed: int, size: tuple[int, int], table: npt.NDArray[np.uint8]
+        self,
+        domain: str,
+        look: str,
+        split: str,
+        count: int,
+        seed: int,
+        size: tuple[int, int],
+        table: npt.NDArray[np.uint8],
     ) -> None:
-        self.domain, self.count, self.size, self.table = domain, count, size, table
+        self.domain, self.look, self.count, self.size, self.table = domain, look, count, size, table
         self.seed = (seed, zlib.crc32(split.encode()))
 
     def __len__(self) -> int:
@@ -560,8 +568,8 @@ class SceneSet(ImageSet):
         return f"{self.domain}_{index:05d}"
 
     def fingerprint(self) -> str:
-        return f"{self.domain} {self.count} {self.seed} {self.size} {zlib.crc32(self.table.tobytes())}"
+        return f"{self.look} {self.count} {self.seed} {self.size} {zlib.crc32(self.table.tobytes())}"
 
     def read(self, index: int, with_label: bool) -> Sample:
-        image, label = draw_scene(self.domain, (*self.seed, index), self.size)
+        image, label = draw_scene(self.look, (*self.seed, index), self.size)
         return Sample(self.name(index), image, self.table[label] if with_label else None)

@@ -70,7 +70,7 @@ def to_reference(state: Tensors) -> Tensors:
 
 def backbone_of(state: Tensors) -> str | None:
     """The name of the dilated ResNet whose weights `from_foreign` gave; None if it is neither of the two."""
-    blocks = {int(key.split(".")[2]) for key in state if key.startswith("backbone.layer3.")}
+    blocks = {key.split(".")[2] for key in state if key.startswith("backbone.layer3.")}
     return {6: "resnet50", 23: "resnet101"}.get(len(blocks))
 
 

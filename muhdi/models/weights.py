@@ -19,7 +19,7 @@ from muhdi.errors import MuhdiError
 from muhdi.files import write_bytes
 from muhdi.models.foreign import backbone_of, from_foreign, unwrapped
 from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Segmenter, build_segmenter
-from muhdi.models.statistics import Statistics
+from muhdi.models.statistics import Statistics, read_statistics
 
 _FORMAT = "muhdi 1"
 
@@ -67,16 +67,29 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     if metadata.get("format") != _FORMAT:
         raise MuhdiError(f"{path}: not a network saved by muhdi; a file of another kind can be a recipe's model.init")
     try:
-        classes = tuple(json.loads(metadata["classes"]))
+        classes, domains = _names(metadata["classes"]), _names(metadata["domains"])
         width, height = json.loads(metadata["image_size"])
-        domains = json.loads(metadata["domains"])
-        heads, multi_level = tuple(json.loads(metadata["heads"])), json.loads(metadata.get("multi_level", "true"))
+        heads, multi_level = _names(metadata["heads"]), json.loads(metadata.get("multi_level", "true"))
+        if AGNOSTIC not in heads or len(classes) < 2:
+            raise ValueError(f"heads {heads}, {len(classes)} classes")
         model = build_segmenter(metadata["backbone"], len(classes), heads, multi_level=multi_level)
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise MuhdiError(f"{path}: its description is damaged ({error}); use another copy of the file") from None
     load_exactly(model, _part(tensors, "model/"), path)
     statistics = {name: _part(tensors, f"statistics/{number}/") for number, name in enumerate(domains)}
+    shapes = {key: value.shape for key, value in read_statistics(model).items()}
+    for name, own in statistics.items():
+        if {key: value.shape for key, value in own.items()} != shapes:
+            raise MuhdiError(f"{path}: its statistics of {name!r} are damaged; use another copy of the file")
     return Checkpoint(model, metadata["backbone"], classes, (width, height), statistics)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Names from JSON."""
+    names = json.loads(text)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{text[:40]} are no names")
+    return tuple(names)
 
 
 @dataclass
@@ -167,6 +180,11 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path) -> Non
     problems = [f"{key} is missing" for key in own if key not in state]
     problems += [f"{key} is unknown" for key in state if key not in own]
     problems += [
+        f"{key} holds {state[key].dtype}"
+        for key in own
+        if key in state and state[key].is_floating_point() != own[key].is_floating_point()
+    ]
+    problems += [
         f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
         for key in own
         if key in state and state[key].shape != own[key].shape
@@ -174,8 +192,8 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path) -> Non
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise MuhdiError(
-            f"{path}: does not fit this network: {'; '.join(problems[:3])}{more}; check model (backbone, multi_level) "
-            "and classes"
+            f"{path}: does not fit this network: {'; '.join(problems[:3])}{more}; check model (backbone, multi_level), "
+            "classes, and a discriminator's width"
         )
     module.load_state_dict(state)
 
@@ -201,6 +219,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         data = unwrapped(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # whatever the parsers make of arbitrary bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # PyTorch's advice is to read it all the same
+            reason = "it holds more than tensors"
         raise MuhdiError(
             f"{path}: not a readable network file ({reason}); it holds no plain tensors or is cut short"
         ) from None
@@ -208,4 +228,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise MuhdiError(f"{path}: holds no state dict (names and tensors); give the network's weights alone")
     if not all(isinstance(key, str) for key in data):
         raise MuhdiError(f"{path}: holds tensors without names; give a state dict")
+    for key, value in data.items():
+        if value.layout is not torch.strided or value.device.type == "meta" or value.is_quantized:
+            raise MuhdiError(f"{path}: {key} is not a plain tensor; save the network's weights as they are")
     return data, {}

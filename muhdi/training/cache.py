@@ -28,10 +28,7 @@ class ScoreCache:
         run = folder.parent if (folder.parent / RECIPE).is_file() else folder
         self.path = run / FILE
         self._known: dict[str, Any] = read_json(self.path) if self.path.exists() else {}
-        whole = isinstance(self._known, dict) and all(
-            isinstance(entry, dict) and entry.keys() == {"scores", "unlisted"} for entry in self._known.values()
-        )
-        if not whole:
+        if not (isinstance(self._known, dict) and all(map(_is_row, self._known.values()))):
             raise MuhdiError(f"{self.path}: holds no cached scores; delete it, and they are computed anew")
 
     def has(self, key: str) -> bool:
@@ -51,3 +48,20 @@ class ScoreCache:
         """Remember scores at once, so that nothing is lost when the rest is interrupted."""
         self._known[key] = {"scores": row, "unlisted": unlisted.files}
         write_json(self.path, self._known)
+
+
+def _is_row(entry: Any) -> bool:
+    """Whether a value has the shape of what `ScoreCache.put` writes."""
+    try:
+        scores, unlisted = entry["scores"], entry["unlisted"]
+        numbers = [
+            value
+            for by_domain in scores.values()
+            for one in by_domain.values()
+            for value in [one["miou"], *one.get("iou", {}).values()]
+        ]
+        counts = [count for files in unlisted.values() for ids in files.values() for count in ids.values()]
+    except (AttributeError, KeyError, TypeError):
+        return False
+    known = all(value is None or isinstance(value, (int, float)) for value in numbers)
+    return bool(scores) and known and all(isinstance(count, int) for count in counts)

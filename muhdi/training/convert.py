@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from muhdi.errors import MuhdiError
+from muhdi.files import check_target
+from muhdi.models.discriminator import Discriminator
 from muhdi.models.foreign import from_foreign, to_reference
 from muhdi.models.weights import (
     load_checkpoint,
+    load_exactly,
     load_reference,
     read_tensors,
     save_checkpoint,
@@ -60,37 +66,47 @@ def convert(
             if file.is_file()
         }
     for file in jobs.values():
+        check_target(file)
         if file.exists() and not overwrite:
             raise MuhdiError(f"{file}: exists already; choose another name, or give --overwrite")
-    for origin, file in jobs.items():
-        _convert_file(origin, file, classes, image_size)
+    writers = [_converted(origin, file, classes, image_size) for origin, file in jobs.items()]
+    for write in writers:  # once all are read and understood
+        write()
     return list(jobs.values())
 
 
-def _convert_file(source: Path, target: Path, classes: str | None, image_size: tuple[int, int]) -> None:
+def _converted(source: Path, target: Path, classes: str | None, image_size: tuple[int, int]) -> Callable[[], None]:
+    """Read a file; what is returned writes it in the layout that the target's name asks for."""
     tensors, metadata = read_tensors(source)
     if all(key.startswith("module.") for key in tensors):  # saved by DataParallel
         tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    for key, value in tensors.items():
+        if value.dtype not in (torch.float32, torch.int64):
+            raise MuhdiError(f"{source}: {key} ({value.dtype}) would not keep its bits; networks are float32")
+    ours = target.suffix == OURS
     if set(tensors) == {f"{number}.{part}" for number in (0, 2, 4, 6, 8) for part in ("weight", "bias")}:
-        write = save_tensors if target.suffix == OURS else save_reference  # a discriminator: both use the same names
-        write(target, tensors)
-    elif target.suffix == OURS:
+        first = tensors["0.weight"]
+        if first.ndim != 4:
+            raise MuhdiError(f"{source}: 0.weight is {tuple(first.shape)}; not a discriminator")
+        load_exactly(Discriminator(first.shape[1], first.shape[0]), tensors, source)
+        return partial(save_tensors if ours else save_reference, target, tensors)  # both use the same names
+    if ours:
         if metadata:
             raise MuhdiError(f"{source}: is in our layout already; copy it, or give a target that ends in .pth")
         count = _count(from_foreign(tensors), source)
-        save_checkpoint(target, load_reference(source, _class_names(classes, count, source), image_size))
-    elif not metadata:
+        checkpoint = load_reference(source, _class_names(classes, count, source), image_size)
+        return partial(save_checkpoint, target, checkpoint)
+    if not metadata:
         raise MuhdiError(f"{source}: is not in our layout; to bring it there give a target that ends in {OURS}")
-    else:
-        checkpoint = load_checkpoint(source)
-        if not checkpoint.backbone.startswith("resnet"):
-            raise MuhdiError(f"{source}: its backbone {checkpoint.backbone!r} is not one that the reference knows")
-        save_reference(target, to_reference(checkpoint.model.state_dict()))
+    checkpoint = load_checkpoint(source)
+    if not checkpoint.backbone.startswith("resnet"):
+        raise MuhdiError(f"{source}: its backbone {checkpoint.backbone!r} is not one that the reference knows")
+    return partial(save_reference, target, to_reference(checkpoint.model.state_dict()))
 
 
 def _count(state: dict[str, Tensor], source: Path) -> int:
     bias = state.get("heads.agnostic.main.convs.0.bias")
-    if bias is None:
+    if bias is None or bias.ndim != 1:
         raise MuhdiError(f"{source}: holds no segmentation network of the reference (it has no layer6)")
     return len(bias)
 

@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from filelock import FileLock, Timeout
 
 from muhdi.config import Recipe
 from muhdi.errors import MuhdiError
-from muhdi.files import file_name, read_json, write_bytes, write_json, write_text
+from muhdi.files import TEMPORARY, file_name, read_json, write_bytes, write_json, write_text
 from muhdi.recipe import load_recipe, save_recipe
 
 RECIPE = "recipe.yml"
@@ -59,7 +61,7 @@ class RunDirectory:
     @classmethod
     def of(cls, recipe: Recipe, experiments: Path | str | None = None) -> RunDirectory:
         """The directory of a recipe's run: below ``experiments``, or where the recipe says."""
-        snapshots, logs = Path(recipe.snapshots).expanduser(), Path(recipe.logs).expanduser()
+        snapshots, logs = (Path(os.path.expanduser(folder)) for folder in (recipe.snapshots, recipe.logs))
         if experiments is not None:
             snapshots, logs = Path(experiments) / "snapshots", Path(experiments) / "logs"
         return cls(snapshots / recipe.name, logs / recipe.name)
@@ -105,6 +107,8 @@ class RunDirectory:
             raise MuhdiError(
                 f"{self.folder}: another process is at work on this run; wait for it, or stop it"
             ) from None
+        for left in self.folder.rglob(f".*{TEMPORARY}"):  # a process was killed while it wrote
+            left.unlink()
         if overwrite:
             self._empty()
         if overwrite or not (self.folder / RECIPE).exists():
@@ -126,15 +130,21 @@ class RunDirectory:
                 raise MuhdiError(
                     f"{path}: there is no {top} on this machine; choose another folder: --set {key}=FOLDER"
                 )
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.logs.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MuhdiError(f"{self.folder}: cannot be made: {error.strerror}; choose another folder") from None
+        made: list[Path] = []
+        for path in (self.folder, self.logs):
+            try:
+                new = not path.exists()
+                path.mkdir(parents=True, exist_ok=True)
+            except (OSError, ValueError) as error:
+                for empty in made:
+                    empty.rmdir()
+                reason = getattr(error, "strerror", None) or str(error)
+                raise MuhdiError(f"{path}: cannot be made: {reason}; choose another folder") from None
+            made += [path] if new else []
 
     def _empty(self) -> None:
         """Delete everything but the recipe, so that a crash here leaves a run directory."""
-        for path in [*self.folder.iterdir(), *self.logs.iterdir()]:
+        for path in {*self.folder.iterdir(), *self.logs.iterdir()}:
             if path.name not in (RECIPE, LOCK):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -143,7 +153,7 @@ class RunDirectory:
         if self.folder.exists() and not self.folder.is_dir():
             return True
         names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
-        return any(name != LOCK and not name.endswith(".tmp") for name in names)
+        return any(name != LOCK and not name.endswith(TEMPORARY) for name in names)
 
     def recipe(self) -> Recipe:
         """The recipe of the run."""
@@ -163,10 +173,12 @@ class RunDirectory:
 
     def models(self) -> list[Path]:
         """Files of all networks, in the order in which they were trained."""
-        return sorted(
-            self.folder.glob("*_*/model_*.safetensors"),
-            key=lambda path: (int(path.parent.name.partition("_")[0]), int(path.stem.partition("_")[2])),
-        )
+        found = []
+        for path in self.folder.glob("*/model_*.safetensors"):
+            numbers = re.fullmatch(r"(\d+)_.*/model_(\d+)", f"{path.parent.name}/{path.stem}", re.ASCII | re.DOTALL)
+            if numbers:
+                found.append((int(numbers[1]), int(numbers[2]), path))
+        return [path for _, _, path in sorted(found)]
 
     def last_model(self) -> Path:
         """File of the newest network."""

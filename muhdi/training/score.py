@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,8 +113,8 @@ def _of_recipe(recipe: Recipe, experiments: Path | str | None) -> Networks:
     directory = RunDirectory.of(recipe, experiments)
     if test.mode == "last":
         return [(directory.last_model().stem, [directory.last_model()])]
-    folder = Path(test.snapshots).expanduser() if test.snapshots else directory.folder
-    theirs = [file for file in folder.glob("model_*.pth") if re.fullmatch(r"model_\d+", file.stem)]
+    folder = Path(os.path.expanduser(test.snapshots)) if test.snapshots else directory.folder
+    theirs = [file for file in folder.glob("model_*.pth") if re.fullmatch(r"model_[0-9]+", file.stem)]
     files = [*RunDirectory(folder).models(), *sorted(theirs, key=_iterations)]
     chosen = [
         file
@@ -121,9 +122,8 @@ def _of_recipe(recipe: Recipe, experiments: Path | str | None) -> Networks:
         if _iterations(file) % (test.every or 1) == 0 and _iterations(file) <= (test.until or _iterations(file))
     ]
     if not chosen:
-        raise MuhdiError(
-            f"{folder}: holds no snapshot to choose from; train first, or set test.models to network files"
-        )
+        advice = "change test.every and test.until" if files else "train first, or set test.models to network files"
+        raise MuhdiError(f"{folder}: holds no snapshot to choose from; {advice}")
     return [(f"{file.parent.name}/{file.stem}" if file.parent != folder else file.stem, [file]) for file in chosen]
 
 
