@@ -193,7 +193,7 @@ DEMO = {
 
 @app.command()
 def demo(
-    seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Of drawing and training. Repeatable.")] = [11],  # noqa: B006
+    seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Of drawing and training. Repeatable.")] = [41],  # noqa: B006
     settings: Set = [],  # noqa: B006 - typer reads the default
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and the picture.")] = Path("demo"),
     jobs: Jobs = None,

@@ -97,6 +97,16 @@ def test_commands_on_public_data_name_what_is_shipped() -> None:
     assert set(named) <= shipped_recipes().keys()
 
 
+def test_every_test_that_the_reference_page_names_exists() -> None:
+    page = (ROOT / "docs" / "reference.md").read_text()
+    sources = "".join(path.read_text() for path in (ROOT / "tests").glob("*.py"))
+    named = set(re.findall(r"`(test_\w+)`", page))
+    assert len(named) > 20
+    assert {name for name in named if f"def {name}(" not in sources} == set()
+    files = set(re.findall(r"`(tests/\w+\.py)`", page))
+    assert all((ROOT / file).is_file() for file in files)
+
+
 def test_the_python_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
