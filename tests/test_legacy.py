@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from muhdi.errors import MuhdiError
-from muhdi.legacy import DEFAULTS, translate
+from muhdi.legacy import translate
+from muhdi.legacy_keys import DEFAULTS
 from muhdi.recipe import load_recipe
 
 MUHDI = """
