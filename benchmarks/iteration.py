@@ -1,0 +1,162 @@
+"""One MuHDi iteration: ours against the same mathematics written the obvious way (`benchmarks/plain.py`).
+
+    python benchmarks/iteration.py [--size 640 320] [--backbone resnet101] [--rounds 3] [--json FILE]
+
+Each version runs in processes of its own, one thread, in turns; a process warms up once and is measured on the next
+iterations. Reported are CPU time, wall time and peak memory, and their ratios with the spread over the rounds. Before
+anything is timed, every loss of the two versions is compared over two iterations, in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from benchmarks.plain import AUX, PlainIteration
+from muhdi.adaptation import build_adaptation
+from muhdi.config import AdventConfig, MuHDiConfig, OptimizerConfig
+from muhdi.data.loader import Batch
+from muhdi.models.segmenter import build_segmenter
+from muhdi.retention import build_retention
+from muhdi.training.optim import build_optimizer
+from muhdi.training.step import train_iteration
+
+RATE = 2.5e-4
+Iteration = Callable[[int], dict[str, float]]
+
+
+def batch(number: int, size: tuple[int, int]) -> tuple[Batch, Batch]:
+    """Source and target of an iteration, batch 1."""
+    generator = torch.Generator().manual_seed(number)
+    w, h = size
+    images = torch.randint(0, 256, (2, 3, h, w), dtype=torch.uint8, generator=generator)
+    coarse = torch.randint(0, 8, (1, -(-h // 8), -(-w // 8)), generator=generator)
+    labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :h, :w]
+    return Batch(images[:1], torch.where(labels == 7, 255, labels), [], {}), Batch(images[1:], None, [], {})
+
+
+def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
+    """An iteration of ``ours`` or of the ``plain`` version, from the same weights."""
+    torch.manual_seed(0)
+    model = build_segmenter(backbone, 7)
+    config = MuHDiConfig(weight_source=1e-5, weight_pod=1e-5, kl_reduction="element", old_statistics="running")
+    retention = build_retention(config, model)
+    old = build_segmenter(backbone, 7)
+    old.load_state_dict(model.state_dict())
+    model.set_heads(retention.heads)
+    adaptation: Any = build_adaptation(AdventConfig(), model, retention.learner, torch.Generator())
+    model.train()
+    if version == "plain":
+        plain = PlainIteration(model, old, adaptation.discriminators, (1e-5, 1e-5), RATE)
+
+        def obvious(number: int) -> dict[str, float]:
+            source, target = batch(number, size)
+            assert source.labels is not None
+            return plain(source.images, source.labels, target.images)
+
+        return obvious
+    del old
+    optimizer = build_optimizer(model, OptimizerConfig(updates="reference"), RATE)
+    for group in optimizer.param_groups:
+        group["lr"] = RATE * group["factor"]
+
+    def ours(number: int) -> dict[str, float]:
+        source, target = batch(number, size)
+        optimizer.zero_grad(set_to_none=True)
+        losses = train_iteration(
+            model, torch.Tensor.backward, model, adaptation, retention, source, target, {"main": 1.0, "aux": AUX}
+        )
+        optimizer.step()
+        return unweighted({name: float(value.detach()) for name, value in losses.items()})
+
+    return ours
+
+
+def unweighted(losses: dict[str, float]) -> dict[str, float]:
+    """Our weighted terms as the plain version reports them."""
+    return {
+        "seg_main": losses["seg_main"], "seg_aux": losses["seg_aux"] / AUX,
+        "kd": (losses["kd_main"] + losses["kd_aux"]) / 1e-5, "pod": losses["pod"] / 1e-5,
+        "adv_main": losses["adv_main"] / 0.001, "adv_aux": losses["adv_aux"] / 0.0002,
+        "kt": losses["kt_main"] + losses["kt_aux"],
+        **{name: value for name, value in losses.items() if name.startswith("d_")},
+    }  # fmt: skip
+
+
+def disagreement(backbone: str, size: tuple[int, int]) -> float:
+    """Largest difference of any loss in two iterations, relative to the loss, in float64.
+
+    In float32 the two agree to 1e-6 at first, but rounding grows a thousandfold through one update of a fresh network.
+    """
+    torch.set_default_dtype(torch.float64)
+    try:
+        one, two = (build(version, backbone, size) for version in ("ours", "plain"))
+        worst = 0.0
+        for number in range(2):
+            a, b = one(number), two(number)
+            worst = max(worst, *(abs(a[name] - b[name]) / max(abs(b[name]), 1e-9) for name in b))
+        return worst
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def measure(version: str, backbone: str, size: tuple[int, int], iterations: int) -> dict[str, float]:
+    """In this process: seconds per iteration, and peak memory in GiB."""
+    torch.set_num_threads(1)
+    iteration = build(version, backbone, size)
+    iteration(0)
+    cpu, wall = time.process_time(), time.perf_counter()
+    for number in range(1, iterations + 1):
+        iteration(number)
+    return {
+        "cpu_s": (time.process_time() - cpu) / iterations,
+        "wall_s": (time.perf_counter() - wall) / iterations,
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def main() -> None:
+    """Measure both in turns, and print and write the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, nargs=2, default=(640, 320), metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--backbone", default="resnet101")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iterations", type=int, default=1, help="measured per process, after one to warm up")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--version", choices=["ours", "plain"], help="measure one, in this process")
+    options = parser.parse_args()
+    size = (options.size[0], options.size[1])
+    if options.version:
+        print(json.dumps(measure(options.version, options.backbone, size, options.iterations)))
+        return
+    torch.set_num_threads(1)
+    difference = disagreement(options.backbone, (128, 64))
+    command = [sys.executable, "-m", "benchmarks.iteration", "--size", *map(str, size), "--backbone", options.backbone,
+               "--iterations", str(options.iterations)]  # fmt: skip
+    rounds: list[dict[str, dict[str, float]]] = []
+    for _ in range(options.rounds):
+        rounds.append({v: json.loads(subprocess.check_output([*command, "--version", v])) for v in ("plain", "ours")})
+    ratios = {key: [r["plain"][key] / r["ours"][key] for r in rounds] for key in rounds[0]["ours"]}
+    result = {"size": size, "backbone": options.backbone, "largest_relative_difference_of_a_loss": difference,
+              "rounds": rounds, "plain_over_ours": ratios}  # fmt: skip
+    print(f"losses of the two versions agree to {difference:.1e}")
+    for key, values in ratios.items():
+        spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+        both = " against ".join(f"{mean(r[v][key] for r in rounds):.2f}" for v in ("plain", "ours"))
+        print(f"{key}: plain / ours = {mean(values):.2f}{spread} ({both})")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
