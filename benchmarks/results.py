@@ -1,26 +1,32 @@
 """Runs the accuracy comparisons that README and docs/results.md quote, and writes docs/results.md.
 
-    MUHDI_CAMVID=FOLDER python benchmarks/results.py [--only scenes|camvid] [--jobs N] [--experiments DIR]
+    MUHDI_CAMVID=FOLDER python -m benchmarks.results [--only scenes|camvid] [--jobs N] [--experiments DIR] [--collect]
 
-Finished runs are not repeated, so it can be stopped and started again; with ``--only`` the other benchmark's section
-stays as it is. Nothing was tuned on these seeds.
+The scores of every finished run are kept in ``benchmarks/runs/``, with a digest of its recipe: a run is repeated only
+when its recipe has changed, and the page can be written anew without training anything (``--collect``). Nothing was
+tuned on these seeds.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
-import platform
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
+from typing import Any
 
 import muhdi
 from muhdi.config import KINDS
+from muhdi.evaluation.results import Results
+from muhdi.recipe import load_recipe
 from muhdi.report.reading import reading
 from muhdi.report.tables import arms_rows, markdown, number
+from muhdi.training.rundir import MAY_CHANGE
 
+RUNS = Path(__file__).parent / "runs"
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 CAMVID_SEEDS, SCENES_SEEDS = (11, 12, 13), (41, 42, 43)
 METHODS = ("none", "advent", "advent_distill", "advent_muhdi", "selftrain", "selftrain_distill", "selftrain_muhdi")
 CAMVID = ["camvid_source", *(f"camvid_{method}" for method in METHODS), "camvid_oracle"]
@@ -58,34 +64,71 @@ def _each(run: muhdi.Results, kind: str) -> str:
 
 def main() -> None:
     """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["scenes", "camvid"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["scenes", "camvid"], help="run this benchmark alone")
+    parser.add_argument("--collect", action="store_true", help="train nothing, write what is finished")
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--experiments", type=Path, default=Path("experiments"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "results.md")
     options = parser.parse_args()
-    machine = f"CPU: {platform.machine()}, one thread per run, torch {torch.__version__.partition('+')[0]}.\n"
-    sections = {heading: kept(options.out, heading) for heading in (SCENES_HEADING, CAMVID_HEADING)}
-    if options.only != "camvid":
-        arms = muhdi.sweep(SCENES, SCENES_SEEDS, [], options.experiments, options.jobs)
-        sections[SCENES_HEADING] = "\n" + machine + section(arms, "scenes", SCENES_SEEDS)
-    if options.only != "scenes" and "MUHDI_CAMVID" in os.environ:
-        arms = muhdi.sweep(CAMVID, CAMVID_SEEDS, [], options.experiments, options.jobs)
-        camvid = section(arms, "camvid", CAMVID_SEEDS)
-        sections[CAMVID_HEADING] = "\n".join(["", machine, CAMVID_NOTE, camvid, oracle_note(arms)])
-    intro = (Path(__file__).parent / "results_intro.md").read_text()
-    options.out.write_text(intro + "".join(f"{heading}\n{text}" for heading, text in sections.items() if text))
+    for name, recipes, seeds in (("scenes", SCENES, SCENES_SEEDS), ("camvid", CAMVID, CAMVID_SEEDS)):
+        if options.only in (None, name) and (name == "scenes" or "MUHDI_CAMVID" in os.environ):
+            for seed in seeds:
+                collect(name, recipes, seed, options.experiments, options.jobs, train=not options.collect)
+    PAGE.write_text(page())
 
 
-SCENES_HEADING = "\n## Drawn scenes: sim → city → dust → night, 128x64\n"
-CAMVID_HEADING = "\n## CamVid by sequence: day → bright → dusk, 240x180\n"
+def collect(name: str, recipes: Sequence[str], seed: int, experiments: Path, jobs: int | None, *, train: bool) -> None:
+    """Bring ``benchmarks/runs/<name>.json`` up to date for one seed."""
+    known = read(name)
+    missing = [
+        recipe for recipe in recipes if known.get(f"{recipe}_seed{seed}", {}).get("recipe") != digest(recipe, seed)
+    ]
+    if train and missing:
+        muhdi.sweep(missing, [seed], [], experiments, jobs)
+    for recipe in missing:
+        folder = experiments / "snapshots" / f"{recipe}_seed{seed}"
+        if (folder / "samples").is_dir():  # the last thing that a run writes
+            results = Results.from_json(json.loads((folder / "results.json").read_text()))
+            known[f"{recipe}_seed{seed}"] = {"recipe": digest(recipe, seed), "results": vars(results)}
+    RUNS.mkdir(exist_ok=True)
+    lines = [f"{json.dumps(run)}: {json.dumps(entry)}" for run, entry in sorted(known.items())]
+    (RUNS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def kept(page: Path, heading: str) -> str:
-    """The text that the page has now under a heading."""
-    text = page.read_text() if page.exists() else ""
-    _, found, rest = text.partition(heading + "\n")
-    return rest.partition("\n## ")[0] if found else ""
+def read(name: str) -> dict[str, Any]:
+    """The finished runs of a benchmark, by name."""
+    path = RUNS / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def digest(recipe: str, seed: int) -> str:
+    """Identifies what a run computes, by what its recipe says; options that are left out do not count."""
+    loaded = load_recipe(recipe, [], seed)
+    said = loaded.model_dump(mode="json", exclude={"description", "notes", *MAY_CHANGE}, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def finished(
+    name: str, recipes: Sequence[str], seeds: Sequence[int]
+) -> tuple[dict[str, list[muhdi.Results]], list[int]]:
+    """Results by recipe, of the seeds of which every recipe is finished, and these seeds."""
+    known = read(name)
+    whole = [seed for seed in seeds if all(f"{recipe}_seed{seed}" in known for recipe in recipes)]
+    arms = {r: [Results.from_json(known[f"{r}_seed{seed}"]["results"]) for seed in whole] for r in recipes}
+    return arms, whole
+
+
+def page() -> str:
+    """The text of docs/results.md, from the kept runs."""
+    text = [(Path(__file__).parent / "results_intro.md").read_text()]
+    arms, seeds = finished("scenes", SCENES, SCENES_SEEDS)
+    if seeds:
+        text += ["\n## Drawn scenes: sim → city → dust → night, 128x64\n", section(arms, "scenes", seeds)]
+    arms, seeds = finished("camvid", CAMVID, CAMVID_SEEDS)
+    if seeds:
+        text += ["\n## CamVid by sequence: day → bright → dusk, 240x180\n", CAMVID_NOTE]
+        text += [section(arms, "camvid", seeds), oracle_note(arms)]
+    return "\n".join(text)
 
 
 CAMVID_NOTE = """Source: sequence 0016E5 (140 training, 72 validation images); targets: 0006R0, over-exposed (70 / 28),
