@@ -89,6 +89,26 @@ def recipes(name: Annotated[Optional[str], typer.Argument(help="Print this recip
 
 
 @app.command()
+def prepare(
+    recipe: RecipeArgument,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    jobs: Jobs = None,
+) -> None:
+    """Decode and resize every image of a recipe into its cache, before training; what is there already stays."""
+    from rich.progress import Progress
+
+    from muhdi.recipe import load_recipe
+    from muhdi.training.prepare import prepare as run_prepare
+
+    console = _console()
+    loaded = load_recipe(recipe, settings)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("decoding", total=None)
+        count = run_prepare(loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total))
+    console.print(f"{count} samples are in {loaded.cache}", soft_wrap=True)
+
+
+@app.command()
 def evaluate(
     network: Annotated[
         Path, typer.Argument(help="A run directory (its newest network), a network file, or a recipe and its run.")

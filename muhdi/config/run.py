@@ -110,7 +110,10 @@ class Recipe(Part):
 
     ``source_training`` trains on the labelled ``source`` before the first step; a recipe that trains nothing needs no
     source. ``extra_domains`` are evaluated like all others and never trained on. ``root``: where relative paths of
-    data sets begin. ``snapshots`` and ``logs``: folders of the run's directory and of its TensorBoard events.
+    data sets begin. ``cache``: folder where decoded and resized images are kept between runs; none: they are not.
+    ``draft``: decode JPEG files at a half, a quarter or an eighth of their size where the network sees them no larger;
+    quicker, and not quite the same pixels.
+    ``snapshots`` and ``logs``: folders of the run's directory and of its TensorBoard events.
     ``save_every``: iterations between training states, of which the last is kept; ``snapshot_every``: between
     networks within a stage, which are all kept. ``notes``: what the user is told when the recipe is used.
     """
@@ -127,6 +130,8 @@ class Recipe(Part):
     optimizer: OptimizerConfig = OptimizerConfig()
     augment: AugmentConfig = AugmentConfig()
     loader: LoaderConfig = LoaderConfig()
+    cache: str | None = None
+    draft: bool = False
     source_training: Stage = Stage()
     steps: list[StepConfig] = []
     extra_domains: list[DataConfig] = []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from muhdi.data.cache import SampleCache
 from muhdi.errors import MuhdiError
 from muhdi.taxonomy import IGNORE, RAW_IDS, UNLISTED, Colour
 
@@ -64,8 +67,16 @@ class ImageSet(ABC):
         """What messages call an image."""
 
     @abstractmethod
-    def read(self, index: int, with_label: bool) -> Sample:
-        """Image ``index`` as it is stored; its label is opened only if asked for."""
+    def read(self, index: int, with_label: bool, draft: Size | None = None) -> Sample:
+        """Image ``index`` as it is stored; its label is opened only if asked for.
+
+        ``draft``: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as it is not smaller
+        than this; quicker, and not the same pixels.
+        """
+
+    def key(self, index: int, with_label: bool) -> Any:
+        """What the pixels of a sample depend on, as JSON; None where reading is no slower than a cache."""
+        return None
 
     @abstractmethod
     def fingerprint(self) -> str:
@@ -127,9 +138,9 @@ class FileSet(ImageSet):
     def name(self, index: int) -> str:
         return str(self.images[index])
 
-    def read(self, index: int, with_label: bool) -> Sample:
+    def read(self, index: int, with_label: bool, draft: Size | None = None) -> Sample:
         path = self.images[index]
-        image = np.asarray(_open(path).convert("RGB"))
+        image = np.asarray(_open(path, draft=draft).convert("RGB"))
         if not with_label:
             return Sample(str(path), image, None)
         if self.labels is None:
@@ -143,14 +154,24 @@ class FileSet(ImageSet):
             )
         return Sample(str(path), image, label, unlisted)
 
+    def key(self, index: int, with_label: bool) -> Any:
+        try:
+            image = _facts(self.images[index])
+            label = None if not with_label or self.labels is None else [_facts(self.labels[index]), self._meaning]
+        except OSError:  # reading it will say so
+            return None
+        return [image, label]
+
     def fingerprint(self) -> str:
-        digest = hashlib.sha256(self.table.tobytes())
-        for path in [*self.images, *(self.labels or [])]:
-            facts = path.stat()
-            digest.update(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode(errors="surrogateescape"))
-        meaning = None if self.palette is None else self.palette.ids
-        digest.update(repr((meaning, self.first_channel, self.fit, self.strict)).encode())
-        return digest.hexdigest()
+        files = [_facts(path) for path in [*self.images, *(self.labels or [])]]
+        return hashlib.sha256(json.dumps([files, self._meaning]).encode()).hexdigest()
+
+    @cached_property
+    def _meaning(self) -> str:
+        """What turns the pixels of a label file into classes."""
+        palette = None if self.palette is None else sorted(self.palette.ids.items())
+        text = repr((self.table.tobytes(), palette, self.first_channel, self.strict))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _read_label(self, path: Path) -> tuple[npt.NDArray[np.uint8], Unlisted]:
         values: npt.NDArray[Any]
@@ -208,10 +229,18 @@ def _code(colour: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return code
 
 
-def _open(path: Path, *, low_bytes: bool = False) -> Image.Image:
+def _facts(path: Path) -> list[str | int]:
+    """Place, size and date of a file."""
+    facts = path.stat()
+    return [str(path.absolute()), facts.st_size, facts.st_mtime_ns]
+
+
+def _open(path: Path, *, low_bytes: bool = False, draft: Size | None = None) -> Image.Image:
     """A decoded image; of 16-bit RGB Pillow keeps the high bytes, or the low ones if asked to."""
     try:
         picture = Image.open(path)
+        if draft is not None:
+            picture.draft("RGB", draft)
         if low_bytes:
             tiles: list[Any] = [(*tile[:3], "RGB;16L" if tile[3] == "RGB;16B" else tile[3]) for tile in picture.tile]
             picture.tile = tiles
@@ -275,13 +304,23 @@ class PreparedSet:
         label_size: of the labels; None: as stored (where images are padded, padded to their aspect ratio).
         with_labels: whether labels are opened at all.
         memory: bytes of samples to remember; what does not fit is read anew each time.
+        cache: on the disk, where samples are looked for before they are decoded.
+        draft: decode JPEG files at a fraction of their size where that is enough.
     """
 
     def __init__(
-        self, images: ImageSet, size: Size, label_size: Size | None, *, with_labels: bool, memory: int = 0
+        self,
+        images: ImageSet,
+        size: Size,
+        label_size: Size | None,
+        *,
+        with_labels: bool,
+        memory: int = 0,
+        cache: SampleCache | None = None,
+        draft: bool = False,
     ) -> None:
         self.images, self.size, self.label_size, self.with_labels = images, size, label_size, with_labels
-        self.memory = memory
+        self.memory, self.cache, self.draft = memory, cache, draft
         self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
@@ -290,15 +329,31 @@ class PreparedSet:
     def __getitem__(self, index: int) -> Sample:
         if index in self._kept:
             return self._kept[index]
-        sample = self.images.read(index, self.with_labels)
+        sample = self._cached(index)
+        cost = sample.image.nbytes + (0 if sample.label is None else sample.label.nbytes)
+        if cost <= self.memory:
+            self.memory -= cost
+            self._kept[index] = sample
+        return sample
+
+    def _cached(self, index: int) -> Sample:
+        """From the disk's cache, or decoded and put there."""
+        inside = None if self.cache is None else self.images.key(index, self.with_labels)
+        if self.cache is None or inside is None:
+            return self._decoded(index)
+        key = [inside, self.size, self.label_size, self.with_labels, self.images.fit, self.draft]
+        if (found := self.cache.get(key)) is not None and "image" in found[0]:
+            return Sample(self.images.name(index), found[0]["image"], found[0].get("label"), found[1])
+        sample = self._decoded(index)
+        arrays = {"image": sample.image} | ({} if sample.label is None else {"label": sample.label})
+        self.cache.put(key, arrays, sample.unlisted)
+        return sample
+
+    def _decoded(self, index: int) -> Sample:
+        sample = self.images.read(index, self.with_labels, self.size if self.draft else None)
         label, fit = sample.label, self.images.fit
         if label is not None and self.label_size is not None:
             label = resize_label(label, self.label_size, fit)
         elif label is not None and fit == "pad":
             label = pad_label(label, self.size)
-        sample = replace(sample, image=resize_image(sample.image, self.size, fit), label=label)
-        cost = sample.image.nbytes + (0 if label is None else label.nbytes)
-        if cost <= self.memory:
-            self.memory -= cost
-            self._kept[index] = sample
-        return sample
+        return replace(sample, image=resize_image(sample.image, self.size, fit), label=label)

@@ -570,6 +570,6 @@ class SceneSet(ImageSet):
     def fingerprint(self) -> str:
         return f"{self.look} {self.count} {self.seed} {self.size} {zlib.crc32(self.table.tobytes())}"
 
-    def read(self, index: int, with_label: bool) -> Sample:
+    def read(self, index: int, with_label: bool, draft: tuple[int, int] | None = None) -> Sample:
         image, label = draw_scene(self.look, (*self.seed, index), self.size)
         return Sample(self.name(index), image, self.table[label] if with_label else None)

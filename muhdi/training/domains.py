@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from muhdi.config import DataConfig, OracleConfig, Recipe
+from muhdi.data.cache import SampleCache
 from muhdi.data.catalog import Context, open_split
 from muhdi.data.dataset import ImageSet, PreparedSet, Size, Unlisted
+from muhdi.data.finding import expand
 from muhdi.errors import MuhdiError
 
 _MB = 2**20
@@ -38,6 +41,7 @@ class Domains:
             data.domain_name: (key, data) for key, data in recipe.domains() if not only or data.domain_name in only
         }
         self._memory = recipe.loader.memory_mb * _MB // (2 * len(self._configs))
+        self.cache = None if recipe.cache is None else SampleCache(Path(expand(recipe.cache, "cache")))
         self.validation: dict[str, PreparedSet] = {}
         self.notes: list[str] = []
         for name, (key, data) in self._configs.items():
@@ -90,7 +94,10 @@ class Domains:
             self.notes.append(f"{images.domain}: {shared} of its evaluation's images serve for training too")
 
     def _prepare(self, images: ImageSet, size: Size, label_size: Size | None, *, with_labels: bool) -> PreparedSet:
-        return PreparedSet(images, size, label_size, with_labels=with_labels, memory=self._memory)
+        return PreparedSet(
+            images, size, label_size, with_labels=with_labels, memory=self._memory, cache=self.cache,
+            draft=self._recipe.draft,
+        )  # fmt: skip
 
 
 class UnlistedIds:

@@ -33,6 +33,7 @@ MAY_CHANGE = {
     "device",
     "log_every",
     "save_every",
+    "cache",
     "snapshots",
     "logs",
     "test",
