@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from muhdi.data.dataset import PreparedSet, Sample
+from muhdi.evaluation.classes import classes_at
 from muhdi.evaluation.metrics import Confusion
-from muhdi.losses import upsample
 from muhdi.models.ensemble import Ensemble
 from muhdi.models.segmenter import AGNOSTIC, Segmenter
 from muhdi.models.statistics import Statistics, batch_statistics, using
@@ -29,9 +29,9 @@ def confusion_matrix(predictions: Tensor, labels: Tensor, classes: int) -> Tenso
         labels: the same shape, 0..C-1 or 255.
         classes: C.
     """
-    valid = labels != IGNORE
-    pairs = labels[valid].long() * classes + predictions[valid].long()
-    return torch.bincount(pairs, minlength=classes * classes).view(classes, classes)
+    pairs = labels.to(torch.int32) * classes + predictions  # those of ignored pixels lie beyond all others
+    counts = torch.bincount(pairs.flatten(), minlength=(IGNORE + 1) * classes)
+    return counts[: classes * classes].view(classes, classes)
 
 
 def images_tensor(samples: list[Sample], device: torch.device) -> Tensor:
@@ -47,6 +47,12 @@ def _statistics(model: Network, kind: str, domain: Statistics | None) -> Abstrac
         assert domain is not None
         return using(model, domain)
     return nullcontext()
+
+
+def _shown_size(sample: Sample) -> tuple[int, int]:
+    """Height and width of a sample's label, or else of its image."""
+    shown = sample.image if sample.label is None else sample.label
+    return shown.shape[0], shown.shape[1]
 
 
 @torch.no_grad()
@@ -80,10 +86,12 @@ def predict(
             for start in range(0, number, batch_size):
                 batch = [samples[i] for i in range(start, min(start + batch_size, number))]
                 logits = model.segment(images_tensor(batch, device), head)
-                for position, sample in enumerate(batch):
-                    shown = sample.image if sample.label is None else sample.label
-                    height, width = shown.shape[:2] if size is None else size[::-1]
-                    yield sample, upsample(logits[position, None], (height, width)).argmax(1)[0]
+                sizes = [_shown_size(sample) if size is None else size[::-1] for sample in batch]
+                if len(set(sizes)) == 1:
+                    yield from zip(batch, classes_at(logits, sizes[0]), strict=True)
+                else:
+                    for position, sample in enumerate(batch):
+                        yield sample, classes_at(logits[position, None], sizes[position])[0]
     finally:
         model.train(training)
 
