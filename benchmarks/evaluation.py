@@ -2,8 +2,8 @@
 
     python -m benchmarks.evaluation [--images 4] [--rounds 5] [--json FILE]
 
-The network saw 1024x512, the reference's default, so that its output is 129x65. The plain way takes one image at a time,
-upsamples its logits, and does the rest in numpy, as the reference does. Both must count the same pixels.
+The network saw 1024x512, the reference's default, so that its output is 129x65. The plain way takes one image at a
+time, upsamples its logits, and does the rest in numpy, as the reference does. Both must count the same pixels.
 """
 
 from __future__ import annotations
