@@ -13,7 +13,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli import Set, print_scores, run, train_and_print
+from muhdi.cli.common import Set, run
+from muhdi.cli.networks import print_scores
+from muhdi.cli.training import train_and_print
 from muhdi.config import Recipe
 from muhdi.recipe import load_recipe, shipped_recipes
 

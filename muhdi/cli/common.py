@@ -1,0 +1,69 @@
+"""What all commands share: options, where output goes, and how errors end."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from muhdi.errors import Interrupted, MuhdiError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe (muhdi recipes).")]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="Change a key of the recipe: every_step.iterations=100. Repeatable.", metavar="KEY=VALUE"
+    ),
+]
+Seed = Annotated[
+    Optional[int], typer.Option("--seed", min=0, help="Replace the recipe's seed; the run is named after it.")
+]
+Jobs = Annotated[Optional[int], typer.Option("--jobs", min=1, help="Processes at a time; else one per core.")]
+Experiments = Annotated[
+    Optional[Path], typer.Option("--experiments", help="Folder of snapshots/ and logs/; else where the recipe says.")
+]
+
+
+def console() -> Console:
+    """Where tables go; without a terminal they are wide enough to be read in a file."""
+    from rich.console import Console
+
+    terminal = Console(highlight=False)
+    return terminal if terminal.is_terminal else Console(highlight=False, width=max(140, terminal.width))
+
+
+def one_line(message: object) -> str:
+    """A message that fits on one line and into any terminal, whatever is in the names that it quotes."""
+    line = "\\n".join(str(message).splitlines())
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
+def run(commands: typer.Typer) -> None:
+    """Run commands: a mistake of the user's is one line and status 2, a signal one line and 128 + its number."""
+    try:
+        commands()
+    except MuhdiError as error:
+        typer.echo(f"error: {one_line(error)}", err=True)
+        sys.exit(2)
+    except OSError as error:  # a path that the system itself refuses: too long, not allowed, a disk that is full
+        reason = (error.strerror or str(error)).lower()
+        typer.echo(f"error: {one_line(error.filename or 'a file')}: {one_line(reason)}", err=True)
+        sys.exit(2)
+    except Interrupted as stop:
+        words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
+        if words[:1] == ["train"] or _called() != ["muhdi"]:  # a sweep goes on by itself
+            words.append("--resume")
+        command = shlex.join(_called() + words)
+        typer.echo(f"stopped; everything is saved. To go on: {command}", err=True)
+        sys.exit(128 + stop.signum)
+
+
+def _called() -> list[str]:
+    """What the user called: ``muhdi``, or one of the scripts."""
+    return ["python", sys.argv[0]] if Path(sys.argv[0]).name in ("train.py", "test.py") else ["muhdi"]

@@ -1,0 +1,87 @@
+"""Commands on trained networks: evaluate, convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from muhdi.cli.common import Experiments, Set, console, one_line
+from muhdi.errors import MuhdiError, nearest
+
+if TYPE_CHECKING:
+    from muhdi.evaluation.results import Results
+
+
+def evaluate(
+    network: Annotated[
+        Path, typer.Argument(help="A run directory (its newest network), a network file, or a recipe and its run.")
+    ],
+    recipe: Annotated[
+        Optional[str], typer.Option("--recipe", help="Domains of this recipe; else the run's own.")
+    ] = None,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    seed: Annotated[Optional[int], typer.Option("--seed", min=0, help="Of the recipe's run.")] = None,
+    experiments: Experiments = None,
+    statistics: Annotated[list[str], typer.Option("--statistics", help="running, domain or image. Repeatable.")] = [],  # noqa: B006 - typer reads the default
+    head: Annotated[str, typer.Option("--head", help="The head that is scored.")] = "agnostic",
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Measure the domains' statistics anew from their training images.")
+    ] = False,
+    output: Annotated[
+        Optional[Path], typer.Option("--json", help="Write the scores, per class too, to this file.")
+    ] = None,
+) -> None:
+    """Score networks on every domain of their recipe, under each kind of normalisation statistics.
+
+    Of a recipe, its part ``test`` says what is scored: the run's last network, the best of its snapshots, given
+    files, or an ensemble of them.
+    """
+    from muhdi.config import KINDS
+    from muhdi.files import check_target, write_json
+    from muhdi.training.score import evaluate_network
+
+    for kind in statistics:
+        if kind not in KINDS:
+            raise MuhdiError(f"--statistics {kind}: must be one of {', '.join(KINDS)}{nearest(kind, list(KINDS))}")
+    if output is not None:
+        check_target(output)
+    results, notes = evaluate_network(
+        network, recipe=recipe, settings=settings, kinds=statistics, head=head, refresh=refresh,
+        experiments=experiments, seed=seed,
+    )  # fmt: skip
+    print_scores(results, notes)
+    if output is not None:
+        write_json(output, results.to_json(sequence=False))
+
+
+def print_scores(results: Results, notes: list[str]) -> None:
+    """Scores of every network, and per class those of the best one."""
+    from muhdi.evaluation.results import best_row
+    from muhdi.report.tables import classes_table, matrix_table
+
+    out = console()
+    for kind in results.kinds():
+        out.print(matrix_table(results, kind, "network"))
+        out.print(classes_table(results, kind, best_row(results, kind)))
+    for note in notes:
+        out.print(note, soft_wrap=True)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="A run directory, or a network's or discriminator's file.")],
+    target: Annotated[Path, typer.Argument(help="Ends in .pth: the reference's layout; in .safetensors: ours.")],
+    classes: Annotated[Optional[str], typer.Option("--classes", help="Class set of a reference's network.")] = None,
+    image_size: Annotated[
+        tuple[int, int], typer.Option("--image-size", min=1, help="Width and height it was trained at.")
+    ] = (640, 320),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+) -> None:
+    """Convert a network between our layout and the reference's; every weight keeps its bits."""
+    from muhdi.training.convert import convert as run_convert
+
+    for path in run_convert(source, target, classes=classes, image_size=image_size, overwrite=overwrite):
+        typer.echo(f"Written to {one_line(path)}")
+    if target.suffix != ".safetensors":
+        typer.echo("This layout has no place for the domains' statistics; keep the run for them.")

@@ -1,0 +1,43 @@
+"""Commands about recipes and their data: recipes, prepare."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+from muhdi.cli.common import Jobs, RecipeArgument, Set, console
+
+
+def recipes(name: Annotated[Optional[str], typer.Argument(help="Print this recipe in full.")] = None) -> None:
+    """List the shipped recipes, or print one with every default written out."""
+    from rich.table import Table
+
+    from muhdi.recipe import load_recipe, save_recipe, shipped_recipes
+
+    if name is not None:
+        typer.echo(save_recipe(load_recipe(name)), nl=False)
+        return
+    table = Table("recipe", "what it does", box=None)
+    for known in shipped_recipes():
+        table.add_row(known, load_recipe(known).description)
+    console().print(table)
+
+
+def prepare(
+    recipe: RecipeArgument,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    jobs: Jobs = None,
+) -> None:
+    """Decode and resize every image of a recipe into its cache, before training; what is there already stays."""
+    from rich.progress import Progress
+
+    from muhdi.recipe import load_recipe
+    from muhdi.training.prepare import prepare as run_prepare
+
+    out = console()
+    loaded = load_recipe(recipe, settings)
+    with Progress(console=out, disable=not out.is_terminal) as progress:
+        task = progress.add_task("decoding", total=None)
+        count = run_prepare(loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total))
+    out.print(f"{count} samples are in {loaded.cache}", soft_wrap=True)

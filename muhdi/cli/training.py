@@ -1,0 +1,103 @@
+"""Commands that train: train, sweep, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from muhdi.cli.common import Experiments, Jobs, RecipeArgument, Seed, Set, console
+from muhdi.errors import MuhdiError
+
+if TYPE_CHECKING:
+    from muhdi.config import Recipe
+
+
+def train(
+    recipe: RecipeArgument,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    seed: Seed = None,
+    experiments: Experiments = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the run exists.")] = False,
+) -> None:
+    """Train a whole sequence, and evaluate every domain after every step."""
+    from muhdi.recipe import load_recipe
+
+    train_and_print(load_recipe(recipe, settings, seed), experiments, resume=resume, overwrite=overwrite)
+
+
+def train_and_print(recipe: Recipe, experiments: Path | None, *, resume: bool, overwrite: bool) -> None:
+    """Run a recipe, and print its results."""
+    if resume and overwrite:
+        raise MuhdiError("--resume and --overwrite exclude each other: go on with the run, or start it anew")
+    from muhdi.report.tables import matrix_table, summary_line
+    from muhdi.training.rundir import RunDirectory
+    from muhdi.training.sequence import run_sequence
+
+    results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
+    out = console()
+    for kind in results.kinds():
+        out.print(matrix_table(results, kind))
+        out.print(summary_line(results, kind), soft_wrap=True)
+    out.print(f"Written to {RunDirectory.of(recipe, experiments).folder}", soft_wrap=True)
+
+
+def sweep(
+    recipes: Annotated[list[str], typer.Argument(help="Recipes to compare: files or names.")],
+    seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Repeatable: every recipe runs with every seed.")],
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    experiments: Annotated[Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")] = Path(
+        "experiments"
+    ),
+    jobs: Jobs = None,
+) -> None:
+    """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
+    from muhdi.report.tables import arms_table
+    from muhdi.training.sweep import sweep as run_sweep
+
+    arms = run_sweep(recipes, seeds, settings, experiments, jobs, typer.echo)
+    out = console()
+    for kind in next(iter(arms.values()))[0].kinds():
+        out.print(arms_table(arms, kind))
+
+
+DEMO = {
+    "scenes_none": "none / none",
+    "scenes_selftrain": "selftrain",
+    "scenes_selftrain_distill": "selftrain + distill",
+    "scenes_selftrain_muhdi": "selftrain + muhdi",
+}
+
+
+def demo(
+    seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Of drawing and training. Repeatable.")] = [41],  # noqa: B006
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and the picture.")] = Path("demo"),
+    jobs: Jobs = None,
+) -> None:
+    """Built-in scenes, simulator -> city -> dust -> night: four arms, their results, one picture. No data needed."""
+    from muhdi.report.plots import predictions_figure
+    from muhdi.report.reading import reading
+    from muhdi.report.tables import arms_table, matrix_table
+    from muhdi.taxonomy import CLASS_SETS
+    from muhdi.training.sweep import sweep as run_sweep
+
+    out = console()
+    runs = run_sweep(list(DEMO), seeds, settings, output, jobs, typer.echo)
+    arms = {title: runs[recipe] for recipe, title in DEMO.items()}
+    for title, results in arms.items():
+        out.print(f"\n{title}")
+        for kind in results[0].kinds():
+            out.print(matrix_table(results[0], kind))
+    kinds = sorted(arms["none / none"][0].kinds(), key=("domain", "running", "image").index)
+    for kind in kinds:
+        out.print(arms_table(arms, kind))
+    controls = {"selftrain": "sequential self-training", "selftrain + distill": "single-head distillation",
+                "none / none": "no adaptation at all"}  # fmt: skip
+    out.print(reading(arms, kinds[0], "selftrain + muhdi", controls), soft_wrap=True)
+    picture = output / "predictions.png"
+    samples = {title: output / "snapshots" / results[0].name / "samples" for title, results in arms.items()}
+    predictions_figure(picture, samples, {t: r[0] for t, r in arms.items()}, CLASS_SETS["urban7"], kinds[0])
+    out.print(f"Predictions of every arm on every domain: {picture}", soft_wrap=True)
