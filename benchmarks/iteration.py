@@ -29,7 +29,7 @@ from muhdi.data.loader import Batch
 from muhdi.models.segmenter import build_segmenter
 from muhdi.retention import build_retention
 from muhdi.training.optim import build_optimizer
-from muhdi.training.step import train_iteration
+from muhdi.training.step import plain_pass, train_iteration
 
 RATE = 2.5e-4
 Iteration = Callable[[int], dict[str, float]]
@@ -74,7 +74,7 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
         source, target = batch(number, size)
         optimizer.zero_grad(set_to_none=True)
         losses = train_iteration(
-            model, torch.Tensor.backward, model, adaptation, retention, source, target, {"main": 1.0, "aux": AUX}
+            plain_pass(model), model, adaptation, retention, source, target, {"main": 1.0, "aux": AUX}
         )
         optimizer.step()
         return unweighted({name: float(value.detach()) for name, value in losses.items()})

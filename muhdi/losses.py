@@ -26,7 +26,12 @@ def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
+def labelled_pixels(labels: Tensor) -> Tensor:
+    """The number of pixels that count, a scalar."""
+    return (labels != IGNORE).sum()
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
     """Cross entropy, averaged over the pixels that count; 0, with zero gradients, where none does.
 
     Args:
@@ -34,12 +39,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None) 
         labels: [N, H, W], values 0..C-1 or 255.
         weight: optional [N, H, W] in 0..1, a factor per pixel (self-training's confidence). The average stays over
             the number of labelled pixels, so that a batch of low confidence has a small loss.
+        pixels: what the sum is divided by; None: `labelled_pixels` of these labels. Where a batch is computed in parts
+            whose losses are averaged, it is the parts' mean number: so the average is the whole batch's.
     """
     if weight is None:
         total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
     else:
         total = (F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none") * weight).sum()
-    return total / (labels != IGNORE).sum().clamp(min=1)
+    return total / (labelled_pixels(labels) if pixels is None else pixels).clamp(min=1)
 
 
 def entropy_map(probabilities: Tensor) -> Tensor:

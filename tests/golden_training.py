@@ -21,7 +21,7 @@ from muhdi.models.foreign import from_foreign, to_reference
 from muhdi.models.segmenter import Segmenter
 from muhdi.retention import build_retention
 from muhdi.training.optim import build_optimizer, poly, set_learning_rate
-from muhdi.training.step import train_iteration
+from muhdi.training.step import plain_pass, train_iteration
 from tests import golden as recipe
 from tests.golden_networks import golden_weights, network, read
 
@@ -169,7 +169,7 @@ def test_trajectory(golden: Path, variant: tuple[str, str]) -> None:
         optimizer.zero_grad()
         source, target = (batch(kind_, i, size, facts["salt"], kind) for kind_ in ("src", "trg"))
         losses = train_iteration(
-            model, torch.Tensor.backward, model, adaptation, retention, source, target,
+            plain_pass(model), model, adaptation, retention, source, target,
             {"main": config.weight_main, "aux": config.weight_aux},
         )  # fmt: skip
         optimizer.step()

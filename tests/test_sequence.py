@@ -306,7 +306,7 @@ def test_interrupted_in_the_same_process_says_so(tiny: Tiny, tmp_path: Path, mon
 def test_a_loss_that_is_not_finite_stops_with_the_files_named(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("muhdi.training.step.cross_entropy", lambda logits, labels: logits.sum() * float("nan"))
+    monkeypatch.setattr("muhdi.training.step.cross_entropy", lambda logits, labels, pixels: logits.sum() * float("nan"))
     with pytest.raises(MuhdiError, match=r"seg_aux is not finite at iteration 1 \(images: sim_"):
         run_sequence(load_recipe(tiny()), tmp_path, quiet=True)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 
 from muhdi.adaptation.adversarial import AdvEnt
-from muhdi.adaptation.base import Adaptation
+from muhdi.adaptation.base import Adaptation, TargetBatch
 from muhdi.adaptation.entropy import MinEnt
 from muhdi.adaptation.oracle import Oracle
 from muhdi.adaptation.selftrain import SelfTrain
 from muhdi.config import AdaptationConfig, AdventConfig, MinEntConfig, OracleConfig, SelfTrainConfig
 from muhdi.models.segmenter import Segmenter
 
-__all__ = ["Adaptation", "build_adaptation"]
+__all__ = ["Adaptation", "TargetBatch", "build_adaptation"]
 
 
 def build_adaptation(

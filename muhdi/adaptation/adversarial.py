@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from muhdi.adaptation.base import Adaptation
+from muhdi import processes
+from muhdi.adaptation.base import Adaptation, TargetBatch
 from muhdi.config import AdventConfig
 from muhdi.losses import Losses, adversarial, entropy_map
 from muhdi.models.discriminator import Discriminator
@@ -26,6 +27,8 @@ class AdvEnt(Adaptation):
         levels: names of the heads' levels.
     """
 
+    trains = True
+
     def __init__(self, config: AdventConfig, classes: int, levels: tuple[str, ...] = ("aux", "main")) -> None:
         super().__init__()
         self.weights = {"aux": config.weight_aux, "main": config.weight_main}
@@ -42,7 +45,7 @@ class AdvEnt(Adaptation):
         scores: Tensor = self.discriminators[level](entropy_map(logits.softmax(1)))
         return scores
 
-    def on_target(self, logits: Levels) -> Losses:
+    def on_target(self, logits: Levels, batch: TargetBatch) -> Losses:
         return {
             f"adv_{name}": self.weights[name] * adversarial(self._scores(name, level), is_source=True)
             for name, level in logits.items()
@@ -59,6 +62,7 @@ class AdvEnt(Adaptation):
                 losses[f"d_{name}_source"] = adversarial(self._scores(name, source_logits), is_source=True) / 2
         for loss in losses.values():
             loss.backward()
+        processes.average_gradients(self.discriminators)
         self.optimizer.step()
         self.discriminators.requires_grad_(False)
         return {name: loss.detach() for name, loss in losses.items()}

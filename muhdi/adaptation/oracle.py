@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from muhdi.adaptation.base import Adaptation
+from muhdi import processes
+from muhdi.adaptation.base import Adaptation, TargetBatch
 from muhdi.config import OracleConfig
-from muhdi.losses import Losses, cross_entropy
+from muhdi.losses import Losses, cross_entropy, labelled_pixels
 from muhdi.models.segmenter import Levels
 
 
 class Oracle(Adaptation):
     """L = w_main CE(s_main, y) + w_aux CE(s_aux, y), with the target's true labels y."""
 
+    trains = True
+
     def __init__(self, config: OracleConfig) -> None:
         super().__init__()
         self.weights = {"aux": config.weight_aux, "main": config.weight_main}
-        self.labels: Tensor | None = None
 
-    def target_images(
+    def target_batch(
         self, source_images: Tensor, source_labels: Tensor, target_images: Tensor, target_labels: Tensor | None
-    ) -> Tensor:
-        self.labels = target_labels
-        return target_images
+    ) -> TargetBatch:
+        assert target_labels is not None
+        return TargetBatch(target_images, target_labels, pixels=processes.mean(labelled_pixels(target_labels)))
 
-    def on_target(self, logits: Levels) -> Losses:
-        assert self.labels is not None
+    def on_target(self, logits: Levels, batch: TargetBatch) -> Losses:
+        assert batch.labels is not None
         return {
-            f"oracle_{name}": self.weights[name] * cross_entropy(level, self.labels) for name, level in logits.items()
+            f"oracle_{name}": self.weights[name] * cross_entropy(level, batch.labels, pixels=batch.pixels)
+            for name, level in logits.items()
         }

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from muhdi.adaptation.base import Adaptation
+from muhdi import processes
+from muhdi.adaptation.base import Adaptation, TargetBatch
 from muhdi.config import SelfTrainConfig
 from muhdi.losses import Losses, cross_entropy
 from muhdi.models.segmenter import Levels, Segmenter
@@ -31,31 +32,30 @@ class SelfTrain(Adaptation):
     def __init__(self, config: SelfTrainConfig, model: Segmenter, head: str, generator: torch.Generator) -> None:
         super().__init__()
         self.config, self.head, self.generator = config, head, generator
+        self.weights = {"aux": config.weight_aux, "main": config.weight_main}
+        self.trains = any(self.weights.values())
+        self.classes = model.classes
         self.teacher = Teacher(model, head=head)
-        self.labels: Tensor | None = None  # of the images that `target_images` made last
-        self.confident: Tensor | None = None
 
-    def target_images(
+    def target_batch(
         self, source_images: Tensor, source_labels: Tensor, target_images: Tensor, target_labels: Tensor | None
-    ) -> Tensor:
+    ) -> TargetBatch:
         size = target_images.shape[-2], target_images.shape[-1]
         logits = self.teacher(target_images).heads[self.head].upsampled(size).main
         confidence, pseudo = logits.softmax(1).max(1)
         confident = confidence >= self._threshold(confidence, pseudo)
-        pasted = torch.stack([self._half_of_the_classes(labels) for labels in source_labels])
-        self.labels = torch.where(pasted, source_labels, pseudo)
-        self.confident = (pasted | confident).to(logits.dtype)
+        pasted = self._half_of_the_classes(source_labels)
         mixed = torch.where(pasted[:, None], source_images, target_images).float()
-        return self._jitter(mixed)
+        # Every pixel has a label: what is ignored in the source is never pasted.
+        labels = torch.where(pasted, source_labels, pseudo)
+        return TargetBatch(self._jitter(mixed), labels, (pasted | confident).to(logits.dtype))
 
-    def on_target(self, logits: Levels) -> Losses:
-        assert self.labels is not None
-        assert self.confident is not None
-        weights = {"aux": self.config.weight_aux, "main": self.config.weight_main}
+    def on_target(self, logits: Levels, batch: TargetBatch) -> Losses:
+        assert batch.labels is not None
         return {
-            f"mix_{name}": weights[name] * cross_entropy(level, self.labels, self.confident)
+            f"mix_{name}": self.weights[name] * cross_entropy(level, batch.labels, batch.confidence)
             for name, level in logits.items()
-            if weights[name]
+            if self.weights[name]
         }
 
     def after_step(self, model: Segmenter) -> None:
@@ -65,26 +65,36 @@ class SelfTrain(Adaptation):
         """One threshold for all pixels, or per predicted class min(threshold, the class's median confidence)."""
         if self.config.threshold_per == "pixel":
             return self.config.threshold
-        thresholds = torch.full((int(pseudo.max()) + 1,), self.config.threshold, device=confidence.device)
-        for label in pseudo.unique():
-            median = confidence[pseudo == label].median()
+        everywhere, predicted = processes.gathered(confidence), processes.gathered(pseudo)
+        thresholds = torch.full((self.classes,), self.config.threshold, device=confidence.device)
+        for label in predicted.unique():
+            median = everywhere[predicted == label].median()
             thresholds[label] = torch.minimum(thresholds[label], median)
         return thresholds[pseudo]
 
     def _half_of_the_classes(self, labels: Tensor) -> Tensor:
-        """Mask [H, W] of the pixels of half of the classes in ``labels``, chosen at random."""
-        present = labels.unique()
-        present = present[present != IGNORE]
-        order = torch.randperm(len(present), generator=self.generator)
-        chosen = present[order[: (len(present) + 1) // 2].to(present.device)]
-        return torch.isin(labels, chosen)
+        """Mask [N, H, W] of the pixels of half of the classes in each image, chosen at random.
+
+        Every process draws for the images of all of them, so that their number changes nothing.
+        """
+        counts = [torch.bincount(each.flatten(), minlength=IGNORE + 1)[: self.classes] for each in labels]
+        chosen = processes.gathered(torch.stack(counts)).cpu() > 0
+        for row in chosen:
+            present = row.nonzero().flatten()
+            order = torch.randperm(len(present), generator=self.generator)
+            row[present[order[(len(present) + 1) // 2 :]]] = False
+        ours = torch.stack(list(processes.own(chosen.unbind()))).to(labels.device)
+        ignored = ours.new_zeros(len(ours), IGNORE + 1 - self.classes)
+        table = torch.cat([ours, ignored], 1)
+        return table.gather(1, labels.flatten(1)).view_as(labels)
 
     def _jitter(self, images: Tensor) -> Tensor:
         """Brightness, contrast and saturation, each by a factor of 1 +- ``colour_jitter``, per image."""
         strength = self.config.colour_jitter
         if not strength:
             return images
-        factors = torch.rand(3, len(images), 1, 1, 1, generator=self.generator).to(images.device)
+        everywhere = torch.rand(3, len(images) * processes.count(), 1, 1, 1, generator=self.generator)
+        factors = torch.stack(list(processes.own(everywhere.unbind(1))), 1).to(images.device)
         brightness, contrast, saturation = 1 + strength * (2 * factors - 1)
         images = images * brightness
         mean = images.mean((1, 2, 3), keepdim=True)

@@ -25,7 +25,17 @@ from muhdi.config.methods import (
     RetentionConfig,
     SelfTrainConfig,
 )
-from muhdi.config.run import KINDS, Kind, ModelConfig, OptimizerConfig, Recipe, Stage, StepConfig, TestedConfig
+from muhdi.config.run import (
+    KINDS,
+    Kind,
+    ModelConfig,
+    NormKind,
+    OptimizerConfig,
+    Recipe,
+    Stage,
+    StepConfig,
+    TestedConfig,
+)
 
 __all__ = [
     "KINDS",
@@ -44,6 +54,7 @@ __all__ = [
     "MuHDiConfig",
     "NoAdaptationConfig",
     "NoRetentionConfig",
+    "NormKind",
     "OptimizerConfig",
     "OracleConfig",
     "PublicConfig",

@@ -18,13 +18,20 @@ Kind = Literal["running", "domain", "image"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
+NormKind = Literal["batch", "synced", "frozen"]
+"""Whose statistics the batch norms use while training: see `ModelConfig`."""
+
+
 class ModelConfig(Part):
-    """``init``: a file to start from (a network of ours, the reference's, or a ResNet state dict), by itself or below
+    """``batch_norm``: while training it normalises with the statistics of the ``batch`` that a device sees, with those
+    of the whole batch over all devices (``synced``), or with its running ones, which then stay (``frozen``).
+    ``init``: a file to start from (a network of ours, the reference's, or a ResNet state dict), by itself or below
     the recipe's ``root``; none: random. ``multi_level``: heads have an aux level after stage 3 beside the main one."""
 
     backbone: Literal["small", "resnet50", "resnet101"] = "small"
     init: str | None = None
     multi_level: bool = True
+    batch_norm: NormKind = "batch"
 
 
 class OptimizerConfig(Part):
@@ -46,12 +53,14 @@ class Stage(Part):
     """What training on the source and every step have in common.
 
     ``schedule``: the iterations after which the learning rate would be 0; none: ``iterations``. ``batch_size`` counts
-    images per domain.
+    images per domain and update, whatever the number of devices: they share the batch. ``accumulate``: parts in which a
+    device computes its share of it, one after another, to save memory.
     """
 
     iterations: NotNegative = 0
     schedule: Positive | None = None
     batch_size: Positive = 1
+    accumulate: Positive = 1
     learning_rate: Rate = 2.5e-4
     weight_main: Weight = 1.0
     weight_aux: Weight = 0.1
@@ -113,6 +122,9 @@ class Recipe(Part):
     data sets begin. ``cache``: folder where decoded and resized images are kept between runs; none: they are not.
     ``draft``: decode JPEG files at a half, a quarter or an eighth of their size where the network sees them no larger;
     quicker, and not quite the same pixels.
+    ``device``: ``auto`` is a GPU where there is one. ``devices``: how many of them a machine uses, ``auto`` all that it
+    has; ``nodes``: machines. ``strategy``: ``ddp`` is a process per device, ``auto`` that where there are several.
+    ``channels_last``: memory format of the network and its images. ``compile``: by torch.compile.
     ``snapshots`` and ``logs``: folders of the run's directory and of its TensorBoard events.
     ``save_every``: iterations between training states, of which the last is kept; ``snapshot_every``: between
     networks within a stage, which are all kept. ``notes``: what the user is told when the recipe is used.
@@ -138,7 +150,12 @@ class Recipe(Part):
     evaluation: EvaluationConfig = EvaluationConfig()
     test: TestedConfig = TestedConfig()
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    channels_last: bool = False
+    compile: bool = False
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
+    devices: Positive | Literal["auto"] = 1
+    nodes: Positive = 1
+    strategy: Literal["auto", "ddp"] = "auto"
     log_every: Positive = 10
     save_every: Positive = 1000
     snapshot_every: Positive | None = None

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from muhdi import processes
 from muhdi.config import AugmentConfig
 from muhdi.data.dataset import PreparedSet, Sample, Unlisted
 from muhdi.errors import MuhdiError
@@ -52,6 +53,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
 class EndlessSampler:
     """Batches of draws: every image once per epoch, in an order of its own in each.
 
+    Several processes share each batch in order: together they draw what one process would.
+
     Args:
         count: number of images.
         batch_size: draws per batch; a batch may reach over the end of an epoch.
@@ -73,7 +76,7 @@ class EndlessSampler:
                     order = np.random.default_rng([*self.seed, 0, epoch]).permutation(self.count)
                 batch.append((number, int(order[number % self.count])))
             draw += self.batch_size
-            yield batch
+            yield list(processes.own(batch))
 
 
 class _Augmented(Dataset["Sample | MuhdiError"]):
@@ -125,6 +128,7 @@ def endless_batches(
 
     Args:
         samples: what to draw from; all images have one size.
+        batch_size: images per batch of all processes together.
         seed: any integers >= 0: of order and augmentation.
         workers: processes that load ahead, at most one per core; they change the speed and nothing else.
     """

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from muhdi import processes
 from muhdi.data.dataset import PreparedSet, Sample
 from muhdi.evaluation.classes import classes_at
 from muhdi.evaluation.metrics import Confusion
@@ -66,6 +67,7 @@ def predict(
     size: tuple[int, int] | None = None,
     head: str = AGNOSTIC,
     count: int | None = None,
+    share: bool = False,
 ) -> Iterator[tuple[Sample, Tensor]]:
     """Samples with their predicted classes, [H, W], on the network's device.
 
@@ -75,15 +77,17 @@ def predict(
         kind: ``running``, ``domain`` (then ``domain`` holds the statistics) or ``image``.
         size: width and height of the predictions; None: the label's, or else the image's.
         count: only the first so many.
+        share: of several processes, each takes every so-many-th batch; False: every process takes all.
     """
     device = next(model.parameters()).device
     number = len(samples) if count is None else min(count, len(samples))
     batch_size = 1 if kind == "image" else batch_size  # one image at a time has the image's own statistics
+    first, stride = (processes.number(), processes.count()) if share else (0, 1)
     training = model.training
     model.eval()
     try:
         with _statistics(model, kind, domain):
-            for start in range(0, number, batch_size):
+            for start in range(first * batch_size, number, stride * batch_size):
                 batch = [samples[i] for i in range(start, min(start + batch_size, number))]
                 logits = model.segment(images_tensor(batch, device), head)
                 sizes = [_shown_size(sample) if size is None else size[::-1] for sample in batch]
@@ -109,13 +113,14 @@ def evaluate_domain(
 ) -> Confusion:
     """Confusion matrix of a network on a labelled split; arguments as for `predict`.
 
-    ``samples`` must deliver labels at ``size`` (or at their own, when it is None); ``seen`` is called with each.
+    Several processes share the images, and all return the whole matrix. ``samples`` must deliver labels at ``size`` (or
+    at their own, when it is None); ``seen`` is called with each.
     """
     total = torch.zeros(model.classes, model.classes, dtype=torch.int64, device=next(model.parameters()).device)
     for sample, prediction in predict(
-        model, samples, kind=kind, domain=domain, batch_size=batch_size, size=size, head=head
+        model, samples, kind=kind, domain=domain, batch_size=batch_size, size=size, head=head, share=True
     ):
         assert sample.label is not None
         seen(sample)
         total += confusion_matrix(prediction, torch.from_numpy(np.array(sample.label)).to(total.device), model.classes)
-    return total.cpu().numpy()
+    return processes.total(total).cpu().numpy()

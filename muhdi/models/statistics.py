@@ -12,6 +12,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from muhdi import processes
+
 Statistics = dict[str, Tensor]
 """``<layer>.running_mean`` and ``<layer>.running_var`` of every batch norm."""
 
@@ -43,14 +45,18 @@ def write_statistics(model: nn.Module, statistics: Statistics) -> None:
 
 @contextmanager
 def _restored(model: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
-    """Inside, batch norms may be changed; at the end their mode, momentum and buffers are as they were."""
+    """Inside, batch norms may be changed; at the end their mode, momentum and buffers are as they were.
+
+    Several processes look at images of their own there, so their batch norms leave each other alone.
+    """
     norms = list(batch_norms(model).values())
     kept = [(norm.training, norm.momentum, {k: v.clone() for k, v in norm.named_buffers()}) for norm in norms]
     try:
-        yield norms
+        with processes.alone():
+            yield norms
     finally:
         for norm, (training, momentum, buffers) in zip(norms, kept, strict=True):
-            norm.train(training)
+            norm.training = training
             norm.momentum = momentum
             for name, buffer in norm.named_buffers():
                 buffer.copy_(buffers[name])
@@ -69,7 +75,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Inside, batch norms normalise with each batch's own statistics; for the image's own, give one at a time."""
     with _restored(model) as norms:
         for norm in norms:
-            norm.train()
+            norm.training = True
         yield
 
 
@@ -82,15 +88,15 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistic
 
     Args:
         model: left as it was.
-        batches: images [N, 3, H, W] of the domain, at least one batch.
+        batches: images [N, 3, H, W] of the domain, at least one batch; of several processes each gives its own.
     """
-    count = 0
-    first: dict[str, Tensor] = {}
-    second: dict[str, Tensor] = {}
+    count = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
+    first = {name: torch.zeros_like(norm.running_mean.double()) for name, norm in batch_norms(model).items()}  # type: ignore[union-attr]
+    second = {name: torch.zeros_like(value) for name, value in first.items()}
     with _restored(model) as norms:
         for norm in norms:
             norm.momentum = 1.0  # the running statistics are the last batch's
-            norm.train()
+            norm.training = True
         for images in batches:
             model(images)
             count += len(images)
@@ -98,11 +104,12 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistic
                 assert norm.running_mean is not None
                 assert norm.running_var is not None
                 mean, variance = norm.running_mean.double(), norm.running_var.double()
-                first[name] = first.get(name, torch.zeros_like(mean)) + len(images) * mean
-                second[name] = second.get(name, torch.zeros_like(mean)) + len(images) * (variance + mean.square())
+                first[name] += len(images) * mean
+                second[name] += len(images) * (variance + mean.square())
+    count = processes.total(count)
     statistics = {}
     for name in first:
-        mean = first[name] / count
-        statistics[f"{name}.running_mean"] = mean.float()
-        statistics[f"{name}.running_var"] = (second[name] / count - mean.square()).clamp(min=0).float()
+        mean = processes.total(first[name]) / count
+        variance = (processes.total(second[name]) / count - mean.square()).clamp(min=0)
+        statistics[f"{name}.running_mean"], statistics[f"{name}.running_var"] = mean.float(), variance.float()
     return statistics

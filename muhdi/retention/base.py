@@ -15,11 +15,13 @@ class Retention(nn.Module):
         heads: the heads that the network has during the step, the output first.
         start: how the heads start, see `Segmenter.set_heads`.
         learner: the head that learns from the source labels and by the adaptation.
+        teaches_on_target: whether `on_target` has losses.
     """
 
     heads: tuple[str, ...] = (AGNOSTIC,)
     start: str = "copy"
     learner: str = AGNOSTIC
+    teaches_on_target: bool = False
 
     def on_source(self, outputs: Outputs, images: Tensor) -> Losses:
         """Losses on the source images [N, 3, H, W], of which ``outputs`` are the network's."""

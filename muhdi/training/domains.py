@@ -116,9 +116,9 @@ class UnlistedIds:
         if counts:
             self.files.setdefault(domain, {})[name] = counts
 
-    def merge(self, other: UnlistedIds) -> None:
-        """Add all that ``other`` holds."""
-        for domain, files in other.files.items():
+    def merge(self, other: dict[str, dict[str, Unlisted]]) -> None:
+        """Add the `files` of another."""
+        for domain, files in other.items():
             self.files.setdefault(domain, {}).update(files)
 
     def report(self) -> list[str]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
+from muhdi import processes
 from muhdi.config import Recipe
 from muhdi.data.dataset import PreparedSet
-from muhdi.errors import MuhdiError
 from muhdi.evaluation.evaluate import Network, evaluate_domain, images_tensor
 from muhdi.evaluation.results import Entry, scores, without_score
 from muhdi.models.segmenter import AGNOSTIC
@@ -19,20 +18,13 @@ from muhdi.models.statistics import Statistics
 from muhdi.training.domains import Domains, UnlistedIds
 
 
-def build_fabric(recipe: Recipe) -> Fabric:
-    """The device and precision that the recipe asks for."""
-    kind, _, number = recipe.device.partition(":")
-    if kind == "cuda" and torch.cuda.device_count() <= int(number or 0):
-        raise MuhdiError(f"device: this machine has no device {recipe.device}; set device: auto or cpu")
-    return Fabric(accelerator=kind, devices=[int(number)] if number else 1, precision=recipe.precision)
-
-
 def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
-    """``evaluation.domain_images`` images, spread evenly over the set, in batches [N, 3, H, W]."""
+    """``evaluation.domain_images`` images, spread evenly over the set, in batches [N, 3, H, W]; of several processes
+    each has every so-many-th batch."""
     count = min(recipe.evaluation.domain_images, len(samples))
     chosen = np.linspace(0, len(samples) - 1, count).round().astype(int).tolist()
     size = recipe.evaluation.batch_size
-    for start in range(0, count, size):
+    for start in range(processes.number() * size, count, processes.count() * size):
         yield images_tensor([samples[i] for i in chosen[start : start + size]], device)
 
 

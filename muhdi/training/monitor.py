@@ -109,3 +109,32 @@ class Monitor:
         self.finish()
         self._metrics.close()
         self._events.close()
+
+
+class SilentMonitor(Monitor):
+    """Of a process that is not the first: it has nothing to show and writes nothing."""
+
+    def __init__(self) -> None:
+        """Opens no file."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+    def start(self, stage: str, iterations: int, done: int, before: int) -> None:
+        """Nothing."""
+
+    def advance(self, done: int, images: int, values: dict[str, float]) -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""
+
+    def scores(self, step: int, scores: dict[str, float]) -> None:
+        """Nothing."""
+
+    def length(self) -> int:
+        """No byte was written."""
+        return 0
+
+    def close(self) -> None:
+        """Nothing."""

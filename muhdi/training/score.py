@@ -20,8 +20,9 @@ from muhdi.models.statistics import measure_statistics
 from muhdi.models.weights import Checkpoint, load_checkpoint, load_reference
 from muhdi.recipe import load_recipe, shipped_recipes
 from muhdi.training.cache import ScoreCache
+from muhdi.training.devices import build_fabric
 from muhdi.training.domains import Domains, UnlistedIds
-from muhdi.training.measure import build_fabric, evaluate_domains, image_batches
+from muhdi.training.measure import evaluate_domains, image_batches
 from muhdi.training.rundir import RECIPE, RunDirectory
 
 Networks = list[tuple[str, list[Path]]]
@@ -180,7 +181,7 @@ class _Scorer:
                 met = UnlistedIds()
                 row = self._evaluate(files, met)
                 cache.put(key, row, met)
-                self.unlisted.merge(met)
+                self.unlisted.merge(met.files)
             results.add(name, row)
         best = results.steps[best_row(results, self.kinds[0])]["name"]
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from muhdi import processes
 from muhdi.config import AdventConfig, Recipe
 from muhdi.data.dataset import PreparedSet
 from muhdi.data.finding import find_file
@@ -18,6 +20,7 @@ from muhdi.evaluation.evaluate import predict
 from muhdi.evaluation.results import Entry, Results, without_score
 from muhdi.files import file_name
 from muhdi.models.discriminator import Discriminator
+from muhdi.models.norms import convert_norms
 from muhdi.models.segmenter import build_segmenter
 from muhdi.models.statistics import Statistics, measure_statistics
 from muhdi.models.weights import (
@@ -29,12 +32,13 @@ from muhdi.models.weights import (
     save_checkpoint,
     save_tensors,
 )
+from muhdi.training.devices import average_statistics, check_batches, launch
 from muhdi.training.domains import Domains, UnlistedIds
 from muhdi.training.interrupt import noted_signals
-from muhdi.training.measure import build_fabric, evaluate_domains, image_batches
-from muhdi.training.monitor import Monitor
+from muhdi.training.measure import evaluate_domains, image_batches
+from muhdi.training.monitor import Monitor, SilentMonitor
 from muhdi.training.rundir import RunDirectory
-from muhdi.training.trainer import Hooks, Sets, StageTrainer
+from muhdi.training.trainer import Hooks, Sets, StageTrainer, first_signal
 
 REPORT_AFTER = 50
 """Training batches after which label ids that no table lists are reported, long before the first evaluation."""
@@ -72,8 +76,24 @@ class _Sequence:
         if recipe.source is None:
             raise MuhdiError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
         self.directory = RunDirectory.of(recipe, experiments)
-        self.directory.check(recipe, resume=resume, overwrite=overwrite)
-        self.fabric = build_fabric(recipe)
+        check_batches(recipe)
+        self.fabric = launch(recipe)
+        self.first = processes.is_first()
+        with processes.agreed():
+            if self.first:
+                self.directory.check(recipe, resume=resume, overwrite=overwrite)
+            self._open()
+        with processes.agreed():
+            if self.first:
+                self.directory.create(recipe, overwrite=overwrite)
+        with processes.agreed():
+            self.state = self.directory.load_state() if resume else None
+        self.monitor = self._new_monitor(quiet)
+        self.results = self._earlier_results()
+
+    def _open(self) -> None:
+        """Find all data, and make the network that the sequence starts from."""
+        recipe = self.recipe
         self.domains = Domains(recipe)
         torch.manual_seed(recipe.seed)
         self.classes = recipe.class_set()
@@ -82,17 +102,20 @@ class _Sequence:
         if recipe.model.init is not None:
             path = find_file(recipe.model.init, recipe.root, "model.init")
             self.start = initialise(self.model, path, recipe.model.backbone, self.classes.classes)
+        convert_norms(self.model, recipe.model.batch_norm)
         self.statistics: dict[str, Statistics] = self.start.statistics
         self.unlisted, self.looked_at = UnlistedIds(), 0
         self._check_start()
-        self.directory.create(recipe, overwrite=overwrite)
-        self.state = self.directory.load_state() if resume else None
+
+    def _new_monitor(self, quiet: bool) -> Monitor:
+        """Of the first process: it goes on where the state was saved."""
+        if not self.first:
+            return SilentMonitor()
         length, done = 0, 0
         if self.state is not None:
             length = self.state["metrics"]
             done = self._before(self.state["stage"]) + self.state["trainer"]["iteration"]
-        self.monitor = Monitor(self.directory.metrics, self.directory.logs, length, done, quiet=quiet)
-        self.results = self._earlier_results()
+        return Monitor(self.directory.metrics, self.directory.logs, length, done, quiet=quiet)
 
     def _check_start(self) -> None:
         """A retention needs an old model that has learnt something."""
@@ -138,16 +161,23 @@ class _Sequence:
                 first = self.state["stage"] if self.state else 0
                 for stage in range(first, len(self.recipe.steps) + 1):
                     self._run_stage(stage, stopped)
-                    if stopped:
-                        raise Interrupted(stopped[0])
-            self._save_samples()
+                    if (signum := first_signal(stopped)) is not None:
+                        raise Interrupted(signum)
+            with processes.agreed():
+                if self.first:
+                    self._save_samples()
         except MuhdiError:
-            if not self.directory.has_state():
+            if self.first and not self.directory.has_state():
                 self.directory.discard()  # nothing was learnt yet: the corrected command need not ask for --overwrite
+            raise
+        except Interrupted:
+            if not self.first:
+                sys.exit(0)  # the first process speaks for all
             raise
         finally:
             self.monitor.close()
-            self.directory.release()
+            if self.first:
+                self.directory.release()
         return self.results
 
     def _run_stage(self, stage: int, stopped: list[int]) -> None:
@@ -165,33 +195,36 @@ class _Sequence:
             self.state = None  # it holds every network a second time
 
         def save() -> None:
-            self.directory.save_state(
-                {
-                    "stage": stage,
-                    "trainer": trainer.state(),
-                    "statistics": self.statistics,
-                    "metrics": self.monitor.length(),
-                }
-            )
+            state = {"stage": stage, "trainer": trainer.state(), "statistics": self.statistics}
+            with processes.agreed():
+                if self.first:
+                    self.directory.save_state(state | {"metrics": self.monitor.length()})
 
         total = trainer.config.iterations
 
         def snapshot() -> None:
-            save_checkpoint(self.directory.model(stage, name, trainer.iteration), self._checkpoint())
+            average_statistics(self.model)
+            with processes.agreed():
+                if self.first:
+                    save_checkpoint(self.directory.model(stage, name, trainer.iteration), self._checkpoint())
 
         if trainer.iteration < total:
             trainer.fit(self.monitor, name, Hooks(save, snapshot, self._look_at), stopped)
+        average_statistics(self.model)
         trained = bool(stage or total or self.start.heads)
         if trained:
             self._measure(target)
-        if total or not self.recipe.steps:
-            save_checkpoint(self.directory.model(stage, name, total), self._checkpoint())
-            for network, module in trainer.adaptation.networks().items():
-                save_tensors(self.directory.network(stage, name, network, total), module.state_dict())
+        with processes.agreed():
+            if self.first and (total or not self.recipe.steps):
+                save_checkpoint(self.directory.model(stage, name, total), self._checkpoint())
+                for network, module in trainer.adaptation.networks().items():
+                    save_tensors(self.directory.network(stage, name, network, total), module.state_dict())
         save()
         if len(self.results.steps) <= stage:
             self.results.add(name, self._evaluate() if trained else self._untrained())
-            self.directory.save_results(self.results.to_json())
+            with processes.agreed():
+                if self.first:
+                    self.directory.save_results(self.results.to_json())
             self._announce(stage, name)
 
     def _given_networks(self, stage: int) -> dict[str, Path]:
@@ -224,6 +257,8 @@ class _Sequence:
             self._report_unlisted()
 
     def _report_unlisted(self) -> None:
+        for other in processes.gathered_objects(self.unlisted.files):
+            self.unlisted.merge(other)
         for line in self.unlisted.report():
             self.monitor.say(line)
 

@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from muhdi import processes
 from muhdi.adaptation import Adaptation, build_adaptation
 from muhdi.config import NoAdaptationConfig, NoRetentionConfig, Recipe, Stage, StepConfig
 from muhdi.data.dataset import PreparedSet
@@ -18,6 +19,7 @@ from muhdi.data.loader import Batch, endless_batches
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.models.segmenter import Segmenter
 from muhdi.retention import Retention, build_retention
+from muhdi.training.devices import Runner, average_statistics, compile_networks, lost_processes_are_told
 from muhdi.training.monitor import Monitor
 from muhdi.training.optim import build_optimizer, poly, set_learning_rate
 from muhdi.training.step import train_iteration
@@ -76,11 +78,18 @@ class StageTrainer:
         self.adaptation: Adaptation = build_adaptation(adaptation, model, self.retention.learner, self.generator)
         self.adaptation.to(fabric.device)
         self.model.to(fabric.device)
+        if recipe.channels_last:
+            for module in (self.model, self.retention, self.adaptation):
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if recipe.compile:
+            compile_networks(self.model, self.retention, self.adaptation)
         optimizer = build_optimizer(model, recipe.optimizer, self.config.learning_rate)
         self.forward, self.optimizer = fabric.setup(model, optimizer)
+        self.run = Runner(fabric, self.forward, channels_last=recipe.channels_last)
 
     def state(self) -> State:
-        """All that going on from this iteration needs, as plain tensors and numbers."""
+        """All that going on from this iteration needs, as plain tensors and numbers; all processes must ask for it."""
+        average_statistics(self.model)
         own = self.adaptation.optimizer
         return {
             "iteration": self.iteration,
@@ -123,28 +132,36 @@ class StageTrainer:
         self.forward.train()
         earlier = [self.recipe.source_training, *self.recipe.steps][: self.number]
         monitor.start(name, total, self.iteration, sum(stage.iterations for stage in earlier))
-        while self.iteration < total:
-            batch = next(source).to(self.fabric.device)
-            other = next(target).to(self.fabric.device) if target is not None else None
-            hooks.seen(self.sets.source.images.domain, batch)
-            if other is not None and self.sets.target is not None:
-                hooks.seen(self.sets.target.images.domain, other)
-            losses = self._iterate(batch, other)
-            self.iteration += 1
-            log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
-            keep = bool(stopped) or (self.iteration % self.recipe.save_every == 0 and self.iteration < total)
-            # Reading the losses waits for the device; a state is never saved with losses that were not read.
-            values = self._numbers(losses, [batch, other]) if log or keep else {}
-            images = len(batch.images) + (0 if other is None else len(other.images))
-            monitor.advance(self.iteration, images, values if log else {})
-            if self.recipe.snapshot_every and self.iteration % self.recipe.snapshot_every == 0 < total - self.iteration:
-                hooks.snapshot()
-            if keep:
-                hooks.save()
-            if keep and stopped:
-                monitor.finish()
-                raise Interrupted(stopped[0])
+        with lost_processes_are_told():
+            while self.iteration < total:
+                batch = next(source).to(self.fabric.device)
+                other = next(target).to(self.fabric.device) if target is not None else None
+                self._advance(batch, other, monitor, hooks, stopped)
         monitor.finish()
+
+    def _advance(self, batch: Batch, other: Batch | None, monitor: Monitor, hooks: Hooks, stopped: list[int]) -> None:
+        """One iteration, and what is due after it."""
+        total = self.config.iterations
+        hooks.seen(self.sets.source.images.domain, batch)
+        if other is not None and self.sets.target is not None:
+            hooks.seen(self.sets.target.images.domain, other)
+        losses = self._iterate(batch, other)
+        self.iteration += 1
+        log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
+        # Several processes ask each other only when they meet anyway.
+        stop = first_signal(stopped) if log or processes.count() == 1 else None
+        keep = stop is not None or (self.iteration % self.recipe.save_every == 0 and self.iteration < total)
+        # Reading the losses waits for the device; a state is never saved with losses that were not read.
+        values = self._numbers(losses, [batch, other]) if log or keep else {}
+        images = processes.count() * (len(batch.images) + (0 if other is None else len(other.images)))
+        monitor.advance(self.iteration, images, values if log else {})
+        if self.recipe.snapshot_every and self.iteration % self.recipe.snapshot_every == 0 < total - self.iteration:
+            hooks.snapshot()
+        if keep:
+            hooks.save()
+        if stop is not None:
+            monitor.finish()
+            raise Interrupted(stop)
 
     def _iterate(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
         config, power = self.config, self.recipe.optimizer.power
@@ -156,16 +173,12 @@ class StageTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         with self.fabric.autocast():
             losses = train_iteration(
-                self.forward, self._backward, self.model, self.adaptation, self.retention,
-                source, target, {"main": config.weight_main, "aux": config.weight_aux},
+                self.run, self.model, self.adaptation, self.retention,
+                source, target, {"main": config.weight_main, "aux": config.weight_aux}, config.accumulate,
             )  # fmt: skip
         self.optimizer.step()
         self.adaptation.after_step(self.model)
         return losses
-
-    def _backward(self, loss: Tensor) -> None:
-        with torch.autocast(self.fabric.device.type, enabled=False):  # as PyTorch advises
-            self.fabric.backward(loss)
 
     def _batches(self, samples: PreparedSet, role: str) -> Iterator[Batch]:
         seed = (self.recipe.seed, self.number, ("source", "target").index(role))
@@ -175,7 +188,8 @@ class StageTrainer:
         return endless_batches(samples, size, self.recipe.augment, seed, self.iteration, self.recipe.loader.workers)
 
     def _numbers(self, losses: dict[str, Tensor], batches: list[Batch | None]) -> dict[str, float]:
-        values = dict(zip(losses, torch.stack([v.detach().float() for v in losses.values()]).tolist(), strict=True))
+        each = processes.mean(torch.stack([value.detach().float() for value in losses.values()]))
+        values = dict(zip(losses, each.tolist(), strict=True))
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
             names = ", ".join(name for batch in batches if batch is not None for name in batch.names)
@@ -188,3 +202,8 @@ class StageTrainer:
 
 def _stage_seed(seed: int, number: int) -> int:
     return (seed * 1_000_003 + number) % 2**63
+
+
+def first_signal(stopped: list[int]) -> int | None:
+    """The first signal that any process has received, the same for all of them."""
+    return next((signum for each in processes.gathered_objects(stopped[:1]) for signum in each), None)

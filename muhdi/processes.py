@@ -1,0 +1,129 @@
+"""The processes that share a training, one per device; alone, every function here does nothing.
+
+Fabric starts them and lets the gradients meet (`muhdi.training.trainer`). What has to meet beside gradients meets
+here: counts, discriminators, random draws, confusion matrices, errors. A batch is shared among the processes in order,
+so that together they compute what one process computes with the whole batch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from muhdi.errors import MuhdiError
+
+T = TypeVar("T")
+
+
+_apart = 0
+"""How many `alone` contexts there are around the code that runs."""
+
+
+def count() -> int:
+    """How many processes there are."""
+    return 1 if _apart or not (dist.is_available() and dist.is_initialized()) else dist.get_world_size()
+
+
+def number() -> int:
+    """Which one this is, from 0."""
+    return dist.get_rank() if count() > 1 else 0
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, this process works by itself, as if there were no others."""
+    global _apart
+    _apart += 1
+    try:
+        yield
+    finally:
+        _apart -= 1
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files and speaks to the user."""
+    return number() == 0
+
+
+def own(values: Sequence[T]) -> Sequence[T]:
+    """This process's part of a sequence that they share in order; its length must be a multiple of their number."""
+    size = len(values) // count()
+    return values[number() * size : (number() + 1) * size]
+
+
+def total(tensor: Tensor) -> Tensor:
+    """The sum of a tensor over the processes."""
+    if count() > 1:
+        tensor = tensor.clone()
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def mean(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over the processes; alone, the very tensor."""
+    return tensor if count() == 1 else total(tensor) / count()
+
+
+def gathered(tensor: Tensor) -> Tensor:
+    """The tensors of all processes, of one shape, one after another along the first axis."""
+    if count() == 1:
+        return tensor
+    parts = [torch.empty_like(tensor) for _ in range(count())]
+    dist.all_gather(parts, tensor.contiguous())
+    return torch.cat(parts)
+
+
+def gathered_objects(value: T) -> list[T]:
+    """The values of all processes, in order."""
+    if count() == 1:
+        return [value]
+    values: list[T | None] = [None] * count()
+    dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def average(tensors: Iterable[Tensor]) -> None:
+    """Replace tensors by their means over the processes, all in one exchange per type."""
+    if count() == 1:
+        return
+    by_type: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        by_type.setdefault(tensor.dtype, []).append(tensor)
+    for each in by_type.values():
+        flat = mean(torch.cat([tensor.flatten() for tensor in each]))
+        for tensor, value in zip(each, flat.split([tensor.numel() for tensor in each]), strict=True):
+            tensor.copy_(value.view_as(tensor))
+
+
+def average_gradients(module: nn.Module) -> None:
+    """`average` of the gradients of a module that Fabric does not know."""
+    average(p.grad for p in module.parameters() if p.grad is not None)
+
+
+@contextmanager
+def agreed() -> Iterator[None]:
+    """Wait for each other at the end, and end together where one of them has met a mistake of the user's.
+
+    Raises:
+        MuhdiError: in the first process, that of whichever process has one; the others end without a word.
+    """
+    error: MuhdiError | None = None
+    try:
+        yield
+    except MuhdiError as mistake:
+        if count() == 1:
+            raise
+        error = mistake
+    if count() == 1:
+        return
+    messages = [message for message in gathered_objects(None if error is None else str(error)) if message is not None]
+    if messages and is_first():
+        raise MuhdiError(messages[0])
+    if messages:
+        sys.exit(0)  # the first process's status counts

@@ -1,0 +1,140 @@
+"""Devices: what a recipe asks for, what torchrun or SLURM has started, and passes through a network on them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import Tensor, nn
+
+from muhdi import processes
+from muhdi.config import Recipe, Stage, StepConfig
+from muhdi.errors import MuhdiError
+from muhdi.losses import Losses
+from muhdi.models.discriminator import Discriminator
+from muhdi.models.segmenter import Segmenter
+from muhdi.training.step import Objective, total
+
+
+def build_fabric(recipe: Recipe) -> Fabric:
+    """The device and precision that the recipe asks for, in this process alone."""
+    kind, number = _kind(recipe)
+    return Fabric(accelerator=kind, devices=1 if number is None else [number], precision=recipe.precision)
+
+
+def launch(recipe: Recipe) -> Fabric:
+    """All devices that the recipe asks for, or that torchrun or SLURM has started processes for; one process each.
+
+    Raises:
+        MuhdiError: this machine has fewer devices, or a batch cannot be shared among them.
+    """
+    kind, number = _kind(recipe)
+    there = 1 if kind == "cpu" else max(torch.cuda.device_count(), 1)
+    devices, nodes = _started() or (there if recipe.devices == "auto" else recipe.devices, recipe.nodes)
+    if devices * nodes == 1 and recipe.strategy == "auto":
+        return build_fabric(recipe)
+    if number is not None:
+        raise MuhdiError(f"device: {recipe.device} is one device; with devices: {devices} set device: cuda")
+    if kind != "cpu" and 0 < torch.cuda.device_count() < devices:
+        raise MuhdiError(f"devices: this machine has {torch.cuda.device_count()}; set devices: auto to use them all")
+    if kind == "auto" and not torch.cuda.is_available():
+        kind = "cpu"
+    check_batches(recipe, devices * nodes)
+    # A head that a target's losses leave out gets no gradient in that pass, hence the search for unused parameters.
+    strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy, precision=recipe.precision)
+    fabric.launch()
+    return fabric
+
+
+def check_batches(recipe: Recipe, devices: int = 1) -> None:
+    """Refuse a batch that the devices, or the parts in which they compute it, cannot share equally."""
+    stages: list[tuple[str, Stage]] = [(f"steps.{i}", step) for i, step in enumerate(recipe.steps)]
+    if recipe.source_training.iterations:
+        stages.insert(0, ("source_training", recipe.source_training))
+    for key, stage in stages:
+        sizes = {"batch_size": stage.batch_size}
+        if isinstance(stage, StepConfig) and stage.target_batch_size:
+            sizes["target_batch_size"] = stage.target_batch_size
+        for name, size in sizes.items():
+            if size % (devices * stage.accumulate):
+                each = "" if stage.accumulate == 1 else f" in {stage.accumulate} parts each (accumulate)"
+                raise MuhdiError(
+                    f"{key}.{name}: {devices} device{'s' * (devices > 1)} cannot share {size} images equally{each}; "
+                    f"set it to a multiple of {devices * stage.accumulate}"
+                )
+
+
+def _kind(recipe: Recipe) -> tuple[str, int | None]:
+    """Fabric's name of the accelerator, and the device's number where the recipe names one."""
+    kind, _, number = recipe.device.partition(":")
+    if kind == "cuda" and torch.cuda.device_count() <= int(number or 0):
+        raise MuhdiError(f"device: this machine has no device {recipe.device}; set device: auto or cpu")
+    return kind, int(number) if number else None
+
+
+def _started() -> tuple[int, int] | None:
+    """Processes per node, and nodes, where torchrun or srun has started us; they know better than the recipe."""
+    here = os.environ
+    if torch.distributed.is_torchelastic_launched():
+        each = int(here["LOCAL_WORLD_SIZE"])
+        return each, int(here["WORLD_SIZE"]) // each
+    if "SLURM_PROCID" in here and here.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        nodes = int(here.get("SLURM_NNODES", 1))
+        return int(here["SLURM_NTASKS"]) // nodes, nodes
+    return None
+
+
+class Runner:
+    """Passes through a network on Fabric: the `Pass` of `muhdi.training.step`.
+
+    Args:
+        fabric: devices and precision.
+        module: the network as `Fabric.setup` returned it.
+        channels_last: the memory format of images.
+    """
+
+    def __init__(self, fabric: Fabric, module: Any, *, channels_last: bool) -> None:
+        self.fabric, self.module = fabric, module
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, images: Tensor, objective: Objective, *, share: float, last: bool) -> Losses:
+        """Forward, objective, backward; the processes' gradients meet in the iteration's last pass alone."""
+        with self.fabric.no_backward_sync(self.module, enabled=not last):
+            losses = objective(self.module(images.contiguous(memory_format=self.format)))
+            if losses:
+                with torch.autocast(self.fabric.device.type, enabled=False):  # as PyTorch advises
+                    self.fabric.backward(share * total(losses))
+        return losses
+
+
+@contextmanager
+def lost_processes_are_told() -> Iterator[None]:
+    """Turn the failure to reach another process into one line; what ended that one stands above it."""
+    try:
+        yield
+    except RuntimeError as error:
+        if processes.count() == 1 or not any(word in str(error) for word in ("onnection", "peer", "timed out", "NCCL")):
+            raise
+        raise MuhdiError(
+            f"another process of this run has ended ({str(error).splitlines()[0]:.120}); its message stands above, and "
+            "--resume goes on"
+        ) from None
+
+
+def average_statistics(model: nn.Module) -> None:
+    """Bring the running statistics of the processes' copies together: each has seen its part of every batch."""
+    processes.average(buffer for buffer in model.buffers() if buffer.is_floating_point())
+
+
+def compile_networks(*modules: nn.Module) -> None:
+    """Compile every network among ``modules`` and inside them, in place: names and state stay as they are."""
+    for module in modules:
+        for network in module.modules():
+            if isinstance(network, (Segmenter, Discriminator)):
+                network.compile()
