@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -77,6 +77,23 @@ def gathered(tensor: Tensor) -> Tensor:
     parts = [torch.empty_like(tensor) for _ in range(count())]
     dist.all_gather(parts, tensor.contiguous())
     return torch.cat(parts)
+
+
+class _Gathered(torch.autograd.Function):
+    """`gathered`, through which gradients flow: every process's loss depends on every tensor."""
+
+    @staticmethod
+    def forward(context: Any, tensor: Tensor) -> Tensor:
+        return gathered(tensor)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        return total(gradients[0]).chunk(count())[number()]
+
+
+def gathered_with_gradient(tensor: Tensor) -> Tensor:
+    """`gathered`, for use in a loss; its gradient is that of the sum of the processes' losses."""
+    return _Gathered.apply(tensor)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def gathered_objects(value: T) -> list[T]:

@@ -251,7 +251,7 @@ def _location(loc: tuple[int | str, ...], data: Any) -> tuple[int | str, ...]:
         inside = part in data if isinstance(data, dict) else isinstance(data, list) and part in range(len(data))
         if inside:
             data = data[part]
-        elif position < len(loc) - 1:
+        elif position < len(loc) - 1 or not isinstance(data, (dict, list)):
             continue
         keys.append(part)
     return tuple(keys)

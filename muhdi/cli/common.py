@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -46,6 +47,7 @@ def one_line(message: object) -> str:
 
 def run(commands: typer.Typer) -> None:
     """Run commands: a mistake of the user's is one line and status 2, a signal one line and 128 + its number."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what libraries say to their developers
     try:
         commands()
     except MuhdiError as error:

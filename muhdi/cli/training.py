@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -21,10 +21,19 @@ def train(
     experiments: Experiments = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the run exists.")] = False,
+    devices: Annotated[
+        Optional[str], typer.Option("--devices", help="Devices per machine, or auto: short for --set devices=N.")
+    ] = None,
+    nodes: Annotated[Optional[int], typer.Option("--nodes", min=1, help="Machines: short for --set nodes=N.")] = None,
+    strategy: Annotated[
+        Optional[str], typer.Option("--strategy", help="auto or ddp: short for --set strategy=NAME.")
+    ] = None,
 ) -> None:
     """Train a whole sequence, and evaluate every domain after every step."""
     from muhdi.recipe import load_recipe
 
+    short = {"devices": devices, "nodes": nodes, "strategy": strategy}
+    settings = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     train_and_print(load_recipe(recipe, settings, seed), experiments, resume=resume, overwrite=overwrite)
 
 
@@ -32,11 +41,14 @@ def train_and_print(recipe: Recipe, experiments: Path | None, *, resume: bool, o
     """Run a recipe, and print its results."""
     if resume and overwrite:
         raise MuhdiError("--resume and --overwrite exclude each other: go on with the run, or start it anew")
+    from muhdi import processes
     from muhdi.report.tables import matrix_table, summary_line
     from muhdi.training.rundir import RunDirectory
     from muhdi.training.sequence import run_sequence
 
     results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
+    if not processes.is_first():
+        return
     out = console()
     for kind in results.kinds():
         out.print(matrix_table(results, kind))

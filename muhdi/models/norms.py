@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed.nn.functional as dist
 from torch import Tensor, nn
 
 from muhdi import processes
@@ -20,7 +19,7 @@ class SyncedBatchNorm(nn.BatchNorm2d):
         if not self.training or processes.count() == 1:
             return super().forward(x)
         own_variance, own_mean = torch.var_mean(x.float() if x.itemsize < 4 else x, (0, 2, 3), correction=0)
-        moments = torch.stack(dist.all_gather(torch.stack([own_mean, own_variance])))  # [processes, 2, K]
+        moments = processes.gathered_with_gradient(torch.stack([own_mean, own_variance])[None])  # [processes, 2, K]
         mean = moments[:, 0].mean(0)
         variance = (moments[:, 1] + (moments[:, 0] - mean).square()).mean(0)
         self._remember(mean.detach(), variance.detach(), processes.count() * x.numel() // x.shape[1])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -48,8 +51,18 @@ def launch(recipe: Recipe) -> Fabric:
     # A head that a target's losses leave out gets no gradient in that pass, hence the search for unused parameters.
     strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy, precision=recipe.precision)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of 1x1 weights: no matter
+    warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # in newer releases than we ask for
     fabric.launch()
+    atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """What the processes talk with must end before Python does."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def check_batches(recipe: Recipe, devices: int = 1) -> None:
