@@ -9,7 +9,7 @@ from typing import Any
 
 from muhdi.config import DataConfig, FolderConfig, PublicConfig, ScenesConfig
 from muhdi.data.dataset import FileSet, ImageSet, Palette, Size
-from muhdi.data.finding import all_or_none, expand, expand_root, fixed_part, label_file, matches
+from muhdi.data.finding import all_or_none, expand, expand_root, fixed_part, label_files, matches
 from muhdi.data.labels import colour_ids, label_table
 from muhdi.data.layouts import LAYOUTS, find_images, find_labels, label_kinds, label_paths
 from muhdi.data.scenes import CLASSES, SceneSet
@@ -64,7 +64,8 @@ def _open_folder(config: FolderConfig, split: str, context: Context, labels: boo
     files, domain = None, config.domain_name
     if labels and label_pattern is not None:
         base = root / fixed_part(pattern)
-        files = [label_file(root, label_pattern, i, base, split=split, stem=i.stem, domain=domain) for i in images]
+        stems = [image.stem for image in images]
+        files = label_files(root, label_pattern, images, stems, base, split=split, domain=domain)
         advice = "add the labels, or leave 'labels' out of the data set"
         files = all_or_none(images, files, required="{split}" not in label_pattern, domain=domain, advice=advice)
     return FileSet(domain, images, files, context.classes.lookup(config.ids), config.strict)

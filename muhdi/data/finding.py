@@ -52,7 +52,7 @@ def matches(root: Path, pattern: str) -> list[Path]:
         found = list(Path(anchor or root).glob(pattern[len(anchor) :]))
     except (ValueError, NotImplementedError) as error:
         raise MuhdiError(f"images: {pattern!r} is not a pattern ({str(error).lower()}); ** must stand alone") from None
-    return sorted(path for path in found if path.is_file())
+    return sorted((path for path in found if os.path.isfile(path)), key=lambda path: path.parts)
 
 
 def fixed_part(pattern: str) -> Path:
@@ -65,23 +65,31 @@ def fixed_part(pattern: str) -> Path:
     return Path(*fixed)
 
 
-def label_file(root: Path, pattern: str, image: Path, base: Path, *, split: str, stem: str, domain: str) -> Path:
-    """The file that a label pattern names for an image; ``{parent}`` is the image's folder relative to ``base``."""
-    parent = os.path.relpath(image.parent, base)
-    values = {"split": split, "stem": stem, "name": image.name, "parent": parent}
+def label_files(
+    root: Path, pattern: str, images: list[Path], stems: list[str], base: Path, *, split: str, domain: str
+) -> list[Path]:
+    """The file that a label pattern names for each image, of the ``stems``' ``{stem}``; ``{parent}`` is its folder
+    relative to ``base``."""
+    parents: dict[str, str] = {}  # texts: paths take long to compare, and there may be hundreds of thousands of images
+    files = []
     try:
-        return root / pattern.format(**values)
+        for image, stem in zip(images, stems, strict=True):
+            folder, name = os.path.split(image)
+            if folder not in parents:
+                parents[folder] = os.path.relpath(folder, base)
+            files.append(root / pattern.format(split=split, stem=stem, name=name, parent=parents[folder]))
     except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         raise MuhdiError(
             f"labels of {domain!r}: {pattern!r} may hold {{split}}, {{stem}}, {{name}} and {{parent}} only"
         ) from None
+    return files
 
 
 def all_or_none(
     images: list[Path], labels: list[Path], *, required: bool, domain: str, advice: str
 ) -> list[Path] | None:
     """The labels, if every image has one; none if no image has one and the split may be without labels."""
-    missing = [(image, label) for image, label in zip(images, labels, strict=True) if not label.is_file()]
+    missing = [(image, label) for image, label in zip(images, labels, strict=True) if not os.path.isfile(label)]
     if not missing:
         return labels
     if len(missing) == len(images) and not required:

@@ -25,7 +25,7 @@ from typing import Literal
 
 from muhdi.config import ACDCConfig, PublicConfig
 from muhdi.data.dataset import Fit
-from muhdi.data.finding import all_or_none, find_list, fixed_part, label_file, matches, read_list
+from muhdi.data.finding import all_or_none, find_list, fixed_part, label_files, matches, read_list
 from muhdi.data.labels import MAPILLARY_V1, MAPILLARY_V2, Labels, raw_labels, read_mapillary_config
 from muhdi.errors import MuhdiError
 
@@ -237,18 +237,13 @@ def label_kinds(config: PublicConfig) -> list[LabelKind]:
 def label_paths(config: PublicConfig, kind: LabelKind, split: Split, root: Path) -> list[Path]:
     """Where the labels of a kind should lie, one per image."""
     endings = LAYOUTS[config.dataset].endings
-    files = []
+    stems = []
     for image in split.images:
         ending = next((e for e in endings if image.name.lower().endswith(e.lower())), None)
         if ending is None:
             raise MuhdiError(f"{image}: images of {config.dataset} end in {' or '.join(endings)}; correct the list")
-        files.append(
-            label_file(
-                root, kind.pattern, image, split.base, split=split.name, stem=image.name[: -len(ending)],
-                domain=config.domain_name,
-            )
-        )  # fmt: skip
-    return files
+        stems.append(image.name[: -len(ending)])
+    return label_files(root, kind.pattern, split.images, stems, split.base, split=split.name, domain=config.domain_name)
 
 
 def find_labels(config: PublicConfig, split: Split, root: Path) -> tuple[LabelKind, list[Path]] | None:
