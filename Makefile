@@ -1,9 +1,9 @@
-# make demo: the built-in sequence, to its result. make test: linters, types, layers, tests.
+# make demo: the built-in sequence, to its result. make test: linters, types, layers, tests. make bench: speed and memory.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,15 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+bench: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance --machine --precision
+	$(BIN)/python -m benchmarks.iteration --json benchmarks/measured/iteration.json
+	$(BIN)/python -m benchmarks.iteration --rounds 1 --versions bf16 compiled --json benchmarks/measured/compiled.json
+	$(BIN)/python -m benchmarks.data --json benchmarks/measured/data.json
+	$(BIN)/python -m benchmarks.evaluation --json benchmarks/measured/evaluation.json
+	$(BIN)/python -m benchmarks.growth --json benchmarks/measured/growth.json
+	$(BIN)/python -m benchmarks.performance
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,26 +1,30 @@
 """One MuHDi iteration: ours against the same mathematics written the obvious way (`benchmarks/plain.py`).
 
-    python benchmarks/iteration.py [--size 640 320] [--backbone resnet101] [--rounds 3] [--json FILE]
+    python -m benchmarks.iteration [--size 640 320] [--backbone resnet101] [--versions ours bf16]
+        [--rounds 3] [--json FILE]
 
-Each version runs in processes of its own, one thread, in turns; a process warms up once and is measured on the next
-iterations. Reported are CPU time, wall time and peak memory, and their ratios with the spread over the rounds. Before
-anything is timed, every loss of the two versions is compared over two iterations, in float64.
+Versions of ours: ``ours`` is float32, the same numbers; ``bf16`` is precision: bf16-mixed with channels_last: true;
+``compiled`` is bf16 with compile: true. Each version runs in processes of its own, one thread, in turns with the plain
+one; a process warms up once and is measured on the next iterations. Reported are CPU time, wall time and peak memory,
+and the ratios of the plain version to ours with the spread over the rounds. Before anything is timed, every loss of the
+plain version and of ours is compared over two iterations, in float64.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 from benchmarks.plain import AUX, PlainIteration
 from muhdi.adaptation import build_adaptation
@@ -28,10 +32,17 @@ from muhdi.config import AdventConfig, MuHDiConfig, OptimizerConfig
 from muhdi.data.loader import Batch
 from muhdi.models.segmenter import build_segmenter
 from muhdi.retention import build_retention
+from muhdi.training.devices import Runner, compile_networks
 from muhdi.training.optim import build_optimizer
-from muhdi.training.step import plain_pass, train_iteration
+from muhdi.training.step import train_iteration
 
 RATE = 2.5e-4
+VERSIONS: dict[str, dict[str, Any]] = {
+    "ours": {},
+    "bf16": {"precision": "bf16-mixed", "channels_last": True},
+    "compiled": {"precision": "bf16-mixed", "channels_last": True, "compiled": True},
+}
+"""Precision, memory format and compilation, as a recipe may ask for them."""
 Iteration = Callable[[int], dict[str, float]]
 
 
@@ -46,7 +57,7 @@ def batch(number: int, size: tuple[int, int]) -> tuple[Batch, Batch]:
 
 
 def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
-    """An iteration of ``ours`` or of the ``plain`` version, from the same weights."""
+    """An iteration of the ``plain`` version or of one of ours, from the same weights."""
     torch.manual_seed(0)
     model = build_segmenter(backbone, 7)
     config = MuHDiConfig(weight_source=1e-5, weight_pod=1e-5, kl_reduction="element", old_statistics="running")
@@ -66,16 +77,25 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
 
         return obvious
     del old
+    ways = VERSIONS[version]
+    fabric = Fabric(accelerator="cpu", devices=1, precision=ways.get("precision", "32-true"))
+    channels_last = ways.get("channels_last", False)
+    if channels_last:
+        for module in (model, retention, adaptation):
+            module.to(memory_format=torch.channels_last)
+    if ways.get("compiled"):
+        compile_networks(model, retention, adaptation)
     optimizer = build_optimizer(model, OptimizerConfig(updates="reference"), RATE)
     for group in optimizer.param_groups:
         group["lr"] = RATE * group["factor"]
+    module, optimizer = fabric.setup(model, optimizer)
+    run = Runner(fabric, module, channels_last=channels_last)
 
     def ours(number: int) -> dict[str, float]:
         source, target = batch(number, size)
         optimizer.zero_grad(set_to_none=True)
-        losses = train_iteration(
-            plain_pass(model), model, adaptation, retention, source, target, {"main": 1.0, "aux": AUX}
-        )
+        with fabric.autocast():
+            losses = train_iteration(run, model, adaptation, retention, source, target, {"main": 1.0, "aux": AUX})
         optimizer.step()
         return unweighted({name: float(value.detach()) for name, value in losses.items()})
 
@@ -121,41 +141,58 @@ def measure(version: str, backbone: str, size: tuple[int, int], iterations: int)
     return {
         "cpu_s": (time.process_time() - cpu) / iterations,
         "wall_s": (time.perf_counter() - wall) / iterations,
-        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gib": peak_gib(),
     }
 
 
+def peak_gib() -> float:
+    """Most memory that this process has held; ``ru_maxrss`` would count what its parent held when it was forked."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**20  # type: ignore[index]
+
+
 def main() -> None:
-    """Measure both in turns, and print and write the ratios."""
+    """Measure in turns, and print and write the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, nargs=2, default=(640, 320), metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--backbone", default="resnet101")
+    parser.add_argument("--versions", nargs="+", choices=list(VERSIONS), default=["ours", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--iterations", type=int, default=1, help="measured per process, after one to warm up")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--version", choices=["ours", "plain"], help="measure one, in this process")
+    parser.add_argument("--only", choices=["plain", *VERSIONS], help="measure one, in this process")
     options = parser.parse_args()
     size = (options.size[0], options.size[1])
-    if options.version:
-        print(json.dumps(measure(options.version, options.backbone, size, options.iterations)))
+    if options.only:
+        print(json.dumps(measure(options.only, options.backbone, size, options.iterations)))
         return
     torch.set_num_threads(1)
     difference = disagreement(options.backbone, (128, 64))
+    print(f"losses of the plain version and ours agree to {difference:.1e}")
     command = [sys.executable, "-m", "benchmarks.iteration", "--size", *map(str, size), "--backbone", options.backbone,
-               "--iterations", str(options.iterations)]  # fmt: skip
+               "--iterations", str(options.iterations), "--only"]  # fmt: skip
     rounds: list[dict[str, dict[str, float]]] = []
     for _ in range(options.rounds):
-        rounds.append({v: json.loads(subprocess.check_output([*command, "--version", v])) for v in ("plain", "ours")})
-    ratios = {key: [r["plain"][key] / r["ours"][key] for r in rounds] for key in rounds[0]["ours"]}
-    result = {"size": size, "backbone": options.backbone, "largest_relative_difference_of_a_loss": difference,
-              "rounds": rounds, "plain_over_ours": ratios}  # fmt: skip
-    print(f"losses of the two versions agree to {difference:.1e}")
-    for key, values in ratios.items():
-        spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-        both = " against ".join(f"{mean(r[v][key] for r in rounds):.2f}" for v in ("plain", "ours"))
-        print(f"{key}: plain / ours = {mean(values):.2f}{spread} ({both})")
+        each = ("plain", *options.versions)
+        rounds.append({v: json.loads(subprocess.check_output([*command, v], stderr=subprocess.DEVNULL)) for v in each})
+    ratios = {
+        version: {key: [r["plain"][key] / r[version][key] for r in rounds] for key in rounds[0]["plain"]}
+        for version in options.versions
+    }
+    for version, by_key in ratios.items():
+        for key, values in by_key.items():
+            both = " against ".join(f"{mean(r[v][key] for r in rounds):.2f}" for v in ("plain", version))
+            print(f"{version}: {key}: plain / {version} = {with_spread(values)} ({both})")
     if options.json:
+        result = {"size": size, "backbone": options.backbone, "largest_relative_difference_of_a_loss": difference,
+                  "rounds": rounds, "plain_over": ratios}  # fmt: skip
         options.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def with_spread(values: Sequence[float], digits: int = 2) -> str:
+    """Mean ± standard deviation."""
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
 
 
 if __name__ == "__main__":

@@ -77,19 +77,24 @@ def main() -> None:
     PAGE.write_text(page())
 
 
-def collect(name: str, recipes: Sequence[str], seed: int, experiments: Path, jobs: int | None, *, train: bool) -> None:
+def collect(
+    name: str, recipes: Sequence[str], seed: int, experiments: Path, jobs: int | None, *, train: bool,
+    settings: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Bring ``benchmarks/runs/<name>.json`` up to date for one seed."""
     known = read(name)
     missing = [
-        recipe for recipe in recipes if known.get(f"{recipe}_seed{seed}", {}).get("recipe") != digest(recipe, seed)
+        recipe
+        for recipe in recipes
+        if known.get(f"{recipe}_seed{seed}", {}).get("recipe") != digest(recipe, seed, settings)
     ]
     if train and missing:
-        muhdi.sweep(missing, [seed], [], experiments, jobs)
+        muhdi.sweep(missing, [seed], settings, experiments, jobs)
     for recipe in missing:
         folder = experiments / "snapshots" / f"{recipe}_seed{seed}"
         if (folder / "samples").is_dir():  # the last thing that a run writes
             results = Results.from_json(json.loads((folder / "results.json").read_text()))
-            known[f"{recipe}_seed{seed}"] = {"recipe": digest(recipe, seed), "results": vars(results)}
+            known[f"{recipe}_seed{seed}"] = {"recipe": digest(recipe, seed, settings), "results": vars(results)}
     RUNS.mkdir(exist_ok=True)
     lines = [f"{json.dumps(run)}: {json.dumps(entry)}" for run, entry in sorted(known.items())]
     (RUNS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
@@ -101,9 +106,9 @@ def read(name: str) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def digest(recipe: str, seed: int) -> str:
+def digest(recipe: str, seed: int, settings: Sequence[str] = ()) -> str:
     """Identifies what a run computes, by what its recipe says; options that are left out do not count."""
-    loaded = load_recipe(recipe, [], seed)
+    loaded = load_recipe(recipe, settings, seed)
     said = loaded.model_dump(mode="json", exclude={"description", "notes", *MAY_CHANGE}, exclude_defaults=True)
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 

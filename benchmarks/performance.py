@@ -1,0 +1,183 @@
+"""Writes docs/performance.md from what the benchmarks measured (``benchmarks/measured/*.json``).
+
+``make bench`` runs them all.
+
+    python -m benchmarks.performance [--machine] [--precision] [--experiments DIR]
+
+``--machine`` notes on which machine the benchmarks run; ``--precision`` runs what is missing of the comparison of bf16
+with float32 on the scenes, whose scores are kept in ``benchmarks/runs/bf16.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from benchmarks.iteration import with_spread
+from benchmarks.results import SCENES_SEEDS, collect, finished
+from muhdi.config import KINDS
+from muhdi.report.tables import markdown
+
+MEASURED = Path(__file__).parent / "measured"
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+BF16 = ["precision=bf16-mixed"]
+ARM = "scenes_selftrain_muhdi"
+
+
+def note_machine() -> None:
+    """Write down what the benchmarks run on."""
+    cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    facts = {"cpu": cpu[1] if cpu else platform.processor(), "cores": os.cpu_count(), "torch": torch.__version__,
+             "bf16": bool(re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()))}  # fmt: skip
+    MEASURED.mkdir(exist_ok=True)
+    (MEASURED / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def measured(name: str) -> Any:
+    """What a benchmark wrote."""
+    return json.loads((MEASURED / f"{name}.json").read_text())
+
+
+def page() -> str:
+    """The text of docs/performance.md."""
+    machine = measured("machine")
+    units = "has AMX units for bf16" if machine["bf16"] else "has no bf16 units of its own"
+    parts = [
+        "# Performance",
+        paragraph(f"""Measured on a CPU, one thread per process, written by `make bench` from `benchmarks/measured/`.
+            The machine: {machine["cpu"]}, {machine["cores"]} cores, torch {machine["torch"]}; it {units}. Ratios were
+            taken in one run, versions in turns; ± is the standard deviation over the rounds. No GPU was at hand:
+            nothing here says what a GPU does."""),
+        "## One iteration",
+        iteration(measured("iteration")),
+        compiled(measured("compiled")),
+        "## What bf16 costs in accuracy",
+        precision(),
+        "## Data",
+        data(measured("data")),
+        "## Evaluation",
+        evaluation(measured("evaluation")),
+        "## Growth",
+        growth(measured("growth")),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def paragraph(text: str) -> str:
+    """Text filled to the width of our documents."""
+    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def iteration(result: dict[str, Any]) -> str:
+    """The table of `benchmarks.iteration`."""
+    rounds = result["rounds"]
+    names = {"plain": "plain float32", "ours": "ours, float32, the same numbers", "bf16": "ours, bf16 + channels_last"}
+    rows = []
+    for version, title in names.items():
+        cpu, peak = (mean(r[version][key] for r in rounds) for key in ("cpu_s", "peak_gib"))
+        ratios = ["1", "1"]
+        if version != "plain":
+            ratios = [with_spread(result["plain_over"][version]["cpu_s"])]
+            ratios += [with_spread([1 / v for v in result["plain_over"][version]["peak_gib"]])]
+        rows.append([title, f"{cpu:.1f}", ratios[0], f"{peak:.2f}", ratios[1]])
+    header = ["version", "CPU-seconds", "times as fast", "peak GiB", "of plain's memory"]
+    width, height = result["size"]
+    text = f"""MuHDi on AdvEnt, {result["backbone"]}, {width}x{height}, batch 1, 7 classes: two forward and backward
+        passes, old model, two discriminators, optimizer ({len(rounds)} rounds). *Plain* is the obvious way of writing
+        it (`benchmarks/plain.py`); its losses and ours agree to
+        {result["largest_relative_difference_of_a_loss"]:.0e} in float64."""
+    return f"{paragraph(text)}\n\n{markdown(header, rows)}"
+
+
+def compiled(result: dict[str, Any]) -> str:
+    """What torch.compile adds."""
+    bf16, quick = (mean(r[version]["cpu_s"] for r in result["rounds"]) for version in ("bf16", "compiled"))
+    return paragraph(f"""With `compile: true` the bf16 iteration takes {quick:.1f} CPU-seconds instead of {bf16:.1f} in
+        the same run, once the compiler is done, which takes longer than a minute.""")
+
+
+def precision() -> str:
+    """bf16 against float32 on the scenes."""
+    ours, seeds = finished("bf16", [ARM], SCENES_SEEDS)
+    exact, _ = finished("scenes", [ARM], seeds)
+    rows = []
+    for kind in KINDS:
+        for title, runs in (("float32", exact[ARM]), ("bf16-mixed", ours[ARM])):
+            summaries = [run.summary(kind) for run in runs]
+            values = [[float(getattr(s, key)) for s in summaries] for key in ("average", "forgetting")]
+            rows.append([kind, title, *(with_spread(each, 1) for each in values)])
+    return (
+        f"`{ARM}`, seeds {', '.join(map(str, seeds))}, after the last step; `muhdi sweep {ARM} --set {BF16[0]}`.\n\n"
+        + markdown(["statistics", "precision", "target average", "forgetting"], rows)
+    )
+
+
+def data(result: dict[str, dict[str, float]]) -> str:
+    """Images per second by way of reading."""
+    rows = [
+        [name, way, f"{value:.1f}", f"{value / rates['raw']:.1f}"]
+        for name, rates in result.items()
+        for way, value in rates.items()
+    ]
+    table = markdown(["file", "way", "images per CPU-second", "times raw"], rows)
+    text = """Read and brought to 640x320; `cached` is the recipe's `cache`, bit for bit what `raw` gives; `draft` is
+        the recipe's `draft: true`, which does change pixels a little."""
+    return f"{paragraph(text)}\n\n{table}"
+
+
+def evaluation(result: dict[str, Any]) -> str:
+    """The sentence of `benchmarks.evaluation`."""
+    return paragraph(f"""From a network's logits to the confusion matrix at 2048x1024 with 19 classes, equal to the last
+        pixel: {with_spread(result["plain_over_ours"], 1)} times as fast as one image at a time in numpy.""")
+
+
+def growth(result: dict[str, Any]) -> str:
+    """The tables of `benchmarks.growth`."""
+    rows: list[Sequence[str]] = []
+    for key, title in (("width", "width (height is half)"), ("batch", "batch"), ("classes", "classes")):
+        rows += [[title, str(one[key]), f"{one['cpu_s']:.2f}", f"{one['peak_gib']:.2f}"] for one in result[key]]
+    steps, files = result["steps"], result["files"]
+    found = "; ".join(f"{f['files']:,} in {f['first_s']:.1f} s, again in {f['warm_s']:.1f} s" for f in files)
+    one, two = result["devices"]
+    return "\n\n".join([
+        "One MuHDi iteration with a ResNet-50; where nothing else is said, 320x160, batch 1, 7 classes:",
+        markdown(["varied", "value", "CPU-seconds", "peak GiB"], rows),
+        paragraph(f"""A sequence of {len(steps)} steps, small network: step 2 took {steps[1]['cpu_s']:.2f} CPU-seconds
+            and the process held {steps[1]['held_mib']:.0f} MiB after it; step {len(steps)} took
+            {steps[-1]['cpu_s']:.2f} and held {steps[-1]['held_mib']:.0f} MiB. The images of the {len(steps) - 2} domains
+            in between are kept for evaluation, up to `loader.memory_mb`."""),
+        paragraph(f"Finding the files of a domain with labels at the start of a run: {found}."),
+        paragraph(f"""Two processes of one thread each (`--devices 2`) on a batch of {one['batch']}, ResNet-50, 320x160:
+            {two['images_per_s']:.2f} images per second against {one['images_per_s']:.2f} of one process,
+            {two['images_per_s'] / one['images_per_s']:.2f} times as many."""),
+    ])  # fmt: skip
+
+
+def main() -> None:
+    """Note the machine, run the comparison, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--machine", action="store_true")
+    parser.add_argument("--precision", action="store_true")
+    parser.add_argument("--experiments", type=Path, default=Path("experiments"))
+    options = parser.parse_args()
+    if options.machine:
+        note_machine()
+    if options.precision:
+        for seed in SCENES_SEEDS:
+            collect("bf16", [ARM], seed, options.experiments, None, train=True, settings=BF16)
+    if not (options.machine or options.precision):
+        PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
