@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import AUX, PlainIteration
 from muhdi.adaptation import build_adaptation
@@ -131,18 +134,38 @@ def disagreement(backbone: str, size: tuple[int, int]) -> float:
 
 
 def measure(version: str, backbone: str, size: tuple[int, int], iterations: int) -> dict[str, float]:
-    """In this process: seconds per iteration, and peak memory in GiB."""
+    """In this process: seconds per iteration, peak memory in GiB, and operations per second.
+
+    ``matrix_share`` is the share of the rate at which this processor multiplies large matrices in the same precision.
+    """
     torch.set_num_threads(1)
     iteration = build(version, backbone, size)
-    iteration(0)
+    with FlopCounterMode(display=False) if version != "compiled" else nullcontext() as counted:
+        iteration(0)
     cpu, wall = time.process_time(), time.perf_counter()
     for number in range(1, iterations + 1):
         iteration(number)
-    return {
-        "cpu_s": (time.process_time() - cpu) / iterations,
-        "wall_s": (time.perf_counter() - wall) / iterations,
-        "peak_gib": peak_gib(),
-    }
+    cpu, wall = ((now - then) / iterations for now, then in ((time.process_time(), cpu), (time.perf_counter(), wall)))
+    figures = {"cpu_s": cpu, "wall_s": wall, "peak_gib": peak_gib()}
+    if counted is not None:
+        half = VERSIONS.get(version, {}).get("precision") == "bf16-mixed"
+        rate = counted.get_total_flops() / wall
+        figures |= {
+            "gflop_per_s": rate / 1e9,
+            "matrix_share": rate / matrix_rate(torch.bfloat16 if half else torch.float32),
+        }
+    return figures
+
+
+def matrix_rate(dtype: torch.dtype, side: int = 2048) -> float:
+    """Operations per second of a product of two square matrices, the best of five."""
+    a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
+    best = math.inf
+    for _ in range(5):
+        start = time.perf_counter()
+        a @ b
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best
 
 
 def peak_gib() -> float:
@@ -176,7 +199,7 @@ def main() -> None:
         each = ("plain", *options.versions)
         rounds.append({v: json.loads(subprocess.check_output([*command, v], stderr=subprocess.DEVNULL)) for v in each})
     ratios = {
-        version: {key: [r["plain"][key] / r[version][key] for r in rounds] for key in rounds[0]["plain"]}
+        version: {key: [r["plain"][key] / r[version][key] for r in rounds] for key in ("cpu_s", "wall_s", "peak_gib")}
         for version in options.versions
     }
     for version, by_key in ratios.items():

@@ -89,13 +89,15 @@ def iteration(result: dict[str, Any]) -> str:
         if version != "plain":
             ratios = [with_spread(result["plain_over"][version]["cpu_s"])]
             ratios += [with_spread([1 / v for v in result["plain_over"][version]["peak_gib"]])]
-        rows.append([title, f"{cpu:.1f}", ratios[0], f"{peak:.2f}", ratios[1]])
-    header = ["version", "CPU-seconds", "times as fast", "peak GiB", "of plain's memory"]
+        share = f"{100 * mean(r[version]['matrix_share'] for r in rounds):.0f} %"
+        rows.append([title, f"{cpu:.1f}", ratios[0], f"{peak:.2f}", ratios[1], share])
+    header = ["version", "CPU-seconds", "times as fast", "peak GiB", "of plain's memory", "of the matrix rate"]
     width, height = result["size"]
     text = f"""MuHDi on AdvEnt, {result["backbone"]}, {width}x{height}, batch 1, 7 classes: two forward and backward
         passes, old model, two discriminators, optimizer ({len(rounds)} rounds). *Plain* is the obvious way of writing
         it (`benchmarks/plain.py`); its losses and ours agree to
-        {result["largest_relative_difference_of_a_loss"]:.0e} in float64."""
+        {result["largest_relative_difference_of_a_loss"]:.0e} in float64. *Of the matrix rate*: operations per second
+        (of convolutions and products alone), relative to a product of two 2048x2048 matrices in the same precision."""
     return f"{paragraph(text)}\n\n{markdown(header, rows)}"
 
 
@@ -154,8 +156,8 @@ def growth(result: dict[str, Any]) -> str:
         markdown(["varied", "value", "CPU-seconds", "peak GiB"], rows),
         paragraph(f"""A sequence of {len(steps)} steps, small network: step 2 took {steps[1]['cpu_s']:.2f} CPU-seconds
             and the process held {steps[1]['held_mib']:.0f} MiB after it; step {len(steps)} took
-            {steps[-1]['cpu_s']:.2f} and held {steps[-1]['held_mib']:.0f} MiB. The images of the {len(steps) - 2} domains
-            in between are kept for evaluation, up to `loader.memory_mb`."""),
+            {steps[-1]['cpu_s']:.2f} and held {steps[-1]['held_mib']:.0f} MiB. The images of the domains in between are
+            kept for evaluation, up to `loader.memory_mb`."""),
         paragraph(f"Finding the files of a domain with labels at the start of a run: {found}."),
         paragraph(f"""Two processes of one thread each (`--devices 2`) on a batch of {one['batch']}, ResNet-50, 320x160:
             {two['images_per_s']:.2f} images per second against {one['images_per_s']:.2f} of one process,
