@@ -201,22 +201,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     assert untouched(tmp_path)
 
 
-def test_a_broken_training_state_is_named(muhdi, tiny: Tiny, tmp_path: Path) -> None:
-    assert muhdi("train", tiny())[0] == 0
-    state = tmp_path / "experiments/snapshots/tiny/training_state.pt"
-    state.write_bytes(state.read_bytes()[:1000])
-    status, _, errors = muhdi("train", tiny(), "--resume")
-    assert status == 2
-    assert "training_state.pt: the training state cannot be read" in errors
-
-
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("results.json", b"{", "results.json: cannot be read as JSON"),
         ("results.json", b"[1]", "results.json: holds no results of a run"),
         ("recipe.yml", b"{", "recipe.yml: line 1"),
-        ("training_state.pt", None, "training_state.pt: holds no training state"),
         ("2_night/model_3.safetensors", None, "model_3.safetensors: not a network saved by muhdi"),
     ],
 )
@@ -227,8 +217,6 @@ def test_a_damaged_run_is_named(
     path = tmp_path / "experiments/snapshots/tiny" / name
     if content is not None:
         path.write_bytes(content)
-    elif path.suffix == ".pt":
-        torch.save({"a": 1}, path)
     else:
         safetensors.torch.save_file({"a": torch.zeros(1)}, path)
     command = ("evaluate", path.parent.parent) if name.endswith("safetensors") else ("train", tiny(), "--resume")

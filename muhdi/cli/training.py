@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -21,10 +21,16 @@ def train(
     experiments: Experiments = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the run exists.")] = False,
+    skip_bad: Annotated[
+        Optional[int],
+        typer.Option("--skip-bad", min=0, help="Batches per stage that may be left out where a loss is not finite."),
+    ] = None,
 ) -> None:
     """Train a whole sequence, and evaluate every domain after every step."""
     from muhdi.recipe import load_recipe
 
+    if skip_bad is not None:
+        settings = [*settings, f"skip_bad={skip_bad}"]
     train_and_print(load_recipe(recipe, settings, seed), experiments, resume=resume, overwrite=overwrite)
 
 

@@ -114,8 +114,10 @@ class Recipe(Part):
     ``draft``: decode JPEG files at a half, a quarter or an eighth of their size where the network sees them no larger;
     quicker, and not quite the same pixels.
     ``snapshots`` and ``logs``: folders of the run's directory and of its TensorBoard events.
-    ``save_every``: iterations between training states, of which the last is kept; ``snapshot_every``: between
-    networks within a stage, which are all kept. ``notes``: what the user is told when the recipe is used.
+    ``save_every``: iterations between training states, of which the last ``keep`` stay; ``snapshot_every``: between
+    networks within a stage, which all stay. ``skip_bad``: how many batches each stage may leave out because a loss or
+    a gradient is not finite; with 0 the first one stops the run, and nothing has to be looked at in every iteration.
+    ``notes``: what the user is told when the recipe is used.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=150)]
@@ -141,6 +143,8 @@ class Recipe(Part):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
     log_every: Positive = 10
     save_every: Positive = 1000
+    keep: Positive = 2
+    skip_bad: NotNegative = 0
     snapshot_every: Positive | None = None
     snapshots: str = "experiments/snapshots"
     logs: str = "experiments/logs"

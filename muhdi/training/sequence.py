@@ -86,13 +86,13 @@ class _Sequence:
         self.unlisted, self.looked_at = UnlistedIds(), 0
         self._check_start()
         self.directory.create(recipe, overwrite=overwrite)
-        self.state = self.directory.load_state() if resume else None
+        self.state, self.damaged = self.directory.states.load() if resume else (None, [])
         length, done = 0, 0
         if self.state is not None:
             length = self.state["metrics"]
             done = self._before(self.state["stage"]) + self.state["trainer"]["iteration"]
+        self.results = self._earlier_results(resume=resume)
         self.monitor = Monitor(self.directory.metrics, self.directory.logs, length, done, quiet=quiet)
-        self.results = self._earlier_results()
 
     def _check_start(self) -> None:
         """A retention needs an old model that has learnt something."""
@@ -109,7 +109,7 @@ class _Sequence:
                 for path in self._given_networks(number).values():
                     load_exactly(Discriminator(len(self.classes), config.width), read_tensors(path)[0], path)
 
-    def _earlier_results(self) -> Results:
+    def _earlier_results(self, *, resume: bool) -> Results:
         recipe = self.recipe
         steps = [step.target.domain_name for step in recipe.steps]
         extra = [data.domain_name for data in recipe.extra_domains]
@@ -117,10 +117,24 @@ class _Sequence:
         learnt = [steps.index(name) + 1 if name in steps else 1 for name in targets]
         domains = list(self.domains.validation)
         results = Results(recipe.name, recipe.seed, recipe.source_name(), domains, targets, learnt)
-        if self.state is not None and (saved := self.directory.load_results()):
-            stage = self.state["stage"]
-            finished = stage + (self.state["trainer"]["iteration"] == self._iterations(stage))
-            results.steps = Results.from_json(saved).steps[:finished]
+        saved = self.directory.load_results() if resume else {}
+        known = Results.from_json(saved).steps if saved else []
+        if self.state is None:
+            if known:
+                raise MuhdiError(
+                    f"{self.directory.folder}: holds results, but no training state to go on from; start anew with "
+                    "--overwrite, or choose another name with --set name="
+                )
+            return results
+        # The state may not be the newest one: results and networks go back to its time.
+        stage, iteration = self.state["stage"], self.state["trainer"]["iteration"]
+        ended = iteration == self._iterations(stage)
+        results.steps = max(known, self.state.get("results", []), key=len)[: stage + ended]
+        if len(results.steps) < stage:
+            raise MuhdiError(f"{self.directory.results}: lacks the first {stage} steps; restore the file")
+        if len(results.steps) != len(known):
+            self.directory.save_results(results.to_json())
+        self.directory.drop_after(stage, iteration, complete=ended and stage == len(recipe.steps))
         return results
 
     def _iterations(self, stage: int) -> int:
@@ -131,7 +145,7 @@ class _Sequence:
         return sum(self._iterations(number) for number in range(stage))
 
     def run(self) -> Results:
-        for note in [*self.recipe.notes, *self.domains.notes]:
+        for note in [*self.recipe.notes, *self.domains.notes, *self.damaged]:
             self.monitor.say(note)
         try:
             with noted_signals() as stopped:
@@ -142,7 +156,7 @@ class _Sequence:
                         raise Interrupted(stopped[0])
             self._save_samples()
         except MuhdiError:
-            if not self.directory.has_state():
+            if not self.directory.states.files():
                 self.directory.discard()  # nothing was learnt yet: the corrected command need not ask for --overwrite
             raise
         finally:
@@ -165,14 +179,9 @@ class _Sequence:
             self.state = None  # it holds every network a second time
 
         def save() -> None:
-            self.directory.save_state(
-                {
-                    "stage": stage,
-                    "trainer": trainer.state(),
-                    "statistics": self.statistics,
-                    "metrics": self.monitor.length(),
-                }
-            )
+            state = {"stage": stage, "trainer": trainer.state(), "statistics": self.statistics,
+                     "metrics": self.monitor.length(), "results": self.results.steps}  # fmt: skip
+            self.directory.states.save(state, self._before(stage) + trainer.iteration, self.recipe.keep)
 
         total = trainer.config.iterations
 
