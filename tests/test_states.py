@@ -177,16 +177,16 @@ FAULTS = [(errno.ENOSPC, "fsync"), (errno.EDQUOT, "replace"), (errno.EROFS, "rep
 def test_a_disk_that_fails_costs_no_more_than_a_resume(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str
 ) -> None:
-    """One write in four fails until the run is through; after each failure the last good state is still there."""
+    """One write in three fails until the run is through; after each failure the last good state is still there."""
     recipe = load_recipe(tiny(), ["evaluation.statistics=[running]", "evaluation.samples=0"])
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     run_sequence(recipe, whole, quiet=True)
-    run, right, rng = RunDirectory.of(recipe, broken), getattr(os, call), random.Random(code)
+    run, right, rng = RunDirectory.of(recipe, broken), getattr(os, call), random.Random(code + 1)
 
     def fails(*arguments):
         # Of folders it is a nicety, whose failing is no failure.
         counts = call != "fsync" or not stat.S_ISDIR(os.fstat(arguments[0]).st_mode)
-        if counts and rng.random() < 1 / 4:
+        if counts and rng.random() < 1 / 3:
             raise OSError(code, os.strerror(code))
         return right(*arguments)
 
