@@ -116,7 +116,9 @@ def check(
     for split in report.splits:
         split.unreadable.sort()
         _judge(split, report)
-    report.problems += [f"{line}; list them, as a class or as ignore" for line in unlisted.report()]
+    report.problems += [
+        f"{line}; list them in ids, as a class or as ignore, or correct label_format" for line in unlisted.report()
+    ]
     _judge_duplicates(report, found)
     return report
 
