@@ -180,6 +180,7 @@ def test_what_is_put_back_is_all_that_had_changed() -> None:
     optimizer, adam = (torch.optim.SGD(norm.parameters(), lr=0.1), torch.optim.Adam(own.parameters()))
     for steps_before in (0, 1):
         watch = Finite(9, [norm, own], optimizer, adam)
+        adam.zero_grad()
         if steps_before:
             own(torch.ones(2)).sum().backward()
             adam.step()
