@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from muhdi.config import AugmentConfig
 from muhdi.data.dataset import PreparedSet, Sample, Unlisted
+from muhdi.data.processes import end_with_main_process
 from muhdi.errors import MuhdiError
 
 Draw = tuple[int, int]
@@ -152,3 +153,4 @@ def _leave_signals_to_the_main_process(worker: int) -> None:
     """A terminal's Ctrl-C and a cluster's SIGTERM reach every process; the main one saves, and then ends the others."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    end_with_main_process()

@@ -8,6 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from muhdi.data.processes import end_with_main_process
 from muhdi.errors import MuhdiError
 
 Part = TypeVar("Part")
@@ -38,7 +39,7 @@ def in_processes(
     Raises:
         MuhdiError: a process was ended from outside.
     """
-    with ProcessPoolExecutor(jobs or os.cpu_count(), initializer=initializer, initargs=arguments) as pool:
+    with ProcessPoolExecutor(jobs or os.cpu_count(), initializer=_begin, initargs=(initializer, arguments)) as pool:
         try:
             for future in as_completed([pool.submit(function, part) for part in parts]):
                 yield future.result()
@@ -46,3 +47,8 @@ def in_processes(
             raise MuhdiError(
                 "a process that read files was ended from outside, perhaps for want of memory; use fewer with --jobs"
             ) from None
+
+
+def _begin(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    end_with_main_process()
+    initializer(*arguments)
