@@ -1,9 +1,11 @@
-# make demo: the built-in sequence, to its result. make test: linters, types, layers, tests.
+# make demo: the built-in sequence, to its result. make test: linters, types, layers, tests. make soak: ten minutes of
+# training, killing and resuming; SOAK= takes other options of tests/soak.py, and none runs it in full.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SOAK ?= --minutes 10
 
-.PHONY: demo test clean
+.PHONY: demo test soak clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +25,9 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+
+soak: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -61,6 +61,10 @@ RECIPE = {
 }
 
 
+PATIENCE = 180
+"""Seconds after which a run, which takes a few, counts as hung."""
+
+
 class Events:
     """Counts what happens in the child, and ends it at event number ``last`` without a word to anybody."""
 
@@ -162,6 +166,7 @@ def child(recipe: Recipe, folder: Path, last: int | None, seconds: float | None)
         status = 1
         try:
             torch.set_num_threads(1)
+            signal.alarm(PATIENCE)
             events = Events(last, note)
             watched(events)
             run_sequence(recipe, folder, resume=True, quiet=True)
@@ -175,6 +180,8 @@ def child(recipe: Recipe, folder: Path, last: int | None, seconds: float | None)
         time.sleep(seconds)
         os.kill(number, signal.SIGKILL)
     _, status = os.waitpid(number, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM:
+        raise RuntimeError(f"{recipe.name}: a run hung for {PATIENCE} seconds")
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status), note.read_text() if last is not None else "by the clock"
     if status:

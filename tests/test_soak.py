@@ -12,7 +12,11 @@ from pathlib import Path
 def test_runs_killed_anywhere_end_in_the_same_bits() -> None:
     command = [sys.executable, "-m", "tests.soak", "--quick", "--kills", "3"]
     done = subprocess.run(
-        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=Path(__file__).parents[1]
+        command,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[1],
     )
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)

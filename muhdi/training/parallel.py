@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from muhdi.data.processes import end_with_main_process
+from muhdi.data.processes import end_with_process
 from muhdi.errors import MuhdiError
 
 Part = TypeVar("Part")
@@ -39,7 +39,9 @@ def in_processes(
     Raises:
         MuhdiError: a process was ended from outside.
     """
-    with ProcessPoolExecutor(jobs or os.cpu_count(), initializer=_begin, initargs=(initializer, arguments)) as pool:
+    with ProcessPoolExecutor(
+        jobs or os.cpu_count(), initializer=_begin, initargs=(os.getpid(), initializer, arguments)
+    ) as pool:
         try:
             for future in as_completed([pool.submit(function, part) for part in parts]):
                 yield future.result()
@@ -49,6 +51,6 @@ def in_processes(
             ) from None
 
 
-def _begin(initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    end_with_main_process()
+def _begin(main: int, initializer: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+    end_with_process(main)
     initializer(*arguments)
