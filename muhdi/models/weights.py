@@ -20,6 +20,7 @@ from muhdi.files import write_bytes
 from muhdi.models.foreign import backbone_of, from_foreign, unwrapped
 from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Segmenter, build_segmenter
 from muhdi.models.statistics import Statistics, read_statistics
+from muhdi.taxonomy import MAX_CLASSES
 
 _FORMAT = "muhdi 1"
 
@@ -70,7 +71,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         classes, domains = _names(metadata["classes"]), _names(metadata["domains"])
         width, height = json.loads(metadata["image_size"])
         heads, multi_level = _names(metadata["heads"]), json.loads(metadata.get("multi_level", "true"))
-        if AGNOSTIC not in heads or len(classes) < 2:
+        if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
             raise ValueError(f"heads {heads}, {len(classes)} classes")
         model = build_segmenter(metadata["backbone"], len(classes), heads, multi_level=multi_level)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
