@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from muhdi.errors import MuhdiError
 from muhdi.files import write_text
 from muhdi.models.segmenter import build_segmenter
 from muhdi.models.weights import Checkpoint, save_checkpoint
+from muhdi.training.trainer import StageTrainer
 
 Tiny = Callable[..., Path]
 
@@ -172,6 +174,24 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed(muhdi, tiny: Tiny, tmp
     assert "belongs to another recipe (steps.0.iterations: 3 there, 9 here)" in errors
     assert (tmp_path / "experiments/snapshots/tiny/results.json").read_bytes() == kept
     assert muhdi("train", tiny(), "--overwrite", "--set", "steps=[]")[0] == 0
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_and_says_how_to_go_on(muhdi, tiny: Tiny, tmp_path: Path, monkeypatch, number, status) -> None:
+    original = StageTrainer._iterate
+
+    def iterate(self, *arguments):
+        os.kill(os.getpid(), number)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "_iterate", iterate)
+        ended, _, errors = muhdi("train", tiny(), "--set", "log_every=2", "--skip-bad", "1")
+    assert ended == status
+    command = f"muhdi train {tiny()} --set log_every=2 --skip-bad 1 --resume"
+    assert errors == f"stopped; everything is saved. To go on: {command}\n"
+    assert (tmp_path / "experiments/snapshots/tiny/training_state_1.pt").exists()
+    assert muhdi(*command.split()[1:])[0] == 0
 
 
 def test_overwrite_never_empties_a_folder_that_is_no_run(muhdi, tiny: Tiny, tmp_path: Path) -> None:
