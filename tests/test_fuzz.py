@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +23,14 @@ from muhdi.errors import MuhdiError
 from muhdi.evaluation.metrics import summarise
 from muhdi.models.foreign import from_foreign, to_reference
 from muhdi.models.segmenter import build_segmenter
-from muhdi.models.weights import Checkpoint, load_checkpoint, load_reference, save_checkpoint, save_reference
+from muhdi.models.weights import (
+    Checkpoint,
+    load_checkpoint,
+    load_reference,
+    read_tensors,
+    save_checkpoint,
+    save_reference,
+)
 from muhdi.recipe import load_recipe, save_recipe
 from muhdi.taxonomy import CLASS_SETS, IGNORE
 from muhdi.training.convert import convert
@@ -193,6 +201,28 @@ def test_any_damage_to_a_network_file_is_one_line_or_no_damage(
         except MuhdiError as error:
             one_line_of(name, error)
     target.unlink(missing_ok=True)
+
+
+@given(st.data())
+@settings(max_examples=150, **ONE_FOLDER)
+def test_any_flipped_bit_of_a_network_is_noticed(
+    tmp_path: Path, network_files: dict[str, bytes], data: st.DataObject
+) -> None:
+    whole = network_files["net.safetensors"]
+    place = data.draw(st.integers(0, len(whole) - 1) | st.integers(0, 9000))
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << data.draw(st.integers(0, 7))]) + whole[place + 1 :])
+    with pytest.raises(MuhdiError, match=r"net\.safetensors"):
+        load_checkpoint(path)
+
+
+def test_networks_of_the_first_format_are_still_read(tmp_path: Path, network_files: dict[str, bytes]) -> None:
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(network_files["net.safetensors"])
+    tensors, metadata = read_tensors(path)
+    del metadata["sha256"]
+    safetensors.torch.save_file(tensors, path, metadata | {"format": "muhdi 1"})
+    assert load_checkpoint(path).classes == ("a", "b")
 
 
 @given(st.integers(0, 2**31), st.integers(2, 9), st.booleans())

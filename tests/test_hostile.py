@@ -184,6 +184,9 @@ def test_a_description_that_lies_is_refused(tmp_path: Path, key: str, value: str
     save_checkpoint(path, Checkpoint(build_segmenter("small", 2), "small", ("a", "b"), (48, 32)))
     tensors, metadata = read_tensors(path)
     safetensors.torch.save_file(tensors, path, metadata | {key: value})
+    with pytest.raises(MuhdiError, match="its checksum does not agree"):
+        load_checkpoint(path)
+    safetensors.torch.save_file(tensors, path, metadata | {key: value, "format": "muhdi 1"})  # which has no checksum
     with pytest.raises(MuhdiError, match=r"net\.safetensors: ") as error:
         load_checkpoint(path)
     assert "\n" not in str(error.value)

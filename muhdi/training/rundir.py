@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from muhdi.config import Recipe
 from muhdi.errors import MuhdiError
-from muhdi.files import TEMPORARY, file_name, read_json, write_json, write_text
+from muhdi.files import TEMPORARY, file_name, read_json, write_json, write_text, writing
 from muhdi.recipe import load_recipe, save_recipe
 from muhdi.training.states import States
 
@@ -102,14 +102,15 @@ class RunDirectory:
         """
         self._make()
         self._lock = FileLock(self.folder / LOCK)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise MuhdiError(
-                f"{self.folder}: another process is at work on this run; wait for it, or stop it"
-            ) from None
-        for left in self.folder.rglob(f".*{TEMPORARY}"):  # a process was killed while it wrote
-            left.unlink()
+        with writing(self.folder):
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise MuhdiError(
+                    f"{self.folder}: another process is at work on this run; wait for it, or stop it"
+                ) from None
+            for left in self.folder.rglob(f".*{TEMPORARY}"):  # a process was killed while it wrote
+                left.unlink()
         if overwrite:
             self._empty()
         if overwrite or not (self.folder / RECIPE).exists():

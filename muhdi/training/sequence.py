@@ -16,7 +16,7 @@ from muhdi.data.loader import Batch
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.evaluation.evaluate import predict
 from muhdi.evaluation.results import Entry, Results, without_score
-from muhdi.files import file_name
+from muhdi.files import file_name, writing
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.segmenter import build_segmenter
 from muhdi.models.statistics import Statistics, measure_statistics
@@ -154,7 +154,8 @@ class _Sequence:
                     self._run_stage(stage, stopped)
                     if stopped:
                         raise Interrupted(stopped[0])
-            self._save_samples()
+            with writing(self.directory.samples):
+                self._save_samples()
         except MuhdiError:
             if not self.directory.states.files():
                 self.directory.discard()  # nothing was learnt yet: the corrected command need not ask for --overwrite
