@@ -1,5 +1,5 @@
 # make demo: the built-in sequence, to its result. make test: linters, types, layers, tests. make soak: ten minutes of
-# training, killing and resuming; SOAK= takes other options of tests/soak.py, and none runs it in full.
+# training, killing and resuming; make soak SOAK= takes as long as it takes to kill every combination 20 times.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from muhdi.config import AugmentConfig
 from muhdi.data.dataset import PreparedSet, Sample, Unlisted
-from muhdi.data.processes import end_with_process
+from muhdi.data.workers import end_with_process
 from muhdi.errors import MuhdiError
 
 Draw = tuple[int, int]

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-from muhdi.data.processes import end_with_process
+from muhdi.data.workers import end_with_process
 from muhdi.errors import MuhdiError
 
 Part = TypeVar("Part")
