@@ -99,7 +99,7 @@ def watched(events: Events) -> None:
     before(muhdi.training.sequence._Sequence, "_save_samples", "saving samples")
     before(muhdi.training.trainer.StageTrainer, "_iterate", "between iterations")
     before(muhdi.training.trainer, "train_iteration", "a step, before the passes")
-    before(muhdi.training.trainer.StageTrainer, "_backward", "a step, between the passes")
+    before(torch.Tensor, "backward", "a step, between the passes")
     before(muhdi.training.trainer.Finite, "spoiled", "a step, before the update")
     before(os, "fsync", "writing, before flushing")
     before(os, "replace", "writing, before renaming")

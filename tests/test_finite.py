@@ -29,8 +29,8 @@ METHODS = [("{method: advent, width: 8, discriminators: previous}", "muhdi"), ("
 def bad_where(monkeypatch: pytest.MonkeyPatch, bad: Callable[[torch.Tensor], bool], *, gradient: bool = False) -> None:
     """The source's loss, or only its gradient, is not a number for batches whose labels are ``bad``."""
 
-    def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        loss = losses.cross_entropy(logits, labels)
+    def cross_entropy(logits: torch.Tensor, labels: torch.Tensor, **options: torch.Tensor) -> torch.Tensor:
+        loss = losses.cross_entropy(logits, labels, **options)
         if not bad(labels):
             return loss
         return loss + torch.sqrt((0 * logits).sum()) if gradient else loss * float("nan")
