@@ -91,7 +91,7 @@ class Monitor:
     def skipped(self, done: int, images: list[str], text: str) -> None:
         """Iteration ``done`` was left out because of a bad batch of these images; ``text`` says so to the user."""
         self._write({"stage": self._stage, "iteration": done, "skipped": images})
-        self.say(text)
+        self.say(f"{self._stage}: {text}")
 
     def finish(self) -> None:
         """The stage ends, or is interrupted."""

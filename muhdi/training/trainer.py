@@ -143,7 +143,7 @@ class StageTrainer:
             self.iteration += 1
             images = [*batch.names, *(other.names if other is not None else ())]
             if skipped := self.finite.note(self.iteration, losses, images):
-                monitor.skipped(self.iteration, images, f"{name}: {skipped}")
+                monitor.skipped(self.iteration, images, skipped)
             log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
             keep = bool(stopped) or (self.iteration % self.recipe.save_every == 0 and self.iteration < total)
             # Reading the losses waits for the device; a state is never saved with losses that were not read.
