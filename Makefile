@@ -1,9 +1,12 @@
 # make demo: the built-in sequence, to its result. make test: linters, types, layers, tests. make bench: speed and memory.
+# make soak: ten minutes of training, killing and resuming; make soak SOAK= takes as long as it takes to kill every
+# combination 20 times.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SOAK ?= --minutes 10
 
-.PHONY: demo test bench clean
+.PHONY: demo test bench soak clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +35,9 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.evaluation --json benchmarks/measured/evaluation.json
 	$(BIN)/python -m benchmarks.growth --json benchmarks/measured/growth.json
 	$(BIN)/python -m benchmarks.performance
+
+soak: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

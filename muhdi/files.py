@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +16,54 @@ TEMPORARY = ".tmp"
 """How the names of files end that are being written."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, what the system has against writing ``path`` becomes a `MuhdiError`."""
+    try:
+        yield
+    except OSError as error:
+        room = error.errno in _NO_ROOM
+        advice = "free some space" if room else "correct the folder's permissions"
+        raise MuhdiError(
+            f"{path}: cannot be written: {error.strerror or error}; {advice} or choose another folder"
+        ) from None
+
+
+def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write to a temporary name beside ``path``, flush to the disk, rename.
 
     Raises:
-        MuhdiError: it cannot be written, or ``path`` is a folder, a device or the like.
+        MuhdiError: it cannot be written, or ``path`` is a folder, a device or the like; what was there before stays.
     """
     check_target(path)
-    temporary = path.parent / f".{path.name}.{os.getpid()}{TEMPORARY}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise MuhdiError(
-            f"{path}: cannot be written: {error.strerror}; free some space or choose another folder"
-        ) from None
+    # Not the number of the process, which in a container is the same every time.
+    temporary = path.parent / f".{path.name}.{os.urandom(4).hex()}{TEMPORARY}"
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming last through a power failure, before anything older is removed."""
+    with suppress(OSError):  # not every file system can
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
 
 
 def check_target(path: Path) -> None:

@@ -8,9 +8,9 @@ so that together they compute what one process computes with the whole batch.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -123,6 +123,13 @@ def average_gradients(module: nn.Module) -> None:
     average(p.grad for p in module.parameters() if p.grad is not None)
 
 
+def raise_together(error: MuhdiError) -> NoReturn:
+    """Raise a mistake that all processes have met at this very place; all but the first end without a word."""
+    if is_first():
+        raise error
+    sys.exit(0)  # the first process's status counts
+
+
 @contextmanager
 def agreed() -> Iterator[None]:
     """Wait for each other at the end, and end together where one of them has met a mistake of the user's.
@@ -140,7 +147,14 @@ def agreed() -> Iterator[None]:
     if count() == 1:
         return
     messages = [message for message in gathered_objects(None if error is None else str(error)) if message is not None]
-    if messages and is_first():
-        raise MuhdiError(messages[0])
     if messages:
-        sys.exit(0)  # the first process's status counts
+        raise_together(MuhdiError(messages[0]))
+
+
+def by_first(function: Callable[[], T]) -> T:
+    """What the first process alone does, in the name of all; they wait for it, and all get what it returns."""
+    result: T | None = None
+    with agreed():
+        if is_first():
+            result = function()
+    return gathered_objects(result)[0]  # type: ignore[return-value]

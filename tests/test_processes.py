@@ -30,7 +30,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 def state(experiments: Path, adaptation: str, retention: str) -> dict:
     """Everything that a run has trained: the network, the discriminators, the mean teacher."""
-    trainer = RunDirectory.of(recipe(adaptation, retention), experiments).load_state()["trainer"]
+    trainer = RunDirectory.of(recipe(adaptation, retention), experiments).states.load()[0]["trainer"]
     return {**trainer["model"], **{f"adaptation.{k}": v for k, v in trainer["adaptation"].items()}}
 
 
@@ -113,7 +113,7 @@ def test_stopped_on_two_devices_it_goes_on_with_one(tmp_path: Path) -> None:
     assert process.returncode == 143, error
     assert error.count("To go on: muhdi train") == 1
     assert len(list(folder.glob("*/model_*"))) == 1
-    assert 0 < RunDirectory(folder).load_state()["trainer"]["iteration"] < 60
+    assert 0 < RunDirectory(folder).states.load()[0]["trainer"]["iteration"] < 60
     assert load_recipe(folder / "recipe.yml").devices == 2
     same = [word for word in SELFTRAIN if word != "--set"]
     alone = load_recipe(ROOT / "tests" / "processes.yml", [*same, *settings])

@@ -78,6 +78,7 @@ def test_the_recipe_for_ones_own_data_runs(monkeypatch: pytest.MonkeyPatch, tmp_
             label = Path(name.replace("images", "labels"))
             label.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(rng.choice(np.array([0, 1, 5, 255], np.uint8), (54, 96))).save(label)
+    assert run(monkeypatch, ["muhdi", "check", "mine.yml"]) == 0
     little = [*LITTLE, "image_size=[48, 27]"]
     assert run(monkeypatch, ["muhdi", "train", "mine.yml", *(word for s in little for word in ("--set", s))]) == 0
     output = capsys.readouterr().out

@@ -108,7 +108,7 @@ def _lines(experiments: Path, recipe: Recipe, stage: str) -> list[str]:
 def test_what_a_method_trains_moves_and_what_it_keeps_stays(tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe(tiny(), ["every_step.adaptation=advent", "every_step.retention=muhdi"])
     run_sequence(recipe, tmp_path, quiet=True)
-    state = RunDirectory.of(recipe, tmp_path).load_state()
+    state, _ = RunDirectory.of(recipe, tmp_path).states.load()
     before = load_checkpoint(RunDirectory.of(recipe, tmp_path).model(1, "city", 3)).model.state_dict()
     trainer = state["trainer"]
     kept = {key.removeprefix("old.model."): value for key, value in trainer["retention"].items()}
@@ -124,7 +124,8 @@ def test_the_run_directory_holds_what_is_promised(tiny: Tiny, tmp_path: Path) ->
     run_sequence(recipe, tmp_path, quiet=True)
     folder = tmp_path / "snapshots" / "tiny"
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {"recipe.yml", "results.json", "metrics.jsonl", "training_state.pt", "0_source/model_3.safetensors",
+    assert {"recipe.yml", "results.json", "metrics.jsonl", "training_state_8.pt", "training_state_9.pt",
+            "0_source/model_3.safetensors",
             "1_city/model_3.safetensors", "2_night/model_3.safetensors"} <= found  # fmt: skip
     for domain in ("sim", "city", "night"):
         for what in ("image", "label", "predicted_running", "predicted_domain", "predicted_image"):
@@ -183,11 +184,11 @@ def test_a_killed_process_goes_on_exactly(tiny: Tiny, tmp_path: Path) -> None:
         process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
         deadline = time.monotonic() + 120
-        state = RunDirectory.of(recipe, broken).folder / "training_state.pt"
-        before = state.stat().st_mtime if state.exists() else 0
+        states = RunDirectory.of(recipe, broken).states
+        before = states.files()[:1]
         while time.monotonic() < deadline and process.poll() is None:
             written = metrics.exists() and len(metrics.read_text().splitlines()) >= lines
-            if written and state.exists() and state.stat().st_mtime > before:
+            if written and states.files()[:1] != before:
                 os.killpg(process.pid, signum)
                 break
             time.sleep(0.01)
@@ -221,18 +222,16 @@ def test_a_stopped_sweep_leaves_no_process_and_goes_on(tiny: Tiny, tmp_path: Pat
     process = subprocess.Popen(
         [*command, "--experiments", str(tmp_path / "e")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    state = tmp_path / "e" / "snapshots" / "tiny_seed1" / "training_state.pt"
+    run = RunDirectory(tmp_path / "e" / "snapshots" / "tiny_seed1")
     deadline = time.monotonic() + 120
-    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+    while not run.states.files() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
     assert "stopped; everything is saved. To go on: muhdi sweep" in errors
     assert str(tmp_path) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    RunDirectory(state.parent).create(
-        load_recipe(state.parent / "recipe.yml"), overwrite=False
-    )  # nobody holds the lock
+    run.create(run.recipe(), overwrite=False)  # nobody holds the lock
 
 
 def test_seeds_differ(tiny: Tiny, tmp_path: Path) -> None:
@@ -299,7 +298,7 @@ def test_interrupted_in_the_same_process_says_so(tiny: Tiny, tmp_path: Path, mon
         with pytest.raises(Interrupted) as stop:
             run_sequence(recipe, tmp_path, quiet=True)
     assert stop.value.signum == signal.SIGINT
-    state = RunDirectory.of(recipe, tmp_path).load_state()
+    state, _ = RunDirectory.of(recipe, tmp_path).states.load()
     assert (state["stage"], state["trainer"]["iteration"]) == (0, 1)
 
 

@@ -6,7 +6,7 @@ import typer
 
 from muhdi.cli.common import run
 from muhdi.cli.networks import convert, evaluate
-from muhdi.cli.recipes import prepare, recipes
+from muhdi.cli.recipes import check, prepare, recipes
 from muhdi.cli.training import demo, sweep, train
 
 __all__ = ["app", "main"]
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-for command in (demo, recipes, prepare, train, sweep, evaluate, convert):
+for command in (demo, recipes, check, prepare, train, sweep, evaluate, convert):
     app.command()(command)
 
 

@@ -1,12 +1,13 @@
-"""Commands about recipes and their data: recipes, prepare."""
+"""Commands about recipes and their data: recipes, check, prepare."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import Jobs, RecipeArgument, Set, console
+from muhdi.cli.common import Jobs, RecipeArgument, Set, console, one_line
 
 
 def recipes(name: Annotated[Optional[str], typer.Argument(help="Print this recipe in full.")] = None) -> None:
@@ -22,6 +23,43 @@ def recipes(name: Annotated[Optional[str], typer.Argument(help="Print this recip
     for known in shipped_recipes():
         table.add_row(known, load_recipe(known).description)
     console().print(table)
+
+
+def check(
+    recipe: RecipeArgument,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    jobs: Jobs = None,
+    output: Annotated[
+        Optional[Path], typer.Option("--json", help="Write all that was found, each file too, to this file.")
+    ] = None,
+) -> None:
+    """Look at every image and label that a run reads, before days are spent; status 1 if anything would spoil it."""
+    from rich.progress import Progress
+
+    from muhdi.files import check_target, write_json
+    from muhdi.recipe import load_recipe
+    from muhdi.report.data import classes_table, splits_table
+    from muhdi.training.check import check as run_check
+    from muhdi.training.check import to_json
+
+    if output is not None:
+        check_target(output)
+    out = console()
+    loaded = load_recipe(recipe, settings)
+    with Progress(console=out, disable=not out.is_terminal) as progress:
+        task = progress.add_task("looking", total=None)
+        report = run_check(loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total))
+    out.print(splits_table(report))
+    if (classes := classes_table(report)) is not None:
+        out.print(classes)
+    for heading, lines in (("note", report.notes), ("problem", report.problems)):
+        for line in lines:
+            out.print(f"{heading}: {one_line(line)}", soft_wrap=True, markup=False)
+    if output is not None:
+        write_json(output, to_json(report))
+    if report.problems:
+        raise typer.Exit(1)
+    out.print("Nothing was found that would stop the training or spoil it.", soft_wrap=True)
 
 
 def prepare(

@@ -28,11 +28,15 @@ def train(
     strategy: Annotated[
         Optional[str], typer.Option("--strategy", help="auto or ddp: short for --set strategy=NAME.")
     ] = None,
+    skip_bad: Annotated[
+        Optional[int],
+        typer.Option("--skip-bad", min=0, help="Batches per stage that may be left out where a loss is not finite."),
+    ] = None,
 ) -> None:
     """Train a whole sequence, and evaluate every domain after every step."""
     from muhdi.recipe import load_recipe
 
-    short = {"devices": devices, "nodes": nodes, "strategy": strategy}
+    short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
     settings = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
     train_and_print(load_recipe(recipe, settings, seed), experiments, resume=resume, overwrite=overwrite)
 

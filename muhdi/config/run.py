@@ -11,11 +11,14 @@ from muhdi.config.data import AugmentConfig, DataConfig, FolderConfig, LoaderCon
 from muhdi.config.methods import AdaptationField, AdventConfig, NoAdaptationConfig, NoRetentionConfig, RetentionField
 from muhdi.config.part import Fraction, NotNegative, Part, Positive, Rate, Size, Weight
 from muhdi.errors import MuhdiError, nearest
+from muhdi.files import file_name
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
 
 Kind = Literal["running", "domain", "image"]
 """Whose mean and variance the batch norms use at evaluation, see `muhdi.models.statistics`."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
+MAX_NAME = 200
+"""Bytes that a domain's name may have in the name of a file."""
 
 
 NormKind = Literal["batch", "synced", "frozen"]
@@ -126,8 +129,10 @@ class Recipe(Part):
     has; ``nodes``: machines. ``strategy``: ``ddp`` is a process per device, ``auto`` that where there are several.
     ``channels_last``: memory format of the network and its images. ``compile``: by torch.compile.
     ``snapshots`` and ``logs``: folders of the run's directory and of its TensorBoard events.
-    ``save_every``: iterations between training states, of which the last is kept; ``snapshot_every``: between
-    networks within a stage, which are all kept. ``notes``: what the user is told when the recipe is used.
+    ``save_every``: iterations between training states, of which the last ``keep`` stay; ``snapshot_every``: between
+    networks within a stage, which all stay. ``skip_bad``: how many batches each stage may leave out because a loss or
+    a gradient is not finite; with 0 the first one stops the run, and nothing has to be looked at in every iteration.
+    ``notes``: what the user is told when the recipe is used.
     """
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=150)]
@@ -158,6 +163,8 @@ class Recipe(Part):
     strategy: Literal["auto", "ddp"] = "auto"
     log_every: Positive = 10
     save_every: Positive = 1000
+    keep: Positive = 2
+    skip_bad: NotNegative = 0
     snapshot_every: Positive | None = None
     snapshots: str = "experiments/snapshots"
     logs: str = "experiments/logs"
@@ -184,11 +191,20 @@ class Recipe(Part):
     def _check_domains(self) -> None:
         """A name stands for one domain, and id tables name known classes."""
         names: dict[str, DataConfig] = {}
+        files: dict[str, str] = {}
         for key, data in self.domains():
             known = names.setdefault(data.domain_name, data)
             if known != data:
                 raise MuhdiError(
                     f"{key}: another domain is called {data.domain_name!r} too; give one of them a 'name' of its own"
+                )
+            stem = file_name(data.domain_name)
+            if len(stem.encode()) > MAX_NAME:
+                raise MuhdiError(f"{key}: its name is too long for a file; give it a 'name' of its own")
+            if files.setdefault(stem, data.domain_name) != data.domain_name:
+                raise MuhdiError(
+                    f"{key}: files of {data.domain_name!r} would be called like those of {files[stem]!r}; give one of "
+                    "them another 'name'"
                 )
             if isinstance(data, FolderConfig) and data.ids:
                 try:

@@ -19,8 +19,8 @@ Arrays = dict[str, npt.NDArray[np.uint8]]
 
 RESERVE = 2**30
 """Bytes of the disk that are left free."""
-_VERSION = ["muhdi 1", PIL.__version__]
-"""Part of every key: another decoder may give other pixels."""
+_VERSION = ["muhdi 2", PIL.__version__]
+"""Part of every key: another decoder, or another way of ours to use it, may give other pixels."""
 
 
 class SampleCache:

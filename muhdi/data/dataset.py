@@ -6,6 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,13 @@ Fit = Literal["stretch", "pad"]
 """How an image of another aspect ratio comes to a size: stretched, or scaled to fit inside and padded."""
 Unlisted = dict[str, int]
 """Raw id, or colour as ``#rrggbb`` -> number of pixels."""
+
+_ORIENTATION = 0x0112  # of the EXIF standard
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,7 +148,7 @@ class FileSet(ImageSet):
 
     def read(self, index: int, with_label: bool, draft: Size | None = None) -> Sample:
         path = self.images[index]
-        image = np.asarray(_open(path, draft=draft).convert("RGB"))
+        image = _rgb(path, draft)
         if not with_label:
             return Sample(str(path), image, None)
         if self.labels is None:
@@ -197,6 +205,29 @@ class FileSet(ImageSet):
         return label, dict(zip(names, counts.tolist(), strict=True))
 
 
+def _rgb(path: Path, draft: Size | None) -> npt.NDArray[np.uint8]:
+    """The pixels of an image of any kind, uint8 [H, W, 3], the right way up: so it is shown, and labels are drawn."""
+    picture = _open(path, draft=draft)
+    way_up = _UPRIGHT.get(_orientation(picture))
+    if picture.mode.startswith("I"):  # Pillow would cut 16 bit off at 255 instead of scaling them
+        values = np.asarray(picture)
+        if values.size and (values.min() < 0 or values.max() >= 2**16):
+            raise MuhdiError(f"{path}: its pixels have more than 16 bit; save it with 8 or 16 bit per channel")
+        picture = Image.fromarray((values >> 8).astype(np.uint8))
+    if picture.mode == "F":
+        raise MuhdiError(f"{path}: its pixels are no integers; save it with 8 or 16 bit per channel")
+    if way_up is not None:
+        picture = picture.transpose(way_up)
+    return np.asarray(picture.convert("RGB"))
+
+
+def _orientation(picture: Image.Image) -> int:
+    """The number by which a camera says how it was held; 1, upright, where there is none or what there is is broken."""
+    with suppress(Exception):  # whatever the parser makes of arbitrary bytes
+        return int(picture.getexif().get(_ORIENTATION, 1))
+    return 1
+
+
 def _raw_ids(path: Path, *, first_channel: bool) -> npt.NDArray[np.int64]:
     """The ids of a label image, [H, W]."""
     picture = _open(path, low_bytes=first_channel)
@@ -240,7 +271,7 @@ def _open(path: Path, *, low_bytes: bool = False, draft: Size | None = None) -> 
     try:
         picture = Image.open(path)
         if draft is not None:
-            picture.draft("RGB", draft)
+            picture.draft("RGB", draft if _orientation(picture) < 5 else draft[::-1])
         if low_bytes:
             tiles: list[Any] = [(*tile[:3], "RGB;16L" if tile[3] == "RGB;16B" else tile[3]) for tile in picture.tile]
             picture.tile = tiles

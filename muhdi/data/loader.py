@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from muhdi import processes
 from muhdi.config import AugmentConfig
 from muhdi.data.dataset import PreparedSet, Sample, Unlisted
+from muhdi.data.workers import end_with_process
 from muhdi.errors import MuhdiError
 
 Draw = tuple[int, int]
@@ -143,16 +145,27 @@ def endless_batches(
         batch_sampler=sampler,  # endless, so without a length
         num_workers=min(workers, os.cpu_count() or 1),
         collate_fn=collate_or_fail,
-        worker_init_fn=_leave_signals_to_the_main_process,
+        worker_init_fn=partial(_leave_signals_to_the_main_process, os.getpid()),
         pin_memory=torch.cuda.is_available(),
     )
-    for batch in loader:
+    batches = iter(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise MuhdiError(
+                "loader.workers: a process that loads images was ended from outside, perhaps for want of memory; go on "
+                "with --resume and fewer loader.workers, or less loader.memory_mb"
+            ) from None
         if isinstance(batch, MuhdiError):
             raise batch
         yield batch
 
 
-def _leave_signals_to_the_main_process(worker: int) -> None:
+def _leave_signals_to_the_main_process(main: int, worker: int) -> None:
     """A terminal's Ctrl-C and a cluster's SIGTERM reach every process; the main one saves, and then ends the others."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    end_with_process(main)

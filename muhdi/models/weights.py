@@ -5,6 +5,7 @@ Files are safetensors, or PyTorch files that are read with ``weights_only``: rea
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from dataclasses import dataclass, field
@@ -20,8 +21,11 @@ from muhdi.files import write_bytes
 from muhdi.models.foreign import backbone_of, from_foreign, unwrapped
 from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Segmenter, build_segmenter
 from muhdi.models.statistics import Statistics, read_statistics
+from muhdi.taxonomy import MAX_CLASSES
 
-_FORMAT = "muhdi 1"
+_FORMAT = "muhdi 2"
+_FORMATS = ("muhdi 1", _FORMAT)
+"""Those that can be read; files of the first one have no checksum."""
 
 
 @dataclass
@@ -57,20 +61,34 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "domains": json.dumps(list(checkpoint.statistics)),
         "image_size": json.dumps(checkpoint.image_size),
     }
-    write_bytes(path, safetensors.torch.save(_on_cpu(tensors), metadata))
+    tensors = _on_cpu(tensors)
+    write_bytes(path, safetensors.torch.save(tensors, metadata | {"sha256": _digest(tensors, metadata)}))
+
+
+def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """Checksum of all that a file holds, whatever the order."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
     """A network that `save_checkpoint` wrote."""
     path = Path(path)
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") != _FORMAT:
+    if metadata.get("format") not in _FORMATS:
         raise MuhdiError(f"{path}: not a network saved by muhdi; a file of another kind can be a recipe's model.init")
+    written = metadata.pop("sha256", "")
+    if metadata["format"] == _FORMAT and written != _digest(tensors, metadata):
+        raise MuhdiError(f"{path}: damaged: its checksum does not agree; use another copy of the file")
     try:
         classes, domains = _names(metadata["classes"]), _names(metadata["domains"])
         width, height = json.loads(metadata["image_size"])
         heads, multi_level = _names(metadata["heads"]), json.loads(metadata.get("multi_level", "true"))
-        if AGNOSTIC not in heads or len(classes) < 2:
+        if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
             raise ValueError(f"heads {heads}, {len(classes)} classes")
         model = build_segmenter(metadata["backbone"], len(classes), heads, multi_level=multi_level)
     except (KeyError, ValueError, TypeError, RecursionError) as error:
@@ -112,7 +130,7 @@ def initialise(model: Segmenter, path: Path, backbone: str, classes: tuple[str, 
         MuhdiError: the file is missing or broken, or it fits in part only.
     """
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") == _FORMAT:
+    if metadata.get("format") in _FORMATS:
         checkpoint = load_checkpoint(path)
         if checkpoint.backbone != backbone:
             raise MuhdiError(

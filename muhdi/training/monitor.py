@@ -6,6 +6,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +18,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from muhdi.files import writing
 
 PLAIN_SECONDS = 10.0
 """Without a terminal: seconds between two lines."""
@@ -37,10 +40,13 @@ class Monitor:
         from torch.utils.tensorboard import SummaryWriter
 
         metrics.parent.mkdir(parents=True, exist_ok=True)
-        metrics.touch()
-        os.truncate(metrics, min(length, metrics.stat().st_size))
-        self._metrics = open(metrics, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - closed by close()
-        self._events = SummaryWriter(str(logs), purge_step=step + 1)
+        self._path, self._logs = metrics, logs
+        with writing(metrics):
+            metrics.touch()
+            os.truncate(metrics, min(length, metrics.stat().st_size))
+            self._metrics = open(metrics, "a", buffering=1, encoding="utf-8")  # noqa: SIM115 - closed by close()
+        with writing(logs):
+            self._events = SummaryWriter(str(logs), purge_step=step + 1)
         self.console = Console(quiet=quiet, highlight=False, soft_wrap=True)
         self._progress: Progress | None = None
         self._task = TaskID(0)
@@ -82,6 +88,11 @@ class Monitor:
         if self._progress is not None:
             self._progress.update(self._task, completed=done)
 
+    def skipped(self, done: int, images: list[str], text: str) -> None:
+        """Iteration ``done`` was left out because of a bad batch of these images; ``text`` says so to the user."""
+        self._write({"stage": self._stage, "iteration": done, "skipped": images})
+        self.say(f"{self._stage}: {text}")
+
     def finish(self) -> None:
         """The stage ends, or is interrupted."""
         if self._progress is not None:
@@ -89,26 +100,37 @@ class Monitor:
             self._progress = None
 
     def _log(self, done: int, values: dict[str, float]) -> None:
-        self._metrics.write(json.dumps({"stage": self._stage, "iteration": done, **values}) + "\n")
-        for name, value in values.items():
-            self._events.add_scalar(f"loss/{name}", value, self._before + done)
+        self._write({"stage": self._stage, "iteration": done, **values})
+        self._plot({f"loss/{name}": value for name, value in values.items()}, self._before + done)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        with writing(self._path):
+            self._metrics.write(json.dumps(line, allow_nan=False) + "\n")
 
     def scores(self, step: int, scores: dict[str, float]) -> None:
         """Scores by name after ``step`` iterations of the whole run, for TensorBoard."""
-        for name, value in scores.items():
-            self._events.add_scalar(f"miou/{name}", value, step)
+        self._plot({f"miou/{name}": value for name, value in scores.items()}, step)
+
+    def _plot(self, values: dict[str, float], step: int) -> None:
+        with writing(self._logs):
+            for name, value in values.items():
+                self._events.add_scalar(name, value, step)
 
     def length(self) -> int:
         """Bytes of `metrics.jsonl` that are safely written."""
-        self._metrics.flush()
-        os.fsync(self._metrics.fileno())
-        return self._metrics.tell()
+        with writing(self._path):
+            self._metrics.flush()
+            os.fsync(self._metrics.fileno())
+            return self._metrics.tell()
 
     def close(self) -> None:
         """Flush and close everything."""
         self.finish()
-        self._metrics.close()
-        self._events.close()
+        for file in (self._metrics, self._events):
+            try:
+                file.close()
+            except OSError as error:  # what matters was flushed before, or has failed with a message of its own
+                self.say(f"{self._path.parent}: the end of its curves cannot be written: {error.strerror or error}")
 
 
 class SilentMonitor(Monitor):
@@ -124,6 +146,9 @@ class SilentMonitor(Monitor):
         """Nothing."""
 
     def advance(self, done: int, images: int, values: dict[str, float]) -> None:
+        """Nothing."""
+
+    def skipped(self, done: int, images: list[str], text: str) -> None:
         """Nothing."""
 
     def finish(self) -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Callable, Sequence
 
 from muhdi.config import Recipe
 from muhdi.data.dataset import PreparedSet
 from muhdi.errors import MuhdiError
 from muhdi.training.domains import Domains
-
-AT_ONCE = 16
-"""Samples that a process is given at a time."""
+from muhdi.training.parallel import in_parts, in_processes
 
 _sets: list[PreparedSet] = []  # of a worker process
 
@@ -49,17 +45,11 @@ def prepare(
     if not work:
         raise MuhdiError("cache: the recipe reads no files, so there is nothing to prepare")
     _check_room(sets)
-    parts = [work[start : start + AT_ONCE] for start in range(0, len(work), AT_ONCE)]
     problems: list[str] = []
     done = 0
-    with ProcessPoolExecutor(jobs or os.cpu_count(), initializer=_open_sets, initargs=(recipe,)) as pool:
-        pending = {pool.submit(_decode, part) for part in parts}
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                count, found = future.result()
-                done, problems = done + count, problems + found
-            told(done, len(work))
+    for count, found in in_processes(_decode, in_parts(work), jobs, _open_sets, (recipe,)):
+        done, problems = done + count, problems + found
+        told(done, len(work))
     if problems:
         more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
         raise MuhdiError(f"{min(problems)}{more}; everything else is in the cache")
@@ -84,7 +74,7 @@ def _open_sets(recipe: Recipe) -> None:
         samples.memory = 0
 
 
-def _decode(part: list[tuple[int, int]]) -> tuple[int, list[str]]:
+def _decode(part: Sequence[tuple[int, int]]) -> tuple[int, list[str]]:
     """How many samples are done, and what is wrong with files among them."""
     problems = []
     for number, index in part:

@@ -1,27 +1,25 @@
 """The run directory: where a run keeps its recipe, networks, training state and results.
 
 ``<experiments>/snapshots/<name>/`` holds ``recipe.yml``, ``<number>_<stage>/model_<iterations>.safetensors`` (and
-``D_main_...``, ``D_aux_...`` where there are discriminators), ``training_state.pt``, ``results.json``,
+``D_main_...``, ``D_aux_...`` where there are discriminators), ``training_state_<iterations>.pt``, ``results.json``,
 ``metrics.jsonl`` and ``samples/``; ``<experiments>/logs/<name>/`` the TensorBoard events.
 """
 
 from __future__ import annotations
 
-import io
 import os
-import pickle
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
 
 from muhdi.config import Recipe
 from muhdi.errors import MuhdiError
-from muhdi.files import TEMPORARY, file_name, read_json, write_bytes, write_json, write_text
+from muhdi.files import TEMPORARY, file_name, read_json, write_json, write_text, writing
 from muhdi.recipe import load_recipe, save_recipe
+from muhdi.training.states import States
 
 RECIPE = "recipe.yml"
 LOCK = ".lock"
@@ -36,13 +34,14 @@ MAY_CHANGE = {
     "strategy",
     "log_every",
     "save_every",
+    "keep",
+    "skip_bad",
     "cache",
     "snapshots",
     "logs",
     "test",
 }
 """Keys of a recipe that may differ when a run goes on: they say where and how fast, not what."""
-STATE = "training_state.pt"
 
 
 class RunDirectory:
@@ -61,6 +60,7 @@ class RunDirectory:
             folder / "metrics.jsonl",
             folder / "samples",
         )
+        self.states = States(folder)
 
     @classmethod
     def of(cls, recipe: Recipe, experiments: Path | str | None = None) -> RunDirectory:
@@ -105,14 +105,15 @@ class RunDirectory:
         """
         self._make()
         self._lock = FileLock(self.folder / LOCK)
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise MuhdiError(
-                f"{self.folder}: another process is at work on this run; wait for it, or stop it"
-            ) from None
-        for left in self.folder.rglob(f".*{TEMPORARY}"):  # a process was killed while it wrote
-            left.unlink()
+        with writing(self.folder):
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise MuhdiError(
+                    f"{self.folder}: another process is at work on this run; wait for it, or stop it"
+                ) from None
+            for left in self.folder.rglob(f".*{TEMPORARY}"):  # a process was killed while it wrote
+                left.unlink()
         if overwrite:
             self._empty()
         if overwrite or not (self.folder / RECIPE).exists():
@@ -191,35 +192,26 @@ class RunDirectory:
             raise MuhdiError(f"{self.folder}: holds no finished network yet; train it (with --resume) first")
         return models[-1]
 
-    def save_state(self, state: dict[str, Any]) -> None:
-        """Write all that resuming needs."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_bytes(self.folder / STATE, buffer.getvalue())
+    def drop_after(self, stage: int, iteration: int, *, complete: bool) -> None:
+        """Remove networks of a later time than the training state from which the run goes on.
 
-    def load_state(self) -> dict[str, Any] | None:
-        """What `save_state` wrote last; None if it never did. Reading executes no code."""
-        path = self.folder / STATE
-        if not path.exists():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-            raise MuhdiError(
-                f"{path}: the training state cannot be read ({str(error).splitlines()[0]}); delete it to start the run "
-                "again from its recipe"
-            ) from None
-        if not isinstance(state, dict) or not {"stage", "trainer", "statistics", "metrics"} <= state.keys():
-            raise MuhdiError(f"{path}: holds no training state; delete it to start the run again from its recipe")
-        return state
+        ``complete``: whether this is the run's last state; else samples are of a later time too.
+
+        They will be written again. Until then they would be a network of one time beside results of another.
+        """
+        for path in self.models():
+            number, iterations = int(path.parent.name.partition("_")[0]), int(path.stem.rpartition("_")[2])
+            if (number, iterations) > (stage, iteration):
+                for network in path.parent.glob(f"*_{iterations}.safetensors"):
+                    network.unlink()
+                if not any(path.parent.iterdir()):
+                    path.parent.rmdir()
+        if not complete and self.samples.exists():
+            shutil.rmtree(self.samples)
 
     def save_results(self, results: dict[str, Any]) -> None:
         """Write ``results.json``."""
         write_json(self.results, results)
-
-    def has_state(self) -> bool:
-        """Whether anything was saved to go on from."""
-        return (self.folder / STATE).exists()
 
     def load_results(self) -> dict[str, Any]:
         """Read ``results.json``; an empty one before the first evaluation."""

@@ -18,7 +18,7 @@ from muhdi.data.loader import Batch
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.evaluation.evaluate import predict
 from muhdi.evaluation.results import Entry, Results, without_score
-from muhdi.files import file_name
+from muhdi.files import file_name, writing
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.norms import convert_norms
 from muhdi.models.segmenter import build_segmenter
@@ -38,7 +38,7 @@ from muhdi.training.interrupt import noted_signals
 from muhdi.training.measure import evaluate_domains, image_batches
 from muhdi.training.monitor import Monitor, SilentMonitor
 from muhdi.training.rundir import RunDirectory
-from muhdi.training.trainer import Hooks, Sets, StageTrainer, first_signal
+from muhdi.training.trainer import Hooks, Sets, StageTrainer, State, first_signal
 
 REPORT_AFTER = 50
 """Training batches after which label ids that no table lists are reported, long before the first evaluation."""
@@ -79,17 +79,18 @@ class _Sequence:
         check_batches(recipe)
         self.fabric = launch(recipe)
         self.first = processes.is_first()
+        processes.by_first(lambda: self.directory.check(recipe, resume=resume, overwrite=overwrite))
         with processes.agreed():
-            if self.first:
-                self.directory.check(recipe, resume=resume, overwrite=overwrite)
             self._open()
-        with processes.agreed():
-            if self.first:
-                self.directory.create(recipe, overwrite=overwrite)
-        with processes.agreed():
-            self.state = self.directory.load_state() if resume else None
+        processes.by_first(lambda: self.directory.create(recipe, overwrite=overwrite))
+        self.state: State | None = None
+        self.damaged: list[str] = []
+        if resume:
+            self.damaged = processes.by_first(lambda: self.directory.states.load()[1])
+            with processes.agreed():
+                self.state, _ = self.directory.states.load()
+        self.results = processes.by_first(lambda: self._earlier_results(resume=resume))
         self.monitor = self._new_monitor(quiet)
-        self.results = self._earlier_results()
 
     def _open(self) -> None:
         """Find all data, and make the network that the sequence starts from."""
@@ -132,7 +133,7 @@ class _Sequence:
                 for path in self._given_networks(number).values():
                     load_exactly(Discriminator(len(self.classes), config.width), read_tensors(path)[0], path)
 
-    def _earlier_results(self) -> Results:
+    def _earlier_results(self, *, resume: bool) -> Results:
         recipe = self.recipe
         steps = [step.target.domain_name for step in recipe.steps]
         extra = [data.domain_name for data in recipe.extra_domains]
@@ -140,10 +141,24 @@ class _Sequence:
         learnt = [steps.index(name) + 1 if name in steps else 1 for name in targets]
         domains = list(self.domains.validation)
         results = Results(recipe.name, recipe.seed, recipe.source_name(), domains, targets, learnt)
-        if self.state is not None and (saved := self.directory.load_results()):
-            stage = self.state["stage"]
-            finished = stage + (self.state["trainer"]["iteration"] == self._iterations(stage))
-            results.steps = Results.from_json(saved).steps[:finished]
+        saved = self.directory.load_results() if resume else {}
+        known = Results.from_json(saved).steps if saved else []
+        if self.state is None:
+            if known:
+                raise MuhdiError(
+                    f"{self.directory.folder}: holds results, but no training state to go on from; start anew with "
+                    "--overwrite, or choose another name with --set name="
+                )
+            return results
+        # The state may not be the newest one: results and networks go back to its time.
+        stage, iteration = self.state["stage"], self.state["trainer"]["iteration"]
+        ended = iteration == self._iterations(stage)
+        results.steps = max(known, self.state.get("results", []), key=len)[: stage + ended]
+        if len(results.steps) < stage:
+            raise MuhdiError(f"{self.directory.results}: lacks the first {stage} steps; restore the file")
+        if len(results.steps) != len(known):
+            self.directory.save_results(results.to_json())
+        self.directory.drop_after(stage, iteration, complete=ended and stage == len(recipe.steps))
         return results
 
     def _iterations(self, stage: int) -> int:
@@ -154,7 +169,7 @@ class _Sequence:
         return sum(self._iterations(number) for number in range(stage))
 
     def run(self) -> Results:
-        for note in [*self.recipe.notes, *self.domains.notes]:
+        for note in [*self.recipe.notes, *self.domains.notes, *self.damaged]:
             self.monitor.say(note)
         try:
             with noted_signals() as stopped:
@@ -163,11 +178,10 @@ class _Sequence:
                     self._run_stage(stage, stopped)
                     if (signum := first_signal(stopped)) is not None:
                         raise Interrupted(signum)
-            with processes.agreed():
-                if self.first:
-                    self._save_samples()
+            with writing(self.directory.samples):
+                processes.by_first(self._save_samples)
         except MuhdiError:
-            if self.first and not self.directory.has_state():
+            if self.first and not self.directory.states.files():
                 self.directory.discard()  # nothing was learnt yet: the corrected command need not ask for --overwrite
             raise
         except Interrupted:
@@ -195,37 +209,36 @@ class _Sequence:
             self.state = None  # it holds every network a second time
 
         def save() -> None:
-            state = {"stage": stage, "trainer": trainer.state(), "statistics": self.statistics}
-            with processes.agreed():
-                if self.first:
-                    self.directory.save_state(state | {"metrics": self.monitor.length()})
-
-        total = trainer.config.iterations
+            state = {"stage": stage, "trainer": trainer.state(), "statistics": self.statistics,
+                     "metrics": self.monitor.length(), "results": self.results.steps}  # fmt: skip
+            done = self._before(stage) + trainer.iteration
+            processes.by_first(lambda: self.directory.states.save(state, done, self.recipe.keep))
 
         def snapshot() -> None:
             average_statistics(self.model)
-            with processes.agreed():
-                if self.first:
-                    save_checkpoint(self.directory.model(stage, name, trainer.iteration), self._checkpoint())
+            path = self.directory.model(stage, name, trainer.iteration)
+            processes.by_first(lambda: save_checkpoint(path, self._checkpoint()))
 
-        if trainer.iteration < total:
+        if trainer.iteration < trainer.config.iterations:
             trainer.fit(self.monitor, name, Hooks(save, snapshot, self._look_at), stopped)
         average_statistics(self.model)
-        trained = bool(stage or total or self.start.heads)
+        trained = bool(stage or trainer.config.iterations or self.start.heads)
         if trained:
             self._measure(target)
-        with processes.agreed():
-            if self.first and (total or not self.recipe.steps):
-                save_checkpoint(self.directory.model(stage, name, total), self._checkpoint())
-                for network, module in trainer.adaptation.networks().items():
-                    save_tensors(self.directory.network(stage, name, network, total), module.state_dict())
+        processes.by_first(lambda: self._save_networks(stage, name, trainer))
         save()
         if len(self.results.steps) <= stage:
             self.results.add(name, self._evaluate() if trained else self._untrained())
-            with processes.agreed():
-                if self.first:
-                    self.directory.save_results(self.results.to_json())
+            processes.by_first(lambda: self.directory.save_results(self.results.to_json()))
             self._announce(stage, name)
+
+    def _save_networks(self, stage: int, name: str, trainer: StageTrainer) -> None:
+        """Files of all networks after a stage, if it has changed any."""
+        total = trainer.config.iterations
+        if total or not self.recipe.steps:
+            save_checkpoint(self.directory.model(stage, name, total), self._checkpoint())
+            for network, module in trainer.adaptation.networks().items():
+                save_tensors(self.directory.network(stage, name, network, total), module.state_dict())
 
     def _given_networks(self, stage: int) -> dict[str, Path]:
         """Files from which the recipe wants the adaptation's own networks of a stage to start, by name."""

@@ -29,7 +29,10 @@ from muhdi.training.rundir import RunDirectory
 
 _SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]")
 
-_OF_NO_WEIGHT = {"name", "description", "notes", "steps", "extra_domains", "evaluation", "test", "snapshots", "logs"}
+_OF_NO_WEIGHT = {
+    "name", "description", "notes", "steps", "extra_domains", "evaluation", "test", "snapshots", "logs", "keep",
+    "skip_bad",
+}  # fmt: skip
 """Keys of a recipe on which the training on the source does not depend."""
 
 Say = Callable[[str], None]

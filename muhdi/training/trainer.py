@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +19,7 @@ from muhdi.errors import Interrupted, MuhdiError
 from muhdi.models.segmenter import Segmenter
 from muhdi.retention import Retention, build_retention
 from muhdi.training.devices import Runner, average_statistics, compile_networks, lost_processes_are_told
+from muhdi.training.finite import Finite
 from muhdi.training.monitor import Monitor
 from muhdi.training.optim import build_optimizer, poly, set_learning_rate
 from muhdi.training.step import train_iteration
@@ -86,6 +86,8 @@ class StageTrainer:
         optimizer = build_optimizer(model, recipe.optimizer, self.config.learning_rate)
         self.forward, self.optimizer = fabric.setup(model, optimizer)
         self.run = Runner(fabric, self.forward, channels_last=recipe.channels_last)
+        changed = [self.model, self.adaptation, self.retention]
+        self.finite = Finite(recipe.skip_bad, changed, optimizer, self.adaptation.optimizer)
 
     def state(self) -> State:
         """All that going on from this iteration needs, as plain tensors and numbers; all processes must ask for it."""
@@ -100,6 +102,7 @@ class StageTrainer:
             "retention": self.retention.state_dict(),
             "generator": self.generator.get_state(),
             "torch": torch.get_rng_state(),
+            "skipped": self.finite.skipped,
         }
 
     def load_state(self, state: State) -> None:
@@ -113,6 +116,7 @@ class StageTrainer:
         self.retention.load_state_dict(state["retention"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
+        self.finite.skipped = state.get("skipped", 0)
 
     def fit(self, monitor: Monitor, name: str, hooks: Hooks, stopped: list[int]) -> None:
         """Train to the end of the stage.
@@ -124,7 +128,7 @@ class StageTrainer:
 
         Raises:
             Interrupted: after a signal.
-            MuhdiError: a loss is not finite.
+            MuhdiError: a loss is not finite, or a file cannot be read; then the iterations before it are saved.
         """
         total = self.config.iterations
         source = self._batches(self.sets.source, "source")
@@ -134,8 +138,14 @@ class StageTrainer:
         monitor.start(name, total, self.iteration, sum(stage.iterations for stage in earlier))
         with lost_processes_are_told():
             while self.iteration < total:
-                batch = next(source).to(self.fabric.device)
-                other = next(target).to(self.fabric.device) if target is not None else None
+                try:
+                    batch = next(source).to(self.fabric.device)
+                    other = next(target).to(self.fabric.device) if target is not None else None
+                except MuhdiError:
+                    if self.iteration and processes.count() == 1:  # nothing is lost by a file that vanished
+                        self.finite.read()
+                        hooks.save()
+                    raise
                 self._advance(batch, other, monitor, hooks, stopped)
         monitor.finish()
 
@@ -147,14 +157,18 @@ class StageTrainer:
             hooks.seen(self.sets.target.images.domain, other)
         losses = self._iterate(batch, other)
         self.iteration += 1
+        images = [*batch.names, *(other.names if other is not None else ())]
+        if skipped := self.finite.note(self.iteration, losses, images):
+            monitor.skipped(self.iteration, images, skipped)
         log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
         # Several processes ask each other only when they meet anyway.
         stop = first_signal(stopped) if log or processes.count() == 1 else None
         keep = stop is not None or (self.iteration % self.recipe.save_every == 0 and self.iteration < total)
         # Reading the losses waits for the device; a state is never saved with losses that were not read.
-        values = self._numbers(losses, [batch, other]) if log or keep else {}
-        images = processes.count() * (len(batch.images) + (0 if other is None else len(other.images)))
-        monitor.advance(self.iteration, images, values if log else {})
+        values = self.finite.read() if log or keep else {}
+        if keep or self.iteration == total:
+            self.finite.check_weights(self.iteration, images)
+        monitor.advance(self.iteration, processes.count() * len(images), values if log else {})
         if self.recipe.snapshot_every and self.iteration % self.recipe.snapshot_every == 0 < total - self.iteration:
             hooks.snapshot()
         if keep:
@@ -171,11 +185,14 @@ class StageTrainer:
             rate = poly(self.adaptation.learning_rate, self.iteration, length, power)
             set_learning_rate(self.adaptation.optimizer, rate)
         self.optimizer.zero_grad(set_to_none=True)
+        self.finite.begin()
         with self.fabric.autocast():
             losses = train_iteration(
                 self.run, self.model, self.adaptation, self.retention,
                 source, target, {"main": config.weight_main, "aux": config.weight_aux}, config.accumulate,
             )  # fmt: skip
+        if self.finite.spoiled(losses):
+            return losses
         self.optimizer.step()
         self.adaptation.after_step(self.model)
         return losses
@@ -186,18 +203,6 @@ class StageTrainer:
         if role == "target" and isinstance(self.config, StepConfig):
             size = self.config.target_batch_size or size
         return endless_batches(samples, size, self.recipe.augment, seed, self.iteration, self.recipe.loader.workers)
-
-    def _numbers(self, losses: dict[str, Tensor], batches: list[Batch | None]) -> dict[str, float]:
-        each = processes.mean(torch.stack([value.detach().float() for value in losses.values()]))
-        values = dict(zip(losses, each.tolist(), strict=True))
-        broken = [name for name, value in values.items() if not math.isfinite(value)]
-        if broken:
-            names = ", ".join(name for batch in batches if batch is not None for name in batch.names)
-            raise MuhdiError(
-                f"the loss {broken[0]} is not finite at iteration {self.iteration} (images: {names}); train anew with "
-                "a lower learning_rate (--overwrite, or another name), or look at these images; the last state stays"
-            )
-        return values
 
 
 def _stage_seed(seed: int, number: int) -> int:
