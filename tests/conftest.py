@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+
+from muhdi.cli import main
+from muhdi.recipe import load_recipe
+from muhdi.training.sequence import run_sequence
 
 SHARED = Path(__file__).parents[2] / "shared"
 torch.set_num_threads(1)
@@ -83,3 +88,37 @@ def folders(tmp_path: Path) -> Path:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(label).save(path)
     return tmp_path / "data"
+
+
+@pytest.fixture
+def muhdi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in the test's folder: exit status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["muhdi", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run of a few iterations: sim, city, night. Nobody may change it."""
+    recipe = load_recipe(
+        "scenes",
+        ["name=trained", "image_size=[64,32]", "source_training.iterations=8", "source_training.batch_size=2",
+         "every_step.iterations=4", "every_step.batch_size=2", "source.train=6", "source.val=3", "log_every=1",
+         "evaluation.samples=2", "evaluation.domain_images=4",
+         *(f"steps.{i}.target.{key}" for i in range(3) for key in ("train=6", "val=3"))],
+    )  # fmt: skip
+    experiments = tmp_path_factory.mktemp("experiments")
+    run_sequence(recipe, experiments, quiet=True)
+    return experiments / "snapshots" / "trained"

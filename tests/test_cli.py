@@ -16,32 +16,12 @@ import torch
 import yaml
 from PIL import Image
 
-from muhdi.cli import main
 from muhdi.errors import MuhdiError
 from muhdi.files import write_text
 from muhdi.models.segmenter import build_segmenter
 from muhdi.models.weights import Checkpoint, save_checkpoint
 
 Tiny = Callable[..., Path]
-
-
-@pytest.fixture
-def muhdi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command in the test's folder: exit status, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["muhdi", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_train_then_evaluate(muhdi, tiny: Tiny, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ class FileSet(ImageSet):
 
     def read(self, index: int, with_label: bool, draft: Size | None = None) -> Sample:
         path = self.images[index]
-        image = np.asarray(_open(path, draft=draft).convert("RGB"))
+        image = read_image(path, draft)
         if not with_label:
             return Sample(str(path), image, None)
         if self.labels is None:
@@ -195,6 +195,15 @@ class FileSet(ImageSet):
             )
         label[missing] = IGNORE
         return label, dict(zip(names, counts.tolist(), strict=True))
+
+
+def read_image(path: Path, draft: Size | None = None) -> npt.NDArray[np.uint8]:
+    """An image file as uint8 RGB [H, W, 3]; ``draft`` as for `ImageSet.read`.
+
+    Raises:
+        MuhdiError: the file is missing, or is no image that can be read.
+    """
+    return np.asarray(_open(path, draft=draft).convert("RGB"))
 
 
 def _raw_ids(path: Path, *, first_channel: bool) -> npt.NDArray[np.int64]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 Statistics = dict[str, Tensor]
@@ -71,6 +72,25 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
         for norm in norms:
             norm.train()
         yield
+
+
+class ImageNorm(nn.Module):
+    """A batch norm that normalises every image with its own mean and variance, whatever batch it comes in."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+def use_image_statistics(model: nn.Module) -> None:
+    """Replace every batch norm for good by an `ImageNorm`: `batch_statistics`, for images that come in batches."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, ImageNorm(child))
 
 
 @torch.no_grad()

@@ -1,0 +1,71 @@
+"""Commands that use trained networks: predict, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from muhdi.cli.common import console, one_line
+
+Model = Annotated[Path, typer.Argument(help="A run directory (its newest network), a network file, or an export.")]
+Head = Annotated[Optional[str], typer.Option("--head", help="The head that predicts; else the agnostic one.")]
+Statistics = Annotated[
+    Optional[str], typer.Option("--statistics", help="running (the default), image, or domain with --domain NAME.")
+]
+Domain = Annotated[Optional[str], typer.Option("--domain", help="Normalise with the stored statistics of this domain.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
+
+
+def predict(
+    model: Model,
+    images: Annotated[list[str], typer.Argument(help="Files, folders, quoted patterns such as 'a/**/*.jpg', films.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of ids/, colour/, overlay/.")],
+    head: Head = None,
+    statistics: Statistics = None,
+    domain: Domain = None,
+    size: Annotated[
+        Optional[tuple[int, int]],
+        typer.Option("--size", help="Width and height at which the network sees an image; else as it was trained."),
+    ] = None,
+    window: Annotated[
+        bool, typer.Option("--window", help="Slide a window of the trained size over the image at its own size.")
+    ] = False,
+    overlap: Annotated[float, typer.Option("--overlap", help="Of neighbouring windows, a fraction.")] = 0.25,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images or windows at a time.")] = 8,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write every class's probability too (.npz, float16).")
+    ] = False,
+    every: Annotated[int, typer.Option("--every", min=1, help="Of films, each so-many-th picture.")] = 1,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")] = "auto",
+    overwrite: Overwrite = False,
+) -> None:
+    """Predict the class of every pixel of images and films of any size, and write ids, colours and overlays.
+
+    Predictions have the size of their image. A file that cannot be read does not stop the rest: it is listed at the
+    end, and the exit status is 1.
+    """
+    from rich.progress import Progress
+
+    from muhdi.deploy.inputs import find_inputs
+    from muhdi.deploy.predict import output_folders, predict_files
+    from muhdi.deploy.predictor import View
+    from muhdi.deploy.pretrained import load
+
+    view = View(size, window, overlap, batch_size)
+    inputs = find_inputs(images, output_folders(output))
+    predictor = load(model, head=head, statistics=statistics, domain=domain, device=device)
+    out = console()
+    with Progress(console=out, disable=not out.is_terminal) as bar:
+        task = bar.add_task("predicting", total=None)
+        count, failures = predict_files(
+            predictor, inputs, output, view, probabilities=probabilities, overwrite=overwrite, every=every,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )  # fmt: skip
+    out.print(f"{count} pictures predicted, in {output}", soft_wrap=True, markup=False)
+    for failure in failures:
+        typer.echo(f"failed: {one_line(failure)}", err=True)
+    if failures:
+        typer.echo(f"{len(failures)} of {len(inputs)} files failed", err=True)
+        raise typer.Exit(1)
