@@ -21,8 +21,9 @@ import muhdi
 from muhdi.config import KINDS
 from muhdi.evaluation.results import Results
 from muhdi.recipe import load_recipe
+from muhdi.report.formats import ResultTable, text
 from muhdi.report.reading import reading
-from muhdi.report.tables import arms_rows, markdown, number
+from muhdi.report.tables import arms_table
 from muhdi.training.rundir import MAY_CHANGE
 
 RUNS = Path(__file__).parent / "runs"
@@ -40,10 +41,10 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
         parts.append(
             f"\n**`{kind}` statistics**, after the last step, mean ± standard deviation of {len(seeds)} seeds\n"
         )
-        parts.append(markdown(*arms_rows(arms, kind)))
+        parts.append(arms_table(arms, kind).markdown())
     parts.append("\nEvery seed: target average / forgetting, in the order " + ", ".join(map(str, seeds)) + ".\n")
     rows = [[name, *("; ".join(_each(run, kind) for run in runs) for kind in KINDS)] for name, runs in arms.items()]
-    parts.append(markdown(["arm", *KINDS], rows))
+    parts.append(ResultTable("", ["arm", *KINDS], rows).markdown())
     controls = {
         f"{prefix}_selftrain": "sequential self-training",
         f"{prefix}_selftrain_distill": "single-head distillation",
@@ -59,7 +60,7 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
 
 def _each(run: muhdi.Results, kind: str) -> str:
     summary = run.summary(kind)
-    return f"{number(summary.average)} / {number(summary.forgetting)}"
+    return f"{text(summary.average)} / {text(summary.forgetting)}"
 
 
 def main() -> None:
@@ -141,7 +142,7 @@ spread over seeds. `camvid_source` is the source network as it is; its *target a
 def oracle_note(arms: dict[str, list[muhdi.Results]]) -> str:
     """The oracle's score on the first target at its own step: its labels are not there any more at the last one."""
     values = [run.matrix("running")[1][run.domains.index("bright")] for run in arms["camvid_oracle"]]
-    return f"The oracle on *bright* right after *bright* (`running`): {', '.join(number(v) for v in values)}.\n"
+    return f"The oracle on *bright* right after *bright* (`running`): {', '.join(text(v) for v in values)}.\n"
 
 
 if __name__ == "__main__":

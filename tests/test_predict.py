@@ -228,8 +228,8 @@ def test_a_film_gives_ids_per_picture_and_an_overlay_film(muhdi, trained: Path, 
         ]
     with av.open(str(tmp_path / "out/overlay/drive.mp4")) as film:
         assert film.streams.video[0].average_rate == 5
-        assert len([frame for frame in film.decode(video=0)]) == 4
-    assert not [p for p in (tmp_path / "out").rglob("*tmp*")]
+        assert len(list(film.decode(video=0))) == 4
+    assert not list((tmp_path / "out").rglob("*tmp*"))
 
 
 def test_a_network_of_ones_own_classes_has_colours(muhdi, tmp_path: Path) -> None:

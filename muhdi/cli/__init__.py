@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from muhdi.cli.common import run
-from muhdi.cli.deploy import predict
+from muhdi.cli.deploy import export, predict
 from muhdi.cli.networks import convert, evaluate
 from muhdi.cli.recipes import prepare, recipes
 from muhdi.cli.training import demo, sweep, train
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-for command in (demo, recipes, prepare, train, sweep, evaluate, predict, convert):
+for command in (demo, recipes, prepare, train, sweep, evaluate, predict, export, convert):
     app.command()(command)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from muhdi.cli.common import console, one_line
+from muhdi.errors import MuhdiError
 
 Model = Annotated[Path, typer.Argument(help="A run directory (its newest network), a network file, or an export.")]
 Head = Annotated[Optional[str], typer.Option("--head", help="The head that predicts; else the agnostic one.")]
@@ -69,3 +70,46 @@ def predict(
     if failures:
         typer.echo(f"{len(failures)} of {len(inputs)} files failed", err=True)
         raise typer.Exit(1)
+
+
+def export(
+    model: Model,
+    target: Annotated[str, typer.Argument(help="out.onnx, out.pt2, or the name of a folder.")],
+    head: Head = None,
+    statistics: Statistics = None,
+    domain: Domain = None,
+    output: Annotated[
+        str, typer.Option("--output", help="logits [N, C, H, W], or classes [N, H, W] (.onnx and .pt2).")
+    ] = "logits",
+    images: Annotated[
+        list[str], typer.Option("--images", help="Files, folders or patterns to verify on; else the run's samples.")
+    ] = [],  # noqa: B006 - typer reads the default
+    push: Annotated[
+        Optional[str], typer.Option("--push", help="Upload the folder to this repository of the Hugging Face hub.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Export a network: ONNX, torch.export, or a folder in the manner of Hugging Face with a model card.
+
+    It takes RGB uint8 images [N, 3, H, W] of any number and size; its normalisation is inside. Every export is compared
+    with the network on real images before it gets its name.
+    """
+    from muhdi.deploy.export import export as run_export
+    from muhdi.deploy.export import is_folder
+    from muhdi.deploy.inputs import find_inputs
+    from muhdi.deploy.pretrained import hugging_face, push_to_hub
+
+    if output not in ("logits", "classes"):
+        raise MuhdiError(f"--output {output}: must be logits or classes")
+    if push is not None:
+        if not is_folder(target):
+            raise MuhdiError(f"--push: uploads a folder, but {target} is a file; give a name without an ending")
+        hugging_face()
+    files = [item.path for item in find_inputs(images) if not item.is_film] if images else []
+    path, verified = run_export(
+        model, target, head=head, statistics=statistics, domain=domain, output=output,  # type: ignore[arg-type]
+        images=files, overwrite=overwrite,
+    )  # fmt: skip
+    typer.echo(f"Written to {one_line(path)}; {verified}")
+    if push is not None:
+        typer.echo(f"Uploaded to {push_to_hub(path, push)}")

@@ -63,8 +63,8 @@ def print_scores(results: Results, notes: list[str]) -> None:
 
     out = console()
     for kind in results.kinds():
-        out.print(matrix_table(results, kind, "network"))
-        out.print(classes_table(results, kind, best_row(results, kind)))
+        out.print(matrix_table(results, kind, "network").terminal())
+        out.print(classes_table(results, kind, best_row(results, kind)).terminal())
     for note in notes:
         out.print(note, soft_wrap=True)
 

@@ -39,7 +39,7 @@ def train_and_print(recipe: Recipe, experiments: Path | None, *, resume: bool, o
     results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
     out = console()
     for kind in results.kinds():
-        out.print(matrix_table(results, kind))
+        out.print(matrix_table(results, kind).terminal())
         out.print(summary_line(results, kind), soft_wrap=True)
     out.print(f"Written to {RunDirectory.of(recipe, experiments).folder}", soft_wrap=True)
 
@@ -60,7 +60,7 @@ def sweep(
     arms = run_sweep(recipes, seeds, settings, experiments, jobs, typer.echo)
     out = console()
     for kind in next(iter(arms.values()))[0].kinds():
-        out.print(arms_table(arms, kind))
+        out.print(arms_table(arms, kind).terminal())
 
 
 DEMO = {
@@ -90,10 +90,10 @@ def demo(
     for title, results in arms.items():
         out.print(f"\n{title}")
         for kind in results[0].kinds():
-            out.print(matrix_table(results[0], kind))
+            out.print(matrix_table(results[0], kind).terminal())
     kinds = sorted(arms["none / none"][0].kinds(), key=("domain", "running", "image").index)
     for kind in kinds:
-        out.print(arms_table(arms, kind))
+        out.print(arms_table(arms, kind).terminal())
     controls = {"selftrain": "sequential self-training", "selftrain + distill": "single-head distillation",
                 "none / none": "no adaptation at all"}  # fmt: skip
     out.print(reading(arms, kinds[0], "selftrain + muhdi", controls), soft_wrap=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -126,6 +127,13 @@ class Predictor(nn.Module):
             use_image_statistics(self.model)
         self.eval()
         self.requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, name: Path | str, **options: Any) -> Predictor:
+        """`muhdi.load` of a folder, or else of a repository on the Hugging Face hub; options as for `muhdi.load`."""
+        from muhdi.deploy.pretrained import from_pretrained
+
+        return from_pretrained(name, **options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images uint8 RGB [N, 3, H, W] -> logits [N, C, H, W] at their size."""

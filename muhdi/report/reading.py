@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
 from muhdi.evaluation.results import Results
-from muhdi.report.tables import spread
+from muhdi.report.formats import spread, text
 
 NOISE = 1.5
 """Points of mIoU below which a difference on validation sets of this size is no evidence."""
@@ -30,15 +30,15 @@ def reading(arms: Mapping[str, Sequence[Results]], kind: str, method: str, contr
     averages = [run.summary(kind).average for run in runs]
     parts = []
     for arm, title in controls.items():
-        average = _differences(runs, arms[arm], kind, "average")
-        forgetting = _differences(runs, arms[arm], kind, "forgetting")
-        if average and forgetting:
-            more, less = _words(average, "more", "less"), _words(forgetting, "more", "less")
+        averages_by, forgets_by = (_differences(runs, arms[arm], kind, what) for what in ("average", "forgetting"))
+        if averages_by and forgets_by:
+            more, less = _words(averages_by, "more", "less"), _words(forgets_by, "more", "less")
             parts.append(f"against {title} it averages {more} and forgets {less}")
     if not parts or None in averages:
         return f"With {kind} statistics nothing can be said: the targets have no labels to score {method} by."
     seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed"
-    return f"With {kind} statistics ({seeds}), {method} averages {spread(averages)} on the targets; {'; '.join(parts)}."
+    average = text(spread(averages))
+    return f"With {kind} statistics ({seeds}), {method} averages {average} on the targets; {'; '.join(parts)}."
 
 
 def _differences(ours: Sequence[Results], others: Sequence[Results], kind: str, what: str) -> list[float]:
