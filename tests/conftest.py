@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,3 +124,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiments = tmp_path_factory.mktemp("experiments")
     run_sequence(recipe, experiments, quiet=True)
     return experiments / "snapshots" / "trained"
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium; MUHDI_CHROMIUM and MUHDI_CHROMEDRIVER say where, if not on the path."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'muhdi[dev]'")
+    chromium = os.environ.get("MUHDI_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    driver = os.environ.get("MUHDI_CHROMEDRIVER") or shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no Chromium with its driver here: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                 "--window-size=1000,900", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from muhdi.cli.common import Experiments, Jobs, RecipeArgument, Seed, Set, console
+from muhdi.cli.common import (
+    Experiments,
+    FormatOption,
+    Jobs,
+    RecipeArgument,
+    Seed,
+    Set,
+    check_format,
+    console,
+    print_tables,
+)
 from muhdi.errors import MuhdiError
 
 if TYPE_CHECKING:
@@ -32,16 +43,21 @@ def train_and_print(recipe: Recipe, experiments: Path | None, *, resume: bool, o
     """Run a recipe, and print its results."""
     if resume and overwrite:
         raise MuhdiError("--resume and --overwrite exclude each other: go on with the run, or start it anew")
+    from muhdi.cli.report import report_of
     from muhdi.report.tables import matrix_table, summary_line
+    from muhdi.training.environment import recorded
     from muhdi.training.rundir import RunDirectory
     from muhdi.training.sequence import run_sequence
 
-    results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
+    folder = RunDirectory.of(recipe, experiments).folder
+    with recorded(folder):
+        results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
     out = console()
     for kind in results.kinds():
         out.print(matrix_table(results, kind).terminal())
         out.print(summary_line(results, kind), soft_wrap=True)
-    out.print(f"Written to {RunDirectory.of(recipe, experiments).folder}", soft_wrap=True)
+    out.print(f"Written to {folder}", soft_wrap=True, markup=False)
+    out.print(f"Open {report_of(folder)} in a browser", soft_wrap=True, markup=False)
 
 
 def sweep(
@@ -52,15 +68,16 @@ def sweep(
         "experiments"
     ),
     jobs: Jobs = None,
+    form: FormatOption = None,
 ) -> None:
     """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
     from muhdi.report.tables import arms_table
     from muhdi.training.sweep import sweep as run_sweep
 
-    arms = run_sweep(recipes, seeds, settings, experiments, jobs, typer.echo)
-    out = console()
-    for kind in next(iter(arms.values()))[0].kinds():
-        out.print(arms_table(arms, kind).terminal())
+    check_format(form)
+    say = partial(typer.echo, err=form is not None)
+    arms = run_sweep(recipes, seeds, settings, experiments, jobs, say)
+    print_tables([arms_table(arms, kind) for kind in next(iter(arms.values()))[0].kinds()], form)
 
 
 DEMO = {

@@ -27,6 +27,7 @@ from muhdi.deploy.predictor import SMALLEST, Predictor
 from muhdi.deploy.pretrained import CARD, CONFIG, WEIGHTS, load, network_file, run_of
 from muhdi.errors import MuhdiError
 from muhdi.files import TEMPORARY, check_target, write_bytes, write_json, write_text
+from muhdi.report.rundata import sample_images
 
 Runner = Callable[[Tensor], Tensor]
 """Images uint8 [N, 3, H, W] -> what the export gives for them."""
@@ -154,7 +155,7 @@ def _check(path: Path, folder: bool, *, overwrite: bool) -> None:
 
 def _samples(model: Path | str) -> list[Path]:
     run = run_of(model)
-    files = [] if run is None else sorted((run / "samples").glob("*_image.png"))
+    files = [] if run is None else sample_images(run)
     if not files:
         raise MuhdiError(
             f"{model}: there are no images to verify the export on; name some: --images 'FOLDER/*.jpg' (runs keep "

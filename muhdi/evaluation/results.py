@@ -10,7 +10,13 @@ from muhdi.errors import MuhdiError
 from muhdi.evaluation.metrics import Confusion, Summary, iou, mean_iou, summarise
 
 Entry = dict[str, Any]
-"""Scores of one domain: ``miou`` and ``iou`` per class in percent, ``images``; ``miou`` is null where there is none."""
+"""Scores of one domain: ``miou`` and ``iou`` per class in percent, ``images``; ``miou`` is null where there is none.
+
+``confusion``, pixels by true and by predicted class, is kept of the newest row, and where there are few classes.
+"""
+
+FEW_CLASSES = 32
+"""Up to so many classes the confusion matrix is kept; beyond, it would be most of the file."""
 
 
 def scores(confusion: Confusion, classes: Sequence[str], images: int) -> Entry:
@@ -20,12 +26,17 @@ def scores(confusion: Confusion, classes: Sequence[str], images: int) -> Entry:
         name: None if value != value else round(100 * float(value), 4)
         for name, value in zip(classes, iou(confusion), strict=True)
     }
-    return {"miou": None if mean is None else round(100 * mean, 4), "iou": per_class, "images": images}
+    entry = {"miou": None if mean is None else round(100 * mean, 4), "iou": per_class, "images": images}
+    return entry | ({"confusion": confusion.tolist()} if len(classes) <= FEW_CLASSES else {})
 
 
 def without_score(reason: str) -> Entry:
     """The entry of a domain that cannot be scored, with the reason: ``unlabelled`` or ``no statistics``."""
     return {"miou": None, "reason": reason}
+
+
+def _without_confusion(entry: Entry) -> Entry:
+    return {key: value for key, value in entry.items() if key != "confusion"}
 
 
 @dataclass
@@ -52,6 +63,11 @@ class Results:
 
     def add(self, name: str, by_kind: dict[str, dict[str, Entry]]) -> None:
         """Scores after the next stage."""
+        for step in self.steps:
+            step["scores"] = {
+                kind: {domain: _without_confusion(entry) for domain, entry in row.items()}
+                for kind, row in step["scores"].items()
+            }
         self.steps.append({"step": len(self.steps), "name": name, "scores": by_kind})
 
     def kinds(self) -> list[str]:
