@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from muhdi.report.charts import nice_ticks, thinned
+from muhdi.report.charts import Chart, Line, nice_ticks, thinned
 from muhdi.report.reading import Difference
 
 Muhdi = Callable[..., tuple[int, str, str]]
@@ -243,11 +243,13 @@ def test_tables_can_be_pasted(muhdi: Muhdi, run: Path, form: str) -> None:
 
 
 def test_ticks_are_round_and_cover() -> None:
-    for low, high in ((0, 1), (11.2, 68.6), (0.0003, 0.0071), (5, 5), (-3, 12), (0, 0)):
+    for low, high in ((0, 1), (11.2, 68.6), (0.0003, 0.0071), (5, 5), (-3, 12), (0, 0), (0, 1e-15), (1e9, 1e9)):
         ticks = nice_ticks(low, high)
         assert ticks[0] <= low
         assert ticks[-1] >= high
         assert 2 <= len(ticks) <= 7
+        assert ticks[0] < ticks[-1]
+        assert "nan" not in Chart("c", [Line("a", [(1e6, low), (1e6, high)])], []).svg()
     points = [(float(i), float(i % 2)) for i in range(1000)]
     assert len(thinned(points)) <= 400
     assert thinned(points[:5]) == points[:5]

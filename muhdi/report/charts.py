@@ -63,7 +63,7 @@ class _Drawing:
         for line in chart.lines:
             both = zip(line.points, line.spread, strict=False)
             ys += [y + sign * (s or 0) for (_, y), s in both for sign in (-1, 1)]
-        self.x0, self.x1 = min(xs), max(max(xs), min(xs) + 1e-9)
+        self.x0, self.x1 = min(xs), max(max(xs), min(xs) + 1)
         self.steps = nice_ticks(min(0.0, *ys) if chart.zero else min(ys), max(ys))
         self.y0, self.y1 = self.steps[0], self.steps[-1]
 
@@ -149,4 +149,4 @@ def nice_ticks(low: float, high: float) -> list[float]:
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if span / (size * factor) <= 4)
     first = math.floor(low / step + 1e-9)
     last = max(first + 1, math.ceil(high / step - 1e-9))
-    return [round(number * step, 12) for number in range(first, last + 1)]
+    return [float(f"{number * step:.10g}") for number in range(first, last + 1)]
