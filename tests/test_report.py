@@ -358,7 +358,8 @@ def test_it_fits_a_phone_and_is_legible(muhdi: Muhdi, run: Path, browser: Any, d
 
 
 CONTRAST = """
-const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d", {willReadFrequently: true});
+const element = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+const canvas = element.getContext("2d", {willReadFrequently: true});
 const light = (colour) => {
   canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
   const [r, g, b] = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => {
