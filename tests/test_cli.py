@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 import subprocess
 import sys
@@ -223,9 +224,29 @@ def test_help_is_quick_and_names_every_command() -> None:
         [sys.executable, "-X", "importtime", "-m", "muhdi", "--help"], capture_output=True, text=True, env=os.environ
     )
     assert done.returncode == 0
-    for command in ("train", "evaluate", "recipes", "sweep", "demo"):
+    commands = (
+        "train",
+        "evaluate",
+        "recipes",
+        "sweep",
+        "demo",
+        "new",
+        "inspect",
+        "report",
+        "compare",
+        "predict",
+        "export",
+    )
+    for command in commands:
         assert command in done.stdout
     assert "| torch" not in done.stderr, "torch must not be imported for --help"
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "muhdi", "--help"], capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.5
 
 
 SMALL = ["image_size=[64,32]", "source_training.iterations=1", "every_step.iterations=1", "source.train=4",

@@ -7,6 +7,7 @@ import typer
 from muhdi.cli.common import run
 from muhdi.cli.deploy import export, predict
 from muhdi.cli.networks import convert, evaluate
+from muhdi.cli.owndata import inspect, new
 from muhdi.cli.recipes import prepare, recipes
 from muhdi.cli.report import compare, report
 from muhdi.cli.training import demo, sweep, train
@@ -20,7 +21,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
-for command in (demo, recipes, prepare, train, sweep, evaluate, report, compare, predict, export, convert):
+for command in (
+    demo,
+    recipes,
+    new,
+    inspect,
+    prepare,
+    train,
+    sweep,
+    evaluate,
+    report,
+    compare,
+    predict,
+    export,
+    convert,
+):
     app.command()(command)
 
 
