@@ -90,7 +90,10 @@ def collect(name: str, recipes: Sequence[str], seed: int, experiments: Path, job
         folder = experiments / "snapshots" / f"{recipe}_seed{seed}"
         if (folder / "samples").is_dir():  # the last thing that a run writes
             results = Results.from_json(json.loads((folder / "results.json").read_text()))
-            known[f"{recipe}_seed{seed}"] = {"recipe": digest(recipe, seed), "results": vars(results)}
+            known[f"{recipe}_seed{seed}"] = {
+                "recipe": digest(recipe, seed),
+                "results": vars(results) | {"confusion": {}},
+            }
     RUNS.mkdir(exist_ok=True)
     lines = [f"{json.dumps(run)}: {json.dumps(entry)}" for run, entry in sorted(known.items())]
     (RUNS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -115,17 +115,17 @@ def class_map(run: RunData, kind: str, domain: str) -> HeatMap | None:
 
 def confusion_map(run: RunData, kind: str, domain: str) -> HeatMap | None:
     """Of the pixels of each class, the percentage that was given to each class, after the last step."""
-    entry = run.results.steps[-1]["scores"][kind].get(domain, {})
-    if "confusion" not in entry:
+    matrix = run.results.confusion.get(kind, {}).get(domain)
+    if matrix is None:
         return None
-    rows = []
-    for place, (name, counts) in enumerate(zip(entry["iou"], entry["confusion"], strict=True)):
+    names, rows = run.recipe.class_set().classes, []
+    for place, (name, counts) in enumerate(zip(names, matrix, strict=True)):
         total = sum(counts)
         marks = ["learnt" if column == place else "" for column in range(len(counts))]
         shares = [100 * count / total if total else None for count in counts]
         rows.append((name, [_share_cell(share, mark) for share, mark in zip(shares, marks, strict=True)]))
     title = f"{domain}: of the pixels of each true class, percent predicted as each class, {kind} statistics"
-    return HeatMap(title, ["true \\ predicted", *entry["iou"]], rows)
+    return HeatMap(title, ["true \\ predicted", *names], rows)
 
 
 def _share_cell(share: float | None, mark: str) -> HeatCell:
