@@ -32,9 +32,11 @@ def test_the_tutorial_runs(muhdi, tmp_path: Path) -> None:
             assert language == "yaml"
             ids = yaml.safe_load(Path("mine.yml").read_text())["source"]["ids"]
             assert yaml.safe_load(block)["ids"].items() <= ids.items()
-    assert [name for name, _ in commands] == ["new", "inspect", "train", "train", "compare", "predict", "export"]
+    names_run = [name for name, _ in commands]
+    assert names_run == ["new", "inspect", "train", "train", "compare", "predict", "export", "adapt"]
     assert "my_city: has no labels" in commands[1][1]
     made = ("inspection/mine/simulator.png", "experiments/snapshots/mine/report.html", "comparison.html", "mine.pt2",
+            "experiments/snapshots/mine_my_village/change.json",
             "predictions/overlay/images/000.png", "seen.png")  # fmt: skip
     for path in made:
         assert (tmp_path / path).is_file(), path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from muhdi.cli.common import run
-from muhdi.cli.deploy import export, predict
+from muhdi.cli.deploy import adapt, export, predict
 from muhdi.cli.networks import convert, evaluate
 from muhdi.cli.owndata import inspect, new
 from muhdi.cli.recipes import prepare, recipes
@@ -28,6 +28,7 @@ for command in (
     inspect,
     prepare,
     train,
+    adapt,
     sweep,
     evaluate,
     report,

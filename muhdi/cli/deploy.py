@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import console, one_line
+from muhdi.cli.common import Experiments, Seed, Set, console, one_line, print_tables
 from muhdi.errors import MuhdiError
 
 Model = Annotated[Path, typer.Argument(help="A run directory (its newest network), a network file, or an export.")]
@@ -113,3 +113,40 @@ def export(
     typer.echo(f"Written to {one_line(path)}; {verified}")
     if push is not None:
         typer.echo(f"Uploaded to {push_to_hub(path, push)}")
+
+
+def adapt(
+    model: Model,
+    images: Annotated[Path, typer.Option("--images", help="Folder of images of the new place; no labels needed.")],
+    source: Annotated[
+        Optional[str],
+        typer.Option("--source", help="Recipe of the source to train on, and of the domains to score; else the run's."),
+    ] = None,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    seed: Seed = None,
+    experiments: Experiments = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the run exists.")] = False,
+) -> None:
+    """Take a trained network to a new place: the next model, and a report of what changed on every domain.
+
+    One more step is trained as the run's last one was (--set every_step.iterations=500 changes it), into a run of its
+    own. Domains with labels are scored before and after; for all of them, confidence, entropy and the agreement of the
+    old and the new network are measured.
+    """
+    from muhdi.cli.report import report_of
+    from muhdi.cli.training import train_and_print
+    from muhdi.deploy.adapt import plan_adaptation, record_change
+    from muhdi.report.rundata import read_run
+    from muhdi.report.tables import change_table
+    from muhdi.training.rundir import RunDirectory
+
+    plan = plan_adaptation(model, images, source=source, settings=settings, seed=seed)
+    for note in plan.notes:
+        typer.echo(f"note: {one_line(note)}")
+    train_and_print(plan.recipe, experiments, resume=resume, overwrite=overwrite)
+    folder = RunDirectory.of(plan.recipe, experiments).folder
+    record_change(plan, folder)
+    report_of(folder)
+    run = read_run(folder)
+    print_tables([change_table(run.change, kind) for kind in run.results.kinds()], None)

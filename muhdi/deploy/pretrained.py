@@ -52,7 +52,7 @@ def load(
         statistics=statistics or ("running" if domain is None else "domain"),
         domain=domain,
     )
-    return predictor.to(_device(device))
+    return predictor.to(device_of(device))
 
 
 def network_file(path: Path | str) -> Path:
@@ -123,7 +123,8 @@ def _config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a name; ``auto``: a GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -11,7 +11,7 @@ from muhdi.report.charts import Chart, Line, Point
 from muhdi.report.formats import Cell, ResultTable
 from muhdi.report.page import HeatCell, HeatMap, legend, percent_cell, stage_ticks, viewer, write_page
 from muhdi.report.rundata import RunData, read_run
-from muhdi.report.tables import matrix_table
+from muhdi.report.tables import change_table, matrix_table
 
 FILE = "report.html"
 
@@ -46,6 +46,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         forgetting={kind: forgetting_table(run, kind) for kind in kinds},
         per_class={kind: {d: m for d in run.results.domains if (m := class_map(run, kind, d))} for kind in kinds},
         confusion={kind: {d: m for d in run.results.domains if (m := confusion_map(run, kind, d))} for kind in kinds},
+        change={kind: change_table(run.change, kind) for kind in kinds} if run.change else {},
         losses=loss_charts(run),
         viewer=viewer({"": run}, kinds),
         legend=legend(run.recipe.class_set()),

@@ -19,6 +19,9 @@ from muhdi.evaluation.results import Results
 from muhdi.files import file_name, read_json
 from muhdi.recipe import load_recipe
 
+CHANGE = "change.json"
+"""What ``muhdi adapt`` measured without labels, see `muhdi.deploy.adapt.record_change`."""
+
 
 @dataclass(frozen=True)
 class RunData:
@@ -31,6 +34,7 @@ class RunData:
         results: scores so far.
         metrics: lines of ``metrics.jsonl``: stage, iteration and losses.
         sittings: of ``environment.json``; empty for a run that recorded none.
+        change: of ``change.json``; empty but for runs of ``muhdi adapt``.
     """
 
     folder: Path
@@ -39,6 +43,7 @@ class RunData:
     results: Results
     metrics: list[dict[str, Any]]
     sittings: list[dict[str, Any]]
+    change: list[dict[str, Any]]
 
     @property
     def stages(self) -> list[str]:
@@ -63,7 +68,7 @@ def read_run(folder: Path) -> RunData:
         raise MuhdiError(f"{folder}: nothing was evaluated yet; go on with muhdi train --resume")
     metrics = folder / "metrics.jsonl"
     lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-    environment = folder / "environment.json"
+    environment, change = folder / "environment.json", folder / CHANGE
     return RunData(
         folder,
         load_recipe(folder / "recipe.yml"),
@@ -71,6 +76,7 @@ def read_run(folder: Path) -> RunData:
         Results.from_json(read_json(folder / "results.json")),
         [entry for line in lines if (entry := _entry(line)) is not None],
         read_json(environment) if environment.is_file() else [],
+        read_json(change) if change.is_file() else [],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import mean
+from typing import Any
 
 from muhdi.evaluation.results import Results
 from muhdi.report.formats import Cell, ResultTable, spread, text
@@ -59,3 +60,15 @@ def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> ResultTable:
         rows.append([name, *cells, spread([s.average for s in summaries]), spread([s.forgetting for s in summaries])])
     title = f"After the last step, {kind} statistics (mIoU in percent)"
     return ResultTable(title, ["arm", *first.domains, "target average", "forgetting"], rows)
+
+
+def change_table(rows: Sequence[Mapping[str, Any]], kind: str) -> ResultTable:
+    """What an adaptation changed that needs no labels, by domain, with one kind of statistics."""
+    keys = ("confidence_before", "confidence_after", "entropy_before", "entropy_after", "agreement")
+    lines: list[list[Cell]] = [
+        [row["domain"], str(row["images"]), *(row.get(key) for key in keys)]
+        for row in rows
+        if row["statistics"] == kind
+    ]
+    header = ["domain", "images", *(key.replace("_", " ") for key in keys)]
+    return ResultTable(f"Old and new network on every domain, no labels, in percent, {kind} statistics", header, lines)
