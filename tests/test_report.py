@@ -67,6 +67,10 @@ def test_a_training_ends_with_a_report_and_a_record(muhdi: Muhdi, tiny: Callable
     assert sitting["memory_mb"] > 50
     assert set(sitting["versions"]) >= {"muhdi", "torch"}
     assert (run / "samples" / "city_0_predicted_running_after0.png").is_file()
+    assert muhdi("train", tiny())[0] == 2
+    assert len(json.loads((run / "environment.json").read_text())) == 1, (
+        "a command that is refused is no part of the run"
+    )
     assert muhdi("train", tiny(), "--resume")[0] == 0
     assert len(json.loads((run / "environment.json").read_text())) == 2
 

@@ -85,7 +85,7 @@ def run(commands: typer.Typer) -> None:
         sys.exit(2)
     except Interrupted as stop:
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-        if words[:1] == ["train"] or _called() != ["muhdi"]:  # a sweep goes on by itself
+        if words[:1] in (["train"], ["adapt"]) or _called() != ["muhdi"]:  # a sweep goes on by itself
             words.append("--resume")
         command = shlex.join(_called() + words)
         typer.echo(f"stopped; everything is saved. To go on: {command}", err=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from muhdi.errors import MuhdiError
 from muhdi.files import read_json, write_json
 
 FILE = "environment.json"
@@ -27,14 +28,22 @@ def recorded(folder: Path) -> Iterator[None]:
     """Add a sitting to the record of the run in ``folder``: an interrupted run has several.
 
     A sitting holds ``started`` (UTC), ``seconds``, ``memory_mb`` (the largest resident set of the process) and
-    ``gpu_memory_mb``, ``device``, ``python``, ``platform`` and versions. Nothing is written where no run is, nor by
-    other processes than the first.
+    ``gpu_memory_mb``, ``device``, ``python``, ``platform`` and versions. Nothing is written after a mistake of the
+    user's (the run in the folder may be another one), nor by other processes than the first.
     """
     started, clock = datetime.now(timezone.utc), time.monotonic()
+    mistaken = False
     try:
         yield
+    except MuhdiError:
+        mistaken = True
+        raise
     finally:
-        if (folder / "recipe.yml").is_file() and os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+        if (
+            not mistaken
+            and (folder / "recipe.yml").is_file()
+            and os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+        ):
             path = folder / FILE
             sittings = read_json(path) if path.is_file() else []
             write_json(path, [*sittings, _sitting(started, time.monotonic() - clock)])
