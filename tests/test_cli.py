@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shlex
 import stat
 import subprocess
 import sys
@@ -14,9 +15,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+import typer
 import yaml
 from PIL import Image
 
+from muhdi.cli import COMMANDS, app
 from muhdi.errors import MuhdiError
 from muhdi.files import write_text
 from muhdi.models.segmenter import build_segmenter
@@ -308,3 +311,15 @@ def test_one_folder_for_snapshots_and_logs_can_be_started_anew(muhdi, tmp_path, 
     words = [word for setting in [*SMALL, "snapshots=o", "logs=o"] for word in ("--set", setting)]
     assert muhdi("train", "scenes", *words)[0] == 0
     assert muhdi("train", "scenes", *words, "--overwrite")[0] == 0
+
+
+def test_every_command_shows_an_example_that_its_options_allow(muhdi) -> None:
+    known = typer.main.get_command(app)
+    for commands in COMMANDS.values():
+        for command, example in commands.items():
+            program, name, *words = shlex.split(example)
+            assert (program, name) == ("muhdi", command.__name__)
+            known.commands[name].make_context(name, words)  # type: ignore[attr-defined]
+            status, output, _ = muhdi(name, "--help")
+            assert status == 0
+            assert " ".join(example.split()) in " ".join(output.replace("\n", " ").split())

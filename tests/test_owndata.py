@@ -166,3 +166,16 @@ def test_a_folder_of_no_images_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(MuhdiError, match="holds no images"):
         survey(tmp_path, labelled=False)
+
+
+def test_real_folders(muhdi, camvid: Path, monkeypatch) -> None:
+    day, dusk = camvid / "source_camvid_day_0016E5", camvid / "target2_camvid_dusk_0001TP"
+    assert muhdi("new", day, dusk)[0] == 0
+    recipe = load_recipe("mine.yml")
+    assert (recipe.source.images, recipe.source.labels) == ("{split}/images/*.jpg", "{split}/labels/{stem}.png")
+    assert len(recipe.classes) == 7
+    status, output, errors = muhdi("inspect", "mine.yml", "--labels", 6, "--samples", 1, "--format", "json")
+    assert status == 0, errors
+    shares = [row[day.name] for row in json.loads(output)[0]["rows"]]
+    assert sum(shares[:-1]) == pytest.approx(100)
+    assert shares[0] > 25, "a street is mostly road"

@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from muhdi.files import write_text
-from muhdi.report.charts import Chart
 from muhdi.report.formats import Cell, text
 from muhdi.report.rundata import RunData, embedded, samples_of
 from muhdi.taxonomy import ClassSet
@@ -59,7 +58,7 @@ def viewer(runs: dict[str, RunData], kinds: Sequence[str]) -> dict[str, Any]:
     """The pictures of the before/after viewer, as its script wants them.
 
     Args:
-        runs: by what their predictions are called; empty text for a single run.
+        runs: by what their predictions are called; of a single run those after every stage are shown.
         kinds: of statistics that can be chosen.
 
     Returns:
@@ -68,25 +67,23 @@ def viewer(runs: dict[str, RunData], kinds: Sequence[str]) -> dict[str, Any]:
     """
     pictures: dict[str, int] = {}
     domains: dict[str, list[dict[str, int]]] = {}
-    layers: dict[str, str] = {}
+    layers = {"image": "image", "label": "label"}
     for place, (name, run) in enumerate(runs.items()):
-        stages, last = run.stages, len(run.results.steps) - 1
+        last = len(run.results.steps) - 1
+        titles = {last: name} if len(runs) > 1 else {stage: f"after {run.stages[stage]}" for stage in range(last + 1)}
+        layers |= {f"{place}:{stage}:": title for stage, title in titles.items()}
         for domain, samples in samples_of(run).items():
             known = domains.setdefault(domain, [{} for _ in samples])
             for shown, files in zip(known, samples, strict=False):
                 for key, file in files.items():
                     stage, _, kind = key.partition(":")
-                    if (kind and kind not in kinds) or (len(runs) > 1 and kind and int(stage) != last):
+                    if kind and (kind not in kinds or int(stage) not in titles):
                         continue
-                    layer = f"{place}:{key}" if kind else key
-                    shown.setdefault(layer, pictures.setdefault(embedded(file, photo=key == "image"), len(pictures)))
-                    if kind:
-                        title = f"{name}, after {stages[int(stage)]}" if name else f"after {stages[int(stage)]}"
-                        layers.setdefault(f"{place}:{stage}:", title if len(runs) == 1 else name)
-                    else:
-                        layers.setdefault(key, key)
-    order = sorted(layers, key=lambda key: [int(part) for part in key.split(":") if part] if ":" in key else [])
-    return {"domains": domains, "pictures": list(pictures), "layers": [(key, layers[key]) for key in order]}
+                    address = embedded(file, photo=key == "image")
+                    shown.setdefault(f"{place}:{key}" if kind else key, pictures.setdefault(address, len(pictures)))
+    there = {key for samples in domains.values() for shown in samples for key in shown}
+    kept = [(key, title) for key, title in layers.items() if any(one.startswith(key) for one in there)]
+    return {"domains": domains, "pictures": list(pictures), "layers": kept}
 
 
 def legend(classes: ClassSet) -> list[tuple[str, str]]:
@@ -98,6 +95,3 @@ def legend(classes: ClassSet) -> list[tuple[str, str]]:
 def stage_ticks(names: Sequence[str]) -> list[tuple[float, str]]:
     """Places of stages on the x axis of a chart over steps."""
     return [(float(number), name) for number, name in enumerate(names)]
-
-
-__all__ = ["Chart", "HeatCell", "HeatMap", "legend", "percent_cell", "stage_ticks", "viewer", "write_page"]

@@ -48,7 +48,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         confusion={kind: {d: m for d in run.results.domains if (m := confusion_map(run, kind, d))} for kind in kinds},
         change={kind: change_table(run.change, kind) for kind in kinds} if run.change else {},
         losses=loss_charts(run),
-        viewer=viewer({"": run}, kinds),
+        viewer=viewer({run.recipe.name: run}, kinds),
         legend=legend(run.recipe.class_set()),
         facts=facts(run),
     )
