@@ -21,7 +21,7 @@ import muhdi
 from muhdi.config import KINDS
 from muhdi.evaluation.results import Results
 from muhdi.recipe import load_recipe
-from muhdi.report.formats import ResultTable, text
+from muhdi.report.formats import markdown, text
 from muhdi.report.reading import reading
 from muhdi.report.tables import arms_table
 from muhdi.training.rundir import MAY_CHANGE
@@ -44,7 +44,7 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
         parts.append(arms_table(arms, kind).markdown())
     parts.append("\nEvery seed: target average / forgetting, in the order " + ", ".join(map(str, seeds)) + ".\n")
     rows = [[name, *("; ".join(_each(run, kind) for run in runs) for kind in KINDS)] for name, runs in arms.items()]
-    parts.append(ResultTable("", ["arm", *KINDS], rows).markdown())
+    parts.append(markdown(["arm", *KINDS], rows))
     controls = {
         f"{prefix}_selftrain": "sequential self-training",
         f"{prefix}_selftrain_distill": "single-head distillation",

@@ -45,6 +45,13 @@ def text(cell: Cell) -> str:
     return "-" if cell is None else cell if isinstance(cell, str) else f"{cell:.1f}"
 
 
+def markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A table in Markdown; columns but the first are numbers."""
+    cells = [[text(cell).replace("|", "\\|") for cell in row] for row in rows]
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *cells]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
 @dataclass(frozen=True)
 class ResultTable:
     """A table whose first column names the rows.
@@ -74,9 +81,7 @@ class ResultTable:
 
     def markdown(self) -> str:
         """The rows in Markdown, without the title."""
-        rows = [[text(cell).replace("|", "\\|") for cell in row] for row in self.rows]
-        lines = [self.header, ["---"] + ["---:"] * (len(self.header) - 1), *rows]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+        return markdown(self.header, self.rows)
 
     def latex(self) -> str:
         """A table for a paper; it needs the package booktabs."""
