@@ -1,12 +1,13 @@
 # make demo: the built-in sequence, to its result. make test: linters, types, layers, tests. make bench: speed and memory.
 # make soak: ten minutes of training, killing and resuming; make soak SOAK= takes as long as it takes to kill every
 # combination 20 times.
+# make docs: the site.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOAK ?= --minutes 10
 
-.PHONY: demo test bench soak clean
+.PHONY: demo test bench soak docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -38,6 +39,10 @@ bench: $(VENV)/installed-dev
 
 soak: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK)
+
+docs: $(VENV)/installed
+	$(BIN)/pip install --disable-pip-version-check -q -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -26,7 +26,7 @@ import torch
 from benchmarks.iteration import with_spread
 from benchmarks.results import SCENES_SEEDS, collect, finished
 from muhdi.config import KINDS
-from muhdi.report.tables import markdown
+from muhdi.report.formats import markdown
 
 MEASURED = Path(__file__).parent / "measured"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"

@@ -21,8 +21,9 @@ import muhdi
 from muhdi.config import KINDS
 from muhdi.evaluation.results import Results
 from muhdi.recipe import load_recipe
+from muhdi.report.formats import markdown, text
 from muhdi.report.reading import reading
-from muhdi.report.tables import arms_rows, markdown, number
+from muhdi.report.tables import arms_table
 from muhdi.training.rundir import MAY_CHANGE
 
 RUNS = Path(__file__).parent / "runs"
@@ -40,7 +41,7 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
         parts.append(
             f"\n**`{kind}` statistics**, after the last step, mean ± standard deviation of {len(seeds)} seeds\n"
         )
-        parts.append(markdown(*arms_rows(arms, kind)))
+        parts.append(arms_table(arms, kind).markdown())
     parts.append("\nEvery seed: target average / forgetting, in the order " + ", ".join(map(str, seeds)) + ".\n")
     rows = [[name, *("; ".join(_each(run, kind) for run in runs) for kind in KINDS)] for name, runs in arms.items()]
     parts.append(markdown(["arm", *KINDS], rows))
@@ -59,7 +60,7 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
 
 def _each(run: muhdi.Results, kind: str) -> str:
     summary = run.summary(kind)
-    return f"{number(summary.average)} / {number(summary.forgetting)}"
+    return f"{text(summary.average)} / {text(summary.forgetting)}"
 
 
 def main() -> None:
@@ -94,7 +95,10 @@ def collect(
         folder = experiments / "snapshots" / f"{recipe}_seed{seed}"
         if (folder / "samples").is_dir():  # the last thing that a run writes
             results = Results.from_json(json.loads((folder / "results.json").read_text()))
-            known[f"{recipe}_seed{seed}"] = {"recipe": digest(recipe, seed, settings), "results": vars(results)}
+            known[f"{recipe}_seed{seed}"] = {
+                "recipe": digest(recipe, seed, settings),
+                "results": vars(results) | {"confusion": {}},
+            }
     RUNS.mkdir(exist_ok=True)
     lines = [f"{json.dumps(run)}: {json.dumps(entry)}" for run, entry in sorted(known.items())]
     (RUNS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
@@ -146,7 +150,7 @@ spread over seeds. `camvid_source` is the source network as it is; its *target a
 def oracle_note(arms: dict[str, list[muhdi.Results]]) -> str:
     """The oracle's score on the first target at its own step: its labels are not there any more at the last one."""
     values = [run.matrix("running")[1][run.domains.index("bright")] for run in arms["camvid_oracle"]]
-    return f"The oracle on *bright* right after *bright* (`running`): {', '.join(number(v) for v in values)}.\n"
+    return f"The oracle on *bright* right after *bright* (`running`): {', '.join(text(v) for v in values)}.\n"
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muhdi.config import Recipe
+    from muhdi.deploy.predictor import Predictor
+    from muhdi.deploy.pretrained import load
     from muhdi.errors import MuhdiError
     from muhdi.evaluation.results import Results
     from muhdi.models.segmenter import Segmenter
@@ -24,10 +26,12 @@ _HOME = {
     "Checkpoint": "muhdi.models.weights",
     "ClassSet": "muhdi.taxonomy",
     "MuhdiError": "muhdi.errors",
+    "Predictor": "muhdi.deploy.predictor",
     "Recipe": "muhdi.config",
     "Results": "muhdi.evaluation.results",
     "Segmenter": "muhdi.models.segmenter",
     "evaluate_network": "muhdi.training.score",
+    "load": "muhdi.deploy.pretrained",
     "load_checkpoint": "muhdi.models.weights",
     "load_recipe": "muhdi.recipe",
     "run_sequence": "muhdi.training.sequence",
@@ -39,10 +43,12 @@ __all__ = [
     "Checkpoint",
     "ClassSet",
     "MuhdiError",
+    "Predictor",
     "Recipe",
     "Results",
     "Segmenter",
     "evaluate_network",
+    "load",
     "load_checkpoint",
     "load_recipe",
     "run_sequence",

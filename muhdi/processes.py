@@ -132,21 +132,23 @@ def raise_together(error: MuhdiError) -> NoReturn:
 
 @contextmanager
 def agreed() -> Iterator[None]:
-    """Wait for each other at the end, and end together where one of them has met a mistake of the user's.
+    """Wait for each other at the end, and end together where one of them has met an error.
 
     Raises:
-        MuhdiError: in the first process, that of whichever process has one; the others end without a word.
+        MuhdiError: in the first process, what whichever process has met; the others end without a word.
+        Exception: in the process that has met it, where it is not a mistake of the user's.
     """
-    error: MuhdiError | None = None
+    if count() == 1:
+        yield
+        return
+    error: Exception | None = None
     try:
         yield
-    except MuhdiError as mistake:
-        if count() == 1:
-            raise
-        error = mistake
-    if count() == 1:
-        return
-    messages = [message for message in gathered_objects(None if error is None else str(error)) if message is not None]
+    except Exception as problem:
+        error = problem
+    messages = [text for text in gathered_objects(None if error is None else str(error)) if text is not None]
+    if error is not None and not isinstance(error, MuhdiError):
+        raise error
     if messages:
         raise_together(MuhdiError(messages[0]))
 

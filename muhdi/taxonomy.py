@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,3 +134,9 @@ CLASS_SETS: dict[str, ClassSet] = {
 ``urban7`` groups raw ids as it was published, each data set a little differently; ``urban7c`` has the same classes and
 groups them alike everywhere. `muhdi.data.labels` holds the tables.
 """
+
+
+def class_set_of(classes: Sequence[str]) -> ClassSet:
+    """The class set of just these classes, or else one of one's own."""
+    fitting = [known for known in CLASS_SETS.values() if known.classes == tuple(classes)]
+    return fitting[0] if fitting else custom(list(classes))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
+
+from muhdi.cli import main
+from muhdi.recipe import load_recipe
+from muhdi.training.sequence import run_sequence
 
 SHARED = Path(__file__).parents[2] / "shared"
 torch.set_num_threads(1)
@@ -83,3 +90,57 @@ def folders(tmp_path: Path) -> Path:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(label).save(path)
     return tmp_path / "data"
+
+
+@pytest.fixture
+def muhdi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command in the test's folder: exit status, output, errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["muhdi", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a finished run of a few iterations: sim, city, night. Nobody may change it."""
+    recipe = load_recipe(
+        "scenes",
+        ["name=trained", "image_size=[64,32]", "source_training.iterations=8", "source_training.batch_size=2",
+         "every_step.iterations=4", "every_step.batch_size=2", "source.train=6", "source.val=3", "log_every=1",
+         "evaluation.samples=2", "evaluation.domain_images=4",
+         *(f"steps.{i}.target.{key}" for i in range(3) for key in ("train=6", "val=3"))],
+    )  # fmt: skip
+    experiments = tmp_path_factory.mktemp("experiments")
+    run_sequence(recipe, experiments, quiet=True)
+    return experiments / "snapshots" / "trained"
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium; MUHDI_CHROMIUM and MUHDI_CHROMEDRIVER say where, if not on the path."""
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'muhdi[dev]'")
+    chromium = os.environ.get("MUHDI_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    driver = os.environ.get("MUHDI_CHROMEDRIVER") or shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("no Chromium with its driver here: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                 "--window-size=1000,900", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):  # fmt: skip
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()

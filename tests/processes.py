@@ -1,43 +1,92 @@
 """What a process of `test_processes.py` does: every combination of adaptation and retention, one run after another.
 
-torchrun --nproc-per-node 2 -m tests.processes EXPERIMENTS [key=value ...]
+torchrun --nproc-per-node 2 -m tests.processes DATA EXPERIMENTS [key=value ...]
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
+from muhdi import processes
 from muhdi.config import Recipe
 from muhdi.recipe import load_recipe
+from muhdi.training import step
 from muhdi.training.sequence import run_sequence
 
-ADAPTATIONS = ("none", "minent", "advent", "selftrain", "oracle")
+ADAPTATIONS = {
+    "none": "none",
+    "minent": "minent",
+    "advent": "{method: advent, width: 4}",
+    "selftrain": "selftrain",
+    "by_class": "{method: selftrain, threshold_per: class, threshold: 0.5}",
+    "oracle": "oracle",
+}
 RETENTIONS = ("none", "distill", "muhdi")
+RECIPE = Path(__file__).with_name("processes.yml")
 
 
-def recipe(adaptation: str, retention: str, *settings: str) -> Recipe:
-    """Five iterations after one on the source; images are drawn, so that nothing is needed."""
-    base = Path(__file__).with_name("processes.yml")
-    method = "{method: advent, width: 4}" if adaptation == "advent" else adaptation
-    methods = [f"every_step.adaptation={method}", f"every_step.retention={retention}"]
-    recipe = load_recipe(base, [*methods, *settings])
+def draw(data: Path) -> None:
+    """Images and labels of two domains; how much of a label is ignored differs from image to image."""
+    rng = np.random.default_rng(0)
+    (data / "labels").mkdir(parents=True)
+    for domain, split, count in (("day", "train", 8), ("day", "val", 3), ("rain", "train", 8), ("rain", "val", 3)):
+        folder = data / domain / split
+        folder.mkdir(parents=True)
+        for number in range(count):
+            name = f"{domain}_{split}_{number}.png"
+            Image.fromarray(rng.integers(0, 256, (32, 48, 3), np.uint8)).save(folder / name)
+            label = rng.integers(0, 3, (4, 6), np.uint8).repeat(8, 0).repeat(8, 1)
+            label[: 4 * number] = 255
+            Image.fromarray(label).save(data / "labels" / name)
+
+
+def recipe(data: Path, adaptation: str, retention: str, *settings: str) -> Recipe:
+    """Five iterations after one on the source."""
+    methods = [f"every_step.adaptation={ADAPTATIONS[adaptation]}", f"every_step.retention={retention}"]
+    if adaptation == "advent":
+        methods.append("every_step.target_batch_size=2")
+    recipe = load_recipe(RECIPE, [f"root={data}", *methods, *settings])
     return recipe.model_copy(update={"name": f"{adaptation}_{retention}"})
 
 
-def run_all(experiments: Path, *settings: str) -> None:
+def run_all(data: Path, experiments: Path, *settings: str) -> None:
     """Every combination, in float64: Adam turns the rounding of a float32 gradient near 0 into a whole step."""
     torch.set_default_dtype(torch.float64)
     try:
         for adaptation in ADAPTATIONS:
             for retention in RETENTIONS:
-                run_sequence(recipe(adaptation, retention, *settings), experiments, quiet=True)
+                run_sequence(recipe(data, adaptation, retention, *settings), experiments, quiet=True)
     finally:
         torch.set_default_dtype(torch.float32)
 
 
+def spoil() -> None:
+    """In the second process the third cross entropy is not a number."""
+    whole, calls = step.cross_entropy, 0
+
+    def spoilt(*arguments: Any, **more: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        loss = whole(*arguments, **more)
+        return loss * float("nan") if calls == 3 and processes.number() == 1 else loss
+
+    step.cross_entropy = spoilt
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run_all(Path(sys.argv[1]), *sys.argv[2:])
+    if sys.argv[3] == "spoilt":
+        spoil()
+        run_sequence(recipe(Path(sys.argv[1]), "selftrain", "muhdi", *sys.argv[4:]), Path(sys.argv[2]), quiet=True)
+    elif sys.argv[3] == "once":
+        torch.set_default_dtype(torch.float64)
+        source_alone = load_recipe(RECIPE, [f"root={sys.argv[1]}", "steps=[]", "every_step={}"])
+        run_sequence(source_alone, Path(sys.argv[2]), quiet=True)
+    else:
+        run_all(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

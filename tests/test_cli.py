@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shlex
 import signal
 import stat
 import subprocess
@@ -14,10 +16,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+import typer
 import yaml
 from PIL import Image
 
-from muhdi.cli import main
+from muhdi.cli import COMMANDS, app
 from muhdi.errors import MuhdiError
 from muhdi.files import write_text
 from muhdi.models.segmenter import build_segmenter
@@ -25,25 +28,6 @@ from muhdi.models.weights import Checkpoint, save_checkpoint
 from muhdi.training.trainer import StageTrainer
 
 Tiny = Callable[..., Path]
-
-
-@pytest.fixture
-def muhdi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command in the test's folder: exit status, output, errors."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["muhdi", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return run
 
 
 def test_train_then_evaluate(muhdi, tiny: Tiny, tmp_path: Path) -> None:
@@ -251,9 +235,29 @@ def test_help_is_quick_and_names_every_command() -> None:
         [sys.executable, "-X", "importtime", "-m", "muhdi", "--help"], capture_output=True, text=True, env=os.environ
     )
     assert done.returncode == 0
-    for command in ("train", "evaluate", "recipes", "sweep", "demo"):
+    commands = (
+        "train",
+        "evaluate",
+        "recipes",
+        "sweep",
+        "demo",
+        "new",
+        "inspect",
+        "report",
+        "compare",
+        "predict",
+        "export",
+    )
+    for command in commands:
         assert command in done.stdout
     assert "| torch" not in done.stderr, "torch must not be imported for --help"
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "muhdi", "--help"], capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.5
 
 
 SMALL = ["image_size=[64,32]", "source_training.iterations=1", "every_step.iterations=1", "source.train=4",
@@ -315,3 +319,15 @@ def test_one_folder_for_snapshots_and_logs_can_be_started_anew(muhdi, tmp_path, 
     words = [word for setting in [*SMALL, "snapshots=o", "logs=o"] for word in ("--set", setting)]
     assert muhdi("train", "scenes", *words)[0] == 0
     assert muhdi("train", "scenes", *words, "--overwrite")[0] == 0
+
+
+def test_every_command_shows_an_example_that_its_options_allow(muhdi) -> None:
+    known = typer.main.get_command(app)
+    for commands in COMMANDS.values():
+        for command, example in commands.items():
+            program, name, *words = shlex.split(example)
+            assert (program, name) == ("muhdi", command.__name__)
+            known.commands[name].make_context(name, words)  # type: ignore[attr-defined]
+            status, output, _ = muhdi(name, "--help")
+            assert status == 0
+            assert " ".join(example.split()) in " ".join(output.replace("\n", " ").split())

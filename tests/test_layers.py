@@ -26,8 +26,10 @@ LIGHT = [
     "muhdi.cli",
     "muhdi.recipe",
     "muhdi.evaluation.results",
+    "muhdi.report.compare",
     "muhdi.report.plots",
     "muhdi.report.reading",
+    "muhdi.report.report",
     "muhdi.report.tables",
 ]
 

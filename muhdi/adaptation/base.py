@@ -76,7 +76,7 @@ class Adaptation(nn.Module):
         return {}
 
     def update(self, model: Segmenter, source: Levels, target: Levels) -> Losses:
-        """After both backward passes: train the method's own networks; returns what is worth logging.
+        """After both backward passes, if there is an `optimizer`: train the method's own networks; returns what to log.
 
         Args:
             model: the network, before this iteration's optimizer step.

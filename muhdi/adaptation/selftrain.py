@@ -33,7 +33,7 @@ class SelfTrain(Adaptation):
         super().__init__()
         self.config, self.head, self.generator = config, head, generator
         self.weights = {"aux": config.weight_aux, "main": config.weight_main}
-        self.trains = any(self.weights.values())
+        self.trains = any(self.weights[level] for level in model.levels)
         self.classes = model.classes
         self.teacher = Teacher(model, head=head)
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from muhdi.errors import Interrupted, MuhdiError
+from muhdi.errors import Interrupted, MuhdiError, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from muhdi.report.formats import ResultTable
 
 RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe (muhdi recipes).")]
 Set = Annotated[
@@ -29,6 +32,10 @@ Jobs = Annotated[Optional[int], typer.Option("--jobs", min=1, help="Processes at
 Experiments = Annotated[
     Optional[Path], typer.Option("--experiments", help="Folder of snapshots/ and logs/; else where the recipe says.")
 ]
+FormatOption = Annotated[
+    Optional[str],
+    typer.Option("--format", help="Print the tables alone, as markdown, latex, csv or json.", metavar="FORMAT"),
+]
 
 
 def console() -> Console:
@@ -37,6 +44,27 @@ def console() -> Console:
 
     terminal = Console(highlight=False)
     return terminal if terminal.is_terminal else Console(highlight=False, width=max(140, terminal.width))
+
+
+def check_format(form: str | None) -> None:
+    """Refuse a ``--format`` that there is not, before anything is computed."""
+    from muhdi.report.formats import FORMATS
+
+    if form is not None and form not in FORMATS:
+        raise MuhdiError(f"--format {form}: must be one of {', '.join(FORMATS)}{nearest(form, list(FORMATS))}")
+
+
+def print_tables(tables: Sequence[ResultTable], form: str | None) -> None:
+    """Tables as people read them in a terminal, or in a format that can be pasted."""
+    from muhdi.report.formats import FORMATS, render
+
+    chosen = next((known for known in FORMATS if known == form), None)
+    if chosen is not None:
+        typer.echo(render(tables, chosen), nl=False)
+        return
+    out = console()
+    for table in tables:
+        out.print(table.terminal())
 
 
 def one_line(message: object) -> str:
@@ -59,7 +87,7 @@ def run(commands: typer.Typer) -> None:
         sys.exit(2)
     except Interrupted as stop:
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-        if words[:1] == ["train"] or _called() != ["muhdi"]:  # a sweep goes on by itself
+        if words[:1] in (["train"], ["adapt"]) or _called() != ["muhdi"]:  # a sweep goes on by itself
             words.append("--resume")
         command = shlex.join(_called() + words)
         typer.echo(f"stopped; everything is saved. To go on: {command}", err=True)

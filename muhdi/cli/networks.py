@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import Experiments, Set, console, one_line
+from muhdi.cli.common import Experiments, FormatOption, Set, check_format, one_line, print_tables
 from muhdi.errors import MuhdiError, nearest
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def evaluate(
     output: Annotated[
         Optional[Path], typer.Option("--json", help="Write the scores, per class too, to this file.")
     ] = None,
+    form: FormatOption = None,
 ) -> None:
     """Score networks on every domain of their recipe, under each kind of normalisation statistics.
 
@@ -42,6 +43,7 @@ def evaluate(
     from muhdi.files import check_target, write_json
     from muhdi.training.score import evaluate_network
 
+    check_format(form)
     for kind in statistics:
         if kind not in KINDS:
             raise MuhdiError(f"--statistics {kind}: must be one of {', '.join(KINDS)}{nearest(kind, list(KINDS))}")
@@ -51,22 +53,22 @@ def evaluate(
         network, recipe=recipe, settings=settings, kinds=statistics, head=head, refresh=refresh,
         experiments=experiments, seed=seed,
     )  # fmt: skip
-    print_scores(results, notes)
+    print_scores(results, notes, form)
     if output is not None:
         write_json(output, results.to_json(sequence=False))
 
 
-def print_scores(results: Results, notes: list[str]) -> None:
+def print_scores(results: Results, notes: list[str], form: str | None = None) -> None:
     """Scores of every network, and per class those of the best one."""
     from muhdi.evaluation.results import best_row
     from muhdi.report.tables import classes_table, matrix_table
 
-    out = console()
+    tables = []
     for kind in results.kinds():
-        out.print(matrix_table(results, kind, "network"))
-        out.print(classes_table(results, kind, best_row(results, kind)))
+        tables += [matrix_table(results, kind, "network"), classes_table(results, kind, best_row(results, kind))]
+    print_tables(tables, form)
     for note in notes:
-        out.print(note, soft_wrap=True)
+        typer.echo(note, err=form is not None)
 
 
 def convert(

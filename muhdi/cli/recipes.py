@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -10,12 +11,19 @@ import typer
 from muhdi.cli.common import Jobs, RecipeArgument, Set, console, one_line
 
 
-def recipes(name: Annotated[Optional[str], typer.Argument(help="Print this recipe in full.")] = None) -> None:
+def recipes(
+    name: Annotated[Optional[str], typer.Argument(help="Print this recipe in full.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")] = False,
+) -> None:
     """List the shipped recipes, or print one with every default written out."""
     from rich.table import Table
 
+    from muhdi.config.schema import json_schema
     from muhdi.recipe import load_recipe, save_recipe, shipped_recipes
 
+    if schema:
+        typer.echo(json.dumps(json_schema(), indent=1))
+        return
     if name is not None:
         typer.echo(save_recipe(load_recipe(name)), nl=False)
         return

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import Experiments, Jobs, RecipeArgument, Seed, Set, console
+from muhdi.cli.common import (
+    Experiments,
+    FormatOption,
+    Jobs,
+    RecipeArgument,
+    Seed,
+    Set,
+    check_format,
+    console,
+    print_tables,
+)
 from muhdi.errors import MuhdiError
 
 if TYPE_CHECKING:
@@ -46,18 +57,23 @@ def train_and_print(recipe: Recipe, experiments: Path | None, *, resume: bool, o
     if resume and overwrite:
         raise MuhdiError("--resume and --overwrite exclude each other: go on with the run, or start it anew")
     from muhdi import processes
+    from muhdi.cli.report import report_of
     from muhdi.report.tables import matrix_table, summary_line
+    from muhdi.training.environment import recorded
     from muhdi.training.rundir import RunDirectory
     from muhdi.training.sequence import run_sequence
 
-    results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
+    folder = RunDirectory.of(recipe, experiments).folder
+    with recorded(folder):
+        results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
     if not processes.is_first():
         return
     out = console()
     for kind in results.kinds():
-        out.print(matrix_table(results, kind))
+        out.print(matrix_table(results, kind).terminal())
         out.print(summary_line(results, kind), soft_wrap=True)
-    out.print(f"Written to {RunDirectory.of(recipe, experiments).folder}", soft_wrap=True)
+    out.print(f"Written to {folder}", soft_wrap=True, markup=False)
+    out.print(f"Open {report_of(folder)} in a browser", soft_wrap=True, markup=False)
 
 
 def sweep(
@@ -68,15 +84,16 @@ def sweep(
         "experiments"
     ),
     jobs: Jobs = None,
+    form: FormatOption = None,
 ) -> None:
     """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
     from muhdi.report.tables import arms_table
     from muhdi.training.sweep import sweep as run_sweep
 
-    arms = run_sweep(recipes, seeds, settings, experiments, jobs, typer.echo)
-    out = console()
-    for kind in next(iter(arms.values()))[0].kinds():
-        out.print(arms_table(arms, kind))
+    check_format(form)
+    say = partial(typer.echo, err=form is not None)
+    arms = run_sweep(recipes, seeds, settings, experiments, jobs, say)
+    print_tables([arms_table(arms, kind) for kind in next(iter(arms.values()))[0].kinds()], form)
 
 
 DEMO = {
@@ -106,10 +123,10 @@ def demo(
     for title, results in arms.items():
         out.print(f"\n{title}")
         for kind in results[0].kinds():
-            out.print(matrix_table(results[0], kind))
+            out.print(matrix_table(results[0], kind).terminal())
     kinds = sorted(arms["none / none"][0].kinds(), key=("domain", "running", "image").index)
     for kind in kinds:
-        out.print(arms_table(arms, kind))
+        out.print(arms_table(arms, kind).terminal())
     controls = {"selftrain": "sequential self-training", "selftrain + distill": "single-head distillation",
                 "none / none": "no adaptation at all"}  # fmt: skip
     out.print(reading(arms, kinds[0], "selftrain + muhdi", controls), soft_wrap=True)

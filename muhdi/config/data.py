@@ -124,8 +124,8 @@ class AugmentConfig(Part):
 
 
 class LoaderConfig(Part):
-    """``workers``: processes that load ahead (0: in the training process). ``memory_mb``: decoded images that each
-    process keeps."""
+    """``workers``: processes that load ahead for each training process (0: in itself). ``memory_mb``: decoded images
+    that each process keeps."""
 
     workers: NotNegative = 0
     memory_mb: NotNegative = 1024

@@ -57,7 +57,8 @@ class Stage(Part):
 
     ``schedule``: the iterations after which the learning rate would be 0; none: ``iterations``. ``batch_size`` counts
     images per domain and update, whatever the number of devices: they share the batch. ``accumulate``: parts in which a
-    device computes its share of it, one after another, to save memory.
+    device computes its share of it, one after another, to save memory; batch norm, unless ``frozen``, then sees the
+    statistics of a part.
     """
 
     iterations: NotNegative = 0

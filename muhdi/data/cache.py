@@ -60,7 +60,7 @@ class SampleCache:
         data = safetensors.numpy.save(
             {name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"counts": json.dumps(counts)}
         )
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if self.free() < len(data):

@@ -148,7 +148,7 @@ class FileSet(ImageSet):
 
     def read(self, index: int, with_label: bool, draft: Size | None = None) -> Sample:
         path = self.images[index]
-        image = _rgb(path, draft)
+        image = read_image(path, draft)
         if not with_label:
             return Sample(str(path), image, None)
         if self.labels is None:
@@ -205,8 +205,14 @@ class FileSet(ImageSet):
         return label, dict(zip(names, counts.tolist(), strict=True))
 
 
-def _rgb(path: Path, draft: Size | None) -> npt.NDArray[np.uint8]:
-    """The pixels of an image of any kind, uint8 [H, W, 3], the right way up: so it is shown, and labels are drawn."""
+def read_image(path: Path, draft: Size | None = None) -> npt.NDArray[np.uint8]:
+    """An image file of any kind as uint8 RGB [H, W, 3], the right way up: so it is shown, and labels are drawn.
+
+    ``draft`` as for `ImageSet.read`.
+
+    Raises:
+        MuhdiError: the file is missing, or is no image that can be read.
+    """
     picture = _open(path, draft=draft)
     way_up = _UPRIGHT.get(_orientation(picture))
     if picture.mode.startswith("I"):  # Pillow would cut 16 bit off at 255 instead of scaling them

@@ -117,10 +117,12 @@ def evaluate_domain(
     at their own, when it is None); ``seen`` is called with each.
     """
     total = torch.zeros(model.classes, model.classes, dtype=torch.int64, device=next(model.parameters()).device)
-    for sample, prediction in predict(
-        model, samples, kind=kind, domain=domain, batch_size=batch_size, size=size, head=head, share=True
-    ):
-        assert sample.label is not None
-        seen(sample)
-        total += confusion_matrix(prediction, torch.from_numpy(np.array(sample.label)).to(total.device), model.classes)
+    with processes.agreed():
+        for sample, prediction in predict(
+            model, samples, kind=kind, domain=domain, batch_size=batch_size, size=size, head=head, share=True
+        ):
+            assert sample.label is not None
+            seen(sample)
+            labels = torch.from_numpy(np.array(sample.label)).to(total.device)
+            total += confusion_matrix(prediction, labels, model.classes)
     return processes.total(total).cpu().numpy()

@@ -10,7 +10,13 @@ from muhdi.errors import MuhdiError
 from muhdi.evaluation.metrics import Confusion, Summary, iou, mean_iou, summarise
 
 Entry = dict[str, Any]
-"""Scores of one domain: ``miou`` and ``iou`` per class in percent, ``images``; ``miou`` is null where there is none."""
+"""Scores of one domain: ``miou`` and ``iou`` per class in percent, ``images``; ``miou`` is null where there is none.
+
+``confusion``, pixels by true and by predicted class, where there are few classes; `Results` keeps it of its newest row.
+"""
+
+FEW_CLASSES = 32
+"""Up to so many classes the confusion matrix is kept; beyond, it would be most of the file."""
 
 
 def scores(confusion: Confusion, classes: Sequence[str], images: int) -> Entry:
@@ -20,7 +26,8 @@ def scores(confusion: Confusion, classes: Sequence[str], images: int) -> Entry:
         name: None if value != value else round(100 * float(value), 4)
         for name, value in zip(classes, iou(confusion), strict=True)
     }
-    return {"miou": None if mean is None else round(100 * mean, 4), "iou": per_class, "images": images}
+    entry = {"miou": None if mean is None else round(100 * mean, 4), "iou": per_class, "images": images}
+    return entry | ({"confusion": confusion.tolist()} if len(classes) <= FEW_CLASSES else {})
 
 
 def without_score(reason: str) -> Entry:
@@ -40,6 +47,8 @@ class Results:
         targets: names of the target domains in the order of the sequence, each once; of the extra ones without a step.
         learnt: for each target, the first step (from 1) that adapts to it.
         steps: for each finished stage ``{"step", "name", "scores": {kind: {domain: entry}}}``.
+        confusion: of the newest stage, pixels [true class][predicted class] by kind and domain, where there are few
+            classes; runs of earlier versions have none.
     """
 
     name: str
@@ -49,10 +58,17 @@ class Results:
     targets: list[str]
     learnt: list[int]
     steps: list[dict[str, Any]] = field(default_factory=list)
+    confusion: dict[str, dict[str, list[list[int]]]] = field(default_factory=dict)
 
     def add(self, name: str, by_kind: dict[str, dict[str, Entry]]) -> None:
         """Scores after the next stage."""
-        self.steps.append({"step": len(self.steps), "name": name, "scores": by_kind})
+        rows: dict[str, dict[str, Entry]] = {}
+        self.confusion = {}
+        for kind, row in by_kind.items():
+            rows[kind] = {domain: {k: v for k, v in e.items() if k != "confusion"} for domain, e in row.items()}
+            kept = {domain: entry["confusion"] for domain, entry in row.items() if "confusion" in entry}
+            self.confusion |= {kind: kept} if kept else {}
+        self.steps.append({"step": len(self.steps), "name": name, "scores": rows})
 
     def kinds(self) -> list[str]:
         """Kinds of statistics that were evaluated."""
@@ -82,10 +98,10 @@ class Results:
         Raises:
             MuhdiError: it is something else.
         """
-        names = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls) if field.name != "confusion"]
         if not isinstance(data, dict) or not all(name in data for name in names):
             raise MuhdiError("results.json: holds no results of a run; delete it, and go on with --resume")
-        return cls(**{name: data[name] for name in names})
+        return cls(**{name: data[name] for name in names}, confusion=data.get("confusion", {}))
 
 
 def best_row(results: Results, kind: str) -> int:

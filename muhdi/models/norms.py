@@ -12,11 +12,17 @@ from muhdi.config import NormKind
 class SyncedBatchNorm(nn.BatchNorm2d):
     """Normalises with the statistics of the whole batch, of which each process has an equal part.
 
-    PyTorch's own runs on GPUs alone and is no `BatchNorm2d`; this one runs wherever processes can talk.
+    PyTorch's own runs on GPUs alone and is no `BatchNorm2d`; this one runs wherever processes can talk, in plain
+    operations, which keep about two maps more per layer.
+
+    Attributes:
+        apart: normalise with this process's images alone, as in an evaluation, where each has others.
     """
 
+    apart = False
+
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or processes.count() == 1:
+        if not self.training or self.apart or processes.count() == 1:
             return super().forward(x)
         own_variance, own_mean = torch.var_mean(x.float() if x.itemsize < 4 else x, (0, 2, 3), correction=0)
         moments = processes.gathered_with_gradient(torch.stack([own_mean, own_variance])[None])  # [processes, 2, K]

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi import processes
+from muhdi.models.norms import SyncedBatchNorm
 
 Statistics = dict[str, Tensor]
 """``<layer>.running_mean`` and ``<layer>.running_var`` of every batch norm."""
@@ -43,6 +45,15 @@ def write_statistics(model: nn.Module, statistics: Statistics) -> None:
         norm.running_var.copy_(statistics[f"{name}.running_var"])
 
 
+def average_statistics(model: nn.Module) -> None:
+    """Bring the running statistics of several processes' copies together: each has seen its part of every batch.
+
+    Frozen ones stay, and synced ones are the same everywhere.
+    """
+    own = [norm for norm in batch_norms(model).values() if type(norm) is nn.BatchNorm2d]
+    processes.average(buffer for norm in own for buffer in (norm.running_mean, norm.running_var) if buffer is not None)
+
+
 @contextmanager
 def _restored(model: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
     """Inside, batch norms may be changed; at the end their mode, momentum and buffers are as they were.
@@ -52,12 +63,16 @@ def _restored(model: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
     norms = list(batch_norms(model).values())
     kept = [(norm.training, norm.momentum, {k: v.clone() for k, v in norm.named_buffers()}) for norm in norms]
     try:
-        with processes.alone():
-            yield norms
+        for norm in norms:
+            if isinstance(norm, SyncedBatchNorm):
+                norm.apart = True
+        yield norms
     finally:
         for norm, (training, momentum, buffers) in zip(norms, kept, strict=True):
             norm.training = training
             norm.momentum = momentum
+            if isinstance(norm, SyncedBatchNorm):
+                norm.apart = False
             for name, buffer in norm.named_buffers():
                 buffer.copy_(buffers[name])
 
@@ -79,6 +94,25 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
         yield
 
 
+class ImageNorm(nn.Module):
+    """A batch norm that normalises every image with its own mean and variance, whatever batch it comes in."""
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+def use_image_statistics(model: nn.Module) -> None:
+    """Replace every batch norm for good by an `ImageNorm`: `batch_statistics`, for images that come in batches."""
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(module, name, ImageNorm(child))
+
+
 @torch.no_grad()
 def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistics:
     """Statistics of one domain: mean and variance over all its images together, layer by layer.
@@ -97,15 +131,16 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistic
         for norm in norms:
             norm.momentum = 1.0  # the running statistics are the last batch's
             norm.training = True
-        for images in batches:
-            model(images)
-            count += len(images)
-            for name, norm in batch_norms(model).items():
-                assert norm.running_mean is not None
-                assert norm.running_var is not None
-                mean, variance = norm.running_mean.double(), norm.running_var.double()
-                first[name] += len(images) * mean
-                second[name] += len(images) * (variance + mean.square())
+        with processes.agreed():
+            for images in batches:
+                model(images)
+                count += len(images)
+                for name, norm in batch_norms(model).items():
+                    assert norm.running_mean is not None
+                    assert norm.running_var is not None
+                    mean, variance = norm.running_mean.double(), norm.running_var.double()
+                    first[name] += len(images) * mean
+                    second[name] += len(images) * (variance + mean.square())
     count = processes.total(count)
     statistics = {}
     for name in first:

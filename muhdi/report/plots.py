@@ -12,6 +12,7 @@ from PIL import Image
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Results
 from muhdi.files import file_name, write_bytes
+from muhdi.report.rundata import sample_images
 from muhdi.taxonomy import ClassSet
 
 ROWS = 2
@@ -39,7 +40,7 @@ def predictions_figure(
 
     domains = next(iter(results.values())).domains
     columns = ["image", "label", *samples]
-    shown = sorted(next(iter(samples.values())).glob(f"{file_name(domains[0])}_*_image.png"))[:ROWS]
+    shown = sample_images(next(iter(samples.values())).parent, domains[0])[:ROWS]
     if not shown:
         raise MuhdiError("evaluation.samples: no predictions were kept, so there is no picture; set it to 1 or more")
     rows = len(shown)

@@ -31,7 +31,7 @@ class MuHDi(Distill):
         super().__init__(config, old)
         aux = config.aux if config.aux_target is None else config.aux_target
         self.target = {"aux": config.weight_target * aux, "main": config.weight_target}
-        self.teaches_on_target = any(self.target.values())
+        self.teaches_on_target = any(self.target[level] for level in old.levels)
         self.kind, self.start = config.target_loss, config.heads
 
     def on_target(self, outputs: Outputs, size: tuple[int, int]) -> Losses:

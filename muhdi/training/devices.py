@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from muhdi import processes
 from muhdi.config import Recipe, Stage, StepConfig
-from muhdi.errors import MuhdiError
+from muhdi.errors import Interrupted, MuhdiError
 from muhdi.losses import Losses
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.segmenter import Segmenter
@@ -27,6 +27,7 @@ from muhdi.training.step import Objective, total
 def build_fabric(recipe: Recipe) -> Fabric:
     """The device and precision that the recipe asks for, in this process alone."""
     kind, number = _kind(recipe)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(accelerator=kind, devices=1 if number is None else [number], precision=recipe.precision)
 
 
@@ -38,7 +39,12 @@ def launch(recipe: Recipe) -> Fabric:
     """
     kind, number = _kind(recipe)
     there = 1 if kind == "cpu" else max(torch.cuda.device_count(), 1)
-    devices, nodes = _started() or (there if recipe.devices == "auto" else recipe.devices, recipe.nodes)
+    devices, nodes = _started(recipe) or (there if recipe.devices == "auto" else recipe.devices, recipe.nodes)
+    if processes.count() not in (1, devices * nodes):
+        raise MuhdiError(
+            f"devices: an earlier run of this program has started {processes.count()} processes, but the recipe asks "
+            f"for {devices * nodes}; start another program for it"
+        )
     if devices * nodes == 1 and recipe.strategy == "auto":
         return build_fabric(recipe)
     if number is not None:
@@ -91,16 +97,27 @@ def _kind(recipe: Recipe) -> tuple[str, int | None]:
     return kind, int(number) if number else None
 
 
-def _started() -> tuple[int, int] | None:
-    """Processes per node, and nodes, where torchrun or srun has started us; they know better than the recipe."""
+def _started(recipe: Recipe) -> tuple[int, int] | None:
+    """Processes per machine, and machines, where torchrun or srun has started us; they know better than the recipe."""
     here = os.environ
     if torch.distributed.is_torchelastic_launched():
         each = int(here["LOCAL_WORLD_SIZE"])
         return each, int(here["WORLD_SIZE"]) // each
-    if "SLURM_PROCID" in here and here.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
-        nodes = int(here.get("SLURM_NNODES", 1))
-        return int(here["SLURM_NTASKS"]) // nodes, nodes
-    return None
+    if "SLURM_NTASKS" not in here or "SLURM_PROCID" not in here:
+        return None
+    if here.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    tasks, nodes = int(here["SLURM_NTASKS"]), int(here.get("SLURM_NNODES", 1))
+    advice = "start it with srun --nodes=M --ntasks-per-node=N, one task per device"
+    if tasks > 1 and "SLURM_STEP_ID" not in here:
+        raise MuhdiError(
+            f"devices: SLURM has {tasks} tasks for this job, but srun has not started this process; {advice}"
+        )
+    if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in here:
+        raise MuhdiError(f"devices: SLURM does not say how many of its {tasks} tasks run on a node; {advice}")
+    if tasks == 1 and (recipe.devices != 1 or recipe.nodes > 1):
+        raise MuhdiError(f"devices: SLURM has a single task for this job; {advice}")
+    return tasks // nodes, nodes
 
 
 class Runner:
@@ -120,6 +137,8 @@ class Runner:
         """Forward, objective, backward; the processes' gradients meet in the iteration's last pass alone."""
         with self.fabric.no_backward_sync(self.module, enabled=not last):
             losses = objective(self.module(images.contiguous(memory_format=self.format)))
+            # Without a backward pass the gradients of the passes before it would never meet.
+            assert losses or not (last and torch.is_grad_enabled()), "a method has announced losses and has none"
             if losses:
                 with torch.autocast(self.fabric.device.type, enabled=False):  # as PyTorch advises
                     self.fabric.backward(share * total(losses))
@@ -127,22 +146,21 @@ class Runner:
 
 
 @contextmanager
-def lost_processes_are_told() -> Iterator[None]:
-    """Turn the failure to reach another process into one line; what ended that one stands above it."""
+def lost_processes_are_told(fabric: Fabric) -> Iterator[None]:
+    """Turn the failure to reach another process into one line; after an error, end the processes that we started."""
     try:
         yield
-    except RuntimeError as error:
-        if processes.count() == 1 or not any(word in str(error) for word in ("onnection", "peer", "timed out", "NCCL")):
+    except Interrupted:
+        raise
+    except Exception as error:
+        for process in getattr(fabric.strategy.launcher, "procs", []):
+            process.kill()  # it may hang in an exchange; only the first process has anything to save
+        lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
+        if processes.count() == 1 or not lost:
             raise
         raise MuhdiError(
-            f"another process of this run has ended ({str(error).splitlines()[0]:.120}); its message stands above, and "
-            "--resume goes on"
-        ) from None
-
-
-def average_statistics(model: nn.Module) -> None:
-    """Bring the running statistics of the processes' copies together: each has seen its part of every batch."""
-    processes.average(buffer for buffer in model.buffers() if buffer.is_floating_point())
+            "another process of this run has ended; what it said stands above, and --resume goes on"
+        ) from error
 
 
 def compile_networks(*modules: nn.Module) -> None:

@@ -41,7 +41,10 @@ MAY_CHANGE = {
     "logs",
     "test",
 }
-"""Keys of a recipe that may differ when a run goes on: they say where and how fast, not what."""
+"""Keys of a recipe that may differ when a run goes on: they say where and how fast, not what.
+
+With ``model.batch_norm: batch`` the number of devices changes whose statistics a network trains with, though.
+"""
 
 
 class RunDirectory:

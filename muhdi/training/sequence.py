@@ -22,7 +22,7 @@ from muhdi.files import file_name, writing
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.norms import convert_norms
 from muhdi.models.segmenter import build_segmenter
-from muhdi.models.statistics import Statistics, measure_statistics
+from muhdi.models.statistics import Statistics, average_statistics, measure_statistics
 from muhdi.models.weights import (
     Checkpoint,
     Start,
@@ -32,7 +32,7 @@ from muhdi.models.weights import (
     save_checkpoint,
     save_tensors,
 )
-from muhdi.training.devices import average_statistics, check_batches, launch
+from muhdi.training.devices import check_batches, launch, lost_processes_are_told
 from muhdi.training.domains import Domains, UnlistedIds
 from muhdi.training.interrupt import noted_signals
 from muhdi.training.measure import evaluate_domains, image_batches
@@ -87,10 +87,23 @@ class _Sequence:
         self.damaged: list[str] = []
         if resume:
             self.damaged = processes.by_first(lambda: self.directory.states.load()[1])
-            with processes.agreed():
-                self.state, _ = self.directory.states.load()
+            self._read_state()
         self.results = processes.by_first(lambda: self._earlier_results(resume=resume))
-        self.monitor = self._new_monitor(quiet)
+        with processes.agreed():
+            self.monitor = self._new_monitor(quiet)
+
+    def _read_state(self) -> None:
+        """Every process reads the state that the first one has found whole; all must see the same folder."""
+        with processes.agreed():
+            self.state, _ = self.directory.states.load()
+            seen = None if self.state is None else (self.state["stage"], self.state["trainer"]["iteration"])
+        if len(set(processes.gathered_objects(seen))) > 1:
+            processes.raise_together(
+                MuhdiError(
+                    f"{self.directory.folder}: not all machines see the same training state there; they need one "
+                    "file system"
+                )
+            )
 
     def _open(self) -> None:
         """Find all data, and make the network that the sequence starts from."""
@@ -172,7 +185,7 @@ class _Sequence:
         for note in [*self.recipe.notes, *self.domains.notes, *self.damaged]:
             self.monitor.say(note)
         try:
-            with noted_signals() as stopped:
+            with lost_processes_are_told(self.fabric), noted_signals() as stopped:
                 first = self.state["stage"] if self.state else 0
                 for stage in range(first, len(self.recipe.steps) + 1):
                     self._run_stage(stage, stopped)
@@ -181,6 +194,7 @@ class _Sequence:
             with writing(self.directory.samples):
                 processes.by_first(self._save_samples)
         except MuhdiError:
+            self.monitor.close()  # before its files go: it writes from a thread of its own
             if self.first and not self.directory.states.files():
                 self.directory.discard()  # nothing was learnt yet: the corrected command need not ask for --overwrite
             raise
@@ -199,8 +213,9 @@ class _Sequence:
         name = self._stage_name(stage)
         target = self.domains.targets[stage - 1] if stage else None
         trainer = StageTrainer(self.fabric, self.recipe, stage, self.model, Sets(self.domains.source, target))
-        for network, path in (self._previous_networks(stage) | self._given_networks(stage)).items():
-            load_exactly(trainer.adaptation.networks()[network], read_tensors(path)[0], path)
+        with processes.agreed():
+            for network, path in (self._previous_networks(stage) | self._given_networks(stage)).items():
+                load_exactly(trainer.adaptation.networks()[network], read_tensors(path)[0], path)
         if self.state is not None and self.state["stage"] == stage:
             trainer.load_state(self.state["trainer"])
             self.statistics = self.state["statistics"]

@@ -70,7 +70,8 @@ def train_iteration(
 
         def source_objective(outputs: Outputs, images: Tensor = images, labels: Tensor = labels) -> Losses:
             logits = outputs.heads[learner].upsampled(_size(images))
-            on_source.append(logits.detach())
+            if adaptation.optimizer is not None:
+                on_source.append(logits.detach())
             return segmentation(logits, labels, weights, pixels) | retention.on_source(outputs, images)
 
         last = not trains_on_target and len(losses) == parts - 1
@@ -85,13 +86,14 @@ def train_iteration(
 
         def target_objective(outputs: Outputs, part: TargetBatch = part) -> Losses:
             logits = outputs.heads[learner].upsampled(_size(part.images))
-            on_target.append(logits.detach())
+            if adaptation.optimizer is not None:
+                on_target.append(logits.detach())
             return adaptation.on_target(logits, part) | retention.on_target(outputs, _size(part.images))
 
         with torch.set_grad_enabled(trains_on_target):
             last = len(losses_target) == parts - 1
             losses_target.append(run(part.images, target_objective, share=1 / parts, last=last))
-    own = adaptation.update(model, _joined(on_source), _joined(on_target))
+    own = adaptation.update(model, _joined(on_source), _joined(on_target)) if adaptation.optimizer is not None else {}
     return _mean(losses) | _mean(losses_target) | own
 
 

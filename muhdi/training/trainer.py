@@ -17,8 +17,9 @@ from muhdi.data.dataset import PreparedSet
 from muhdi.data.loader import Batch, endless_batches
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.models.segmenter import Segmenter
+from muhdi.models.statistics import average_statistics
 from muhdi.retention import Retention, build_retention
-from muhdi.training.devices import Runner, average_statistics, compile_networks, lost_processes_are_told
+from muhdi.training.devices import Runner, compile_networks
 from muhdi.training.finite import Finite
 from muhdi.training.monitor import Monitor
 from muhdi.training.optim import build_optimizer, poly, set_learning_rate
@@ -136,17 +137,16 @@ class StageTrainer:
         self.forward.train()
         earlier = [self.recipe.source_training, *self.recipe.steps][: self.number]
         monitor.start(name, total, self.iteration, sum(stage.iterations for stage in earlier))
-        with lost_processes_are_told():
-            while self.iteration < total:
-                try:
-                    batch = next(source).to(self.fabric.device)
-                    other = next(target).to(self.fabric.device) if target is not None else None
-                except MuhdiError:
-                    if self.iteration and processes.count() == 1:  # nothing is lost by a file that vanished
-                        self.finite.read()
-                        hooks.save()
-                    raise
-                self._advance(batch, other, monitor, hooks, stopped)
+        while self.iteration < total:
+            try:
+                batch = next(source).to(self.fabric.device)
+                other = next(target).to(self.fabric.device) if target is not None else None
+            except MuhdiError:
+                if self.iteration and processes.count() == 1:  # nothing of what is done is lost by a file that vanished
+                    self.finite.read()
+                    hooks.save()
+                raise
+            self._advance(batch, other, monitor, hooks, stopped)
         monitor.finish()
 
     def _advance(self, batch: Batch, other: Batch | None, monitor: Monitor, hooks: Hooks, stopped: list[int]) -> None:
@@ -161,8 +161,9 @@ class StageTrainer:
         if skipped := self.finite.note(self.iteration, losses, images):
             monitor.skipped(self.iteration, images, skipped)
         log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
-        # Several processes ask each other only when they meet anyway.
-        stop = first_signal(stopped) if log or processes.count() == 1 else None
+        # Asking each other in every iteration would make the processes of GPUs wait for them.
+        ask = log or processes.count() == 1 or self.fabric.device.type == "cpu"
+        stop = first_signal(stopped) if ask else None
         keep = stop is not None or (self.iteration % self.recipe.save_every == 0 and self.iteration < total)
         # Reading the losses waits for the device; a state is never saved with losses that were not read.
         values = self.finite.read() if log or keep else {}

@@ -1,0 +1,1 @@
+"""Using a trained network: predictions as pictures, and exports to other formats."""

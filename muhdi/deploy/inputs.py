@@ -1,0 +1,102 @@
+"""The pictures to predict on: files, folders, patterns and films, each with the name that its outputs get."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from glob import has_magic
+from pathlib import Path
+
+from muhdi.data.finding import fixed_part, matches
+from muhdi.errors import MuhdiError
+
+IMAGES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"))
+FILMS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
+
+
+@dataclass(frozen=True)
+class Input:
+    """One file.
+
+    Attributes:
+        path: of the file.
+        name: of its outputs, relative and without an ending: the file's place in the folder that was given.
+    """
+
+    path: Path
+    name: Path
+
+    @property
+    def is_film(self) -> bool:
+        """Whether it holds many pictures."""
+        return self.path.suffix.lower() in FILMS
+
+
+def find_inputs(arguments: Sequence[str], ours: Sequence[Path] = ()) -> list[Input]:
+    """The files that the arguments stand for, each once.
+
+    Args:
+        arguments: files, folders (of which everything inside counts that is named like an image or a film), and
+            patterns with ``*`` and ``**``. Of several folders the outputs' names begin with the folder's.
+        ours: folders of outputs; what lies in them is no input, unless it is named itself.
+
+    Raises:
+        MuhdiError: an argument stands for no file.
+    """
+    folders = len({os.path.realpath(argument) for argument in arguments if Path(argument).is_dir()})
+    found: dict[str, Input] = {}
+    for argument in arguments:
+        for item in _expand(argument, [os.path.realpath(folder) for folder in ours], named=folders > 1):
+            found.setdefault(os.path.realpath(item.path), item)
+    return _distinct(list(found.values()))
+
+
+def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:
+    path = Path(argument)
+    if path.is_file():
+        return [Input(path, Path(path.stem))]
+    if path.is_dir():
+        base, files = (path.absolute().parent if named else path), _inside(path, ours)
+        if not files:
+            raise MuhdiError(f"{path}: holds no image; known endings are {', '.join(sorted(IMAGES | FILMS))}")
+        return [Input(file, _relative(file, base)) for file in files]
+    if not has_magic(argument):
+        raise MuhdiError(f"{path}: there is no such file or folder; correct the path")
+    files = [file for file in matches(Path(), argument) if _is_picture(file) and not _lies_in(file, ours)]
+    if not files:
+        raise MuhdiError(f"{argument}: the pattern matches no image; correct it")
+    return [Input(file, _relative(file, fixed_part(argument))) for file in files]
+
+
+def _inside(folder: Path, ours: Sequence[str]) -> list[Path]:
+    return sorted(file for file in folder.rglob("*") if _is_picture(file) and not _lies_in(file, ours))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGES | FILMS and path.is_file()
+
+
+def _lies_in(path: Path, folders: Sequence[str]) -> bool:
+    real = os.path.realpath(path)
+    return any(real.startswith(os.path.join(folder, "")) for folder in folders)
+
+
+def _relative(path: Path, base: Path) -> Path:
+    return Path(os.path.relpath(path, base)).with_suffix("")
+
+
+def _distinct(inputs: list[Input]) -> list[Input]:
+    """The inputs with names of which no two are alike: those that differ in their endings alone keep these."""
+    count = Counter(item.name for item in inputs)
+    named = [replace(i, name=i.name.with_name(i.path.name)) if count[i.name] > 1 else i for i in inputs]
+    places: dict[Path, Path] = {}
+    for item in named:
+        other = places.setdefault(item.name, item.path)
+        if other != item.path:
+            raise MuhdiError(
+                f"{item.path}: its outputs would have the name of those of {other}; give the folder that holds both, "
+                "or predict them one after another"
+            )
+    return named

@@ -1,0 +1,243 @@
+"""A trained network that takes pictures of any size and gives the class of every pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from muhdi.config import KINDS
+from muhdi.data.dataset import Size, read_image, resize_image
+from muhdi.errors import MuhdiError, nearest
+from muhdi.evaluation.classes import classes_at
+from muhdi.losses import upsample
+from muhdi.models.segmenter import AGNOSTIC
+from muhdi.models.statistics import use_image_statistics, write_statistics
+from muhdi.models.weights import Checkpoint
+from muhdi.taxonomy import ClassSet, class_set_of
+
+Pixels = npt.NDArray[np.uint8]
+SMALLEST = 16
+"""Pixels of the smallest side that a network is shown."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network is shown images.
+
+    Attributes:
+        size: width and height to which an image is resized first; None: the size that the network was trained at, or
+            with ``window`` the image's own.
+        window: look at windows of the size that the network was trained at instead of at the whole image.
+        overlap: of neighbouring windows, as a fraction of their sides, 0 or more and below 1.
+        batch_size: images, or windows, that go through the network at a time.
+    """
+
+    size: Size | None = None
+    window: bool = False
+    overlap: float = 0.25
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 0.95:
+            raise MuhdiError(f"overlap {self.overlap}: must be a fraction of the window from 0 to below 0.95")
+        if self.batch_size < 1 or (self.size is not None and min(self.size) < SMALLEST):
+            raise MuhdiError(f"batch_size must be at least 1, and both sides of size at least {SMALLEST}")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network makes of one image.
+
+    Attributes:
+        image: uint8 RGB [H, W, 3].
+        ids: position of the most likely class in ``classes``, uint8 [H, W].
+        classes: names and colours.
+        probabilities: float32 [C, H, W], sums to 1 over the classes; None unless they were asked for.
+    """
+
+    image: Pixels
+    ids: Pixels
+    classes: ClassSet
+    probabilities: npt.NDArray[np.float32] | None = None
+
+    def colour(self) -> Image.Image:
+        """The classes in their colours: a palette image, whose pixels still hold the ids."""
+        picture = Image.fromarray(self.ids)
+        picture.putpalette(self.classes.palette().flatten().tolist())
+        return picture
+
+    def overlay(self, opacity: float = 0.5) -> Image.Image:
+        """The colours laid over the image."""
+        return Image.blend(Image.fromarray(self.image), self.colour().convert("RGB"), opacity)
+
+
+class Predictor(nn.Module):
+    """A trained network with a choice of head and normalisation statistics.
+
+    As a module it takes uint8 RGB images [N, 3, H, W] and gives logits [N, C, H, W]; `predict` takes a picture.
+
+    Args:
+        checkpoint: the network; it is changed in place.
+        head: whose predictions are given.
+        statistics: ``running``, ``image`` or ``domain``, see `muhdi.models.statistics`.
+        domain: whose statistics, with ``domain``.
+
+    Raises:
+        MuhdiError: there is no such head, kind or domain.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, *, head: str = AGNOSTIC, statistics: str = "running", domain: str | None = None
+    ) -> None:
+        super().__init__()
+        heads, domains = list(checkpoint.model.heads), list(checkpoint.statistics)
+        if head not in heads:
+            raise MuhdiError(f"head {head}: the network has {', '.join(heads)}{nearest(head, heads)}")
+        if statistics not in KINDS:
+            raise MuhdiError(
+                f"statistics {statistics}: must be one of {', '.join(KINDS)}{nearest(statistics, list(KINDS))}"
+            )
+        if (domain is not None) != (statistics == "domain"):
+            raise MuhdiError(
+                "statistics: 'domain' needs a domain's name, the other kinds none; the network holds those of "
+                f"{', '.join(domains) or 'none'}"
+            )
+        if domain is not None and domain not in domains:
+            raise MuhdiError(
+                f"domain {domain}: the network holds no statistics of it{nearest(domain, domains)} (stored: "
+                f"{', '.join(domains) or 'none'}); use --statistics image or running"
+            )
+        self.head, self.statistics, self.domain = head, statistics, domain
+        self.backbone, self.classes, self.image_size = (
+            checkpoint.backbone, class_set_of(checkpoint.classes), checkpoint.image_size,
+        )  # fmt: skip
+        self.model = checkpoint.model
+        if domain is not None:
+            write_statistics(self.model, checkpoint.statistics[domain])
+        elif statistics == "image":
+            use_image_statistics(self.model)
+        self.eval()
+        self.requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, name: Path | str, **options: Any) -> Predictor:
+        """`muhdi.load` of a folder, or else of a repository on the Hugging Face hub; options as for `muhdi.load`."""
+        from muhdi.deploy.pretrained import from_pretrained
+
+        return from_pretrained(name, **options)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images uint8 RGB [N, 3, H, W] -> logits [N, C, H, W] at their size."""
+        return upsample(self.model.segment(images, self.head), (images.shape[-2], images.shape[-1]))
+
+    def predict(
+        self,
+        image: Path | str | Image.Image | Pixels,
+        view: View = View(),
+        *,
+        probabilities: bool = False,
+    ) -> Prediction:
+        """The class of every pixel of one picture of any size.
+
+        Args:
+            image: a file, a PIL image, or uint8 RGB [H, W, 3].
+            view: how the network is shown it.
+            probabilities: give them too.
+
+        Raises:
+            MuhdiError: the file cannot be read, or the array is something else.
+        """
+        return self.predict_many([as_pixels(image)], view, probabilities=probabilities)[0]
+
+    @torch.no_grad()
+    def predict_many(self, images: Sequence[Pixels], view: View, *, probabilities: bool = False) -> list[Prediction]:
+        """`predict` for several images, uint8 RGB [H, W, 3] of any sizes, together."""
+        if view.window:
+            return [self._by_windows(image, view, probabilities) for image in images]
+        size = view.size or self.image_size
+        found = []
+        for start in range(0, len(images), view.batch_size):
+            some = images[start : start + view.batch_size]
+            logits = self.model.segment(self._tensor([resize_image(image, size) for image in some]), self.head)
+            found += [self._finish(image, part[None], probabilities) for image, part in zip(some, logits, strict=True)]
+        return found
+
+    def _tensor(self, images: Sequence[Pixels]) -> Tensor:
+        """Images of one size -> uint8 [N, 3, H, W]."""
+        device = next(self.parameters()).device
+        return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).contiguous()
+
+    def _finish(self, image: Pixels, logits: Tensor, probabilities: bool) -> Prediction:
+        """From logits [1, C, h, w] to the image's own size."""
+        size = image.shape[:2]
+        if not probabilities:
+            return Prediction(image, classes_at(logits, (size[0], size[1]))[0].cpu().numpy(), self.classes)
+        shares = upsample(logits, (size[0], size[1]))[0].softmax(0)
+        return Prediction(image, shares.argmax(0).byte().cpu().numpy(), self.classes, shares.cpu().numpy())
+
+    def _by_windows(self, image: Pixels, view: View, probabilities: bool) -> Prediction:
+        seen = image if view.size is None else resize_image(image, view.size)
+        if min(seen.shape[:2]) < SMALLEST:
+            raise MuhdiError(
+                f"the image is {image.shape[1]}x{image.shape[0]}; windows need at least {SMALLEST} pixels a side"
+            )
+        strips = self._strips(self._tensor([seen])[0], view)
+        if seen.shape == image.shape and not probabilities:  # the whole image's probabilities are never held
+            ids = torch.cat([strip.argmax(0).byte() for strip in strips])
+            return Prediction(image, ids.cpu().numpy(), self.classes)
+        return self._finish(image, torch.cat(list(strips), 1).clamp_min(1e-12).log()[None], probabilities)
+
+    def _strips(self, image: Tensor, view: View) -> Iterator[Tensor]:
+        """Probabilities [C, rows, W] of an image [3, H, W] by windows, from its top to its bottom.
+
+        A row of windows is added to what the row above left; lines that no later row touches are done.
+        """
+        height, width = image.shape[1:]
+        across, down = min(self.image_size[0], width), min(self.image_size[1], height)
+        weight = _tent(down)[:, None] * _tent(across)
+        weight = weight.to(image.device)
+        lefts, tops = _starts(width, across, view.overlap), _starts(height, down, view.overlap)
+        total = torch.zeros(len(self.classes), down, width, device=image.device)
+        weights = torch.zeros(down, width, device=image.device)
+        for top, following in zip(tops, [*tops[1:], height], strict=True):
+            for start in range(0, len(lefts), view.batch_size):
+                some = lefts[start : start + view.batch_size]
+                windows = torch.stack([image[:, top : top + down, left : left + across] for left in some])
+                for left, shares in zip(some, self(windows).softmax(1), strict=True):
+                    total[:, :, left : left + across] += shares * weight
+                    weights[:, left : left + across] += weight
+            done = following - top
+            yield total[:, :done] / weights[:done]
+            total = torch.cat([total[:, done:], torch.zeros_like(total[:, :done])], 1)
+            weights = torch.cat([weights[done:], torch.zeros_like(weights[:done])])
+
+
+def as_pixels(image: Path | str | Image.Image | Pixels) -> Pixels:
+    """A picture as uint8 RGB [H, W, 3]."""
+    if isinstance(image, (str, Path)):
+        return read_image(Path(image))
+    pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise MuhdiError("an image must be a file, a PIL image, or an array of uint8 RGB [H, W, 3]")
+    return pixels
+
+
+def _starts(length: int, window: int, overlap: float) -> list[int]:
+    """Where windows begin that cover a length, evenly spread and overlapping by at least so much."""
+    count = math.ceil((length - window) / max(1, window * (1 - overlap))) + 1
+    return [round(i * (length - window) / max(1, count - 1)) for i in range(count)]
+
+
+def _tent(length: int) -> Tensor:
+    """Weights that fall towards both ends, where a window sees less of what is around: [length], above 0."""
+    place = torch.arange(length, dtype=torch.float32)
+    return torch.minimum(place + 1, length - place)
