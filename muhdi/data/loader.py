@@ -153,15 +153,22 @@ def endless_batches(
         try:
             batch = next(batches)
         except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+            if (ended := worker_ended(error)) is None:
                 raise
-            raise MuhdiError(
-                "loader.workers: a process that loads images was ended from outside, perhaps for want of memory; go on "
-                "with --resume and fewer loader.workers, or less loader.memory_mb"
-            ) from None
+            raise ended from None
         if isinstance(batch, MuhdiError):
             raise batch
         yield batch
+
+
+def worker_ended(error: Exception) -> MuhdiError | None:
+    """What to tell the user if an error says that a loading process is gone; PyTorch raises it wherever it may be."""
+    if not (isinstance(error, RuntimeError) and "DataLoader worker" in str(error)):
+        return None
+    return MuhdiError(
+        "loader.workers: a process that loads images was ended from outside, perhaps for want of memory; go on with "
+        "--resume and fewer loader.workers, or less loader.memory_mb"
+    )
 
 
 def _leave_signals_to_the_main_process(main: int, worker: int) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from muhdi import processes
 from muhdi.config import Recipe, Stage, StepConfig
+from muhdi.data.loader import worker_ended
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.losses import Losses
 from muhdi.models.discriminator import Discriminator
@@ -147,7 +148,10 @@ class Runner:
 
 @contextmanager
 def lost_processes_are_told(fabric: Fabric) -> Iterator[None]:
-    """Turn the failure to reach another process into one line; after an error, end the processes that we started."""
+    """Turn the loss of another process, or of one that loads images, into one line.
+
+    After an error, the processes that we started are ended.
+    """
     try:
         yield
     except Interrupted:
@@ -155,6 +159,8 @@ def lost_processes_are_told(fabric: Fabric) -> Iterator[None]:
     except Exception as error:
         for process in getattr(fabric.strategy.launcher, "procs", []):
             process.kill()  # it may hang in an exchange; only the first process has anything to save
+        if (ended := worker_ended(error)) is not None:
+            raise ended from None
         lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)
         if processes.count() == 1 or not lost:
             raise
