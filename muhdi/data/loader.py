@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -125,7 +125,7 @@ def endless_batches(
     seed: tuple[int, ...],
     start: int = 0,
     workers: int = 0,
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Training batches from number ``start`` on, without end.
 
     Args:
@@ -149,16 +149,20 @@ def endless_batches(
         pin_memory=torch.cuda.is_available(),
     )
     batches = iter(loader)
-    while True:
-        try:
-            batch = next(batches)
-        except RuntimeError as error:
-            if (ended := worker_ended(error)) is None:
-                raise
-            raise ended from None
-        if isinstance(batch, MuhdiError):
-            raise batch
-        yield batch
+    try:
+        while True:
+            try:
+                batch = next(batches)
+            except RuntimeError as error:
+                if (ended := worker_ended(error)) is None:
+                    raise
+                raise ended from None
+            if isinstance(batch, MuhdiError):
+                raise batch
+            yield batch
+    finally:
+        # Ends the loading processes now: a traceback may keep this frame, and Python would wait for them at its exit.
+        del batches
 
 
 def worker_ended(error: Exception) -> MuhdiError | None:

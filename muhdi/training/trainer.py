@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,16 +137,21 @@ class StageTrainer:
         self.forward.train()
         earlier = [self.recipe.source_training, *self.recipe.steps][: self.number]
         monitor.start(name, total, self.iteration, sum(stage.iterations for stage in earlier))
-        while self.iteration < total:
-            try:
-                batch = next(source).to(self.fabric.device)
-                other = next(target).to(self.fabric.device) if target is not None else None
-            except MuhdiError:
-                if self.iteration and processes.count() == 1:  # nothing of what is done is lost by a file that vanished
-                    self.finite.read()
-                    hooks.save()
-                raise
-            self._advance(batch, other, monitor, hooks, stopped)
+        try:
+            while self.iteration < total:
+                try:
+                    batch = next(source).to(self.fabric.device)
+                    other = next(target).to(self.fabric.device) if target is not None else None
+                except MuhdiError:
+                    if self.iteration and processes.count() == 1:  # nothing is lost by a file that vanished
+                        self.finite.read()
+                        hooks.save()
+                    raise
+                self._advance(batch, other, monitor, hooks, stopped)
+        finally:
+            for batches in (source, target):
+                if batches is not None:
+                    batches.close()
         monitor.finish()
 
     def _advance(self, batch: Batch, other: Batch | None, monitor: Monitor, hooks: Hooks, stopped: list[int]) -> None:
@@ -198,7 +203,7 @@ class StageTrainer:
         self.adaptation.after_step(self.model)
         return losses
 
-    def _batches(self, samples: PreparedSet, role: str) -> Iterator[Batch]:
+    def _batches(self, samples: PreparedSet, role: str) -> Generator[Batch]:
         seed = (self.recipe.seed, self.number, ("source", "target").index(role))
         size = self.config.batch_size
         if role == "target" and isinstance(self.config, StepConfig):
