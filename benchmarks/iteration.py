@@ -20,7 +20,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -134,27 +133,25 @@ def disagreement(backbone: str, size: tuple[int, int]) -> float:
 
 
 def measure(version: str, backbone: str, size: tuple[int, int], iterations: int) -> dict[str, float]:
-    """In this process: seconds per iteration, peak memory in GiB, and operations per second.
-
-    ``matrix_share`` is the share of the rate at which this processor multiplies large matrices in the same precision.
-    """
+    """In this process: seconds per iteration, peak memory in GiB, and how fast it multiplies large matrices."""
     torch.set_num_threads(1)
     iteration = build(version, backbone, size)
-    with FlopCounterMode(display=False) if version != "compiled" else nullcontext() as counted:
-        iteration(0)
+    iteration(0)
     cpu, wall = time.process_time(), time.perf_counter()
     for number in range(1, iterations + 1):
         iteration(number)
     cpu, wall = ((now - then) / iterations for now, then in ((time.process_time(), cpu), (time.perf_counter(), wall)))
+    half = VERSIONS.get(version, {}).get("precision") == "bf16-mixed"
     figures = {"cpu_s": cpu, "wall_s": wall, "peak_gib": peak_gib()}
-    if counted is not None:
-        half = VERSIONS.get(version, {}).get("precision") == "bf16-mixed"
-        rate = counted.get_total_flops() / wall
-        figures |= {
-            "gflop_per_s": rate / 1e9,
-            "matrix_share": rate / matrix_rate(torch.bfloat16 if half else torch.float32),
-        }
-    return figures
+    return figures | {"matrix_flop_per_s": matrix_rate(torch.bfloat16 if half else torch.float32)}
+
+
+def operations(backbone: str, size: tuple[int, int]) -> int:
+    """Floating point operations of the convolutions and products of one iteration of ours."""
+    iteration = build("ours", backbone, size)
+    with FlopCounterMode(display=False) as counted:
+        iteration(0)
+    return int(counted.get_total_flops())
 
 
 def matrix_rate(dtype: torch.dtype, side: int = 2048) -> float:
@@ -194,6 +191,7 @@ def main() -> None:
     print(f"losses of the plain version and ours agree to {difference:.1e}")
     command = [sys.executable, "-m", "benchmarks.iteration", "--size", *map(str, size), "--backbone", options.backbone,
                "--iterations", str(options.iterations), "--only"]  # fmt: skip
+    flop = operations(options.backbone, size)
     rounds: list[dict[str, dict[str, float]]] = []
     for _ in range(options.rounds):
         each = ("plain", *options.versions)
@@ -208,6 +206,7 @@ def main() -> None:
             print(f"{version}: {key}: plain / {version} = {with_spread(values)} ({both})")
     if options.json:
         result = {"size": size, "backbone": options.backbone, "largest_relative_difference_of_a_loss": difference,
+                  "flop": flop,
                   "rounds": rounds, "plain_over": ratios}  # fmt: skip
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -89,7 +89,8 @@ def iteration(result: dict[str, Any]) -> str:
         if version != "plain":
             ratios = [with_spread(result["plain_over"][version]["cpu_s"])]
             ratios += [with_spread([1 / v for v in result["plain_over"][version]["peak_gib"]])]
-        share = f"{100 * mean(r[version]['matrix_share'] for r in rounds):.0f} %"
+        each = (result["flop"] / r[version]["cpu_s"] / r[version]["matrix_flop_per_s"] for r in rounds)
+        share = f"{100 * mean(each):.0f} %"
         rows.append([title, f"{cpu:.1f}", ratios[0], f"{peak:.2f}", ratios[1], share])
     header = ["version", "CPU-seconds", "times as fast", "peak GiB", "of plain's memory", "of the matrix rate"]
     width, height = result["size"]

@@ -14,12 +14,15 @@ LARGE = 2**20
 def classes_at(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """The most likely class of every pixel at ``size`` (height, width), as `upsample` and argmax would give it.
 
+    Whatever the memory format: of channels-last maps `upsample` alone would round otherwise.
+
     Args:
         logits: [N, C, h, w].
 
     Returns:
         uint8 [N, *size].
     """
+    logits = logits.contiguous()
     values = logits.shape[0] * logits.shape[1] * size[0] * size[1]
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or values < LARGE:
         return upsample(logits, size).argmax(1).to(torch.uint8)
@@ -29,12 +32,13 @@ def classes_at(logits: Tensor, size: tuple[int, int]) -> Tensor:
 def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """`classes_at` without ever holding the upsampled logits: they would be 160 MB for 19 classes at 2048x1024.
 
-    Rows are widened first; then, for the output rows between two neighbours of them, class by class is interpolated
-    and kept where it exceeds all before it, all in the processor's cache.
+    Rows are widened first, by `upsample` itself; then, for the output rows between two neighbours of them, class by
+    class is interpolated and kept where it exceeds all before it, all in the processor's cache. ``addcmul`` in this
+    order rounds as PyTorch's kernel for contiguous maps does: where two classes are nearly equal, another order of the
+    same operations would choose the other.
     """
     height, width = size
-    left, right, part = _places(logits.shape[-1], width)
-    rows = (logits[..., left] * (1 - part)).addcmul_(logits[..., right], part)  # [N, C, h, width]
+    rows = upsample(logits, (logits.shape[-2], width))  # [N, C, h, width]
     upper, lower, part = _places(logits.shape[-2], height)
     result = torch.empty(logits.shape[0], height, width, dtype=torch.uint8)
     first = 0
@@ -43,11 +47,12 @@ def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:
     ):
         strip = slice(first, first + count)
         share = part[strip, None]
+        rest = 1 - share
         below = int(lower[first])
-        best = torch.lerp(rows[:, 0, row, None], rows[:, 0, below, None], share)
+        best = torch.addcmul(rows[:, 0, below, None] * share, rows[:, 0, row, None], rest)
         classes = torch.zeros_like(best, dtype=torch.uint8)
         for number in range(1, logits.shape[1]):
-            values = torch.lerp(rows[:, number, row, None], rows[:, number, below, None], share)
+            values = torch.addcmul(rows[:, number, below, None] * share, rows[:, number, row, None], rest)
             # Numbers grow: the maximum is the last class that exceeded the best. A masked fill takes ten times as long.
             torch.maximum(classes, (values > best).view(torch.uint8).mul_(number), out=classes)
             torch.maximum(best, values, out=best)

@@ -86,16 +86,19 @@ class _Sequence:
         self.state: State | None = None
         self.damaged: list[str] = []
         if resume:
-            self.damaged = processes.by_first(lambda: self.directory.states.load()[1])
             self._read_state()
         self.results = processes.by_first(lambda: self._earlier_results(resume=resume))
         with processes.agreed():
             self.monitor = self._new_monitor(quiet)
 
     def _read_state(self) -> None:
-        """Every process reads the state that the first one has found whole; all must see the same folder."""
+        """The first process puts damaged states out of the way; then the others read the same one, in that folder."""
         with processes.agreed():
-            self.state, _ = self.directory.states.load()
+            if self.first:
+                self.state, self.damaged = self.directory.states.load()
+        with processes.agreed():
+            if not self.first:
+                self.state, _ = self.directory.states.load()
             seen = None if self.state is None else (self.state["stage"], self.state["trainer"]["iteration"])
         if len(set(processes.gathered_objects(seen))) > 1:
             processes.raise_together(
