@@ -55,8 +55,9 @@ def page() -> str:
     parts = [
         "# Performance",
         paragraph(f"""Measured on a CPU, one thread per process, written by `make bench` from `benchmarks/measured/`.
-            The machine: {machine["cpu"]}, {machine["cores"]} cores, torch {machine["torch"]}; it {units}. Ratios were
-            taken in one run, versions in turns; ± is the standard deviation over the rounds. No GPU was at hand:
+            The machine: {machine["cpu"]}, {machine["cores"]} cores, torch {machine["torch"]}; it {units}. Ratios with a
+            ± were taken in one run, versions in turns; it is the standard deviation over the rounds. All other figures
+            are of single runs. No GPU was at hand:
             nothing here says what a GPU does."""),
         "## One iteration",
         iteration(measured("iteration")),
@@ -106,7 +107,7 @@ def compiled(result: dict[str, Any]) -> str:
     """What torch.compile adds."""
     bf16, quick = (mean(r[version]["cpu_s"] for r in result["rounds"]) for version in ("bf16", "compiled"))
     return paragraph(f"""With `compile: true` the bf16 iteration takes {quick:.1f} CPU-seconds instead of {bf16:.1f} in
-        the same run, once the compiler is done, which takes longer than a minute.""")
+        a single run, once the compiler is done, which takes longer than a minute: it neither gains nor costs much.""")
 
 
 def precision() -> str:

@@ -157,6 +157,10 @@ def endless_batches(
                 if (ended := worker_ended(error)) is None:
                     raise
                 raise ended from None
+            except (OSError, EOFError):  # what it had begun to hand over cannot be fetched any more
+                if not workers:
+                    raise
+                raise MuhdiError(_ENDED) from None
             if isinstance(batch, MuhdiError):
                 raise batch
             yield batch
@@ -165,14 +169,17 @@ def endless_batches(
         del batches
 
 
+_ENDED = (
+    "loader.workers: a process that loads images was ended from outside, perhaps for want of memory; go on with --resume "
+    "and fewer loader.workers, or less loader.memory_mb"
+)
+
+
 def worker_ended(error: Exception) -> MuhdiError | None:
     """What to tell the user if an error says that a loading process is gone; PyTorch raises it wherever it may be."""
     if not (isinstance(error, RuntimeError) and "DataLoader worker" in str(error)):
         return None
-    return MuhdiError(
-        "loader.workers: a process that loads images was ended from outside, perhaps for want of memory; go on with "
-        "--resume and fewer loader.workers, or less loader.memory_mb"
-    )
+    return MuhdiError(_ENDED)
 
 
 def _leave_signals_to_the_main_process(main: int, worker: int) -> None:
