@@ -170,8 +170,8 @@ def endless_batches(
 
 
 _ENDED = (
-    "loader.workers: a process that loads images was ended from outside, perhaps for want of memory; go on with --resume "
-    "and fewer loader.workers, or less loader.memory_mb"
+    "loader.workers: a process that loads images was ended from outside, perhaps for want of memory; go on with "
+    "--resume and fewer loader.workers, or less loader.memory_mb"
 )
 
 
