@@ -28,8 +28,13 @@ from muhdi.training.step import Objective, total
 def build_fabric(recipe: Recipe) -> Fabric:
     """The device and precision that the recipe asks for, in this process alone."""
     kind, number = _kind(recipe)
+    return _fabric(recipe, accelerator=kind, devices=1 if number is None else [number])
+
+
+def _fabric(recipe: Recipe, **options: Any) -> Fabric:
+    """A Fabric that says nothing of itself to the user."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(accelerator=kind, devices=1 if number is None else [number], precision=recipe.precision)
+    return Fabric(precision=recipe.precision, **options)
 
 
 def launch(recipe: Recipe) -> Fabric:
@@ -57,8 +62,7 @@ def launch(recipe: Recipe) -> Fabric:
     check_batches(recipe, devices * nodes)
     # A head that a target's losses leave out gets no gradient in that pass, hence the search for unused parameters.
     strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-    fabric = Fabric(accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy, precision=recipe.precision)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    fabric = _fabric(recipe, accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy)
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # of 1x1 weights: no matter
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # in newer releases than we ask for
     fabric.launch()
