@@ -3,7 +3,7 @@
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from muhdi.config.schema import reference_page
+from muhdi.recipe.docs import reference_page
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.data [--images 4] [--seconds 4] [--json FILE]
 
-A 2048x1024 PNG with its label (a Cityscapes item) and a 4000x3000 JPEG (a Mapillary image), brought to 640x320. The
-pictures are made up: smooth shapes with a little noise, so that they compress about as photographs do.
+A 2048x1024 PNG with its label (a Cityscapes item) and a 4000x3000 JPEG (a Mapillary image), brought
+to 640x320. The pictures are made up: smooth shapes with a little noise, so that they compress about
+as photographs do.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from muhdi.data.cache import SampleCache
-from muhdi.data.dataset import FileSet, PreparedSet
+from muhdi.data.files import FileSet
+from muhdi.data.prepared import PreparedSet
 from muhdi.taxonomy import CLASS_SETS
 
 SIZE = (640, 320)
@@ -30,7 +32,9 @@ def picture(seed: int, size: tuple[int, int]) -> Image.Image:
     width, height = size
     coarse = Image.fromarray(rng.integers(0, 256, (height // 32, width // 32, 3), np.uint8))
     pixels = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), np.int16)
-    return Image.fromarray(np.clip(pixels + rng.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8))
+    return Image.fromarray(
+        np.clip(pixels + rng.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)
+    )
 
 
 def make(folder: Path, kind: str, count: int) -> FileSet:
@@ -40,7 +44,12 @@ def make(folder: Path, kind: str, count: int) -> FileSet:
         images.append(folder / f"{number}.{kind}")
         if kind == "png":
             picture(number, (2048, 1024)).save(images[-1])
-            ids = np.random.default_rng(number).integers(0, 19, (32, 64), np.uint8).repeat(32, 0).repeat(32, 1)
+            ids = (
+                np.random.default_rng(number)
+                .integers(0, 19, (32, 64), np.uint8)
+                .repeat(32, 0)
+                .repeat(32, 1)
+            )
             labels.append(folder / f"{number}_label.png")
             Image.fromarray(ids).save(labels[-1])
         else:
@@ -59,7 +68,9 @@ def rate(samples: PreparedSet, seconds: float) -> float:
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--json", type=Path)
@@ -70,7 +81,11 @@ def main() -> None:
             folder = Path(place, kind)
             folder.mkdir()
             files = make(folder, kind, options.images)
-            ways = {"raw": {}, "draft": {"draft": True}, "cached": {"cache": SampleCache(folder / "cache")}}
+            ways = {
+                "raw": {},
+                "draft": {"draft": True},
+                "cached": {"cache": SampleCache(folder / "cache")},
+            }
             if kind == "png":
                 del ways["draft"]
             rates = {}
@@ -81,7 +96,9 @@ def main() -> None:
                 rates[way] = rate(samples, options.seconds)
             result[name] = rates
             shown = ", ".join(f"{way} {value:.1f}" for way, value in rates.items())
-            ratios = ", ".join(f"{way} {value / rates['raw']:.1f}x" for way, value in rates.items() if way != "raw")
+            ratios = ", ".join(
+                f"{way} {value / rates['raw']:.1f}x" for way, value in rates.items() if way != "raw"
+            )
             print(f"{name}: images per CPU-second: {shown}; of raw: {ratios}")
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,10 +1,13 @@
-"""How time and memory grow: with the image's size, the batch, the classes, a sequence's steps, and a domain's images.
+"""How time and memory grow.
+
+With the image's size, the batch, the classes, a sequence's steps, and a domain's images.
 
     python -m benchmarks.growth [--quick] [--json FILE]
 
-An iteration is MuHDi on AdvEnt with a ResNet-50, in a process of its own with one thread. A sequence's steps are eight
-iterations each on drawn scenes, every step a new domain; what is reported of a step is its training alone, and what the
-process holds when it ends. Files of large domains are empty: finding them is all that is measured.
+An iteration is MuHDi on AdvEnt with a ResNet-50, in a process of its own with one thread. A
+sequence's steps are eight iterations each on drawn scenes, every step a new domain; what is
+reported of a step is its training alone, and what the process holds when it ends. Files of large
+domains are empty: finding them is all that is measured.
 """
 
 from __future__ import annotations
@@ -22,16 +25,17 @@ from typing import Any
 import torch
 
 from benchmarks.iteration import peak_gib
-from muhdi import processes
+from muhdi import distributed
 from muhdi.adaptation import build_adaptation
-from muhdi.config import AdventConfig, MuHDiConfig, OptimizerConfig, Recipe
-from muhdi.data.loader import Batch
+from muhdi.data.domains import Domains
+from muhdi.data.stream import Batch
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.methods import AdventConfig, MuHDiConfig
+from muhdi.recipe.schema import OptimizerConfig, Recipe
 from muhdi.retention import build_retention
-from muhdi.training import sequence
-from muhdi.training.domains import Domains
+from muhdi.training.iteration import plain_pass, train_iteration
 from muhdi.training.optim import build_optimizer
-from muhdi.training.step import plain_pass, train_iteration
+from muhdi.workflows import train as sequence
 
 BASE = {"width": 320, "batch": 1, "classes": 7}
 VARIED = {"width": (160, 320, 640), "batch": (1, 2, 4), "classes": (7, 19, 66)}
@@ -96,7 +100,10 @@ def steps(count: int) -> list[dict[str, float]]:
 
 
 def devices() -> dict[str, float]:
-    """Images per second of MuHDi on AdvEnt, of all processes that were started together; in each of them."""
+    """Images per second of MuHDi on AdvEnt, of all processes that were started together.
+
+    In each of them.
+    """
     torch.set_num_threads(1)
     batch, iterations = 4, 3
     scenes = {"dataset": "scenes", "train": 8, "val": 1}
@@ -118,13 +125,19 @@ def devices() -> dict[str, float]:
 
     sequence.StageTrainer = Measured  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder:
-        where = processes.gathered_objects(folder)[0]
+        where = distributed.all_gather_objects(folder)[0]
         sequence.run_sequence(Recipe.model_validate(values), where, quiet=True)
-    return {"batch": batch, "images_per_s": 2 * batch * (iterations - 1) / sum(seconds[-iterations + 1 :])}
+    return {
+        "batch": batch,
+        "images_per_s": 2 * batch * (iterations - 1) / sum(seconds[-iterations + 1 :]),
+    }
 
 
 def files(count: int) -> dict[str, float]:
-    """Seconds to find a labelled domain of ``count`` images; the second time, with the system's index of them warm."""
+    """Seconds to find a labelled domain of ``count`` images.
+
+    The second time, with the system's index of them warm.
+    """
     with tempfile.TemporaryDirectory() as place:
         for kind, ending in (("images", "jpg"), ("labels", "png")):
             for part in range(count // 1000):
@@ -150,15 +163,21 @@ def files(count: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure each in a process of its own, print and write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="the smallest values alone")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--only", help="measure one, in this process: a call of a function of this file, as JSON")
+    parser.add_argument(
+        "--only", help="measure one, in this process: a call of a function of this file, as JSON"
+    )
     options = parser.parse_args()
     if options.only:
         name, arguments = json.loads(options.only)
-        called = {"iteration": iteration, "steps": steps, "devices": devices, "files": files}[name](**arguments)
-        if processes.is_first():
+        called = {"iteration": iteration, "steps": steps, "devices": devices, "files": files}[name](
+            **arguments
+        )
+        if distributed.is_rank_zero():
             print(json.dumps(called))
         return
     result: dict[str, Any] = {}
@@ -189,7 +208,9 @@ def apart(name: str, arguments: dict[str, int], processes: int = 1) -> Any:
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "benchmarks.growth"]
     call = json.dumps([name, arguments])
-    return json.loads(subprocess.check_output([*command, "--only", call], stderr=subprocess.DEVNULL))
+    return json.loads(
+        subprocess.check_output([*command, "--only", call], stderr=subprocess.DEVNULL)
+    )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""One MuHDi iteration: ours against the same mathematics written the obvious way (`benchmarks/plain.py`).
+"""One MuHDi iteration.
+
+Ours against the same mathematics written the obvious way (`benchmarks/plain.py`).
 
     python -m benchmarks.iteration [--size 640 320] [--backbone resnet101] [--versions ours bf16]
         [--rounds 3] [--json FILE]
 
-Versions of ours: ``ours`` is float32, the same numbers; ``bf16`` is precision: bf16-mixed with channels_last: true;
-``compiled`` is bf16 with compile: true. Each version runs in processes of its own, one thread, in turns with the plain
-one; a process warms up once and is measured on the next iterations. Reported are CPU time, wall time and peak memory,
-and the ratios of the plain version to ours with the spread over the rounds. Before anything is timed, every loss of the
-plain version and of ours is compared over two iterations, in float64.
+Versions of ours: ``ours`` is float32, the same numbers; ``bf16`` is precision: bf16-mixed with
+channels_last: true; ``compiled`` is bf16 with compile: true. Each version runs in processes of its
+own, one thread, in turns with the plain one; a process warms up once and is measured on the next
+iterations. Reported are CPU time, wall time and peak memory, and the ratios of the plain version to
+ours with the spread over the rounds. Before anything is timed, every loss of the plain version and
+of ours is compared over two iterations, in float64.
 """
 
 from __future__ import annotations
@@ -30,13 +33,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import AUX, PlainIteration
 from muhdi.adaptation import build_adaptation
-from muhdi.config import AdventConfig, MuHDiConfig, OptimizerConfig
-from muhdi.data.loader import Batch
+from muhdi.data.stream import Batch
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.methods import AdventConfig, MuHDiConfig
+from muhdi.recipe.schema import OptimizerConfig
 from muhdi.retention import build_retention
-from muhdi.training.devices import Runner, compile_networks
+from muhdi.training.fabric import Runner, compile_networks
+from muhdi.training.iteration import train_iteration
 from muhdi.training.optim import build_optimizer
-from muhdi.training.step import train_iteration
 
 RATE = 2.5e-4
 VERSIONS: dict[str, dict[str, Any]] = {
@@ -55,14 +59,18 @@ def batch(number: int, size: tuple[int, int]) -> tuple[Batch, Batch]:
     images = torch.randint(0, 256, (2, 3, h, w), dtype=torch.uint8, generator=generator)
     coarse = torch.randint(0, 8, (1, -(-h // 8), -(-w // 8)), generator=generator)
     labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :h, :w]
-    return Batch(images[:1], torch.where(labels == 7, 255, labels), [], {}), Batch(images[1:], None, [], {})
+    return Batch(images[:1], torch.where(labels == 7, 255, labels), [], {}), Batch(
+        images[1:], None, [], {}
+    )
 
 
 def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
     """An iteration of the ``plain`` version or of one of ours, from the same weights."""
     torch.manual_seed(0)
     model = build_segmenter(backbone, 7)
-    config = MuHDiConfig(weight_source=1e-5, weight_pod=1e-5, kl_reduction="element", old_statistics="running")
+    config = MuHDiConfig(
+        weight_source=1e-5, weight_pod=1e-5, kl_reduction="element", old_statistics="running"
+    )
     retention = build_retention(config, model)
     old = build_segmenter(backbone, 7)
     old.load_state_dict(model.state_dict())
@@ -97,7 +105,9 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
         source, target = batch(number, size)
         optimizer.zero_grad(set_to_none=True)
         with fabric.autocast():
-            losses = train_iteration(run, model, adaptation, retention, source, target, {"main": 1.0, "aux": AUX})
+            losses = train_iteration(
+                run, model, adaptation, retention, source, target, {"main": 1.0, "aux": AUX}
+            )
         optimizer.step()
         return unweighted({name: float(value.detach()) for name, value in losses.items()})
 
@@ -118,7 +128,8 @@ def unweighted(losses: dict[str, float]) -> dict[str, float]:
 def disagreement(backbone: str, size: tuple[int, int]) -> float:
     """Largest difference of any loss in two iterations, relative to the loss, in float64.
 
-    In float32 the two agree to 1e-6 at first, but rounding grows a thousandfold through one update of a fresh network.
+    In float32 the two agree to 1e-6 at first, but rounding grows a thousandfold through one update
+    of a fresh network.
     """
     torch.set_default_dtype(torch.float64)
     try:
@@ -132,7 +143,9 @@ def disagreement(backbone: str, size: tuple[int, int]) -> float:
         torch.set_default_dtype(torch.float32)
 
 
-def measure(version: str, backbone: str, size: tuple[int, int], iterations: int) -> dict[str, float]:
+def measure(
+    version: str, backbone: str, size: tuple[int, int], iterations: int
+) -> dict[str, float]:
     """In this process: seconds per iteration, peak memory in GiB, and how fast it multiplies large matrices."""
     torch.set_num_threads(1)
     iteration = build(version, backbone, size)
@@ -140,7 +153,10 @@ def measure(version: str, backbone: str, size: tuple[int, int], iterations: int)
     cpu, wall = time.process_time(), time.perf_counter()
     for number in range(1, iterations + 1):
         iteration(number)
-    cpu, wall = ((now - then) / iterations for now, then in ((time.process_time(), cpu), (time.perf_counter(), wall)))
+    cpu, wall = (
+        (now - then) / iterations
+        for now, then in ((time.process_time(), cpu), (time.perf_counter(), wall))
+    )
     half = VERSIONS.get(version, {}).get("precision") == "bf16-mixed"
     figures = {"cpu_s": cpu, "wall_s": wall, "peak_gib": peak_gib()}
     return figures | {"matrix_flop_per_s": matrix_rate(torch.bfloat16 if half else torch.float32)}
@@ -166,19 +182,28 @@ def matrix_rate(dtype: torch.dtype, side: int = 2048) -> float:
 
 
 def peak_gib() -> float:
-    """Most memory that this process has held; ``ru_maxrss`` would count what its parent held when it was forked."""
+    """Most memory that this process has held.
+
+    ``ru_maxrss`` would count what its parent held when it was forked.
+    """
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**20  # type: ignore[index]
 
 
 def main() -> None:
     """Measure in turns, and print and write the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, nargs=2, default=(640, 320), metavar=("WIDTH", "HEIGHT"))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, default=(640, 320), metavar=("WIDTH", "HEIGHT")
+    )
     parser.add_argument("--backbone", default="resnet101")
     parser.add_argument("--versions", nargs="+", choices=list(VERSIONS), default=["ours", "bf16"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--iterations", type=int, default=1, help="measured per process, after one to warm up")
+    parser.add_argument(
+        "--iterations", type=int, default=1, help="measured per process, after one to warm up"
+    )
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", choices=["plain", *VERSIONS], help="measure one, in this process")
     options = parser.parse_args()
@@ -195,14 +220,24 @@ def main() -> None:
     rounds: list[dict[str, dict[str, float]]] = []
     for _ in range(options.rounds):
         each = ("plain", *options.versions)
-        rounds.append({v: json.loads(subprocess.check_output([*command, v], stderr=subprocess.DEVNULL)) for v in each})
+        rounds.append(
+            {
+                v: json.loads(subprocess.check_output([*command, v], stderr=subprocess.DEVNULL))
+                for v in each
+            }
+        )
     ratios = {
-        version: {key: [r["plain"][key] / r[version][key] for r in rounds] for key in ("cpu_s", "wall_s", "peak_gib")}
+        version: {
+            key: [r["plain"][key] / r[version][key] for r in rounds]
+            for key in ("cpu_s", "wall_s", "peak_gib")
+        }
         for version in options.versions
     }
     for version, by_key in ratios.items():
         for key, values in by_key.items():
-            both = " against ".join(f"{mean(r[v][key] for r in rounds):.2f}" for v in ("plain", version))
+            both = " against ".join(
+                f"{mean(r[v][key] for r in rounds):.2f}" for v in ("plain", version)
+            )
             print(f"{version}: {key}: plain / {version} = {with_spread(values)} ({both})")
     if options.json:
         result = {"size": size, "backbone": options.backbone, "largest_relative_difference_of_a_loss": difference,

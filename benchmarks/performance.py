@@ -4,8 +4,9 @@
 
     python -m benchmarks.performance [--machine] [--precision] [--experiments DIR]
 
-``--machine`` notes on which machine the benchmarks run; ``--precision`` runs what is missing of the comparison of bf16
-with float32 on the scenes, whose scores are kept in ``benchmarks/runs/bf16.json``.
+``--machine`` notes on which machine the benchmarks run; ``--precision`` runs what is missing of the
+comparison of bf16 with float32 on the scenes, whose scores are kept in
+``benchmarks/runs/bf16.json``.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ import torch
 
 from benchmarks.iteration import with_spread
 from benchmarks.results import SCENES_SEEDS, collect, finished
-from muhdi.config import KINDS
-from muhdi.report.formats import markdown
+from muhdi.recipe.schema import KINDS
+from muhdi.report.result_table import markdown
 
 MEASURED = Path(__file__).parent / "measured"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -54,11 +55,13 @@ def page() -> str:
     units = "has AMX units for bf16" if machine["bf16"] else "has no bf16 units of its own"
     parts = [
         "# Performance",
-        paragraph(f"""Measured on a CPU, one thread per process, written by `make bench` from `benchmarks/measured/`.
+        paragraph(
+            f"""Measured on a CPU, one thread per process, written by `make bench` from `benchmarks/measured/`.
             The machine: {machine["cpu"]}, {machine["cores"]} cores, torch {machine["torch"]}; it {units}. Ratios with a
             ± were taken in one run, versions in turns; it is the standard deviation over the rounds. All other figures
             are of single runs. No GPU was at hand:
-            nothing here says what a GPU does."""),
+            nothing here says what a GPU does."""
+        ),
         "## One iteration",
         iteration(measured("iteration")),
         compiled(measured("compiled")),
@@ -76,13 +79,19 @@ def page() -> str:
 
 def paragraph(text: str) -> str:
     """Text filled to the width of our documents."""
-    return textwrap.fill(" ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        " ".join(text.split()), 120, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def iteration(result: dict[str, Any]) -> str:
     """The table of `benchmarks.iteration`."""
     rounds = result["rounds"]
-    names = {"plain": "plain float32", "ours": "ours, float32, the same numbers", "bf16": "ours, bf16 + channels_last"}
+    names = {
+        "plain": "plain float32",
+        "ours": "ours, float32, the same numbers",
+        "bf16": "ours, bf16 + channels_last",
+    }
     rows = []
     for version, title in names.items():
         cpu, peak = (mean(r[version][key] for r in rounds) for key in ("cpu_s", "peak_gib"))
@@ -90,10 +99,19 @@ def iteration(result: dict[str, Any]) -> str:
         if version != "plain":
             ratios = [with_spread(result["plain_over"][version]["cpu_s"])]
             ratios += [with_spread([1 / v for v in result["plain_over"][version]["peak_gib"]])]
-        each = (result["flop"] / r[version]["cpu_s"] / r[version]["matrix_flop_per_s"] for r in rounds)
+        each = (
+            result["flop"] / r[version]["cpu_s"] / r[version]["matrix_flop_per_s"] for r in rounds
+        )
         share = f"{100 * mean(each):.0f} %"
         rows.append([title, f"{cpu:.1f}", ratios[0], f"{peak:.2f}", ratios[1], share])
-    header = ["version", "CPU-seconds", "times as fast", "peak GiB", "of plain's memory", "of the matrix rate"]
+    header = [
+        "version",
+        "CPU-seconds",
+        "times as fast",
+        "peak GiB",
+        "of plain's memory",
+        "of the matrix rate",
+    ]
     width, height = result["size"]
     text = f"""MuHDi on AdvEnt, {result["backbone"]}, {width}x{height}, batch 1, 7 classes: two forward and backward
         passes, old model, two discriminators, optimizer ({len(rounds)} rounds). *Plain* is the obvious way of writing
@@ -105,9 +123,13 @@ def iteration(result: dict[str, Any]) -> str:
 
 def compiled(result: dict[str, Any]) -> str:
     """What torch.compile adds."""
-    bf16, quick = (mean(r[version]["cpu_s"] for r in result["rounds"]) for version in ("bf16", "compiled"))
-    return paragraph(f"""With `compile: true` the bf16 iteration takes {quick:.1f} CPU-seconds instead of {bf16:.1f} in
-        a single run, once the compiler is done, which takes longer than a minute: it neither gains nor costs much.""")
+    bf16, quick = (
+        mean(r[version]["cpu_s"] for r in result["rounds"]) for version in ("bf16", "compiled")
+    )
+    return paragraph(
+        f"""With `compile: true` the bf16 iteration takes {quick:.1f} CPU-seconds instead of {bf16:.1f} in
+        a single run, once the compiler is done, which takes longer than a minute: it neither gains nor costs much."""
+    )
 
 
 def precision() -> str:
@@ -118,10 +140,13 @@ def precision() -> str:
     for kind in KINDS:
         for title, runs in (("float32", exact[ARM]), ("bf16-mixed", ours[ARM])):
             summaries = [run.summary(kind) for run in runs]
-            values = [[float(getattr(s, key)) for s in summaries] for key in ("average", "forgetting")]
+            values = [
+                [float(getattr(s, key)) for s in summaries] for key in ("average", "forgetting")
+            ]
             rows.append([kind, title, *(with_spread(each, 1) for each in values)])
     return (
-        f"`{ARM}`, seeds {', '.join(map(str, seeds))}, after the last step; `muhdi sweep {ARM} --set {BF16[0]}`.\n\n"
+        f"`{ARM}`, seeds {', '.join(map(str, seeds))}, after the last step; `muhdi sweep {ARM}"
+        f" --set {BF16[0]}`.\n\n"
         + markdown(["statistics", "precision", "target average", "forgetting"], rows)
     )
 
@@ -141,17 +166,28 @@ def data(result: dict[str, dict[str, float]]) -> str:
 
 def evaluation(result: dict[str, Any]) -> str:
     """The sentence of `benchmarks.evaluation`."""
-    return paragraph(f"""From a network's logits to the confusion matrix at 2048x1024 with 19 classes, equal to the last
-        pixel: {with_spread(result["plain_over_ours"], 1)} times as fast as one image at a time in numpy.""")
+    return paragraph(
+        f"""From a network's logits to the confusion matrix at 2048x1024 with 19 classes, equal to the last
+        pixel: {with_spread(result["plain_over_ours"], 1)} times as fast as one image at a time in numpy."""
+    )
 
 
 def growth(result: dict[str, Any]) -> str:
     """The tables of `benchmarks.growth`."""
     rows: list[Sequence[str]] = []
-    for key, title in (("width", "width (height is half)"), ("batch", "batch"), ("classes", "classes")):
-        rows += [[title, str(one[key]), f"{one['cpu_s']:.2f}", f"{one['peak_gib']:.2f}"] for one in result[key]]
+    for key, title in (
+        ("width", "width (height is half)"),
+        ("batch", "batch"),
+        ("classes", "classes"),
+    ):
+        rows += [
+            [title, str(one[key]), f"{one['cpu_s']:.2f}", f"{one['peak_gib']:.2f}"]
+            for one in result[key]
+        ]
     steps, files = result["steps"], result["files"]
-    found = "; ".join(f"{f['files']:,} in {f['first_s']:.1f} s, again in {f['warm_s']:.1f} s" for f in files)
+    found = "; ".join(
+        f"{f['files']:,} in {f['first_s']:.1f} s, again in {f['warm_s']:.1f} s" for f in files
+    )
     one, two = result["devices"]
     return "\n\n".join([
         "One MuHDi iteration with a ResNet-50; where nothing else is said, 320x160, batch 1, 7 classes:",
@@ -169,7 +205,9 @@ def growth(result: dict[str, Any]) -> str:
 
 def main() -> None:
     """Note the machine, run the comparison, or write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--machine", action="store_true")
     parser.add_argument("--precision", action="store_true")
     parser.add_argument("--experiments", type=Path, default=Path("experiments"))

@@ -1,10 +1,11 @@
 """Runs the accuracy comparisons that README and docs/results.md quote, and writes docs/results.md.
 
-    MUHDI_CAMVID=FOLDER python -m benchmarks.results [--only scenes|camvid] [--jobs N] [--experiments DIR] [--collect]
+    MUHDI_CAMVID=FOLDER python -m benchmarks.results [--only scenes|camvid] [--jobs N]
+    [--experiments DIR] [--collect]
 
-The scores of every finished run are kept in ``benchmarks/runs/``, with a digest of its recipe: a run is repeated only
-when its recipe has changed, and the page can be written anew without training anything (``--collect``). Nothing was
-tuned on these seeds.
+The scores of every finished run are kept in ``benchmarks/runs/``, with a digest of its recipe: a
+run is repeated only when its recipe has changed, and the page can be written anew without training
+anything (``--collect``). Nothing was tuned on these seeds.
 """
 
 from __future__ import annotations
@@ -18,32 +19,51 @@ from pathlib import Path
 from typing import Any
 
 import muhdi
-from muhdi.config import KINDS
 from muhdi.evaluation.results import Results
-from muhdi.recipe import load_recipe
-from muhdi.report.formats import markdown, text
-from muhdi.report.reading import reading
+from muhdi.recipe.load import load_recipe
+from muhdi.recipe.schema import KINDS
+from muhdi.report.result_table import markdown, text
+from muhdi.report.significance import reading
 from muhdi.report.tables import arms_table
-from muhdi.training.rundir import MAY_CHANGE
+from muhdi.run.directory import MAY_CHANGE
 
 RUNS = Path(__file__).parent / "runs"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 CAMVID_SEEDS, SCENES_SEEDS = (11, 12, 13), (41, 42, 43)
-METHODS = ("none", "advent", "advent_distill", "advent_muhdi", "selftrain", "selftrain_distill", "selftrain_muhdi")
+METHODS = (
+    "none",
+    "advent",
+    "advent_distill",
+    "advent_muhdi",
+    "selftrain",
+    "selftrain_distill",
+    "selftrain_muhdi",
+)
 CAMVID = ["camvid_source", *(f"camvid_{method}" for method in METHODS), "camvid_oracle"]
 SCENES = ["scenes_none", "scenes_selftrain", "scenes_selftrain_distill", "scenes_selftrain_muhdi"]
 
 
 def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[int]) -> str:
-    """Tables of one benchmark: a summary per kind of statistics, every seed, the commands, the reading."""
+    """Tables of one benchmark.
+
+    A summary per kind of statistics, every seed, the commands, the reading.
+    """
     parts = []
     for kind in KINDS:
         parts.append(
-            f"\n**`{kind}` statistics**, after the last step, mean ± standard deviation of {len(seeds)} seeds\n"
+            f"\n**`{kind}` statistics**, after the last step, mean ± standard deviation of"
+            f" {len(seeds)} seeds\n"
         )
         parts.append(arms_table(arms, kind).markdown())
-    parts.append("\nEvery seed: target average / forgetting, in the order " + ", ".join(map(str, seeds)) + ".\n")
-    rows = [[name, *("; ".join(_each(run, kind) for run in runs) for kind in KINDS)] for name, runs in arms.items()]
+    parts.append(
+        "\nEvery seed: target average / forgetting, in the order "
+        + ", ".join(map(str, seeds))
+        + ".\n"
+    )
+    rows = [
+        [name, *("; ".join(_each(run, kind) for run in runs) for kind in KINDS)]
+        for name, runs in arms.items()
+    ]
     parts.append(markdown(["arm", *KINDS], rows))
     controls = {
         f"{prefix}_selftrain": "sequential self-training",
@@ -65,16 +85,30 @@ def _each(run: muhdi.Results, kind: str) -> str:
 
 def main() -> None:
     """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=["scenes", "camvid"], help="run this benchmark alone")
-    parser.add_argument("--collect", action="store_true", help="train nothing, write what is finished")
+    parser.add_argument(
+        "--collect", action="store_true", help="train nothing, write what is finished"
+    )
     parser.add_argument("--jobs", type=int)
     parser.add_argument("--experiments", type=Path, default=Path("experiments"))
     options = parser.parse_args()
-    for name, recipes, seeds in (("scenes", SCENES, SCENES_SEEDS), ("camvid", CAMVID, CAMVID_SEEDS)):
+    for name, recipes, seeds in (
+        ("scenes", SCENES, SCENES_SEEDS),
+        ("camvid", CAMVID, CAMVID_SEEDS),
+    ):
         if options.only in (None, name) and (name == "scenes" or "MUHDI_CAMVID" in os.environ):
             for seed in seeds:
-                collect(name, recipes, seed, options.experiments, options.jobs, train=not options.collect)
+                collect(
+                    name,
+                    recipes,
+                    seed,
+                    options.experiments,
+                    options.jobs,
+                    train=not options.collect,
+                )
     PAGE.write_text(page())
 
 
@@ -111,9 +145,14 @@ def read(name: str) -> dict[str, Any]:
 
 
 def digest(recipe: str, seed: int, settings: Sequence[str] = ()) -> str:
-    """Identifies what a run computes, by what its recipe says; options that are left out do not count."""
+    """Identifies what a run computes, by what its recipe says.
+
+    Options that are left out do not count.
+    """
     loaded = load_recipe(recipe, settings, seed)
-    said = loaded.model_dump(mode="json", exclude={"description", "notes", *MAY_CHANGE}, exclude_defaults=True)
+    said = loaded.model_dump(
+        mode="json", exclude={"description", "notes", *MAY_CHANGE}, exclude_defaults=True
+    )
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -123,7 +162,10 @@ def finished(
     """Results by recipe, of the seeds of which every recipe is finished, and these seeds."""
     known = read(name)
     whole = [seed for seed in seeds if all(f"{recipe}_seed{seed}" in known for recipe in recipes)]
-    arms = {r: [Results.from_json(known[f"{r}_seed{seed}"]["results"]) for seed in whole] for r in recipes}
+    arms = {
+        r: [Results.from_json(known[f"{r}_seed{seed}"]["results"]) for seed in whole]
+        for r in recipes
+    }
     return arms, whole
 
 
@@ -132,7 +174,10 @@ def page() -> str:
     text = [(Path(__file__).parent / "results_intro.md").read_text()]
     arms, seeds = finished("scenes", SCENES, SCENES_SEEDS)
     if seeds:
-        text += ["\n## Drawn scenes: sim → city → dust → night, 128x64\n", section(arms, "scenes", seeds)]
+        text += [
+            "\n## Drawn scenes: sim → city → dust → night, 128x64\n",
+            section(arms, "scenes", seeds),
+        ]
     arms, seeds = finished("camvid", CAMVID, CAMVID_SEEDS)
     if seeds:
         text += ["\n## CamVid by sequence: day → bright → dusk, 240x180\n", CAMVID_NOTE]
@@ -148,9 +193,17 @@ spread over seeds. `camvid_source` is the source network as it is; its *target a
 
 
 def oracle_note(arms: dict[str, list[muhdi.Results]]) -> str:
-    """The oracle's score on the first target at its own step: its labels are not there any more at the last one."""
-    values = [run.matrix("running")[1][run.domains.index("bright")] for run in arms["camvid_oracle"]]
-    return f"The oracle on *bright* right after *bright* (`running`): {', '.join(text(v) for v in values)}.\n"
+    """The oracle's score on the first target at its own step.
+
+    Its labels are not there any more at the last one.
+    """
+    values = [
+        run.matrix("running")[1][run.domains.index("bright")] for run in arms["camvid_oracle"]
+    ]
+    return (
+        "The oracle on *bright* right after *bright* (`running`):"
+        f" {', '.join(text(v) for v in values)}.\n"
+    )
 
 
 if __name__ == "__main__":

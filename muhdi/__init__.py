@@ -9,34 +9,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muhdi.config import Recipe
+    from muhdi.deploy.hub import load
     from muhdi.deploy.predictor import Predictor
-    from muhdi.deploy.pretrained import load
     from muhdi.errors import MuhdiError
     from muhdi.evaluation.results import Results
+    from muhdi.models.checkpoint import Checkpoint, load_checkpoint
     from muhdi.models.segmenter import Segmenter
-    from muhdi.models.weights import Checkpoint, load_checkpoint
-    from muhdi.recipe import load_recipe, shipped_recipes
+    from muhdi.recipe.load import load_recipe, shipped_recipes
+    from muhdi.recipe.schema import Recipe
     from muhdi.taxonomy import ClassSet
-    from muhdi.training.score import evaluate_network
-    from muhdi.training.sequence import run_sequence
-    from muhdi.training.sweep import sweep
+    from muhdi.workflows.evaluate import evaluate_network
+    from muhdi.workflows.sweep import sweep
+    from muhdi.workflows.train import run_sequence
 
 _HOME = {
-    "Checkpoint": "muhdi.models.weights",
+    "Checkpoint": "muhdi.models.checkpoint",
     "ClassSet": "muhdi.taxonomy",
     "MuhdiError": "muhdi.errors",
     "Predictor": "muhdi.deploy.predictor",
-    "Recipe": "muhdi.config",
+    "Recipe": "muhdi.recipe.schema",
     "Results": "muhdi.evaluation.results",
     "Segmenter": "muhdi.models.segmenter",
-    "evaluate_network": "muhdi.training.score",
-    "load": "muhdi.deploy.pretrained",
-    "load_checkpoint": "muhdi.models.weights",
-    "load_recipe": "muhdi.recipe",
-    "run_sequence": "muhdi.training.sequence",
-    "shipped_recipes": "muhdi.recipe",
-    "sweep": "muhdi.training.sweep",
+    "evaluate_network": "muhdi.workflows.evaluate",
+    "load": "muhdi.deploy.hub",
+    "load_checkpoint": "muhdi.models.checkpoint",
+    "load_recipe": "muhdi.recipe.load",
+    "run_sequence": "muhdi.workflows.train",
+    "shipped_recipes": "muhdi.recipe.load",
+    "sweep": "muhdi.workflows.sweep",
 }
 
 __all__ = [

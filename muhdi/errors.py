@@ -4,7 +4,8 @@
 class MuhdiError(Exception):
     """A mistake in what the user gave: the message names the file or key and says what to do.
 
-    The command line prints the message on one line and exits with status 2; the library raises it as it is.
+    The command line prints the message on one line and exits with status 2; the library raises it
+    as it is.
     """
 
 

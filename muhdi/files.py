@@ -28,7 +28,8 @@ def writing(path: Path) -> Iterator[None]:
         room = error.errno in _NO_ROOM
         advice = "free some space" if room else "correct the folder's permissions"
         raise MuhdiError(
-            f"{path}: cannot be written: {error.strerror or error}; {advice} or choose another folder"
+            f"{path}: cannot be written: {error.strerror or error}; {advice} or choose another"
+            " folder"
         ) from None
 
 
@@ -36,7 +37,8 @@ def write_bytes(path: Path, data: bytes | memoryview) -> None:
     """Write to a temporary name beside ``path``, flush to the disk, rename.
 
     Raises:
-        MuhdiError: it cannot be written, or ``path`` is a folder, a device or the like; what was there before stays.
+        MuhdiError: it cannot be written, or ``path`` is a folder, a device or the like; what was
+            there before stays.
     """
     check_target(path)
     # Not the number of the process, which in a container is the same every time.

@@ -1,7 +1,9 @@
-"""The objectives as pure functions of tensors. Every function states its shapes; nothing here has state.
+"""The objectives as pure functions of tensors.
 
-Notation: N images, C classes, H x W pixels. *Logits* are raw scores [N, C, H, W]; *labels* int64 [N, H, W] with 255
-for pixels that do not count.
+Every function states its shapes; nothing here has state.
+
+Notation: N images, C classes, H x W pixels. *Logits* are raw scores [N, C, H, W]; *labels* int64
+[N, H, W] with 255 for pixels that do not count.
 """
 
 from __future__ import annotations
@@ -31,26 +33,34 @@ def labelled_pixels(labels: Tensor) -> Tensor:
     return (labels != IGNORE).sum()
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None, pixels: Tensor | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, weight: Tensor | None = None, pixels: Tensor | None = None
+) -> Tensor:
     """Cross entropy, averaged over the pixels that count; 0, with zero gradients, where none does.
 
     Args:
         logits: [N, C, H, W], at the size of the labels.
         labels: [N, H, W], values 0..C-1 or 255.
-        weight: optional [N, H, W] in 0..1, a factor per pixel (self-training's confidence). The average stays over
-            the number of labelled pixels, so that a batch of low confidence has a small loss.
-        pixels: what the sum is divided by; None: `labelled_pixels` of these labels. Where a batch is computed in parts
-            whose losses are averaged, it is the parts' mean number: so the average is the whole batch's.
+        weight: optional [N, H, W] in 0..1, a factor per pixel (self-training's confidence). The
+            average stays over the number of labelled pixels, so that a batch of low confidence has
+            a small loss.
+        pixels: what the sum is divided by; None: `labelled_pixels` of these labels. Where a batch
+            is computed in parts whose losses are averaged, it is the parts' mean number: so the
+            average is the whole batch's.
     """
     if weight is None:
         total = F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="sum")
     else:
-        total = (F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none") * weight).sum()
+        total = (
+            F.cross_entropy(logits, labels, ignore_index=IGNORE, reduction="none") * weight
+        ).sum()
     return total / (labelled_pixels(labels) if pixels is None else pixels).clamp(min=1)
 
 
 def entropy_map(probabilities: Tensor) -> Tensor:
-    """Weighted self-information -p log2(p) / log2(C), per class and pixel (ADVENT, Vu et al. 2019, eq. 2).
+    """Weighted self-information -p log2(p) / log2(C), per class and pixel (ADVENT, Vu et al.
+
+    2019, eq. 2).
 
     Shape in and out [N, C, H, W]; summed over classes it is the normalised entropy, in 0..1.
     """
@@ -63,18 +73,27 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def adversarial(scores: Tensor, is_source: bool) -> Tensor:
-    """Binary cross entropy of discriminator scores (raw, any shape) against one domain: source 0, target 1."""
-    return F.binary_cross_entropy_with_logits(scores, torch.full_like(scores, 0.0 if is_source else 1.0))
+    """Binary cross entropy of discriminator scores (raw, any shape) against one domain.
+
+    Source 0, target 1.
+    """
+    return F.binary_cross_entropy_with_logits(
+        scores, torch.full_like(scores, 0.0 if is_source else 1.0)
+    )
 
 
 def kl_distillation(teacher: Tensor, student: Tensor, reduction: str = "pixel") -> Tensor:
-    """KL(teacher || student) between the softmax of two logit maps [N, C, H, W] (MuHDi, eq. 5 and 6).
+    """KL(teacher || student) between the softmax of two logit maps [N, C, H, W] (MuHDi, eq.
+
+    5 and 6).
 
     Args:
-        reduction: ``pixel`` sums over classes and averages over pixels. ``element`` averages over classes too, as the
-            published code does: C times smaller.
+        reduction: ``pixel`` sums over classes and averages over pixels. ``element`` averages over
+            classes too, as the published code does: C times smaller.
     """
-    divergence = F.kl_div(F.log_softmax(student, 1), F.log_softmax(teacher, 1), reduction="none", log_target=True)
+    divergence = F.kl_div(
+        F.log_softmax(student, 1), F.log_softmax(teacher, 1), reduction="none", log_target=True
+    )
     return divergence.mean() if reduction == "element" else divergence.sum(1).mean()
 
 
@@ -83,13 +102,17 @@ def mse_distillation(teacher: Tensor, student: Tensor) -> Tensor:
     return F.mse_loss(F.softmax(student, 1), F.softmax(teacher, 1))
 
 
-def local_pod(old: Sequence[Tensor], new: Sequence[Tensor], scales: Sequence[int] = (1, 2, 4)) -> Tensor:
-    """Local POD of stage outputs (PLOP, Douillard et al. 2021, eq. 4-6; squared activations as in PODNet).
+def local_pod(
+    old: Sequence[Tensor], new: Sequence[Tensor], scales: Sequence[int] = (1, 2, 4)
+) -> Tensor:
+    """Local POD of stage outputs (PLOP, Douillard et al. 2021, eq.
 
-    Each map [N, K, H, W] is squared; for every scale s it is cut into s x s cells of (H//s) x (W//s) pixels (what is
-    left over at the right and the bottom is dropped, and a scale that is finer than the map is skipped); each cell is
-    averaged over its rows and over its columns. The loss is the L2 norm of the difference of all these averages,
-    averaged over images and maps.
+    4-6; squared activations as in PODNet).
+
+    Each map [N, K, H, W] is squared; for every scale s it is cut into s x s cells of (H//s) x
+    (W//s) pixels (what is left over at the right and the bottom is dropped, and a scale that is
+    finer than the map is skipped); each cell is averaged over its rows and over its columns. The
+    loss is the L2 norm of the difference of all these averages, averaged over images and maps.
     """
     losses = [_pod_distance(a, b, scales) for a, b in zip(old, new, strict=True)]
     return torch.stack(losses).mean()
@@ -104,7 +127,11 @@ def _pod_distance(old: Tensor, new: Tensor, scales: Sequence[int]) -> Tensor:
         h, w = height // scale, width // scale
         if not h or not w:
             continue
-        cells = difference[..., : h * scale, : w * scale].unflatten(-2, (scale, h)).unflatten(-1, (scale, w))
+        cells = (
+            difference[..., : h * scale, : w * scale]
+            .unflatten(-2, (scale, h))
+            .unflatten(-1, (scale, w))
+        )
         parts += [cells.mean(-1).flatten(1), cells.mean(-3).flatten(1)]
     norms: Tensor = torch.linalg.vector_norm(torch.cat(parts, 1), dim=1)
     return norms.mean()

@@ -43,11 +43,15 @@ class ClassSet:
         return len(self.classes)
 
     def index(self, name: str) -> int:
-        """Position of the class ``name``; raises `MuhdiError` with the nearest name when there is none."""
+        """Position of the class ``name``.
+
+        Raises `MuhdiError` with the nearest name when there is none.
+        """
         if name not in self.classes:
             hint = nearest(name, list(self.classes))
             raise MuhdiError(
-                f"unknown class {name!r} in class set {self.name!r}{hint} (classes: {', '.join(self.classes)})"
+                f"unknown class {name!r} in class set {self.name!r}{hint} (classes:"
+                f" {', '.join(self.classes)})"
             )
         return self.classes.index(name)
 
@@ -61,10 +65,12 @@ class ClassSet:
         """Table from raw id to label, uint8 [65536].
 
         Args:
-            ids: raw id -> class name or ``ignore``. None: a raw id is the class position, 255 is ignored.
+            ids: raw id -> class name or ``ignore``. None: a raw id is the class position, 255 is
+                ignored.
 
         Returns:
-            Labels; an id that is not listed has the value `UNLISTED`, for the reader to count and to ignore.
+            Labels; an id that is not listed has the value `UNLISTED`, for the reader to count and
+            to ignore.
         """
         table = np.full(RAW_IDS, UNLISTED, np.uint8)
         if ids is None:
@@ -73,7 +79,9 @@ class ClassSet:
             return table
         for raw, name in ids.items():
             if not 0 <= raw < RAW_IDS:
-                raise MuhdiError(f"raw id {raw} is out of range: label images hold ids from 0 to {RAW_IDS - 1}")
+                raise MuhdiError(
+                    f"raw id {raw} is out of range: label images hold ids from 0 to {RAW_IDS - 1}"
+                )
             table[raw] = IGNORE if name == "ignore" else self.index(name)
         return table
 
@@ -81,7 +89,10 @@ class ClassSet:
 def custom(names: list[str]) -> ClassSet:
     """A class set of one's own, with colours spread evenly over the colour circle."""
     count = len(names)
-    rgb = (colorsys.hsv_to_rgb(i / count, 0.55 + 0.4 * (i % 2), 0.95 - 0.3 * (i % 3) / 2) for i in range(count))
+    rgb = (
+        colorsys.hsv_to_rgb(i / count, 0.55 + 0.4 * (i % 2), 0.95 - 0.3 * (i % 3) / 2)
+        for i in range(count)
+    )
     colours = tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in rgb)
     return ClassSet("custom", tuple(names), colours)
 
@@ -129,10 +140,12 @@ CLASS_SETS: dict[str, ClassSet] = {
     "urban16": _set("urban16", {k: v for k, v in _CITYSCAPES.items() if k not in _NOT_IN_SYNTHIA}),
     "urban19": _set("urban19", _CITYSCAPES),
 }
-"""The class sets of the field: 7 super-classes, the 16 that SYNTHIA shares with Cityscapes, Cityscapes' 19.
+"""The class sets of the field.
 
-``urban7`` groups raw ids as it was published, each data set a little differently; ``urban7c`` has the same classes and
-groups them alike everywhere. `muhdi.data.labels` holds the tables.
+7 super-classes, the 16 that SYNTHIA shares with Cityscapes, Cityscapes' 19.
+
+``urban7`` groups raw ids as it was published, each data set a little differently; ``urban7c`` has
+the same classes and groups them alike everywhere. `muhdi.data.public.labels` holds the tables.
 """
 
 

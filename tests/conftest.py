@@ -1,4 +1,7 @@
-"""What the tests share: one thread, where golden numbers and real images lie, and recipes that run in a second."""
+"""What the tests share.
+
+One thread, where golden numbers and real images lie, and recipes that run in a second.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,8 @@ import yaml
 from PIL import Image
 
 from muhdi.cli import main
-from muhdi.recipe import load_recipe
-from muhdi.training.sequence import run_sequence
+from muhdi.recipe.load import load_recipe
+from muhdi.workflows.train import run_sequence
 
 SHARED = Path(__file__).parents[2] / "shared"
 torch.set_num_threads(1)
@@ -93,7 +96,9 @@ def folders(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def muhdi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Callable[..., tuple[int, str, str]]:
+def muhdi(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys
+) -> Callable[..., tuple[int, str, str]]:
     """Runs a command in the test's folder: exit status, output, errors."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -113,7 +118,10 @@ def muhdi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys) -> Callable[.
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory of a finished run of a few iterations: sim, city, night. Nobody may change it."""
+    """The directory of a finished run of a few iterations: sim, city, night.
+
+    Nobody may change it.
+    """
     recipe = load_recipe(
         "scenes",
         ["name=trained", "image_size=[64,32]", "source_training.iterations=8", "source_training.batch_size=2",
@@ -129,8 +137,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless Chromium; MUHDI_CHROMIUM and MUHDI_CHROMEDRIVER say where, if not on the path."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'muhdi[dev]'")
-    chromium = os.environ.get("MUHDI_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is not installed: pip install 'muhdi[dev]'"
+    )
+    chromium = (
+        os.environ.get("MUHDI_CHROMIUM")
+        or shutil.which("chromium")
+        or shutil.which("google-chrome")
+    )
     driver = os.environ.get("MUHDI_CHROMEDRIVER") or shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("no Chromium with its driver here: apt-get install chromium chromium-driver")

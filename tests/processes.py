@@ -1,4 +1,6 @@
-"""What a process of `test_processes.py` does: every combination of adaptation and retention, one run after another.
+"""What a process of `test_processes.py` does.
+
+Every combination of adaptation and retention, one run after another.
 
 torchrun --nproc-per-node 2 -m tests.processes DATA EXPERIMENTS [key=value ...]
 """
@@ -13,11 +15,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from muhdi import processes
-from muhdi.config import Recipe
-from muhdi.recipe import load_recipe
-from muhdi.training import step
-from muhdi.training.sequence import run_sequence
+from muhdi import distributed
+from muhdi.recipe.load import load_recipe
+from muhdi.recipe.schema import Recipe
+from muhdi.training import iteration as step
+from muhdi.workflows.train import run_sequence
 
 ADAPTATIONS = {
     "none": "none",
@@ -32,10 +34,18 @@ RECIPE = Path(__file__).with_name("processes.yml")
 
 
 def draw(data: Path) -> None:
-    """Images and labels of two domains; how much of a label is ignored differs from image to image."""
+    """Images and labels of two domains.
+
+    How much of a label is ignored differs from image to image.
+    """
     rng = np.random.default_rng(0)
     (data / "labels").mkdir(parents=True)
-    for domain, split, count in (("day", "train", 8), ("day", "val", 3), ("rain", "train", 8), ("rain", "val", 3)):
+    for domain, split, count in (
+        ("day", "train", 8),
+        ("day", "val", 3),
+        ("rain", "train", 8),
+        ("rain", "val", 3),
+    ):
         folder = data / domain / split
         folder.mkdir(parents=True)
         for number in range(count):
@@ -48,7 +58,10 @@ def draw(data: Path) -> None:
 
 def recipe(data: Path, adaptation: str, retention: str, *settings: str) -> Recipe:
     """Five iterations after one on the source."""
-    methods = [f"every_step.adaptation={ADAPTATIONS[adaptation]}", f"every_step.retention={retention}"]
+    methods = [
+        f"every_step.adaptation={ADAPTATIONS[adaptation]}",
+        f"every_step.retention={retention}",
+    ]
     if adaptation == "advent":
         methods.append("every_step.target_batch_size=2")
     recipe = load_recipe(RECIPE, [f"root={data}", *methods, *settings])
@@ -56,12 +69,17 @@ def recipe(data: Path, adaptation: str, retention: str, *settings: str) -> Recip
 
 
 def run_all(data: Path, experiments: Path, *settings: str) -> None:
-    """Every combination, in float64: Adam turns the rounding of a float32 gradient near 0 into a whole step."""
+    """Every combination, in float64.
+
+    Adam turns the rounding of a float32 gradient near 0 into a whole step.
+    """
     torch.set_default_dtype(torch.float64)
     try:
         for adaptation in ADAPTATIONS:
             for retention in RETENTIONS:
-                run_sequence(recipe(data, adaptation, retention, *settings), experiments, quiet=True)
+                run_sequence(
+                    recipe(data, adaptation, retention, *settings), experiments, quiet=True
+                )
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -74,7 +92,7 @@ def spoil() -> None:
         nonlocal calls
         calls += 1
         loss = whole(*arguments, **more)
-        return loss * float("nan") if calls == 3 and processes.number() == 1 else loss
+        return loss * float("nan") if calls == 3 and distributed.rank() == 1 else loss
 
     step.cross_entropy = spoilt
 
@@ -83,7 +101,11 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[3] == "spoilt":
         spoil()
-        run_sequence(recipe(Path(sys.argv[1]), "selftrain", "muhdi", *sys.argv[4:]), Path(sys.argv[2]), quiet=True)
+        run_sequence(
+            recipe(Path(sys.argv[1]), "selftrain", "muhdi", *sys.argv[4:]),
+            Path(sys.argv[2]),
+            quiet=True,
+        )
     elif sys.argv[3] == "once":
         torch.set_default_dtype(torch.float64)
         source_alone = load_recipe(RECIPE, [f"root={sys.argv[1]}", "steps=[]", "every_step={}"])

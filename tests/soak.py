@@ -1,9 +1,12 @@
-"""Train, kill, resume, compare: runs that are killed with SIGKILL again and again must end in the same bits.
+"""Train, kill, resume, compare.
 
-``python -m tests.soak`` takes every adaptation x retention with 0 and with 2 loader workers and kills each 20 times,
-half of the times at a moment of the clock, half of the times at one of the events listed in `watched`: in the middle of
-a write, between a backward pass and its update, and so on. It ends with a table of what was counted, and status 1 if
-anything differed. Its children are forked from a process that never computes, so that none has to import anything.
+Runs that are killed with SIGKILL again and again must end in the same bits.
+
+``python -m tests.soak`` takes every adaptation x retention with 0 and with 2 loader workers and
+kills each 20 times, half of the times at a moment of the clock, half of the times at one of the
+events listed in `watched`: in the middle of a write, between a backward pass and its update, and so
+on. It ends with a table of what was counted, and status 1 if anything differed. Its children are
+forked from a process that never computes, so that none has to import anything.
 """
 
 from __future__ import annotations
@@ -28,16 +31,16 @@ import torch
 import torch.utils.tensorboard  # imported once, here, instead of in every child
 import yaml
 
+import muhdi.evaluation.domains
 import muhdi.files
-import muhdi.training.measure
-import muhdi.training.sequence
-import muhdi.training.trainer
-from muhdi.config import Recipe
-from muhdi.models.weights import read_tensors
-from muhdi.recipe import load_recipe
-from muhdi.training.monitor import Monitor
-from muhdi.training.rundir import RunDirectory
-from muhdi.training.sequence import run_sequence
+import muhdi.training.stage
+import muhdi.workflows.train
+from muhdi.models.checkpoint import read_tensors
+from muhdi.recipe.load import load_recipe
+from muhdi.recipe.schema import Recipe
+from muhdi.run.directory import RunDirectory
+from muhdi.run.progress import Monitor
+from muhdi.workflows.train import run_sequence
 
 ADAPTATIONS = ("none", "minent", "{method: advent, width: 8}", "selftrain", "oracle")
 RETENTIONS = ("none", "distill", "muhdi")
@@ -92,15 +95,15 @@ def watched(events: Events) -> None:
 
         setattr(place, name, call)
 
-    before(muhdi.training.sequence, "measure_statistics", "measuring statistics")
-    before(muhdi.training.sequence, "evaluate_domains", "evaluation")
-    before(sys.modules["muhdi.evaluation.evaluate"], "confusion_matrix", "evaluation")
-    before(muhdi.training.sequence._Sequence, "_run_stage", "between stages")
-    before(muhdi.training.sequence._Sequence, "_save_samples", "saving samples")
-    before(muhdi.training.trainer.StageTrainer, "_iterate", "between iterations")
-    before(muhdi.training.trainer, "train_iteration", "a step, before the passes")
+    before(muhdi.workflows.train, "measure_statistics", "measuring statistics")
+    before(muhdi.workflows.train, "evaluate_domains", "evaluation")
+    before(sys.modules["muhdi.evaluation.predict"], "confusion_matrix", "evaluation")
+    before(muhdi.workflows.train._Sequence, "_run_stage", "between stages")
+    before(muhdi.workflows.train._Sequence, "_save_samples", "saving samples")
+    before(muhdi.training.stage.StageTrainer, "_iterate", "between iterations")
+    before(muhdi.training.stage, "train_iteration", "a step, before the passes")
     before(torch.Tensor, "backward", "a step, between the passes")
-    before(muhdi.training.trainer.Finite, "spoiled", "a step, before the update")
+    before(muhdi.training.stage.Finite, "spoiled", "a step, before the update")
     before(os, "fsync", "writing, before flushing")
     before(os, "replace", "writing, before renaming")
     before(os, "unlink", "removing an old state")
@@ -110,14 +113,14 @@ def watched(events: Events) -> None:
 
 
 def _watch_loading(events: Events) -> None:
-    original = muhdi.training.trainer.endless_batches
+    original = muhdi.training.stage.endless_batches
 
     def batches(*arguments: Any) -> Iterator[Any]:
         for batch in original(*arguments):
             events.happens("loading")
             yield batch
 
-    muhdi.training.trainer.endless_batches = batches
+    muhdi.training.stage.endless_batches = batches
 
 
 def _watch_half_writes(events: Events) -> None:
@@ -127,7 +130,8 @@ def _watch_half_writes(events: Events) -> None:
 
         def write(self, data: Any) -> int:
             events.happens(
-                "writing, in the middle", lambda: (self.file.write(data[: len(data) // 2]), self.file.flush())
+                "writing, in the middle",
+                lambda: (self.file.write(data[: len(data) // 2]), self.file.flush()),
             )
             return self.file.write(data)
 
@@ -143,7 +147,10 @@ def _watch_half_writes(events: Events) -> None:
     write = Monitor._write
 
     def line(self: Monitor, values: dict[str, Any]) -> None:
-        events.happens("writing, in the middle", lambda: (self._metrics.write('{"stage": "s'), self._metrics.flush()))
+        events.happens(
+            "writing, in the middle",
+            lambda: (self._metrics.write('{"stage": "s'), self._metrics.flush()),
+        )
         write(self, values)
 
     Monitor._write = line  # type: ignore[method-assign]
@@ -185,21 +192,30 @@ def child(recipe: Recipe, folder: Path, last: int | None, seconds: float | None)
     if os.WIFSIGNALED(status):
         return os.WTERMSIG(status), note.read_text() if last is not None else "by the clock"
     if status:
-        raise RuntimeError(f"{recipe.name}: a run ended with status {os.WEXITSTATUS(status)}, see above")
+        raise RuntimeError(
+            f"{recipe.name}: a run ended with status {os.WEXITSTATUS(status)}, see above"
+        )
     return 0, note.read_text()
 
 
 def differences(recipe: Recipe, one: Path, two: Path) -> list[str]:
     """Files in which two finished runs differ, or that only one of them has."""
     a, b = (RunDirectory.of(recipe, folder).folder for folder in (one, two))
-    names = {str(p.relative_to(f)) for f in (a, b) for p in f.rglob("*") if p.is_file() and p.suffix != ".pt"}
+    names = {
+        str(p.relative_to(f))
+        for f in (a, b)
+        for p in f.rglob("*")
+        if p.is_file() and p.suffix != ".pt"
+    }
     found = []
     for name in sorted(names):
         if not ((a / name).is_file() and (b / name).is_file()):
             found.append(f"{name}: only in one")
         elif name.endswith(".safetensors"):
             first, second = read_tensors(a / name)[0], read_tensors(b / name)[0]
-            if first.keys() != second.keys() or not all(torch.equal(first[key], second[key]) for key in first):
+            if first.keys() != second.keys() or not all(
+                torch.equal(first[key], second[key]) for key in first
+            ):
                 found.append(name)
         elif (a / name).read_bytes() != (b / name).read_bytes():
             found.append(name)
@@ -207,8 +223,13 @@ def differences(recipe: Recipe, one: Path, two: Path) -> list[str]:
     return found if states[0] == states[1] else [*found, f"states {states}"]
 
 
-def soak(recipe: Recipe, folder: Path, kills: int, rng: random.Random, counts: Counter[str], until: float) -> list[str]:
-    """Kill one recipe so often, starting it anew whenever it comes to its end; what differed from the whole run."""
+def soak(
+    recipe: Recipe, folder: Path, kills: int, rng: random.Random, counts: Counter[str], until: float
+) -> list[str]:
+    """Kill one recipe so often, starting it anew whenever it comes to its end.
+
+    What differed from the whole run.
+    """
     start = time.monotonic()
     _, text = child(recipe, folder / "whole", None, None)
     duration, events = time.monotonic() - start, sum(json.loads(text).values())
@@ -250,9 +271,13 @@ def recipes(folder: Path, quick: bool) -> list[Recipe]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--kills", type=int, default=20, help="of each combination")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop killing after so long")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop killing after so long"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="five combinations instead of thirty")
     options = parser.parse_args()
@@ -261,7 +286,9 @@ def main() -> int:
     losses: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as name:
         plan = recipes(Path(name), options.quick)
-        random.Random(options.seed).shuffle(plan)  # a budget that is too small reaches other ones with another seed
+        random.Random(options.seed).shuffle(
+            plan
+        )  # a budget that is too small reaches other ones with another seed
         for recipe in plan:
             if time.monotonic() > until:
                 break
@@ -270,8 +297,15 @@ def main() -> int:
             found = soak(recipe, Path(name) / recipe.name, options.kills, rng, counts, until)
             counts["combinations"] += 1
             losses |= {recipe.name: found} if found else {}
-            print(f"{recipe.name}: {counts['kills'] - before} kills, {len(found)} differences", file=sys.stderr)
-    print(json.dumps({"seed": options.seed, "counts": dict(counts.most_common()), "losses": losses}, indent=1))
+            print(
+                f"{recipe.name}: {counts['kills'] - before} kills, {len(found)} differences",
+                file=sys.stderr,
+            )
+    print(
+        json.dumps(
+            {"seed": options.seed, "counts": dict(counts.most_common()), "losses": losses}, indent=1
+        )
+    )
     return 1 if losses else 0
 
 

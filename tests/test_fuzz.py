@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from muhdi.data.dataset import FileSet
+from muhdi.data.files import FileSet
+from muhdi.deploy.convert import convert
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.metrics import summarise
-from muhdi.models.foreign import from_foreign, to_reference
-from muhdi.models.segmenter import build_segmenter
-from muhdi.models.weights import (
+from muhdi.models.checkpoint import (
     Checkpoint,
     load_checkpoint,
     load_reference,
@@ -31,9 +30,10 @@ from muhdi.models.weights import (
     save_checkpoint,
     save_reference,
 )
-from muhdi.recipe import load_recipe, save_recipe
+from muhdi.models.reference_weights import from_foreign, to_reference
+from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.taxonomy import CLASS_SETS, IGNORE
-from muhdi.training.convert import convert
 
 URBAN = CLASS_SETS["urban7"]
 ONE_FOLDER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
@@ -55,7 +55,13 @@ def whole(name: str) -> dict[str, Any]:
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every key and index within nested values."""
-    keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else []
+    keys = (
+        list(value)
+        if isinstance(value, dict)
+        else range(len(value))
+        if isinstance(value, list)
+        else []
+    )
     return [place for key in keys for place in [(*path, key), *places(value[key], (*path, key))]]
 
 
@@ -114,7 +120,10 @@ def test_any_setting_gives_a_recipe_or_one_line(given_settings: list[str]) -> No
 ids = st.sampled_from([0, 1, 7, 200, 255, 256, 1000, 65535])
 
 
-@given(arrays(np.uint16, (3, 4), elements=ids), st.dictionaries(ids, st.sampled_from([*URBAN.classes, "ignore"])))
+@given(
+    arrays(np.uint16, (3, 4), elements=ids),
+    st.dictionaries(ids, st.sampled_from([*URBAN.classes, "ignore"])),
+)
 @settings(max_examples=60, **ONE_FOLDER)
 def test_labels_are_what_a_dictionary_gives_pixel_by_pixel(
     tmp_path: Path, raw: np.ndarray, table: dict[int, str]
@@ -144,7 +153,10 @@ def matrices(targets: int) -> st.SearchStrategy[list[list[float | None]]]:
 @given(st.integers(1, 4).flatmap(matrices))
 @settings(max_examples=150, deadline=None)
 def test_summaries_are_what_the_papers_formulas_give(matrix: list[list[float | None]]) -> None:
-    """Chaudhry et al. 2018 and Lopez-Paz & Ranzato 2017, written out; targets and steps count from 1."""
+    """Chaudhry et al. 2018 and Lopez-Paz & Ranzato 2017, written out.
+
+    Targets and steps count from 1.
+    """
     count = len(matrix[0])
     at = lambda step, target: matrix[step][target - 1]  # noqa: E731
     minus = lambda a, b: None if a is None or b is None else a - b  # noqa: E731
@@ -166,7 +178,9 @@ def test_summaries_are_what_the_papers_formulas_give(matrix: list[list[float | N
         "forward": mean([minus(at(t - 1, t), at(0, t)) for t in range(2, count + 1)]),
     }
     for name, value in expected.items():
-        assert getattr(summary, name) == (None if value is None else pytest.approx(value, abs=1e-9)), name
+        assert getattr(summary, name) == (
+            None if value is None else pytest.approx(value, abs=1e-9)
+        ), name
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +189,9 @@ def network_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("networks")
     model = build_segmenter("small", 2)
     save_checkpoint(folder / "net.safetensors", Checkpoint(model, "small", ("a", "b"), (48, 32)))
-    save_reference(folder / "net.pth", {key: value.flatten()[:3] for key, value in model.state_dict().items()})
+    save_reference(
+        folder / "net.pth", {key: value.flatten()[:3] for key, value in model.state_dict().items()}
+    )
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
@@ -186,7 +202,8 @@ def test_any_damage_to_a_network_file_is_one_line_or_no_damage(
 ) -> None:
     name = data.draw(st.sampled_from(sorted(network_files)))
     whole = network_files[name]
-    # Most of a file is weights, of which any bits will do: the description stands at the beginning, or at the end.
+    # Most of a file is weights, of which any bits will do: the description stands at the beginning,
+    # or at the end.
     near = st.integers(0, min(3000, len(whole) - 1))
     place = data.draw(near | near.map(lambda n: len(whole) - 1 - n))
     other = whole[:place] + data.draw(st.binary(min_size=1, max_size=9)) + whole[place + 1 :]
@@ -211,12 +228,18 @@ def test_any_flipped_bit_of_a_network_is_noticed(
     whole = network_files["net.safetensors"]
     place = data.draw(st.integers(0, len(whole) - 1) | st.integers(0, 9000))
     path = tmp_path / "net.safetensors"
-    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << data.draw(st.integers(0, 7))]) + whole[place + 1 :])
+    path.write_bytes(
+        whole[:place]
+        + bytes([whole[place] ^ 1 << data.draw(st.integers(0, 7))])
+        + whole[place + 1 :]
+    )
     with pytest.raises(MuhdiError, match=r"net\.safetensors"):
         load_checkpoint(path)
 
 
-def test_networks_of_the_first_format_are_still_read(tmp_path: Path, network_files: dict[str, bytes]) -> None:
+def test_networks_of_the_first_format_are_still_read(
+    tmp_path: Path, network_files: dict[str, bytes]
+) -> None:
     path = tmp_path / "net.safetensors"
     path.write_bytes(network_files["net.safetensors"])
     tensors, metadata = read_tensors(path)
@@ -238,4 +261,8 @@ def test_conversion_there_and_back_keeps_every_bit(seed: int, classes: int, leve
     again = from_foreign(to_reference(state))
     assert again.keys() == state.keys()
     for key, value in state.items():
-        assert torch.equal(again[key].view(torch.int32), value.view(torch.int32)) if value.is_floating_point() else True
+        assert (
+            torch.equal(again[key].view(torch.int32), value.view(torch.int32))
+            if value.is_floating_point()
+            else True
+        )

@@ -17,14 +17,14 @@ import yaml
 from PIL import Image
 
 from muhdi.data.catalog import open_split
+from muhdi.deploy.convert import convert
 from muhdi.errors import MuhdiError
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
-from muhdi.models.weights import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
-from muhdi.recipe import load_recipe
-from muhdi.training.convert import convert
-from muhdi.training.sequence import run_sequence
-from tests.test_data import context, folder
-from tests.test_states import Payload
+from muhdi.recipe.load import load_recipe
+from muhdi.workflows.train import run_sequence
+from tests.data.test_data import context, folder
+from tests.run.test_states import Payload
 from tests.trees import opened, write_tree
 
 Tiny = Callable[..., Path]
@@ -34,8 +34,13 @@ NAMES = ["../../up", "..", "a/b", "/absolute", "two\nlines", "with space", "ün�
          "{split}", "a\\c", "\u202eright to left"]  # fmt: skip
 
 
-def test_domains_of_any_name_write_inside_the_runs_folders_alone(tiny: Tiny, tmp_path: Path) -> None:
-    domains = [{"dataset": "scenes", "domain": "city", "train": 2, "val": 1, "name": name} for name in NAMES]
+def test_domains_of_any_name_write_inside_the_runs_folders_alone(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    domains = [
+        {"dataset": "scenes", "domain": "city", "train": 2, "val": 1, "name": name}
+        for name in NAMES
+    ]
     recipe = load_recipe(tiny(
         source={"dataset": "scenes", "domain": "sim", "train": 2, "val": 1, "name": "../sim\0x".replace("\0", "")},
         source_training={"iterations": 1}, steps=[{"target": domains[0], "iterations": 1}], extra_domains=domains[1:],
@@ -46,13 +51,18 @@ def test_domains_of_any_name_write_inside_the_runs_folders_alone(tiny: Tiny, tmp
     run_sequence(recipe, place, quiet=True)
     written = {path for path in tmp_path.rglob("*") if path not in before}
     inside = (place / "snapshots" / "tiny", place / "logs" / "tiny")
-    assert all(any(path.is_relative_to(top) or top.is_relative_to(path) for top in inside) for path in written)
+    assert all(
+        any(path.is_relative_to(top) or top.is_relative_to(path) for top in inside)
+        for path in written
+    )
     samples = {path.name for path in (inside[0] / "samples").iterdir()}
     assert len([name for name in samples if name.endswith("_image.png")]) == len(NAMES) + 1
 
 
 def test_names_that_would_write_to_one_file_are_refused(tiny: Tiny) -> None:
-    domains = [{"dataset": "scenes", "domain": "city", "name": name} for name in ("new york", "new_york")]
+    domains = [
+        {"dataset": "scenes", "domain": "city", "name": name} for name in ("new york", "new_york")
+    ]
     with pytest.raises(MuhdiError, match="would be called like those of 'new york'"):
         load_recipe(tiny(extra_domains=domains))
     domains = [{"dataset": "scenes", "domain": "city", "name": "ü" * 101}]
@@ -67,10 +77,19 @@ def test_a_run_is_never_called_so_that_it_lies_elsewhere(tiny: Tiny, name: str) 
 
 
 def test_images_of_any_name_are_found_with_their_labels(folders: Path) -> None:
-    for number, name in enumerate(["two\nlines", "ünïcödé 東京", "[ab]", "a*b", "{stem}", "-rf", "$HOME", "x" * 230]):
-        os.rename(folders / f"day/train/img {number}.png", folders / f"day/train/{name}.png") if number < 4 else None
+    for number, name in enumerate(
+        ["two\nlines", "ünïcödé 東京", "[ab]", "a*b", "{stem}", "-rf", "$HOME", "x" * 230]
+    ):
+        (
+            os.rename(folders / f"day/train/img {number}.png", folders / f"day/train/{name}.png")
+            if number < 4
+            else None
+        )
         if number < 4:
-            os.rename(folders / f"day_labels/train/img {number}_ids.png", folders / f"day_labels/train/{name}_ids.png")
+            os.rename(
+                folders / f"day_labels/train/img {number}_ids.png",
+                folders / f"day_labels/train/{name}_ids.png",
+            )
             continue
         Image.new("RGB", (36, 24)).save(folders / f"day/train/{name}.png")
         Image.new("L", (36, 24)).save(folders / f"day_labels/train/{name}_ids.png")
@@ -110,7 +129,9 @@ def test_links_that_lead_in_circles_end(folders: Path, tmp_path: Path) -> None:
         ("extends: /dev/zero", "the recipe file does not exist"),
     ],
 )
-def test_yaml_that_means_harm_is_one_message_within_seconds(tmp_path: Path, text: str, words: str) -> None:
+def test_yaml_that_means_harm_is_one_message_within_seconds(
+    tmp_path: Path, text: str, words: str
+) -> None:
     path = tmp_path / "bad.yml"
     path.write_text(text)
     start = time.process_time()
@@ -155,7 +176,11 @@ def test_no_network_file_executes_code(tmp_path: Path, make: Callable[[Path, Pat
     touched = tmp_path / "executed"
     for name in ("evil.pth", "evil.pt", "evil.safetensors"):
         make(tmp_path / name, touched)
-        for read in (read_tensors, load_checkpoint, lambda path: convert(path, tmp_path / "out.safetensors")):
+        for read in (
+            read_tensors,
+            load_checkpoint,
+            lambda path: convert(path, tmp_path / "out.safetensors"),
+        ):
             with pytest.raises(MuhdiError, match="not a readable network file"):
                 read(tmp_path / name)
     assert not touched.exists()
@@ -164,7 +189,9 @@ def test_no_network_file_executes_code(tmp_path: Path, make: Callable[[Path, Pat
 
 def test_safetensors_that_promise_too_much_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
-    header = json.dumps({"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}).encode()
+    header = json.dumps(
+        {"a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    ).encode()
     for data in (struct.pack("<Q", 2**62), struct.pack("<Q", len(header)) + header, b"\xff" * 16):
         path.write_bytes(data)
         with pytest.raises(MuhdiError, match="not a readable network file"):
@@ -186,7 +213,9 @@ def test_a_description_that_lies_is_refused(tmp_path: Path, key: str, value: str
     safetensors.torch.save_file(tensors, path, metadata | {key: value})
     with pytest.raises(MuhdiError, match="its checksum does not agree"):
         load_checkpoint(path)
-    safetensors.torch.save_file(tensors, path, metadata | {key: value, "format": "muhdi 1"})  # which has no checksum
+    safetensors.torch.save_file(
+        tensors, path, metadata | {key: value, "format": "muhdi 1"}
+    )  # which has no checksum
     with pytest.raises(MuhdiError, match=r"net\.safetensors: ") as error:
         load_checkpoint(path)
     assert "\n" not in str(error.value)

@@ -28,9 +28,13 @@ def test_entropy_and_kl_have_their_known_limits(classes: int, seed: int) -> None
     assert 0 <= value <= 1
     assert entropy(torch.full_like(logits, 1 / classes)) == pytest.approx(1)
     other = torch.randn_like(logits)
-    expected = (F.softmax(other, 1) * (F.log_softmax(other, 1) - F.log_softmax(logits, 1))).sum(1).mean()
+    expected = (
+        (F.softmax(other, 1) * (F.log_softmax(other, 1) - F.log_softmax(logits, 1))).sum(1).mean()
+    )
     assert kl_distillation(other, logits) == pytest.approx(float(expected), rel=1e-9)
-    assert kl_distillation(other, logits, "element") == pytest.approx(float(expected) / classes, rel=1e-9)
+    assert kl_distillation(other, logits, "element") == pytest.approx(
+        float(expected) / classes, rel=1e-9
+    )
     assert kl_distillation(logits, logits) == pytest.approx(0, abs=1e-12)
 
 
@@ -39,4 +43,6 @@ def test_weighted_cross_entropy_leaves_unconfident_pixels_out() -> None:
     labels = torch.tensor([[[0, 1], [2, 255]]])
     weight = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]])
     each = F.cross_entropy(logits, labels.clamp(max=2), reduction="none")[0]
-    assert cross_entropy(logits, labels, weight) == pytest.approx(float(each[0, 0] + each[1, 0]) / 3)
+    assert cross_entropy(logits, labels, weight) == pytest.approx(
+        float(each[0, 0] + each[1, 0]) / 3
+    )

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from muhdi.config import ACDCConfig, PublicConfig
 from muhdi.data.catalog import Context, open_split
-from muhdi.data.dataset import ImageSet
-from muhdi.data.labels import label_table, raw_labels
+from muhdi.data.public.labels import label_table, raw_labels
+from muhdi.data.sets import ImageSet
+from muhdi.recipe.domains import ACDCConfig, PublicConfig
 from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, ClassSet
 
 SIZE = (53, 37)
@@ -60,7 +60,10 @@ def generator(*seed: object) -> np.random.Generator:
 
 
 def raw_ids(dataset: str, number: int, shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """The raw ids of an image's label, in blocks of 3x3; every id that the data set defines may occur."""
+    """The raw ids of an image's label, in blocks of 3x3.
+
+    Every id that the data set defines may occur.
+    """
     ids = np.array([label.id for label in raw_labels(dataset)], np.uint8)
     small = generator(dataset, number).choice(ids, (-(-shape[0] // 3), -(-shape[1] // 3)))
     return small.repeat(3, 0).repeat(3, 1)[: shape[0], : shape[1]]
@@ -81,13 +84,18 @@ def write_16_bit_rgb(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     height, width = pixels.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -147,7 +155,9 @@ def opened(
     labels: bool = True,
     **options: object,
 ) -> ImageSet:
-    return open_split(config(dataset, root, **options), split, Context(classes, (32, 16), ".", 0), labels=labels)
+    return open_split(
+        config(dataset, root, **options), split, Context(classes, (32, 16), ".", 0), labels=labels
+    )
 
 
 def mapped(dataset: str, ids: np.ndarray, classes: ClassSet = URBAN19) -> np.ndarray:

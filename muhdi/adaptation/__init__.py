@@ -1,16 +1,25 @@
-"""Adaptations: how the network learns the new target domain. `build_adaptation` makes one from its recipe part."""
+"""Adaptations: how the network learns the new target domain.
+
+`build_adaptation` makes one from its recipe part.
+"""
 
 from __future__ import annotations
 
 import torch
 
-from muhdi.adaptation.adversarial import AdvEnt
+from muhdi.adaptation.advent import AdvEnt
 from muhdi.adaptation.base import Adaptation, TargetBatch
-from muhdi.adaptation.entropy import MinEnt
+from muhdi.adaptation.minent import MinEnt
 from muhdi.adaptation.oracle import Oracle
 from muhdi.adaptation.selftrain import SelfTrain
-from muhdi.config import AdaptationConfig, AdventConfig, MinEntConfig, OracleConfig, SelfTrainConfig
 from muhdi.models.segmenter import Segmenter
+from muhdi.recipe.methods import (
+    AdaptationConfig,
+    AdventConfig,
+    MinEntConfig,
+    OracleConfig,
+    SelfTrainConfig,
+)
 
 __all__ = ["Adaptation", "TargetBatch", "build_adaptation"]
 

@@ -40,13 +40,15 @@ class TargetBatch(NamedTuple):
 
 
 class Adaptation(nn.Module):
-    """Base of all adaptations; by itself it is ``none``, the control: target images only pass through the network.
+    """Base of all adaptations.
 
-    The iteration calls the methods in the order in which they stand here. Whatever a method trains or averages is a
-    submodule, so that its state is saved with the run.
+    By itself it is ``none``, the control: target images only pass through the network.
 
-    A batch may be computed in parts, and each process of several has a part of it, too: `target_batch` is called once
-    per iteration, `on_target` once per part.
+    The iteration calls the methods in the order in which they stand here. Whatever a method trains
+    or averages is a submodule, so that its state is saved with the run.
+
+    A batch may be computed in parts, and each process of several has a part of it, too:
+    `target_batch` is called once per iteration, `on_target` once per part.
 
     Attributes:
         trains: whether `on_target` has losses.
@@ -63,20 +65,30 @@ class Adaptation(nn.Module):
         return {}
 
     def target_batch(
-        self, source_images: Tensor, source_labels: Tensor, target_images: Tensor, target_labels: Tensor | None
+        self,
+        source_images: Tensor,
+        source_labels: Tensor,
+        target_images: Tensor,
+        target_labels: Tensor | None,
     ) -> TargetBatch:
         """The images of the second forward pass, with what belongs to them.
 
-        ``target_labels`` is None but for the oracle: for every other method the labels are not even opened.
+        ``target_labels`` is None but for the oracle: for every other method the labels are not even
+        opened.
         """
         return TargetBatch(target_images)
 
     def on_target(self, logits: Levels, batch: TargetBatch) -> Losses:
-        """Losses of the learning head on the images of (a part of) ``batch``; ``logits`` at their size."""
+        """Losses of the learning head on the images of (a part of) ``batch``.
+
+        ``logits`` at their size.
+        """
         return {}
 
     def update(self, model: Segmenter, source: Levels, target: Levels) -> Losses:
-        """After both backward passes, if there is an `optimizer`: train the method's own networks; returns what to log.
+        """After both backward passes, if there is an `optimizer`: train the method's own networks.
+
+        Returns what to log.
 
         Args:
             model: the network, before this iteration's optimizer step.

@@ -5,22 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from muhdi import processes
+from muhdi import distributed
 from muhdi.adaptation.base import Adaptation, TargetBatch
-from muhdi.config import SelfTrainConfig
 from muhdi.losses import Losses, cross_entropy
 from muhdi.models.segmenter import Levels, Segmenter
 from muhdi.models.teacher import Teacher
+from muhdi.recipe.methods import SelfTrainConfig
 from muhdi.taxonomy import IGNORE
 
 
 class SelfTrain(Adaptation):
-    """Class mixing with pseudo-labels (Tranheden et al. 2021, DACS; Tarvainen & Valpola 2017, mean teacher).
+    """Class mixing with pseudo-labels (Tranheden et al.
 
-    With teacher t and student s: y = argmax p_t(target), kept where max p_t reaches a threshold. The pixels of half
-    of the source image's classes are pasted onto the target image, with their labels onto y; the colours of the
-    mixed image are jittered. L = w [CE(s_main(mixed), y_mixed) + 0.1 CE(s_aux(mixed), y_mixed)], and after the step
-    t <- m t + (1 - m) s.
+    2021, DACS; Tarvainen & Valpola 2017, mean teacher).
+
+    With teacher t and student s: y = argmax p_t(target), kept where max p_t reaches a threshold.
+    The pixels of half of the source image's classes are pasted onto the target image, with their
+    labels onto y; the colours of the mixed image are jittered. L = w [CE(s_main(mixed), y_mixed) +
+    0.1 CE(s_aux(mixed), y_mixed)], and after the step t <- m t + (1 - m) s.
 
     Args:
         config: threshold, weights, momentum, jitter.
@@ -29,7 +31,9 @@ class SelfTrain(Adaptation):
         generator: source of all randomness here, on the CPU.
     """
 
-    def __init__(self, config: SelfTrainConfig, model: Segmenter, head: str, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: SelfTrainConfig, model: Segmenter, head: str, generator: torch.Generator
+    ) -> None:
         super().__init__()
         self.config, self.head, self.generator = config, head, generator
         self.weights = {"aux": config.weight_aux, "main": config.weight_main}
@@ -38,7 +42,11 @@ class SelfTrain(Adaptation):
         self.teacher = Teacher(model, head=head)
 
     def target_batch(
-        self, source_images: Tensor, source_labels: Tensor, target_images: Tensor, target_labels: Tensor | None
+        self,
+        source_images: Tensor,
+        source_labels: Tensor,
+        target_images: Tensor,
+        target_labels: Tensor | None,
     ) -> TargetBatch:
         size = target_images.shape[-2], target_images.shape[-1]
         logits = self.teacher(target_images).heads[self.head].upsampled(size).main
@@ -65,7 +73,7 @@ class SelfTrain(Adaptation):
         """One threshold for all pixels, or per predicted class min(threshold, the class's median confidence)."""
         if self.config.threshold_per == "pixel":
             return self.config.threshold
-        everywhere, predicted = processes.gathered(confidence), processes.gathered(pseudo)
+        everywhere, predicted = distributed.all_gather(confidence), distributed.all_gather(pseudo)
         thresholds = torch.full((self.classes,), self.config.threshold, device=confidence.device)
         for label in predicted.unique():
             median = everywhere[predicted == label].median()
@@ -77,13 +85,15 @@ class SelfTrain(Adaptation):
 
         Every process draws for the images of all of them, so that their number changes nothing.
         """
-        counts = [torch.bincount(each.flatten(), minlength=IGNORE + 1)[: self.classes] for each in labels]
-        chosen = processes.gathered(torch.stack(counts)).cpu() > 0
+        counts = [
+            torch.bincount(each.flatten(), minlength=IGNORE + 1)[: self.classes] for each in labels
+        ]
+        chosen = distributed.all_gather(torch.stack(counts)).cpu() > 0
         for row in chosen:
             present = row.nonzero().flatten()
             order = torch.randperm(len(present), generator=self.generator)
             row[present[order[(len(present) + 1) // 2 :]]] = False
-        ours = torch.stack(list(processes.own(chosen.unbind()))).to(labels.device)
+        ours = torch.stack(list(distributed.local_slice(chosen.unbind()))).to(labels.device)
         ignored = ours.new_zeros(len(ours), IGNORE + 1 - self.classes)
         table = torch.cat([ours, ignored], 1)
         return table.gather(1, labels.flatten(1)).view_as(labels)
@@ -93,8 +103,12 @@ class SelfTrain(Adaptation):
         strength = self.config.colour_jitter
         if not strength:
             return images
-        everywhere = torch.rand(3, len(images) * processes.count(), 1, 1, 1, generator=self.generator)
-        factors = torch.stack(list(processes.own(everywhere.unbind(1))), 1).to(images.device)
+        everywhere = torch.rand(
+            3, len(images) * distributed.world_size(), 1, 1, 1, generator=self.generator
+        )
+        factors = torch.stack(list(distributed.local_slice(everywhere.unbind(1))), 1).to(
+            images.device
+        )
         brightness, contrast, saturation = 1 + strength * (2 * factors - 1)
         images = images * brightness
         mean = images.mean((1, 2, 3), keepdim=True)

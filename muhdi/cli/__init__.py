@@ -1,4 +1,7 @@
-"""The command line: it parses, calls and prints. What is slow to import is imported inside the commands."""
+"""The command line: it parses, calls and prints.
+
+What is slow to import is imported inside the commands.
+"""
 
 from __future__ import annotations
 

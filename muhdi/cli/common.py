@@ -16,25 +16,39 @@ from muhdi.errors import Interrupted, MuhdiError, nearest
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from muhdi.report.formats import ResultTable
+    from muhdi.report.result_table import ResultTable
 
-RecipeArgument = Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped recipe (muhdi recipes).")]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A YAML file, or the name of a shipped recipe (muhdi recipes).")
+]
 Set = Annotated[
     list[str],
     typer.Option(
-        "--set", help="Change a key of the recipe: every_step.iterations=100. Repeatable.", metavar="KEY=VALUE"
+        "--set",
+        help="Change a key of the recipe: every_step.iterations=100. Repeatable.",
+        metavar="KEY=VALUE",
     ),
 ]
 Seed = Annotated[
-    Optional[int], typer.Option("--seed", min=0, help="Replace the recipe's seed; the run is named after it.")
+    Optional[int],
+    typer.Option("--seed", min=0, help="Replace the recipe's seed; the run is named after it."),
 ]
-Jobs = Annotated[Optional[int], typer.Option("--jobs", min=1, help="Processes at a time; else one per core.")]
+Jobs = Annotated[
+    Optional[int], typer.Option("--jobs", min=1, help="Processes at a time; else one per core.")
+]
 Experiments = Annotated[
-    Optional[Path], typer.Option("--experiments", help="Folder of snapshots/ and logs/; else where the recipe says.")
+    Optional[Path],
+    typer.Option(
+        "--experiments", help="Folder of snapshots/ and logs/; else where the recipe says."
+    ),
 ]
 FormatOption = Annotated[
     Optional[str],
-    typer.Option("--format", help="Print the tables alone, as markdown, latex, csv or json.", metavar="FORMAT"),
+    typer.Option(
+        "--format",
+        help="Print the tables alone, as markdown, latex, csv or json.",
+        metavar="FORMAT",
+    ),
 ]
 
 
@@ -43,20 +57,26 @@ def console() -> Console:
     from rich.console import Console
 
     terminal = Console(highlight=False)
-    return terminal if terminal.is_terminal else Console(highlight=False, width=max(140, terminal.width))
+    return (
+        terminal
+        if terminal.is_terminal
+        else Console(highlight=False, width=max(140, terminal.width))
+    )
 
 
 def check_format(form: str | None) -> None:
     """Refuse a ``--format`` that there is not, before anything is computed."""
-    from muhdi.report.formats import FORMATS
+    from muhdi.report.result_table import FORMATS
 
     if form is not None and form not in FORMATS:
-        raise MuhdiError(f"--format {form}: must be one of {', '.join(FORMATS)}{nearest(form, list(FORMATS))}")
+        raise MuhdiError(
+            f"--format {form}: must be one of {', '.join(FORMATS)}{nearest(form, list(FORMATS))}"
+        )
 
 
 def print_tables(tables: Sequence[ResultTable], form: str | None) -> None:
     """Tables as people read them in a terminal, or in a format that can be pasted."""
-    from muhdi.report.formats import FORMATS, render
+    from muhdi.report.result_table import FORMATS, render
 
     chosen = next((known for known in FORMATS if known == form), None)
     if chosen is not None:
@@ -81,13 +101,17 @@ def run(commands: typer.Typer) -> None:
     except MuhdiError as error:
         typer.echo(f"error: {one_line(error)}", err=True)
         sys.exit(2)
-    except OSError as error:  # a path that the system itself refuses: too long, not allowed, a disk that is full
+    except (
+        OSError
+    ) as error:  # a path that the system itself refuses: too long, not allowed, a disk that is full
         reason = (error.strerror or str(error)).lower()
         typer.echo(f"error: {one_line(error.filename or 'a file')}: {one_line(reason)}", err=True)
         sys.exit(2)
     except Interrupted as stop:
         words = [word for word in sys.argv[1:] if word not in ("--resume", "--overwrite")]
-        if words[:1] in (["train"], ["adapt"]) or _called() != ["muhdi"]:  # a sweep goes on by itself
+        if words[:1] in (["train"], ["adapt"]) or _called() != [
+            "muhdi"
+        ]:  # a sweep goes on by itself
             words.append("--resume")
         command = shlex.join(_called() + words)
         typer.echo(f"stopped; everything is saved. To go on: {command}", err=True)
@@ -96,4 +120,6 @@ def run(commands: typer.Typer) -> None:
 
 def _called() -> list[str]:
     """What the user called: ``muhdi``, or one of the scripts."""
-    return ["python", sys.argv[0]] if Path(sys.argv[0]).name in ("train.py", "test.py") else ["muhdi"]
+    return (
+        ["python", sys.argv[0]] if Path(sys.argv[0]).name in ("train.py", "test.py") else ["muhdi"]
+    )

@@ -10,49 +10,79 @@ import typer
 from muhdi.cli.common import Experiments, Seed, Set, console, one_line, print_tables
 from muhdi.errors import MuhdiError
 
-Model = Annotated[Path, typer.Argument(help="A run directory (its newest network), a network file, or an export.")]
-Head = Annotated[Optional[str], typer.Option("--head", help="The head that predicts; else the agnostic one.")]
-Statistics = Annotated[
-    Optional[str], typer.Option("--statistics", help="running (the default), image, or domain with --domain NAME.")
+Model = Annotated[
+    Path, typer.Argument(help="A run directory (its newest network), a network file, or an export.")
 ]
-Domain = Annotated[Optional[str], typer.Option("--domain", help="Normalise with the stored statistics of this domain.")]
+Head = Annotated[
+    Optional[str], typer.Option("--head", help="The head that predicts; else the agnostic one.")
+]
+Statistics = Annotated[
+    Optional[str],
+    typer.Option(
+        "--statistics", help="running (the default), image, or domain with --domain NAME."
+    ),
+]
+Domain = Annotated[
+    Optional[str],
+    typer.Option("--domain", help="Normalise with the stored statistics of this domain."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace outputs that exist.")]
 
 
 def predict(
     model: Model,
-    images: Annotated[list[str], typer.Argument(help="Files, folders, quoted patterns such as 'a/**/*.jpg', films.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of ids/, colour/, overlay/.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(help="Files, folders, quoted patterns such as 'a/**/*.jpg', films."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of ids/, colour/, overlay/.")
+    ],
     head: Head = None,
     statistics: Statistics = None,
     domain: Domain = None,
     size: Annotated[
         Optional[tuple[int, int]],
-        typer.Option("--size", help="Width and height at which the network sees an image; else as it was trained."),
+        typer.Option(
+            "--size",
+            help="Width and height at which the network sees an image; else as it was trained.",
+        ),
     ] = None,
     window: Annotated[
-        bool, typer.Option("--window", help="Slide a window of the trained size over the image at its own size.")
+        bool,
+        typer.Option(
+            "--window", help="Slide a window of the trained size over the image at its own size."
+        ),
     ] = False,
-    overlap: Annotated[float, typer.Option("--overlap", help="Of neighbouring windows, a fraction.")] = 0.25,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images or windows at a time.")] = 8,
+    overlap: Annotated[
+        float, typer.Option("--overlap", help="Of neighbouring windows, a fraction.")
+    ] = 0.25,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", min=1, help="Images or windows at a time.")
+    ] = 8,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write every class's probability too (.npz, float16).")
+        bool,
+        typer.Option(
+            "--probabilities", help="Write every class's probability too (.npz, float16)."
+        ),
     ] = False,
-    every: Annotated[int, typer.Option("--every", min=1, help="Of films, each so-many-th picture.")] = 1,
+    every: Annotated[
+        int, typer.Option("--every", min=1, help="Of films, each so-many-th picture.")
+    ] = 1,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")] = "auto",
     overwrite: Overwrite = False,
 ) -> None:
     """Predict the class of every pixel of images and films of any size, and write ids, colours and overlays.
 
-    Predictions have the size of their image. A file that cannot be read does not stop the rest: it is listed at the
-    end, and the exit status is 1.
+    Predictions have the size of their image. A file that cannot be read does not stop the rest: it
+    is listed at the end, and the exit status is 1.
     """
     from rich.progress import Progress
 
+    from muhdi.deploy.hub import load
     from muhdi.deploy.inputs import find_inputs
-    from muhdi.deploy.predict import output_folders, predict_files
+    from muhdi.deploy.predict_files import output_folders, predict_files
     from muhdi.deploy.predictor import View
-    from muhdi.deploy.pretrained import load
 
     view = View(size, window, overlap, batch_size)
     inputs = find_inputs(images, output_folders(output))
@@ -79,31 +109,44 @@ def export(
     statistics: Statistics = None,
     domain: Domain = None,
     output: Annotated[
-        str, typer.Option("--output", help="logits [N, C, H, W], or classes [N, H, W] (.onnx and .pt2).")
+        str,
+        typer.Option(
+            "--output", help="logits [N, C, H, W], or classes [N, H, W] (.onnx and .pt2)."
+        ),
     ] = "logits",
     images: Annotated[
-        list[str], typer.Option("--images", help="Files, folders or patterns to verify on; else the run's samples.")
+        list[str],
+        typer.Option(
+            "--images", help="Files, folders or patterns to verify on; else the run's samples."
+        ),
     ] = [],  # noqa: B006 - typer reads the default
     push: Annotated[
-        Optional[str], typer.Option("--push", help="Upload the folder to this repository of the Hugging Face hub.")
+        Optional[str],
+        typer.Option(
+            "--push", help="Upload the folder to this repository of the Hugging Face hub."
+        ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Export a network: ONNX, torch.export, or a folder in the manner of Hugging Face with a model card.
+    """Export a network.
 
-    It takes RGB uint8 images [N, 3, H, W] of any number and size; its normalisation is inside. Every export is compared
-    with the network on real images before it gets its name.
+    ONNX, torch.export, or a folder in the manner of Hugging Face with a model card.
+
+    It takes RGB uint8 images [N, 3, H, W] of any number and size; its normalisation is inside.
+    Every export is compared with the network on real images before it gets its name.
     """
     from muhdi.deploy.export import export as run_export
     from muhdi.deploy.export import is_folder
+    from muhdi.deploy.hub import hugging_face, push_to_hub
     from muhdi.deploy.inputs import find_inputs
-    from muhdi.deploy.pretrained import hugging_face, push_to_hub
 
     if output not in ("logits", "classes"):
         raise MuhdiError(f"--output {output}: must be logits or classes")
     if push is not None:
         if not is_folder(target):
-            raise MuhdiError(f"--push: uploads a folder, but {target} is a file; give a name without an ending")
+            raise MuhdiError(
+                f"--push: uploads a folder, but {target} is a file; give a name without an ending"
+            )
         hugging_face()
     files = [item.path for item in find_inputs(images) if not item.is_film] if images else []
     path, verified = run_export(
@@ -117,39 +160,50 @@ def export(
 
 def adapt(
     model: Model,
-    images: Annotated[Path, typer.Option("--images", help="Folder of images of the new place; no labels needed.")],
+    images: Annotated[
+        Path, typer.Option("--images", help="Folder of images of the new place; no labels needed.")
+    ],
     source: Annotated[
         Optional[str],
-        typer.Option("--source", help="Recipe of the source to train on, and of the domains to score; else the run's."),
+        typer.Option(
+            "--source",
+            help="Recipe of the source to train on, and of the domains to score; else the run's.",
+        ),
     ] = None,
     settings: Set = [],  # noqa: B006 - typer reads the default
     seed: Seed = None,
     experiments: Experiments = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the run exists.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew where the run exists.")
+    ] = False,
 ) -> None:
-    """Take a trained network to a new place: the next model, and a report of what changed on every domain.
+    """Take a trained network to a new place.
 
-    One more step is trained as the run's last one was (--set every_step.iterations=500 changes it), into a run of its
-    own. Domains with labels are scored before and after; for all of them, confidence, entropy and the agreement of the
-    old and the new network are measured.
+    The next model, and a report of what changed on every domain.
+
+    One more step is trained as the run's last one was (--set every_step.iterations=500 changes it),
+    into a run of its own. Domains with labels are scored before and after; for all of them,
+    confidence, entropy and the agreement of the old and the new network are measured.
     """
-    from muhdi import processes
+    from muhdi import distributed
     from muhdi.cli.report import report_of
     from muhdi.cli.training import train_and_print
-    from muhdi.deploy.adapt import plan_adaptation, record_change
-    from muhdi.report.rundata import read_run
+    from muhdi.report.run_files import read_run
     from muhdi.report.tables import change_table
-    from muhdi.training.rundir import RunDirectory
+    from muhdi.run.directory import RunDirectory
+    from muhdi.workflows.adapt import plan_adaptation, record_change
 
     plan = plan_adaptation(model, images, source=source, settings=settings, seed=seed)
     for note in plan.notes:
         typer.echo(f"note: {one_line(note)}")
     train_and_print(plan.recipe, experiments, resume=resume, overwrite=overwrite)
-    if not processes.is_first():
+    if not distributed.is_rank_zero():
         return
     folder = RunDirectory.of(plan.recipe, experiments).folder
-    with processes.alone():
+    with distributed.without_peers():
         record_change(plan, folder)
     report_of(folder)
     run = read_run(folder)

@@ -16,37 +16,51 @@ if TYPE_CHECKING:
 
 def evaluate(
     network: Annotated[
-        Path, typer.Argument(help="A run directory (its newest network), a network file, or a recipe and its run.")
+        Path,
+        typer.Argument(
+            help="A run directory (its newest network), a network file, or a recipe and its run."
+        ),
     ],
     recipe: Annotated[
         Optional[str], typer.Option("--recipe", help="Domains of this recipe; else the run's own.")
     ] = None,
     settings: Set = [],  # noqa: B006 - typer reads the default
-    seed: Annotated[Optional[int], typer.Option("--seed", min=0, help="Of the recipe's run.")] = None,
+    seed: Annotated[
+        Optional[int], typer.Option("--seed", min=0, help="Of the recipe's run.")
+    ] = None,
     experiments: Experiments = None,
-    statistics: Annotated[list[str], typer.Option("--statistics", help="running, domain or image. Repeatable.")] = [],  # noqa: B006 - typer reads the default
+    statistics: Annotated[
+        list[str], typer.Option("--statistics", help="running, domain or image. Repeatable.")
+    ] = [],  # noqa: B006 - typer reads the default
     head: Annotated[str, typer.Option("--head", help="The head that is scored.")] = "agnostic",
     refresh: Annotated[
-        bool, typer.Option("--refresh", help="Measure the domains' statistics anew from their training images.")
+        bool,
+        typer.Option(
+            "--refresh", help="Measure the domains' statistics anew from their training images."
+        ),
     ] = False,
     output: Annotated[
-        Optional[Path], typer.Option("--json", help="Write the scores, per class too, to this file.")
+        Optional[Path],
+        typer.Option("--json", help="Write the scores, per class too, to this file."),
     ] = None,
     form: FormatOption = None,
 ) -> None:
     """Score networks on every domain of their recipe, under each kind of normalisation statistics.
 
-    Of a recipe, its part ``test`` says what is scored: the run's last network, the best of its snapshots, given
-    files, or an ensemble of them.
+    Of a recipe, its part ``test`` says what is scored: the run's last network, the best of its
+    snapshots, given files, or an ensemble of them.
     """
-    from muhdi.config import KINDS
     from muhdi.files import check_target, write_json
-    from muhdi.training.score import evaluate_network
+    from muhdi.recipe.schema import KINDS
+    from muhdi.workflows.evaluate import evaluate_network
 
     check_format(form)
     for kind in statistics:
         if kind not in KINDS:
-            raise MuhdiError(f"--statistics {kind}: must be one of {', '.join(KINDS)}{nearest(kind, list(KINDS))}")
+            raise MuhdiError(
+                f"--statistics {kind}: must be one of"
+                f" {', '.join(KINDS)}{nearest(kind, list(KINDS))}"
+            )
     if output is not None:
         check_target(output)
     results, notes = evaluate_network(
@@ -65,25 +79,39 @@ def print_scores(results: Results, notes: list[str], form: str | None = None) ->
 
     tables = []
     for kind in results.kinds():
-        tables += [matrix_table(results, kind, "network"), classes_table(results, kind, best_row(results, kind))]
+        tables += [
+            matrix_table(results, kind, "network"),
+            classes_table(results, kind, best_row(results, kind)),
+        ]
     print_tables(tables, form)
     for note in notes:
         typer.echo(note, err=form is not None)
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="A run directory, or a network's or discriminator's file.")],
-    target: Annotated[Path, typer.Argument(help="Ends in .pth: the reference's layout; in .safetensors: ours.")],
-    classes: Annotated[Optional[str], typer.Option("--classes", help="Class set of a reference's network.")] = None,
+    source: Annotated[
+        Path, typer.Argument(help="A run directory, or a network's or discriminator's file.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(help="Ends in .pth: the reference's layout; in .safetensors: ours.")
+    ],
+    classes: Annotated[
+        Optional[str], typer.Option("--classes", help="Class set of a reference's network.")
+    ] = None,
     image_size: Annotated[
-        tuple[int, int], typer.Option("--image-size", min=1, help="Width and height it was trained at.")
+        tuple[int, int],
+        typer.Option("--image-size", min=1, help="Width and height it was trained at."),
     ] = (640, 320),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.")
+    ] = False,
 ) -> None:
     """Convert a network between our layout and the reference's; every weight keeps its bits."""
-    from muhdi.training.convert import convert as run_convert
+    from muhdi.deploy.convert import convert as run_convert
 
-    for path in run_convert(source, target, classes=classes, image_size=image_size, overwrite=overwrite):
+    for path in run_convert(
+        source, target, classes=classes, image_size=image_size, overwrite=overwrite
+    ):
         typer.echo(f"Written to {one_line(path)}")
     if target.suffix != ".safetensors":
         typer.echo("This layout has no place for the domains' statistics; keep the run for them.")

@@ -15,17 +15,22 @@ def inspect(
     recipe: RecipeArgument,
     settings: Set = [],  # noqa: B006 - typer reads the default
     output: Annotated[
-        Optional[Path], typer.Option("--output", "-o", help="Folder of the sheets; else inspection/NAME.")
+        Optional[Path],
+        typer.Option("--output", "-o", help="Folder of the sheets; else inspection/NAME."),
     ] = None,
-    samples: Annotated[int, typer.Option("--samples", min=1, max=12, help="Shown of each domain.")] = 4,
-    labels: Annotated[int, typer.Option("--labels", min=1, help="Counted of each domain, at most.")] = 200,
+    samples: Annotated[
+        int, typer.Option("--samples", min=1, max=12, help="Shown of each domain.")
+    ] = 4,
+    labels: Annotated[
+        int, typer.Option("--labels", min=1, help="Counted of each domain, at most.")
+    ] = 200,
     form: FormatOption = None,
 ) -> None:
     """Draw a contact sheet of every domain and count its classes, so that a wrong label table is seen at once."""
-    from muhdi.data.inspect import inspect_domains
     from muhdi.files import file_name
-    from muhdi.recipe import load_recipe
-    from muhdi.report.contact import contact_sheet, frequencies_table, warnings
+    from muhdi.preflight.inspect import inspect_domains
+    from muhdi.recipe.load import load_recipe
+    from muhdi.report.contact_sheet import contact_sheet, frequencies_table, warnings
 
     check_format(form)
     loaded = load_recipe(recipe, settings)
@@ -43,26 +48,36 @@ def inspect(
 def new(
     source: Annotated[Path, typer.Argument(help="Folder of images and labels.")],
     targets: Annotated[
-        Optional[list[Path]], typer.Argument(help="Folders of images of new places, in the order in which they come.")
+        Optional[list[Path]],
+        typer.Argument(help="Folders of images of new places, in the order in which they come."),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The recipe to write; it ends in .yml.")] = Path(
-        "mine.yml"
-    ),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that exists.")] = False,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The recipe to write; it ends in .yml.")
+    ] = Path("mine.yml"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a file that exists.")
+    ] = False,
 ) -> None:
-    """Write a commented recipe by looking into folders: patterns, sizes, label ids and their shares.
+    """Write a commented recipe by looking into folders.
+
+    Patterns, sizes, label ids and their shares.
 
     Class names are taken from classes.txt in the source's folder, one per line, where there is one.
     """
-    from muhdi.data.newrecipe import check_recipe, new_recipe
     from muhdi.files import check_target, write_text
+    from muhdi.preflight.new import check_recipe, new_recipe
 
     check_target(output)
     if output.suffix not in (".yml", ".yaml"):
         raise MuhdiError(f"{output}: give a name that ends in .yml")
     if output.exists() and not overwrite:
-        raise MuhdiError(f"{output}: exists already; choose another name with --output, or give --overwrite")
+        raise MuhdiError(
+            f"{output}: exists already; choose another name with --output, or give --overwrite"
+        )
     text = new_recipe(source, targets or [], output.stem)
     check_recipe(text, output.name)
     write_text(output, text)
-    typer.echo(f"Written to {one_line(output)}; look at it, and then at its data: muhdi inspect {one_line(output)}")
+    typer.echo(
+        f"Written to {one_line(output)}; look at it, and then at its data: muhdi inspect"
+        f" {one_line(output)}"
+    )

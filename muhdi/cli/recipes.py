@@ -13,13 +13,15 @@ from muhdi.cli.common import Jobs, RecipeArgument, Set, console, one_line
 
 def recipes(
     name: Annotated[Optional[str], typer.Argument(help="Print this recipe in full.")] = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")
+    ] = False,
 ) -> None:
     """List the shipped recipes, or print one with every default written out."""
     from rich.table import Table
 
-    from muhdi.config.schema import json_schema
-    from muhdi.recipe import load_recipe, save_recipe, shipped_recipes
+    from muhdi.recipe.docs import json_schema
+    from muhdi.recipe.load import load_recipe, save_recipe, shipped_recipes
 
     if schema:
         typer.echo(json.dumps(json_schema(), indent=1))
@@ -38,17 +40,21 @@ def check(
     settings: Set = [],  # noqa: B006 - typer reads the default
     jobs: Jobs = None,
     output: Annotated[
-        Optional[Path], typer.Option("--json", help="Write all that was found, each file too, to this file.")
+        Optional[Path],
+        typer.Option("--json", help="Write all that was found, each file too, to this file."),
     ] = None,
 ) -> None:
-    """Look at every image and label that a run reads, before days are spent; status 1 if anything would spoil it."""
+    """Look at every image and label that a run reads, before days are spent.
+
+    Status 1 if anything would spoil it.
+    """
     from rich.progress import Progress
 
     from muhdi.files import check_target, write_json
-    from muhdi.recipe import load_recipe
-    from muhdi.report.data import classes_table, splits_table
-    from muhdi.training.check import check as run_check
-    from muhdi.training.check import to_json
+    from muhdi.preflight.check import check as run_check
+    from muhdi.preflight.check import to_json
+    from muhdi.recipe.load import load_recipe
+    from muhdi.report.check_tables import classes_table, splits_table
 
     if output is not None:
         check_target(output)
@@ -56,7 +62,9 @@ def check(
     loaded = load_recipe(recipe, settings)
     with Progress(console=out, disable=not out.is_terminal) as progress:
         task = progress.add_task("looking", total=None)
-        report = run_check(loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total))
+        report = run_check(
+            loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total)
+        )
     out.print(splits_table(report))
     if (classes := classes_table(report)) is not None:
         out.print(classes)
@@ -75,15 +83,20 @@ def prepare(
     settings: Set = [],  # noqa: B006 - typer reads the default
     jobs: Jobs = None,
 ) -> None:
-    """Decode and resize every image of a recipe into its cache, before training; what is there already stays."""
+    """Decode and resize every image of a recipe into its cache, before training.
+
+    What is there already stays.
+    """
     from rich.progress import Progress
 
-    from muhdi.recipe import load_recipe
-    from muhdi.training.prepare import prepare as run_prepare
+    from muhdi.preflight.fill_cache import prepare as run_prepare
+    from muhdi.recipe.load import load_recipe
 
     out = console()
     loaded = load_recipe(recipe, settings)
     with Progress(console=out, disable=not out.is_terminal) as progress:
         task = progress.add_task("decoding", total=None)
-        count = run_prepare(loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total))
+        count = run_prepare(
+            loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total)
+        )
     out.print(f"{count} samples are in {loaded.cache}", soft_wrap=True)

@@ -22,7 +22,7 @@ from muhdi.cli.common import (
 from muhdi.errors import MuhdiError
 
 if TYPE_CHECKING:
-    from muhdi.config import Recipe
+    from muhdi.recipe.schema import Recipe
 
 
 def train(
@@ -30,43 +30,61 @@ def train(
     settings: Set = [],  # noqa: B006 - typer reads the default
     seed: Seed = None,
     experiments: Experiments = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the run exists.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew where the run exists.")
+    ] = False,
     devices: Annotated[
-        Optional[str], typer.Option("--devices", help="Devices per machine, or auto: short for --set devices=N.")
+        Optional[str],
+        typer.Option("--devices", help="Devices per machine, or auto: short for --set devices=N."),
     ] = None,
-    nodes: Annotated[Optional[int], typer.Option("--nodes", min=1, help="Machines: short for --set nodes=N.")] = None,
+    nodes: Annotated[
+        Optional[int], typer.Option("--nodes", min=1, help="Machines: short for --set nodes=N.")
+    ] = None,
     strategy: Annotated[
-        Optional[str], typer.Option("--strategy", help="auto or ddp: short for --set strategy=NAME.")
+        Optional[str],
+        typer.Option("--strategy", help="auto or ddp: short for --set strategy=NAME."),
     ] = None,
     skip_bad: Annotated[
         Optional[int],
-        typer.Option("--skip-bad", min=0, help="Batches per stage that may be left out where a loss is not finite."),
+        typer.Option(
+            "--skip-bad",
+            min=0,
+            help="Batches per stage that may be left out where a loss is not finite.",
+        ),
     ] = None,
 ) -> None:
     """Train a whole sequence, and evaluate every domain after every step."""
-    from muhdi.recipe import load_recipe
+    from muhdi.recipe.load import load_recipe
 
     short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
     settings = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
-    train_and_print(load_recipe(recipe, settings, seed), experiments, resume=resume, overwrite=overwrite)
+    train_and_print(
+        load_recipe(recipe, settings, seed), experiments, resume=resume, overwrite=overwrite
+    )
 
 
-def train_and_print(recipe: Recipe, experiments: Path | None, *, resume: bool, overwrite: bool) -> None:
+def train_and_print(
+    recipe: Recipe, experiments: Path | None, *, resume: bool, overwrite: bool
+) -> None:
     """Run a recipe, and print its results."""
     if resume and overwrite:
-        raise MuhdiError("--resume and --overwrite exclude each other: go on with the run, or start it anew")
-    from muhdi import processes
+        raise MuhdiError(
+            "--resume and --overwrite exclude each other: go on with the run, or start it anew"
+        )
+    from muhdi import distributed
     from muhdi.cli.report import report_of
     from muhdi.report.tables import matrix_table, summary_line
-    from muhdi.training.environment import recorded
-    from muhdi.training.rundir import RunDirectory
-    from muhdi.training.sequence import run_sequence
+    from muhdi.run.directory import RunDirectory
+    from muhdi.run.environment import recorded
+    from muhdi.workflows.train import run_sequence
 
     folder = RunDirectory.of(recipe, experiments).folder
     with recorded(folder):
         results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
-    if not processes.is_first():
+    if not distributed.is_rank_zero():
         return
     out = console()
     for kind in results.kinds():
@@ -78,17 +96,20 @@ def train_and_print(recipe: Recipe, experiments: Path | None, *, resume: bool, o
 
 def sweep(
     recipes: Annotated[list[str], typer.Argument(help="Recipes to compare: files or names.")],
-    seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Repeatable: every recipe runs with every seed.")],
+    seeds: Annotated[
+        list[int],
+        typer.Option("--seed", min=0, help="Repeatable: every recipe runs with every seed."),
+    ],
     settings: Set = [],  # noqa: B006 - typer reads the default
-    experiments: Annotated[Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")] = Path(
-        "experiments"
-    ),
+    experiments: Annotated[
+        Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")
+    ] = Path("experiments"),
     jobs: Jobs = None,
     form: FormatOption = None,
 ) -> None:
     """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
     from muhdi.report.tables import arms_table
-    from muhdi.training.sweep import sweep as run_sweep
+    from muhdi.workflows.sweep import sweep as run_sweep
 
     check_format(form)
     say = partial(typer.echo, err=form is not None)
@@ -105,17 +126,24 @@ DEMO = {
 
 
 def demo(
-    seeds: Annotated[list[int], typer.Option("--seed", min=0, help="Of drawing and training. Repeatable.")] = [41],  # noqa: B006
+    seeds: Annotated[
+        list[int], typer.Option("--seed", min=0, help="Of drawing and training. Repeatable.")
+    ] = [41],  # noqa: B006
     settings: Set = [],  # noqa: B006 - typer reads the default
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and the picture.")] = Path("demo"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder of the runs and the picture.")
+    ] = Path("demo"),
     jobs: Jobs = None,
 ) -> None:
-    """Built-in scenes, simulator -> city -> dust -> night: four arms, their results, one picture. No data needed."""
-    from muhdi.report.plots import predictions_figure
-    from muhdi.report.reading import reading
+    """Built-in scenes, simulator -> city -> dust -> night: four arms, their results, one picture.
+
+    No data needed.
+    """
+    from muhdi.report.prediction_grid import predictions_figure
+    from muhdi.report.significance import reading
     from muhdi.report.tables import arms_table, matrix_table
     from muhdi.taxonomy import CLASS_SETS
-    from muhdi.training.sweep import sweep as run_sweep
+    from muhdi.workflows.sweep import sweep as run_sweep
 
     out = console()
     runs = run_sweep(list(DEMO), seeds, settings, output, jobs, typer.echo)
@@ -131,6 +159,10 @@ def demo(
                 "none / none": "no adaptation at all"}  # fmt: skip
     out.print(reading(arms, kinds[0], "selftrain + muhdi", controls), soft_wrap=True)
     picture = output / "predictions.png"
-    samples = {title: output / "snapshots" / results[0].name / "samples" for title, results in arms.items()}
-    predictions_figure(picture, samples, {t: r[0] for t, r in arms.items()}, CLASS_SETS["urban7"], kinds[0])
+    samples = {
+        title: output / "snapshots" / results[0].name / "samples" for title, results in arms.items()
+    }
+    predictions_figure(
+        picture, samples, {t: r[0] for t, r in arms.items()}, CLASS_SETS["urban7"], kinds[0]
+    )
     out.print(f"Predictions of every arm on every domain: {picture}", soft_wrap=True)

@@ -1,4 +1,7 @@
-"""A cache of decoded and resized samples on the disk: what comes out is bit for bit what decoding gives."""
+"""A cache of decoded and resized samples on the disk.
+
+What comes out is bit for bit what decoding gives.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,13 @@ _VERSION = ["muhdi 2", PIL.__version__]
 
 
 class SampleCache:
-    """Arrays by a key that holds all that they depend on; several processes may use one folder at a time.
+    """Arrays by a key that holds all that they depend on.
 
-    A file is written under a name of its own and then renamed, so that nobody ever sees a part of one; what was cut
-    short by a crash of the machine does not parse, and counts as missing. When the disk is nearly full nothing is
-    added any more.
+    Several processes may use one folder at a time.
+
+    A file is written under a name of its own and then renamed, so that nobody ever sees a part of
+    one; what was cut short by a crash of the machine does not parse, and counts as missing. When
+    the disk is nearly full nothing is added any more.
 
     Args:
         folder: made when the first sample is put there.
@@ -58,7 +63,8 @@ class SampleCache:
         """Remember arrays; whether there was room for them."""
         path = self.path(key)
         data = safetensors.numpy.save(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()}, {"counts": json.dumps(counts)}
+            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
+            {"counts": json.dumps(counts)},
         )
         temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
         try:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from muhdi.config import DataConfig, FolderConfig, PublicConfig, ScenesConfig
-from muhdi.data.dataset import FileSet, ImageSet, Palette, Size
-from muhdi.data.finding import all_or_none, expand, expand_root, fixed_part, label_files, matches
-from muhdi.data.labels import colour_ids, label_table
-from muhdi.data.layouts import LAYOUTS, find_images, find_labels, label_kinds, label_paths
-from muhdi.data.scenes import CLASSES, SceneSet
+from muhdi.data.files import FileSet, Palette
+from muhdi.data.paths import all_or_none, expand, expand_root, fixed_part, label_files, matches
+from muhdi.data.public.labels import colour_ids, label_table
+from muhdi.data.public.layouts import LAYOUTS, find_images, find_labels, label_kinds, label_paths
+from muhdi.data.scenes.draw import CLASSES, SceneSet
+from muhdi.data.sets import ImageSet, Size
 from muhdi.errors import MuhdiError
+from muhdi.recipe.domains import DataConfig, FolderConfig, PublicConfig, ScenesConfig
 from muhdi.taxonomy import UNLISTED, ClassSet
 
 
@@ -27,8 +28,12 @@ class Context:
     seed: int
 
 
-def open_split(config: DataConfig, split: str, context: Context, *, labels: bool = True) -> ImageSet:
-    """The images of one split (``train`` or ``val``) of a domain; without ``labels`` they are not even looked for.
+def open_split(
+    config: DataConfig, split: str, context: Context, *, labels: bool = True
+) -> ImageSet:
+    """The images of one split (``train`` or ``val``) of a domain.
+
+    Without ``labels`` they are not even looked for.
 
     Raises:
         MuhdiError: the root is missing, a pattern matches nothing, or an image lacks its label.
@@ -40,8 +45,8 @@ def _open_scenes(config: ScenesConfig, split: str, context: Context, labels: boo
     absent = [name for name in CLASSES if name not in context.classes.classes]
     if absent:
         raise MuhdiError(
-            f"classes: the built-in scenes draw the class {absent[0]!r}, which {context.classes.name!r} lacks; use "
-            "classes: urban7"
+            f"classes: the built-in scenes draw the class {absent[0]!r}, which"
+            f" {context.classes.name!r} lacks; use classes: urban7"
         )
     table = context.classes.lookup(dict(enumerate(CLASSES)))
     count = config.train if split == "train" else config.val
@@ -60,14 +65,18 @@ def _open_folder(config: FolderConfig, split: str, context: Context, labels: boo
     pattern = pattern.replace("{split}", split)
     images = matches(root, pattern)
     if not images:
-        raise MuhdiError(f"{key}: the pattern {pattern!r} matches no file in {root}; correct it, or the root")
+        raise MuhdiError(
+            f"{key}: the pattern {pattern!r} matches no file in {root}; correct it, or the root"
+        )
     files, domain = None, config.domain_name
     if labels and label_pattern is not None:
         base = root / fixed_part(pattern)
         stems = [image.stem for image in images]
         files = label_files(root, label_pattern, images, stems, base, split=split, domain=domain)
         advice = "add the labels, or leave 'labels' out of the data set"
-        files = all_or_none(images, files, required="{split}" not in label_pattern, domain=domain, advice=advice)
+        files = all_or_none(
+            images, files, required="{split}" not in label_pattern, domain=domain, advice=advice
+        )
     return FileSet(domain, images, files, context.classes.lookup(config.ids), config.strict)
 
 
@@ -78,17 +87,21 @@ def _open_public(config: PublicConfig, split: str, context: Context, labels: boo
     found = find_images(config, split, root, lists)
     labelled = find_labels(config, found, root) if labels else None
     if labelled is None:
-        images = FileSet(config.domain_name, found.images, None, context.classes.lookup(None), fit=layout.fit)
+        images = FileSet(
+            config.domain_name, found.images, None, context.classes.lookup(None), fit=layout.fit
+        )
         first = label_paths(config, label_kinds(config)[0], found, root)[0] if labels else None
         images.advice = f"add them; the first was looked for as {first}"
         return images
     kind, files = labelled
     known = kind.labels(config.dataset, root)
-    table = label_table(config.dataset, context.classes, known, train_ids=kind.format == "train_ids")
+    table = label_table(
+        config.dataset, context.classes, known, train_ids=kind.format == "train_ids"
+    )
     if (table >= UNLISTED).all():
         raise MuhdiError(
-            f"classes: no label of {config.dataset} is any of {', '.join(context.classes.classes)}; name classes of "
-            "urban19 or urban7, or the data set's own labels"
+            f"classes: no label of {config.dataset} is any of {', '.join(context.classes.classes)};"
+            " name classes of urban19 or urban7, or the data set's own labels"
         )
     return FileSet(
         config.domain_name,

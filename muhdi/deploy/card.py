@@ -7,7 +7,7 @@ from pathlib import Path
 from muhdi.deploy.predictor import Predictor
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
-from muhdi.recipe import load_recipe
+from muhdi.recipe.load import load_recipe
 from muhdi.report.tables import matrix_table, summary_line
 
 USE = """
@@ -39,16 +39,23 @@ def model_card(predictor: Predictor, run: Path | None, verified: str) -> str:
         run: its run directory; None: nothing is said of training and scores.
         verified: a sentence on how the export was verified.
     """
-    head = "---\nlibrary_name: muhdi\npipeline_tag: image-segmentation\ntags: [muhdi, semantic-segmentation, "
+    head = (
+        "---\nlibrary_name: muhdi\npipeline_tag: image-segmentation\ntags: [muhdi,"
+        " semantic-segmentation, "
+    )
     head += "domain-adaptation, continual-learning]\n---\n\n"
     width, height = predictor.image_size
-    chosen = predictor.statistics if predictor.domain is None else f"{predictor.statistics} ({predictor.domain})"
+    chosen = (
+        predictor.statistics
+        if predictor.domain is None
+        else f"{predictor.statistics} ({predictor.domain})"
+    )
     parts = [f"# {predictor.backbone if run is None else run.name}\n"]
     names = ", ".join(predictor.classes.classes)
     parts.append(
-        f"Semantic segmentation with {len(predictor.classes)} classes: {names}. Backbone "
-        f"`{predictor.backbone}`, trained at {width}x{height}. By default the head `{predictor.head}` with {chosen} "
-        f"statistics. {verified}\n"
+        f"Semantic segmentation with {len(predictor.classes)} classes: {names}. Backbone"
+        f" `{predictor.backbone}`, trained at {width}x{height}. By default the head"
+        f" `{predictor.head}` with {chosen} statistics. {verified}\n"
     )
     parts.append(USE)
     if run is not None:
@@ -59,11 +66,13 @@ def model_card(predictor: Predictor, run: Path | None, verified: str) -> str:
 def _training(run: Path) -> str:
     recipe = load_recipe(run / "recipe.yml")
     lines = ["## Training\n", f"Recipe `{recipe.name}`, seed {recipe.seed}. {recipe.description}\n"]
-    lines.append(f"* source: {recipe.source_name()}, {recipe.source_training.iterations} iterations")
+    lines.append(
+        f"* source: {recipe.source_name()}, {recipe.source_training.iterations} iterations"
+    )
     for step in recipe.steps:
         lines.append(
-            f"* {step.target.domain_name}: adaptation {step.adaptation.method}, retention {step.retention.method}, "
-            f"{step.iterations} iterations"
+            f"* {step.target.domain_name}: adaptation {step.adaptation.method}, retention"
+            f" {step.retention.method}, {step.iterations} iterations"
         )
     return "\n".join(lines) + "\n"
 
@@ -73,5 +82,9 @@ def _scores(run: Path) -> str:
     parts = ["## Scores\n"]
     for kind in results.kinds():
         table = matrix_table(results, kind)
-        parts += [f"{table.title}\n", table.markdown(), f"{summary_line(results, kind).capitalize()}.\n"]
+        parts += [
+            f"{table.title}\n",
+            table.markdown(),
+            f"{summary_line(results, kind).capitalize()}.\n",
+        ]
     return "\n".join(parts)

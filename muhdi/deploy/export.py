@@ -1,6 +1,9 @@
-"""Exports: ONNX, torch.export, and a folder in the manner of Hugging Face. Each is verified before it gets its name.
+"""Exports: ONNX, torch.export, and a folder in the manner of Hugging Face.
 
-The exported network takes RGB uint8 images [N, 3, H, W] of any number and size, and holds its normalisation.
+Each is verified before it gets its name.
+
+The exported network takes RGB uint8 images [N, 3, H, W] of any number and size, and holds its
+normalisation.
 """
 
 from __future__ import annotations
@@ -20,20 +23,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from muhdi.data.dataset import read_image, resize_image
+from muhdi.data.files import read_image
+from muhdi.data.resize import resize_image
 from muhdi.deploy.card import model_card
+from muhdi.deploy.hub import CARD, CONFIG, WEIGHTS, load, network_file, run_of
 from muhdi.deploy.plain import Output, PlainPredictor
 from muhdi.deploy.predictor import SMALLEST, Predictor
-from muhdi.deploy.pretrained import CARD, CONFIG, WEIGHTS, load, network_file, run_of
 from muhdi.errors import MuhdiError
 from muhdi.files import TEMPORARY, check_target, write_bytes, write_json, write_text
-from muhdi.report.rundata import sample_images
+from muhdi.report.run_files import sample_images
 
 Runner = Callable[[Tensor], Tensor]
 """Images uint8 [N, 3, H, W] -> what the export gives for them."""
 
 TOLERANCE = 1e-3
-"""Largest difference between logits, as a fraction of the largest logit: float32 in another order of summation."""
+"""Largest difference between logits, as a fraction of the largest logit.
+
+Float32 in another order of summation.
+"""
 SAME = 0.999
 """Share of pixels that must have the same class; the others are ties but for rounding."""
 VERIFIED_ON = 8
@@ -46,7 +53,8 @@ class Verified:
 
     Attributes:
         images: on which it was compared, each at two sizes.
-        difference: the largest between logits, as a fraction of the largest logit; None where classes are exported.
+        difference: the largest between logits, as a fraction of the largest logit; None where
+            classes are exported.
         same: share of the pixels with the same class.
     """
 
@@ -55,8 +63,15 @@ class Verified:
     same: float
 
     def __str__(self) -> str:
-        logits = "" if self.difference is None else f"logits differ by at most {self.difference:.1e} of the largest, "
-        return f"verified on {self.images} images at two sizes: {logits}{100 * self.same:.3f} % of the classes agree"
+        logits = (
+            ""
+            if self.difference is None
+            else f"logits differ by at most {self.difference:.1e} of the largest, "
+        )
+        return (
+            f"verified on {self.images} images at two sizes: {logits}{100 * self.same:.3f} % of the"
+            " classes agree"
+        )
 
 
 def export(
@@ -76,9 +91,11 @@ def export(
         model: a run directory, a network file, or an exported folder.
         target: ends in ``.onnx`` or ``.pt2``; any other name without an ending is a folder.
         head: whose predictions are exported. A folder keeps all heads and says which one is meant.
-        statistics: ``running``, ``image`` or ``domain``; they become a part of the network. A folder keeps all.
+        statistics: ``running``, ``image`` or ``domain``; they become a part of the network. A
+            folder keeps all.
         domain: whose statistics, with ``domain``.
-        output: ``logits`` [N, C, H, W], or ``classes`` uint8 [N, H, W]; a folder has no output of its own.
+        output: ``logits`` [N, C, H, W], or ``classes`` uint8 [N, H, W]; a folder has no output of
+            its own.
         images: files to verify on; none: the samples that the run kept.
         overwrite: replace what exists.
 
@@ -86,8 +103,8 @@ def export(
         What was written, and how well it agrees with the network.
 
     Raises:
-        MuhdiError: a package is missing, there are no images, the target exists, or the export disagrees. Nothing is
-            left of it then.
+        MuhdiError: a package is missing, there are no images, the target exists, or the export
+            disagrees. Nothing is left of it then.
     """
     path, folder = Path(target), is_folder(target)
     write = _writer(target, output)
@@ -109,7 +126,9 @@ def export(
 
 
 @torch.no_grad()
-def verify(predictor: Predictor, runner: Runner, batches: Sequence[Tensor], output: Output, target: str) -> Verified:
+def verify(
+    predictor: Predictor, runner: Runner, batches: Sequence[Tensor], output: Output, target: str
+) -> Verified:
     """Compare an export with the network it was made from.
 
     Args:
@@ -127,14 +146,22 @@ def verify(predictor: Predictor, runner: Runner, batches: Sequence[Tensor], outp
         expected, given = predictor(batch), runner(batch)
         if output == "logits":
             if expected.shape != given.shape or not bool(given.isfinite().all()):
-                raise MuhdiError(f"{target}: the export gives {tuple(given.shape)} instead of {tuple(expected.shape)}")
-            difference = max(difference, float((expected - given).abs().max() / expected.abs().max().clamp_min(1e-12)))
+                raise MuhdiError(
+                    f"{target}: the export gives {tuple(given.shape)} instead of"
+                    f" {tuple(expected.shape)}"
+                )
+            difference = max(
+                difference,
+                float((expected - given).abs().max() / expected.abs().max().clamp_min(1e-12)),
+            )
             given = given.argmax(1)
         same += int((expected.argmax(1) == given).sum())
         pixels += given.numel()
     found = Verified(len(batches[0]), difference if output == "logits" else None, same / pixels)
     if difference > TOLERANCE or found.same < SAME:
-        raise MuhdiError(f"{target}: the export disagrees with the network ({found}); it was not kept")
+        raise MuhdiError(
+            f"{target}: the export disagrees with the network ({found}); it was not kept"
+        )
     return found
 
 
@@ -150,7 +177,9 @@ def _check(path: Path, folder: bool, *, overwrite: bool) -> None:
     if exists and not overwrite:
         raise MuhdiError(f"{path}: exists already; choose another name, or give --overwrite")
     if exists and folder and not (path / CONFIG).is_file():
-        raise MuhdiError(f"{path}: is no exported folder, so it is not replaced; choose another name")
+        raise MuhdiError(
+            f"{path}: is no exported folder, so it is not replaced; choose another name"
+        )
 
 
 def _samples(model: Path | str) -> list[Path]:
@@ -158,19 +187,24 @@ def _samples(model: Path | str) -> list[Path]:
     files = [] if run is None else sample_images(run)
     if not files:
         raise MuhdiError(
-            f"{model}: there are no images to verify the export on; name some: --images 'FOLDER/*.jpg' (runs keep "
-            "samples with evaluation.samples)"
+            f"{model}: there are no images to verify the export on; name some: --images"
+            " 'FOLDER/*.jpg' (runs keep samples with evaluation.samples)"
         )
     return files
 
 
 def _batches(files: Sequence[Path], size: tuple[int, int]) -> Iterator[Tensor]:
-    """Images spread over the files: all of them in one batch at ``size``, and each alone at an odd size."""
+    """Images spread over the files.
+
+    All of them in one batch at ``size``, and each alone at an odd size.
+    """
     count = min(VERIFIED_ON, len(files))
     chosen = [files[round(i)] for i in np.linspace(0, len(files) - 1, count)]
     pictures = [read_image(file) for file in chosen]
     other = max(SMALLEST, size[0] * 5 // 4) | 1, max(SMALLEST, size[1] * 3 // 4) | 1
-    yield torch.from_numpy(np.stack([resize_image(picture, size) for picture in pictures])).permute(0, 3, 1, 2)
+    yield torch.from_numpy(np.stack([resize_image(picture, size) for picture in pictures])).permute(
+        0, 3, 1, 2
+    )
     for picture in pictures:
         yield torch.from_numpy(np.array(resize_image(picture, other))[None]).permute(0, 3, 1, 2)
 
@@ -189,7 +223,7 @@ def _beside(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-# --- the formats ----------------------------------------------------------------------------------------------------
+# --- the formats ----------------------------------------------------------------------------------
 
 
 def _writer(target: str, output: Output) -> Callable[[Predictor, Path | str, Path], Runner]:
@@ -201,13 +235,17 @@ def _writer(target: str, output: Output) -> Callable[[Predictor, Path | str, Pat
     if suffix == ".pt2":
         return lambda predictor, model, path: _write_pt2(predictor, path, output)
     if suffix:
-        raise MuhdiError(f"{target}: must end in .onnx or .pt2, or be the name of a folder (without an ending)")
+        raise MuhdiError(
+            f"{target}: must end in .onnx or .pt2, or be the name of a folder (without an ending)"
+        )
     if output != "logits":
         raise MuhdiError("--output: is for .onnx and .pt2; a folder holds the network itself")
     return _write_folder
 
 
-def _traced(predictor: Predictor, output: Output) -> tuple[PlainPredictor, tuple[Tensor], dict[str, Any]]:
+def _traced(
+    predictor: Predictor, output: Output
+) -> tuple[PlainPredictor, tuple[Tensor], dict[str, Any]]:
     """The plain network, an example, and which of its sides may be of any length."""
     example = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     sides = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=SMALLEST),
@@ -242,7 +280,9 @@ def _onnx() -> Any:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise MuhdiError(f"ONNX needs {error.name}; install it: pip install 'muhdi[onnx]'") from None
+        raise MuhdiError(
+            f"ONNX needs {error.name}; install it: pip install 'muhdi[onnx]'"
+        ) from None
     return onnxruntime
 
 
@@ -259,7 +299,9 @@ def _write_onnx(predictor: Predictor, path: Path, output: Output) -> Runner:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+    return lambda images: torch.from_numpy(
+        session.run(None, {"images": images.contiguous().numpy()})[0]
+    )
 
 
 def _write_folder(predictor: Predictor, model: Path | str, path: Path) -> Runner:

@@ -1,4 +1,7 @@
-"""The pictures to predict on: files, folders, patterns and films, each with the name that its outputs get."""
+"""The pictures to predict on.
+
+Files, folders, patterns and films, each with the name that its outputs get.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,12 @@ from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 
-from muhdi.data.finding import fixed_part, matches
+from muhdi.data.paths import fixed_part, matches
 from muhdi.errors import MuhdiError
 
-IMAGES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif"))
+IMAGES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
+)
 FILMS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
 
 
@@ -22,7 +27,8 @@ class Input:
 
     Attributes:
         path: of the file.
-        name: of its outputs, relative and without an ending: the file's place in the folder that was given.
+        name: of its outputs, relative and without an ending: the file's place in the folder that
+            was given.
     """
 
     path: Path
@@ -38,8 +44,9 @@ def find_inputs(arguments: Sequence[str], ours: Sequence[Path] = ()) -> list[Inp
     """The files that the arguments stand for, each once.
 
     Args:
-        arguments: files, folders (of which everything inside counts that is named like an image or a film), and
-            patterns with ``*`` and ``**``. Of several folders the outputs' names begin with the folder's.
+        arguments: files, folders (of which everything inside counts that is named like an image or
+            a film), and patterns with ``*`` and ``**``. Of several folders the outputs' names begin
+            with the folder's.
         ours: folders of outputs; what lies in them is no input, unless it is named itself.
 
     Raises:
@@ -48,7 +55,9 @@ def find_inputs(arguments: Sequence[str], ours: Sequence[Path] = ()) -> list[Inp
     folders = len({os.path.realpath(argument) for argument in arguments if Path(argument).is_dir()})
     found: dict[str, Input] = {}
     for argument in arguments:
-        for item in _expand(argument, [os.path.realpath(folder) for folder in ours], named=folders > 1):
+        for item in _expand(
+            argument, [os.path.realpath(folder) for folder in ours], named=folders > 1
+        ):
             found.setdefault(os.path.realpath(item.path), item)
     return _distinct(list(found.values()))
 
@@ -60,18 +69,24 @@ def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:
     if path.is_dir():
         base, files = (path.absolute().parent if named else path), _inside(path, ours)
         if not files:
-            raise MuhdiError(f"{path}: holds no image; known endings are {', '.join(sorted(IMAGES | FILMS))}")
+            raise MuhdiError(
+                f"{path}: holds no image; known endings are {', '.join(sorted(IMAGES | FILMS))}"
+            )
         return [Input(file, _relative(file, base)) for file in files]
     if not has_magic(argument):
         raise MuhdiError(f"{path}: there is no such file or folder; correct the path")
-    files = [file for file in matches(Path(), argument) if _is_picture(file) and not _lies_in(file, ours)]
+    files = [
+        file for file in matches(Path(), argument) if _is_picture(file) and not _lies_in(file, ours)
+    ]
     if not files:
         raise MuhdiError(f"{argument}: the pattern matches no image; correct it")
     return [Input(file, _relative(file, fixed_part(argument))) for file in files]
 
 
 def _inside(folder: Path, ours: Sequence[str]) -> list[Path]:
-    return sorted(file for file in folder.rglob("*") if _is_picture(file) and not _lies_in(file, ours))
+    return sorted(
+        file for file in folder.rglob("*") if _is_picture(file) and not _lies_in(file, ours)
+    )
 
 
 def _is_picture(path: Path) -> bool:
@@ -88,15 +103,20 @@ def _relative(path: Path, base: Path) -> Path:
 
 
 def _distinct(inputs: list[Input]) -> list[Input]:
-    """The inputs with names of which no two are alike: those that differ in their endings alone keep these."""
+    """The inputs with names of which no two are alike.
+
+    Those that differ in their endings alone keep these.
+    """
     count = Counter(item.name for item in inputs)
-    named = [replace(i, name=i.name.with_name(i.path.name)) if count[i.name] > 1 else i for i in inputs]
+    named = [
+        replace(i, name=i.name.with_name(i.path.name)) if count[i.name] > 1 else i for i in inputs
+    ]
     places: dict[Path, Path] = {}
     for item in named:
         other = places.setdefault(item.name, item.path)
         if other != item.path:
             raise MuhdiError(
-                f"{item.path}: its outputs would have the name of those of {other}; give the folder that holds both, "
-                "or predict them one after another"
+                f"{item.path}: its outputs would have the name of those of {other}; give the folder"
+                " that holds both, or predict them one after another"
             )
     return named

@@ -1,8 +1,8 @@
 """A predictor rebuilt from the plainest operations, for formats that other programs run.
 
-The network's own ways of computing are chosen for speed in PyTorch on a CPU: dilated 1x1 convolutions, one matrix
-product with shifts (``fold``) for all convolutions of a head, channels last. The plain network has the same weights and
-computes the same function, up to rounding.
+The network's own ways of computing are chosen for speed in PyTorch on a CPU: dilated 1x1
+convolutions, one matrix product with shifts (``fold``) for all convolutions of a head, channels
+last. The plain network has the same weights and computes the same function, up to rounding.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi.deploy.predictor import Predictor
-from muhdi.models.backbones import Backbone, Pointwise
-from muhdi.models.classifier import Classifier
+from muhdi.models.backbones.resnet import Backbone, Pointwise
+from muhdi.models.decoders import Classifier
 from muhdi.models.segmenter import Head
 
 Output = Literal["logits", "classes"]
@@ -49,7 +49,8 @@ class PlainPredictor(nn.Module):
 class _RoundedUpPool(nn.Module):
     """The ResNet's max pool, 3x3 with stride 2, padding 1 and sizes rounded up, for maps of any size.
 
-    Rounding up is one more line of padding on the far sides; what comes from a ReLU may be padded with 0.
+    Rounding up is one more line of padding on the far sides; what comes from a ReLU may be padded
+    with 0.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -14,14 +14,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from muhdi.config import KINDS
-from muhdi.data.dataset import Size, read_image, resize_image
+from muhdi.data.files import read_image
+from muhdi.data.resize import resize_image
+from muhdi.data.sets import Size
 from muhdi.errors import MuhdiError, nearest
-from muhdi.evaluation.classes import classes_at
+from muhdi.evaluation.argmax import classes_at
 from muhdi.losses import upsample
+from muhdi.models.checkpoint import Checkpoint
 from muhdi.models.segmenter import AGNOSTIC
 from muhdi.models.statistics import use_image_statistics, write_statistics
-from muhdi.models.weights import Checkpoint
+from muhdi.recipe.schema import KINDS
 from muhdi.taxonomy import ClassSet, class_set_of
 
 Pixels = npt.NDArray[np.uint8]
@@ -34,9 +36,10 @@ class View:
     """How a network is shown images.
 
     Attributes:
-        size: width and height to which an image is resized first; None: the size that the network was trained at, or
-            with ``window`` the image's own.
-        window: look at windows of the size that the network was trained at instead of at the whole image.
+        size: width and height to which an image is resized first; None: the size that the network
+            was trained at, or with ``window`` the image's own.
+        window: look at windows of the size that the network was trained at instead of at the whole
+            image.
         overlap: of neighbouring windows, as a fraction of their sides, 0 or more and below 1.
         batch_size: images, or windows, that go through the network at a time.
     """
@@ -48,9 +51,13 @@ class View:
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap < 0.95:
-            raise MuhdiError(f"overlap {self.overlap}: must be a fraction of the window from 0 to below 0.95")
+            raise MuhdiError(
+                f"overlap {self.overlap}: must be a fraction of the window from 0 to below 0.95"
+            )
         if self.batch_size < 1 or (self.size is not None and min(self.size) < SMALLEST):
-            raise MuhdiError(f"batch_size must be at least 1, and both sides of size at least {SMALLEST}")
+            raise MuhdiError(
+                f"batch_size must be at least 1, and both sides of size at least {SMALLEST}"
+            )
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,8 @@ class Prediction:
         image: uint8 RGB [H, W, 3].
         ids: position of the most likely class in ``classes``, uint8 [H, W].
         classes: names and colours.
-        probabilities: float32 [C, H, W], sums to 1 over the classes; None unless they were asked for.
+        probabilities: float32 [C, H, W], sums to 1 over the classes; None unless they were asked
+            for.
     """
 
     image: Pixels
@@ -83,7 +91,8 @@ class Prediction:
 class Predictor(nn.Module):
     """A trained network with a choice of head and normalisation statistics.
 
-    As a module it takes uint8 RGB images [N, 3, H, W] and gives logits [N, C, H, W]; `predict` takes a picture.
+    As a module it takes uint8 RGB images [N, 3, H, W] and gives logits [N, C, H, W]; `predict`
+    takes a picture.
 
     Args:
         checkpoint: the network; it is changed in place.
@@ -96,25 +105,33 @@ class Predictor(nn.Module):
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, *, head: str = AGNOSTIC, statistics: str = "running", domain: str | None = None
+        self,
+        checkpoint: Checkpoint,
+        *,
+        head: str = AGNOSTIC,
+        statistics: str = "running",
+        domain: str | None = None,
     ) -> None:
         super().__init__()
         heads, domains = list(checkpoint.model.heads), list(checkpoint.statistics)
         if head not in heads:
-            raise MuhdiError(f"head {head}: the network has {', '.join(heads)}{nearest(head, heads)}")
+            raise MuhdiError(
+                f"head {head}: the network has {', '.join(heads)}{nearest(head, heads)}"
+            )
         if statistics not in KINDS:
             raise MuhdiError(
-                f"statistics {statistics}: must be one of {', '.join(KINDS)}{nearest(statistics, list(KINDS))}"
+                f"statistics {statistics}: must be one of"
+                f" {', '.join(KINDS)}{nearest(statistics, list(KINDS))}"
             )
         if (domain is not None) != (statistics == "domain"):
             raise MuhdiError(
-                "statistics: 'domain' needs a domain's name, the other kinds none; the network holds those of "
-                f"{', '.join(domains) or 'none'}"
+                "statistics: 'domain' needs a domain's name, the other kinds none; the network"
+                f" holds those of {', '.join(domains) or 'none'}"
             )
         if domain is not None and domain not in domains:
             raise MuhdiError(
-                f"domain {domain}: the network holds no statistics of it{nearest(domain, domains)} (stored: "
-                f"{', '.join(domains) or 'none'}); use --statistics image or running"
+                f"domain {domain}: the network holds no statistics of it{nearest(domain, domains)}"
+                f" (stored: {', '.join(domains) or 'none'}); use --statistics image or running"
             )
         self.head, self.statistics, self.domain = head, statistics, domain
         self.backbone, self.classes, self.image_size = (
@@ -130,8 +147,11 @@ class Predictor(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: Path | str, **options: Any) -> Predictor:
-        """`muhdi.load` of a folder, or else of a repository on the Hugging Face hub; options as for `muhdi.load`."""
-        from muhdi.deploy.pretrained import from_pretrained
+        """`muhdi.load` of a folder, or else of a repository on the Hugging Face hub.
+
+        Options as for `muhdi.load`.
+        """
+        from muhdi.deploy.hub import from_pretrained
 
         return from_pretrained(name, **options)
 
@@ -159,7 +179,9 @@ class Predictor(nn.Module):
         return self.predict_many([as_pixels(image)], view, probabilities=probabilities)[0]
 
     @torch.no_grad()
-    def predict_many(self, images: Sequence[Pixels], view: View, *, probabilities: bool = False) -> list[Prediction]:
+    def predict_many(
+        self, images: Sequence[Pixels], view: View, *, probabilities: bool = False
+    ) -> list[Prediction]:
         """`predict` for several images, uint8 RGB [H, W, 3] of any sizes, together."""
         if view.window:
             return [self._by_windows(image, view, probabilities) for image in images]
@@ -167,8 +189,13 @@ class Predictor(nn.Module):
         found = []
         for start in range(0, len(images), view.batch_size):
             some = images[start : start + view.batch_size]
-            logits = self.model.segment(self._tensor([resize_image(image, size) for image in some]), self.head)
-            found += [self._finish(image, part[None], probabilities) for image, part in zip(some, logits, strict=True)]
+            logits = self.model.segment(
+                self._tensor([resize_image(image, size) for image in some]), self.head
+            )
+            found += [
+                self._finish(image, part[None], probabilities)
+                for image, part in zip(some, logits, strict=True)
+            ]
         return found
 
     def _tensor(self, images: Sequence[Pixels]) -> Tensor:
@@ -180,26 +207,36 @@ class Predictor(nn.Module):
         """From logits [1, C, h, w] to the image's own size."""
         size = image.shape[:2]
         if not probabilities:
-            return Prediction(image, classes_at(logits, (size[0], size[1]))[0].cpu().numpy(), self.classes)
+            return Prediction(
+                image, classes_at(logits, (size[0], size[1]))[0].cpu().numpy(), self.classes
+            )
         shares = upsample(logits, (size[0], size[1]))[0].softmax(0)
-        return Prediction(image, shares.argmax(0).byte().cpu().numpy(), self.classes, shares.cpu().numpy())
+        return Prediction(
+            image, shares.argmax(0).byte().cpu().numpy(), self.classes, shares.cpu().numpy()
+        )
 
     def _by_windows(self, image: Pixels, view: View, probabilities: bool) -> Prediction:
         seen = image if view.size is None else resize_image(image, view.size)
         if min(seen.shape[:2]) < SMALLEST:
             raise MuhdiError(
-                f"the image is {image.shape[1]}x{image.shape[0]}; windows need at least {SMALLEST} pixels a side"
+                f"the image is {image.shape[1]}x{image.shape[0]}; windows need at least {SMALLEST}"
+                " pixels a side"
             )
         strips = self._strips(self._tensor([seen])[0], view)
-        if seen.shape == image.shape and not probabilities:  # the whole image's probabilities are never held
+        if (
+            seen.shape == image.shape and not probabilities
+        ):  # the whole image's probabilities are never held
             ids = torch.cat([strip.argmax(0).byte() for strip in strips])
             return Prediction(image, ids.cpu().numpy(), self.classes)
-        return self._finish(image, torch.cat(list(strips), 1).clamp_min(1e-12).log()[None], probabilities)
+        return self._finish(
+            image, torch.cat(list(strips), 1).clamp_min(1e-12).log()[None], probabilities
+        )
 
     def _strips(self, image: Tensor, view: View) -> Iterator[Tensor]:
         """Probabilities [C, rows, W] of an image [3, H, W] by windows, from its top to its bottom.
 
-        A row of windows is added to what the row above left; lines that no later row touches are done.
+        A row of windows is added to what the row above left; lines that no later row touches are
+        done.
         """
         height, width = image.shape[1:]
         across, down = min(self.image_size[0], width), min(self.image_size[1], height)
@@ -211,7 +248,9 @@ class Predictor(nn.Module):
         for top, following in zip(tops, [*tops[1:], height], strict=True):
             for start in range(0, len(lefts), view.batch_size):
                 some = lefts[start : start + view.batch_size]
-                windows = torch.stack([image[:, top : top + down, left : left + across] for left in some])
+                windows = torch.stack(
+                    [image[:, top : top + down, left : left + across] for left in some]
+                )
                 for left, shares in zip(some, self(windows).softmax(1), strict=True):
                     total[:, :, left : left + across] += shares * weight
                     weights[:, left : left + across] += weight
@@ -226,7 +265,12 @@ def as_pixels(image: Path | str | Image.Image | Pixels) -> Pixels:
     if isinstance(image, (str, Path)):
         return read_image(Path(image))
     pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.dtype != np.uint8
+        or pixels.ndim != 3
+        or pixels.shape[2] != 3
+    ):
         raise MuhdiError("an image must be a file, a PIL image, or an array of uint8 RGB [H, W, 3]")
     return pixels
 
@@ -238,6 +282,9 @@ def _starts(length: int, window: int, overlap: float) -> list[int]:
 
 
 def _tent(length: int) -> Tensor:
-    """Weights that fall towards both ends, where a window sees less of what is around: [length], above 0."""
+    """Weights that fall towards both ends, where a window sees less of what is around.
+
+    [length], above 0.
+    """
     place = torch.arange(length, dtype=torch.float32)
     return torch.minimum(place + 1, length - place)

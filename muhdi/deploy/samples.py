@@ -8,24 +8,26 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from muhdi.config import Recipe
-from muhdi.data.dataset import read_image
-from muhdi.data.finding import find_file
+from muhdi.data.files import read_image
+from muhdi.data.paths import find_file
+from muhdi.deploy.hub import load
 from muhdi.deploy.predictor import Predictor
-from muhdi.deploy.pretrained import load
 from muhdi.errors import MuhdiError
-from muhdi.evaluation.classes import classes_at
+from muhdi.evaluation.argmax import classes_at
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json, write_bytes
-from muhdi.report.rundata import after_name, sample_images
-from muhdi.training.rundir import RunDirectory
+from muhdi.recipe.schema import Recipe
+from muhdi.report.run_files import after_name, sample_images
+from muhdi.run.directory import RunDirectory
 
 
 def add_earlier_predictions(run: Path) -> None:
-    """Beside a finished run's samples, write predictions after every stage but the last; those that are there stay.
+    """Beside a finished run's samples, write predictions after every stage but the last.
 
-    They are made by the networks that the run saved after each stage, with each kind of statistics, at the size of the
-    last ones. Of a stage whose network is gone there are none.
+    Those that are there stay.
+
+    They are made by the networks that the run saved after each stage, with each kind of statistics,
+    at the size of the last ones. Of a stage whose network is gone there are none.
     """
     directory = RunDirectory(run)
     if not directory.samples.is_dir() or not directory.results.is_file():
@@ -39,7 +41,10 @@ def add_earlier_predictions(run: Path) -> None:
 
 
 def _network(directory: RunDirectory, recipe: Recipe, stage: int) -> Path | None:
-    """The network after a stage; where another run trained the source, the one that this run started from."""
+    """The network after a stage.
+
+    Where another run trained the source, the one that this run started from.
+    """
     name = recipe.steps[stage - 1].target.domain_name if stage else "source"
     iterations = recipe.steps[stage - 1].iterations if stage else recipe.source_training.iterations
     path = directory.model(stage, name, iterations)
@@ -56,16 +61,23 @@ def _predict(samples: Path, network: Path | None, domain: str, stage: int, kind:
     predictor: Predictor | None = None
     for image in sample_images(samples.parent, domain):
         stem = image.name.removesuffix("_image.png")
-        last, out = samples / f"{stem}_predicted_{kind}.png", samples / after_name(stem, stage, kind)
+        last, out = (
+            samples / f"{stem}_predicted_{kind}.png",
+            samples / after_name(stem, stage, kind),
+        )
         if network is None or out.exists() or not last.exists():
             continue
         try:
-            predictor = predictor or load(network, statistics=kind, domain=domain if kind == "domain" else None)
+            predictor = predictor or load(
+                network, statistics=kind, domain=domain if kind == "domain" else None
+            )
         except MuhdiError:  # no statistics of this domain yet, or a network of another layout
             return
         with Image.open(last) as shown, torch.no_grad():
             pixels = torch.from_numpy(read_image(image).copy()).permute(2, 0, 1)[None]
-            logits = predictor.model.segment(pixels.to(next(predictor.parameters()).device), predictor.head)
+            logits = predictor.model.segment(
+                pixels.to(next(predictor.parameters()).device), predictor.head
+            )
             picture = Image.fromarray(classes_at(logits, shown.size[::-1])[0].cpu().numpy())
             picture.putpalette(predictor.classes.palette().flatten().tolist())
         buffer = io.BytesIO()

@@ -12,14 +12,22 @@ Confusion = npt.NDArray[np.int64]
 """[C, C], rows the true class, columns the predicted one."""
 
 Matrix = Sequence[Sequence[float | None]]
-"""R[step][domain]: mIoU in percent, None where it was not measured. Row 0 is before the first step."""
+"""R[step][domain]: mIoU in percent, None where it was not measured.
+
+Row 0 is before the first step.
+"""
 
 
 def iou(confusion: Confusion) -> npt.NDArray[np.float64]:
-    """Intersection over union per class, [C], 0..1; NaN for a class that is neither there nor predicted."""
+    """Intersection over union per class, [C], 0..1.
+
+    NaN for a class that is neither there nor predicted.
+    """
     hits = np.diag(confusion).astype(float)
     union = confusion.sum(0) + confusion.sum(1) - hits
-    scores: npt.NDArray[np.float64] = np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    scores: npt.NDArray[np.float64] = np.divide(
+        hits, union, out=np.full(len(hits), np.nan), where=union > 0
+    )
     return scores
 
 
@@ -39,7 +47,8 @@ class Summary:
         average: mean over the targets of R[T][t].
         forgetting: mean over all targets but the last of max_{t <= s < T} R[s][t] - R[T][t].
         backward: mean over the same of R[T][t] - R[t][t].
-        forward: mean over the targets but the first of R[t-1][t] - R[0][t]: what earlier steps gave to a later one.
+        forward: mean over the targets but the first of R[t-1][t] - R[0][t]: what earlier steps gave
+            to a later one.
     """
 
     average: float | None

@@ -10,9 +10,12 @@ from muhdi.errors import MuhdiError
 from muhdi.evaluation.metrics import Confusion, Summary, iou, mean_iou, summarise
 
 Entry = dict[str, Any]
-"""Scores of one domain: ``miou`` and ``iou`` per class in percent, ``images``; ``miou`` is null where there is none.
+"""Scores of one domain: ``miou`` and ``iou`` per class in percent, ``images``.
 
-``confusion``, pixels by true and by predicted class, where there are few classes; `Results` keeps it of its newest row.
+``miou`` is null where there is none.
+
+``confusion``, pixels by true and by predicted class, where there are few classes; `Results` keeps
+it of its newest row.
 """
 
 FEW_CLASSES = 32
@@ -26,12 +29,19 @@ def scores(confusion: Confusion, classes: Sequence[str], images: int) -> Entry:
         name: None if value != value else round(100 * float(value), 4)
         for name, value in zip(classes, iou(confusion), strict=True)
     }
-    entry = {"miou": None if mean is None else round(100 * mean, 4), "iou": per_class, "images": images}
+    entry = {
+        "miou": None if mean is None else round(100 * mean, 4),
+        "iou": per_class,
+        "images": images,
+    }
     return entry | ({"confusion": confusion.tolist()} if len(classes) <= FEW_CLASSES else {})
 
 
 def without_score(reason: str) -> Entry:
-    """The entry of a domain that cannot be scored, with the reason: ``unlabelled`` or ``no statistics``."""
+    """The entry of a domain that cannot be scored, with the reason.
+
+    ``unlabelled`` or ``no statistics``.
+    """
     return {"miou": None, "reason": reason}
 
 
@@ -44,11 +54,12 @@ class Results:
         seed: of the run.
         source: name of the source domain.
         domains: names of all domains that are evaluated, the source first.
-        targets: names of the target domains in the order of the sequence, each once; of the extra ones without a step.
+        targets: names of the target domains in the order of the sequence, each once; of the extra
+            ones without a step.
         learnt: for each target, the first step (from 1) that adapts to it.
         steps: for each finished stage ``{"step", "name", "scores": {kind: {domain: entry}}}``.
-        confusion: of the newest stage, pixels [true class][predicted class] by kind and domain, where there are few
-            classes; runs of earlier versions have none.
+        confusion: of the newest stage, pixels [true class][predicted class] by kind and domain,
+            where there are few classes; runs of earlier versions have none.
     """
 
     name: str
@@ -65,8 +76,13 @@ class Results:
         rows: dict[str, dict[str, Entry]] = {}
         self.confusion = {}
         for kind, row in by_kind.items():
-            rows[kind] = {domain: {k: v for k, v in e.items() if k != "confusion"} for domain, e in row.items()}
-            kept = {domain: entry["confusion"] for domain, entry in row.items() if "confusion" in entry}
+            rows[kind] = {
+                domain: {k: v for k, v in e.items() if k != "confusion"}
+                for domain, e in row.items()
+            }
+            kept = {
+                domain: entry["confusion"] for domain, entry in row.items() if "confusion" in entry
+            }
             self.confusion |= {kind: kept} if kept else {}
         self.steps.append({"step": len(self.steps), "name": name, "scores": rows})
 
@@ -88,7 +104,10 @@ class Results:
 
         Rows of a ``sequence`` are its steps, and then there are average and forgetting too.
         """
-        derived = {k: {"matrix": self.matrix(k)} | (vars(self.summary(k)) if sequence else {}) for k in self.kinds()}
+        derived = {
+            k: {"matrix": self.matrix(k)} | (vars(self.summary(k)) if sequence else {})
+            for k in self.kinds()
+        }
         return {**vars(self), "summary": derived}
 
     @classmethod
@@ -100,7 +119,9 @@ class Results:
         """
         names = [field.name for field in fields(cls) if field.name != "confusion"]
         if not isinstance(data, dict) or not all(name in data for name in names):
-            raise MuhdiError("results.json: holds no results of a run; delete it, and go on with --resume")
+            raise MuhdiError(
+                "results.json: holds no results of a run; delete it, and go on with --resume"
+            )
         return cls(**{name: data[name] for name in names}, confusion=data.get("confusion", {}))
 
 

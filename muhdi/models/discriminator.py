@@ -8,9 +8,12 @@ from torch import nn
 
 
 class Discriminator(nn.Sequential):
-    """Five 4x4 convolutions of stride 2: maps [N, C, H, W] -> scores [N, 1, H/32, W/32], high for target.
+    """Five 4x4 convolutions of stride 2.
 
-    The structure of DCGAN's discriminator without batch norm, as ADVENT uses it (Vu et al. 2019, section 4.2).
+    Maps [N, C, H, W] -> scores [N, 1, H/32, W/32], high for target.
+
+    The structure of DCGAN's discriminator without batch norm, as ADVENT uses it (Vu et al. 2019,
+    section 4.2).
 
     Args:
         classes: C.

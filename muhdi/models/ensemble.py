@@ -29,7 +29,11 @@ class Ensemble(nn.Module):
         total: Tensor | None = None
         for weight, model in zip(self.weights, self.models, strict=True):
             logits: Tensor = weight * model.segment(images, head)  # type: ignore[operator]
-            total = logits if total is None else total + upsample(logits, (total.shape[-2], total.shape[-1]))
+            total = (
+                logits
+                if total is None
+                else total + upsample(logits, (total.shape[-2], total.shape[-1]))
+            )
         assert total is not None
         return total
 
@@ -42,6 +46,10 @@ def joint_statistics(each: Sequence[dict[str, Statistics]]) -> dict[str, Statist
     """Statistics of an `Ensemble` by domain, of the domains that all its networks have."""
     shared = [name for name in each[0] if all(name in statistics for statistics in each)]
     return {
-        domain: {f"models.{i}.{key}": value for i, s in enumerate(each) for key, value in s[domain].items()}
+        domain: {
+            f"models.{i}.{key}": value
+            for i, s in enumerate(each)
+            for key, value in s[domain].items()
+        }
         for domain in shared
     }

@@ -5,30 +5,37 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from muhdi import processes
-from muhdi.config import NormKind
+from muhdi import distributed
+from muhdi.recipe.schema import NormKind
 
 
 class SyncedBatchNorm(nn.BatchNorm2d):
     """Normalises with the statistics of the whole batch, of which each process has an equal part.
 
-    PyTorch's own runs on GPUs alone and is no `BatchNorm2d`; this one runs wherever processes can talk, in plain
-    operations, which keep about two maps more per layer.
+    PyTorch's own runs on GPUs alone and is no `BatchNorm2d`; this one runs wherever processes can
+    talk, in plain operations, which keep about two maps more per layer.
 
     Attributes:
-        apart: normalise with this process's images alone, as in an evaluation, where each has others.
+        apart: normalise with this process's images alone, as in an evaluation, where each has
+            others.
     """
 
     apart = False
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.apart or processes.count() == 1:
+        if not self.training or self.apart or distributed.world_size() == 1:
             return super().forward(x)
-        own_variance, own_mean = torch.var_mean(x.float() if x.itemsize < 4 else x, (0, 2, 3), correction=0)
-        moments = processes.gathered_with_gradient(torch.stack([own_mean, own_variance])[None])  # [processes, 2, K]
+        own_variance, own_mean = torch.var_mean(
+            x.float() if x.itemsize < 4 else x, (0, 2, 3), correction=0
+        )
+        moments = distributed.all_gather_with_gradient(
+            torch.stack([own_mean, own_variance])[None]
+        )  # [processes, 2, K]
         mean = moments[:, 0].mean(0)
         variance = (moments[:, 1] + (moments[:, 0] - mean).square()).mean(0)
-        self._remember(mean.detach(), variance.detach(), processes.count() * x.numel() // x.shape[1])
+        self._remember(
+            mean.detach(), variance.detach(), distributed.world_size() * x.numel() // x.shape[1]
+        )
         scale = (variance + self.eps).rsqrt() * self.weight
         shift = self.bias - mean * scale
         return (x * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
@@ -47,7 +54,10 @@ class FrozenBatchNorm(nn.BatchNorm2d):
     """Normalises with the running statistics, which stay, while the network trains too."""
 
     def train(self, mode: bool = True) -> FrozenBatchNorm:
-        """Stays in evaluation mode; `muhdi.models.statistics` sets ``training`` where a batch's own are wanted."""
+        """Stays in evaluation mode.
+
+        `muhdi.models.statistics` sets ``training`` where a batch's own are wanted.
+        """
         return super().train(False)
 
 
@@ -59,7 +69,10 @@ _KINDS: dict[NormKind, type[nn.BatchNorm2d]] = {
 
 
 def convert_norms(module: nn.Module, kind: NormKind) -> None:
-    """Replace every batch norm below ``module`` by one of a kind; parameters and statistics stay the same tensors."""
+    """Replace every batch norm below ``module`` by one of a kind.
+
+    Parameters and statistics stay the same tensors.
+    """
     for name, child in module.named_children():
         if not isinstance(child, nn.BatchNorm2d):
             convert_norms(child, kind)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from muhdi.losses import upsample
-from muhdi.models.backbones import BACKBONES, Backbone
-from muhdi.models.classifier import Classifier, classify
+from muhdi.models.backbones.resnet import BACKBONES, Backbone
+from muhdi.models.decoders import Classifier, classify
 
 AGNOSTIC = "agnostic"
 """The head that is the model's output; it must serve every domain."""
@@ -20,7 +20,9 @@ SPECIALIST = "specialist"
 
 
 class Levels(NamedTuple):
-    """Logits of one head at low resolution, [N, C, h, w]: ``aux`` after stage 3, ``main`` after stage 4.
+    """Logits of one head at low resolution, [N, C, h, w].
+
+    ``aux`` after stage 3, ``main`` after stage 4.
 
     ``aux`` is None in a network of a single level.
     """
@@ -30,7 +32,9 @@ class Levels(NamedTuple):
 
     def items(self) -> Iterable[tuple[str, Tensor]]:
         """The levels that there are by name, aux first."""
-        return (("main", self.main),) if self.aux is None else (("aux", self.aux), ("main", self.main))
+        return (
+            (("main", self.main),) if self.aux is None else (("aux", self.aux), ("main", self.main))
+        )
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Levels:
         """``function`` of every level."""
@@ -56,7 +60,12 @@ class Head(nn.Module):
     """One classifier on stage 3 (aux), unless there is a single level, and one on stage 4 (main)."""
 
     def __init__(
-        self, channels: tuple[int, int], classes: int, dilations: tuple[int, ...], *, multi_level: bool = True
+        self,
+        channels: tuple[int, int],
+        classes: int,
+        dilations: tuple[int, ...],
+        *,
+        multi_level: bool = True,
     ) -> None:
         super().__init__()
         self.aux = Classifier(channels[0], classes, dilations) if multi_level else None
@@ -74,7 +83,12 @@ class Segmenter(nn.Module):
     """
 
     def __init__(
-        self, backbone: Backbone, classes: int, heads: tuple[str, ...] = (AGNOSTIC,), *, multi_level: bool = True
+        self,
+        backbone: Backbone,
+        classes: int,
+        heads: tuple[str, ...] = (AGNOSTIC,),
+        *,
+        multi_level: bool = True,
     ) -> None:
         super().__init__()
         self.classes, self.multi_level = classes, multi_level
@@ -87,7 +101,12 @@ class Segmenter(nn.Module):
         return ("aux", "main") if self.multi_level else ("main",)
 
     def _new_head(self) -> Head:
-        return Head(self.backbone.channels, self.classes, self.backbone.dilations, multi_level=self.multi_level)
+        return Head(
+            self.backbone.channels,
+            self.classes,
+            self.backbone.dilations,
+            multi_level=self.multi_level,
+        )
 
     def forward(self, images: Tensor) -> Outputs:
         """Images [N, 3, H, W], RGB, uint8 or float in 0..255 -> logits of every head and the stage outputs."""
@@ -108,9 +127,10 @@ class Segmenter(nn.Module):
 
         Args:
             names: of the heads; there will be no others.
-            start: ``copy``: the agnostic head stays, every other one is its copy. ``reference``: as the published code
-                restores a checkpoint (`e_restore_mapping` of its golden numbers): a specialist that there is stays,
-                and the agnostic head becomes its copy; one that there is not starts at random.
+            start: ``copy``: the agnostic head stays, every other one is its copy. ``reference``: as
+                the published code restores a checkpoint (`e_restore_mapping` of its golden
+                numbers): a specialist that there is stays, and the agnostic head becomes its copy;
+                one that there is not starts at random.
         """
         old = dict(self.heads.items())
         agnostic = old[AGNOSTIC]

@@ -1,7 +1,8 @@
 """The normalisation statistics of a network: whose mean and variance its batch norms use.
 
-At evaluation there are three choices. ``running``: the averages collected while training. ``domain``: statistics that
-were measured for one domain while its images were there. ``image``: each test image's own.
+At evaluation there are three choices. ``running``: the averages collected while training.
+``domain``: statistics that were measured for one domain while its images were there. ``image``:
+each test image's own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muhdi import processes
+from muhdi import distributed
 from muhdi.models.norms import SyncedBatchNorm
 
 Statistics = dict[str, Tensor]
@@ -22,7 +23,9 @@ Statistics = dict[str, Tensor]
 
 def batch_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
     """Every batch norm of ``model`` by its name."""
-    return {name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)
+    }
 
 
 def read_statistics(model: nn.Module) -> Statistics:
@@ -46,22 +49,35 @@ def write_statistics(model: nn.Module, statistics: Statistics) -> None:
 
 
 def average_statistics(model: nn.Module) -> None:
-    """Bring the running statistics of several processes' copies together: each has seen its part of every batch.
+    """Bring the running statistics of several processes' copies together.
+
+    Each has seen its part of every batch.
 
     Frozen ones stay, and synced ones are the same everywhere.
     """
     own = [norm for norm in batch_norms(model).values() if type(norm) is nn.BatchNorm2d]
-    processes.average(buffer for norm in own for buffer in (norm.running_mean, norm.running_var) if buffer is not None)
+    distributed.average_tensors(
+        buffer
+        for norm in own
+        for buffer in (norm.running_mean, norm.running_var)
+        if buffer is not None
+    )
 
 
 @contextmanager
 def _restored(model: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
-    """Inside, batch norms may be changed; at the end their mode, momentum and buffers are as they were.
+    """Inside, batch norms may be changed.
 
-    Several processes look at images of their own there, so their batch norms leave each other alone.
+    At the end their mode, momentum and buffers are as they were.
+
+    Several processes look at images of their own there, so their batch norms leave each other
+    alone.
     """
     norms = list(batch_norms(model).values())
-    kept = [(norm.training, norm.momentum, {k: v.clone() for k, v in norm.named_buffers()}) for norm in norms]
+    kept = [
+        (norm.training, norm.momentum, {k: v.clone() for k, v in norm.named_buffers()})
+        for norm in norms
+    ]
     try:
         for norm in norms:
             if isinstance(norm, SyncedBatchNorm):
@@ -87,7 +103,10 @@ def using(model: nn.Module, statistics: Statistics) -> Iterator[None]:
 
 @contextmanager
 def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Inside, batch norms normalise with each batch's own statistics; for the image's own, give one at a time."""
+    """Inside, batch norms normalise with each batch's own statistics.
+
+    For the image's own, give one at a time.
+    """
     with _restored(model) as norms:
         for norm in norms:
             norm.training = True
@@ -106,7 +125,10 @@ class ImageNorm(nn.Module):
 
 
 def use_image_statistics(model: nn.Module) -> None:
-    """Replace every batch norm for good by an `ImageNorm`: `batch_statistics`, for images that come in batches."""
+    """Replace every batch norm for good by an `ImageNorm`.
+
+    `batch_statistics`, for images that come in batches.
+    """
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d):
@@ -117,21 +139,25 @@ def use_image_statistics(model: nn.Module) -> None:
 def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistics:
     """Statistics of one domain: mean and variance over all its images together, layer by layer.
 
-    The moments of the batches are pooled, each image with the same weight: with n images in a batch of mean m and
-    variance v, mean = sum n m / sum n, variance = sum n (v + m^2) / sum n - mean^2.
+    The moments of the batches are pooled, each image with the same weight: with n images in a batch
+    of mean m and variance v, mean = sum n m / sum n, variance = sum n (v + m^2) / sum n - mean^2.
 
     Args:
         model: left as it was.
-        batches: images [N, 3, H, W] of the domain, at least one batch; of several processes each gives its own.
+        batches: images [N, 3, H, W] of the domain, at least one batch; of several processes each
+            gives its own.
     """
     count = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
-    first = {name: torch.zeros_like(norm.running_mean.double()) for name, norm in batch_norms(model).items()}  # type: ignore[union-attr]
+    first = {
+        name: torch.zeros(norm.num_features, dtype=torch.float64, device=count.device)
+        for name, norm in batch_norms(model).items()
+    }
     second = {name: torch.zeros_like(value) for name, value in first.items()}
     with _restored(model) as norms:
         for norm in norms:
             norm.momentum = 1.0  # the running statistics are the last batch's
             norm.training = True
-        with processes.agreed():
+        with distributed.fail_together():
             for images in batches:
                 model(images)
                 count += len(images)
@@ -141,10 +167,13 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistic
                     mean, variance = norm.running_mean.double(), norm.running_var.double()
                     first[name] += len(images) * mean
                     second[name] += len(images) * (variance + mean.square())
-    count = processes.total(count)
+    count = distributed.all_reduce_sum(count)
     statistics = {}
     for name in first:
-        mean = processes.total(first[name]) / count
-        variance = (processes.total(second[name]) / count - mean.square()).clamp(min=0)
-        statistics[f"{name}.running_mean"], statistics[f"{name}.running_var"] = mean.float(), variance.float()
+        mean = distributed.all_reduce_sum(first[name]) / count
+        variance = (distributed.all_reduce_sum(second[name]) / count - mean.square()).clamp(min=0)
+        statistics[f"{name}.running_mean"], statistics[f"{name}.running_var"] = (
+            mean.float(),
+            variance.float(),
+        )
     return statistics

@@ -16,8 +16,9 @@ class Teacher(nn.Module):
 
     Args:
         model: copied, with its weights.
-        statistics: ``batch`` normalises with each batch's own statistics, as the student does while it trains, so
-            that equal weights give equal outputs; ``running`` with the running ones, as the reference does.
+        statistics: ``batch`` normalises with each batch's own statistics, as the student does while
+            it trains, so that equal weights give equal outputs; ``running`` with the running ones,
+            as the reference does.
         head: the only head that is kept.
     """
 
@@ -42,7 +43,10 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def follow(self, student: Segmenter, momentum: float) -> None:
-        """Move the weights towards the student's: w <- momentum * w + (1 - momentum) * w_student."""
+        """Move the weights towards the student's.
+
+        W <- momentum * w + (1 - momentum) * w_student.
+        """
         weights = dict(student.named_parameters())
         for name, own in self.model.named_parameters():
             own.lerp_(weights[name], 1.0 - momentum)

@@ -68,7 +68,9 @@ class _Drawing:
         self.y0, self.y1 = self.steps[0], self.steps[-1]
 
     def x(self, value: float) -> float:
-        return self.left + (value - self.x0) / (self.x1 - self.x0) * (self.width - self.left - self.right)
+        return self.left + (value - self.x0) / (self.x1 - self.x0) * (
+            self.width - self.left - self.right
+        )
 
     def y(self, value: float) -> float:
         share = (value - self.y0) / (self.y1 - self.y0)
@@ -76,8 +78,8 @@ class _Drawing:
 
     def text(self) -> str:
         parts = [
-            f'<svg viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(self.chart.title)}" '
-            'class="chart">'
+            f'<svg viewBox="0 0 {self.width} {self.height}" role="img"'
+            f' aria-label="{escape(self.chart.title)}" class="chart">'
         ]
         parts += self._axes()
         for number, line in enumerate(self.chart.lines):
@@ -93,45 +95,59 @@ class _Drawing:
             at = f"{self.y(value):.1f}"
             parts.append(f'<line class="grid" x1="{self.left}" x2="{end}" y1="{at}" y2="{at}"/>')
             parts.append(
-                f'<text class="tick" x="{self.left - 6}" y="{self.y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
+                f'<text class="tick" x="{self.left - 6}" y="{self.y(value) + 4:.1f}"'
+                f' text-anchor="end">{value:g}</text>'
             )
         floor = self.height - self.bottom
         for value in self.chart.borders:
             parts.append(
-                f'<line class="border" x1="{self.x(value):.1f}" x2="{self.x(value):.1f}" y1="{self.top}" y2="{floor}"/>'
+                f'<line class="border" x1="{self.x(value):.1f}" x2="{self.x(value):.1f}"'
+                f' y1="{self.top}" y2="{floor}"/>'
             )
         for value, name in self.chart.ticks:
             at = f"{self.x(value):.1f}"
-            parts.append(f'<text class="tick" x="{at}" y="{floor + 16}" text-anchor="middle">{escape(name)}</text>')
+            parts.append(
+                f'<text class="tick" x="{at}" y="{floor + 16}"'
+                f' text-anchor="middle">{escape(name)}</text>'
+            )
         return parts
 
     def _line(self, colour: int, line: Line) -> list[str]:
         places = [(self.x(x), self.y(y)) for x, y in thinned(line.points)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts = [f'<polyline class="line s{colour}" points="{path}"><title>{escape(line.name)}</title></polyline>']
+        parts = [
+            f'<polyline class="line s{colour}"'
+            f' points="{path}"><title>{escape(line.name)}</title></polyline>'
+        ]
         for (x, y), deviation in zip(line.points, line.spread, strict=False):
             if deviation:
                 top, low = self.y(y + deviation), self.y(y - deviation)
                 at = self.x(x) + 3 * (colour - 1)
                 parts.append(
-                    f'<line class="whisker s{colour}" x1="{at:.1f}" x2="{at:.1f}" y1="{top:.1f}" y2="{low:.1f}"/>'
+                    f'<line class="whisker s{colour}" x1="{at:.1f}" x2="{at:.1f}" y1="{top:.1f}"'
+                    f' y2="{low:.1f}"/>'
                 )
         if self.chart.dots:
             parts += [
-                f'<circle class="dot s{colour}" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="4"><title>'
-                f"{escape(line.name)}: {y:.1f}</title></circle>"
+                f'<circle class="dot s{colour}" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}"'
+                f' r="4"><title>{escape(line.name)}: {y:.1f}</title></circle>'
                 for x, y in line.points
             ]
         return parts
 
     def _labels(self) -> list[str]:
         """Names at the ends of the lines, moved apart where they would touch."""
-        ends = sorted((self.y(line.points[-1][1]), n, line) for n, line in enumerate(self.chart.lines))
+        ends = sorted(
+            (self.y(line.points[-1][1]), n, line) for n, line in enumerate(self.chart.lines)
+        )
         parts, above = [], -math.inf
         for y, number, line in ends:
             above = max(y, above + 13)
             x = self.x(line.points[-1][0]) + 8
-            parts.append(f'<text class="name s{number % 8}" x="{x:.1f}" y="{above + 4:.1f}">{escape(line.name)}</text>')
+            parts.append(
+                f'<text class="name s{number % 8}" x="{x:.1f}"'
+                f' y="{above + 4:.1f}">{escape(line.name)}</text>'
+            )
         return parts
 
 
@@ -139,7 +155,9 @@ def thinned(points: Sequence[Point]) -> list[Point]:
     """Means of neighbouring points, so that there are few."""
     group = -(-len(points) // POINTS)
     parts = [points[i : i + group] for i in range(0, len(points), group)]
-    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
+    return [
+        (sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts
+    ]
 
 
 def nice_ticks(low: float, high: float) -> list[float]:

@@ -1,4 +1,7 @@
-"""What report pages share: the template's environment, heat maps, the viewer's pictures, and writing the file."""
+"""What report pages share.
+
+The template's environment, heat maps, the viewer's pictures, and writing the file.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from muhdi.files import write_text
-from muhdi.report.formats import Cell, text
-from muhdi.report.rundata import RunData, embedded, samples_of
+from muhdi.report.result_table import Cell, text
+from muhdi.report.run_files import RunData, embedded, samples_of
 from muhdi.taxonomy import ClassSet
 
 
 @dataclass(frozen=True)
 class HeatCell:
-    """A cell of a heat map: what is written there, how hot it is (0..1, or None for no colour), and CSS classes."""
+    """A cell of a heat map.
+
+    What is written there, how hot it is (0..1, or None for no colour), and CSS classes.
+    """
 
     words: str
     heat: float | None = None
@@ -58,19 +64,25 @@ def viewer(runs: dict[str, RunData], kinds: Sequence[str]) -> dict[str, Any]:
     """The pictures of the before/after viewer, as its script wants them.
 
     Args:
-        runs: by what their predictions are called; of a single run those after every stage are shown.
+        runs: by what their predictions are called; of a single run those after every stage are
+            shown.
         kinds: of statistics that can be chosen.
 
     Returns:
-        ``domains``: domain -> samples, each key -> number of a picture; ``pictures``: their addresses; ``layers``: what
-        can be chosen, as (key, title). A key of a prediction ends in ``:`` and is completed by the kind.
+        ``domains``: domain -> samples, each key -> number of a picture; ``pictures``: their
+        addresses; ``layers``: what can be chosen, as (key, title). A key of a prediction ends in
+        ``:`` and is completed by the kind.
     """
     pictures: dict[str, int] = {}
     domains: dict[str, list[dict[str, int]]] = {}
     layers = {"image": "image", "label": "label"}
     for place, (name, run) in enumerate(runs.items()):
         last = len(run.results.steps) - 1
-        titles = {last: name} if len(runs) > 1 else {stage: f"after {run.stages[stage]}" for stage in range(last + 1)}
+        titles = (
+            {last: name}
+            if len(runs) > 1
+            else {stage: f"after {run.stages[stage]}" for stage in range(last + 1)}
+        )
         layers |= {f"{place}:{stage}:": title for stage, title in titles.items()}
         for domain, samples in samples_of(run).items():
             known = domains.setdefault(domain, [{} for _ in samples])
@@ -80,9 +92,14 @@ def viewer(runs: dict[str, RunData], kinds: Sequence[str]) -> dict[str, Any]:
                     if kind and (kind not in kinds or int(stage) not in titles):
                         continue
                     address = embedded(file, photo=key == "image")
-                    shown.setdefault(f"{place}:{key}" if kind else key, pictures.setdefault(address, len(pictures)))
+                    shown.setdefault(
+                        f"{place}:{key}" if kind else key,
+                        pictures.setdefault(address, len(pictures)),
+                    )
     there = {key for samples in domains.values() for shown in samples for key in shown}
-    kept = [(key, title) for key, title in layers.items() if any(one.startswith(key) for one in there)]
+    kept = [
+        (key, title) for key, title in layers.items() if any(one.startswith(key) for one in there)
+    ]
     return {"domains": domains, "pictures": list(pictures), "layers": kept}
 
 

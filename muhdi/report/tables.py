@@ -7,11 +7,14 @@ from statistics import mean
 from typing import Any
 
 from muhdi.evaluation.results import Results
-from muhdi.report.formats import Cell, ResultTable, spread, text
+from muhdi.report.result_table import Cell, ResultTable, spread, text
 
 
 def matrix_table(results: Results, kind: str, rows: str = "after") -> ResultTable:
-    """R[step][domain] of one run; of other rows, such as networks, also their mean. ``rows`` heads their names."""
+    """R[step][domain] of one run; of other rows, such as networks, also their mean.
+
+    ``rows`` heads their names.
+    """
     after = " after each step" if rows == "after" else ""
     mean_too = rows != "after" and len(results.domains) > 1
     lines: list[list[Cell]] = []
@@ -37,27 +40,40 @@ def classes_table(results: Results, kind: str, row: int = -1) -> ResultTable:
     scored = {d: e for d, e in step["scores"].get(kind, {}).items() if e["miou"] is not None}
     names = next(iter(scored.values()))["iou"] if scored else ()
     rows = [[name, *(entry["iou"][name] for entry in scored.values())] for name in names]
-    return ResultTable(f"IoU in percent per class of {step['name']}, {kind} statistics", ["class", *scored], rows)
+    return ResultTable(
+        f"IoU in percent per class of {step['name']}, {kind} statistics", ["class", *scored], rows
+    )
 
 
 def summary_line(results: Results, kind: str) -> str:
     """Average target mIoU and forgetting of one run."""
     summary = results.summary(kind)
     return (
-        f"{kind} statistics: average target mIoU {text(summary.average)}, forgetting {text(summary.forgetting)}, "
-        f"backward transfer {text(summary.backward)}, forward transfer {text(summary.forward)}"
+        f"{kind} statistics: average target mIoU {text(summary.average)}, forgetting"
+        f" {text(summary.forgetting)}, backward transfer {text(summary.backward)}, forward transfer"
+        f" {text(summary.forward)}"
     )
 
 
 def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> ResultTable:
-    """A row per arm: final mIoU per domain, target average, forgetting; mean and deviation over seeds."""
+    """A row per arm: final mIoU per domain, target average, forgetting.
+
+    Mean and deviation over seeds.
+    """
     first = next(iter(arms.values()))[0]
     rows: list[list[Cell]] = []
     for name, runs in arms.items():
         finals = [run.matrix(kind)[-1] for run in runs]
         summaries = [run.summary(kind) for run in runs]
         cells = [spread(column) for column in zip(*finals, strict=True)]
-        rows.append([name, *cells, spread([s.average for s in summaries]), spread([s.forgetting for s in summaries])])
+        rows.append(
+            [
+                name,
+                *cells,
+                spread([s.average for s in summaries]),
+                spread([s.forgetting for s in summaries]),
+            ]
+        )
     title = f"After the last step, {kind} statistics (mIoU in percent)"
     return ResultTable(title, ["arm", *first.domains, "target average", "forgetting"], rows)
 
@@ -71,4 +87,8 @@ def change_table(rows: Sequence[Mapping[str, Any]], kind: str) -> ResultTable:
         if row["statistics"] == kind
     ]
     header = ["domain", "images", *(key.replace("_", " ") for key in keys)]
-    return ResultTable(f"Old and new network on every domain, no labels, in percent, {kind} statistics", header, lines)
+    return ResultTable(
+        f"Old and new network on every domain, no labels, in percent, {kind} statistics",
+        header,
+        lines,
+    )

@@ -1,9 +1,12 @@
-"""Retentions: how the network keeps the old domains. `build_retention` makes one from its recipe part."""
+"""Retentions: how the network keeps the old domains.
+
+`build_retention` makes one from its recipe part.
+"""
 
 from __future__ import annotations
 
-from muhdi.config import DistillConfig, MuHDiConfig, RetentionConfig
 from muhdi.models.segmenter import Segmenter
+from muhdi.recipe.methods import DistillConfig, MuHDiConfig, RetentionConfig
 from muhdi.retention.base import Retention
 from muhdi.retention.distill import Distill
 from muhdi.retention.muhdi import MuHDi

@@ -9,7 +9,9 @@ from muhdi.models.segmenter import AGNOSTIC, Levels, Outputs
 
 
 class Retention(nn.Module):
-    """Base of all retentions; by itself it is ``none``: plain sequential fine-tuning, the paper's *baseline*.
+    """Base of all retentions.
+
+    By itself it is ``none``: plain sequential fine-tuning, the paper's *baseline*.
 
     Attributes:
         heads: the heads that the network has during the step, the output first.
@@ -33,9 +35,16 @@ class Retention(nn.Module):
 
 
 def distil(
-    prefix: str, teacher: Levels, student: Levels, weights: dict[str, float], kind: str, reduction: str
+    prefix: str,
+    teacher: Levels,
+    student: Levels,
+    weights: dict[str, float],
+    kind: str,
+    reduction: str,
 ) -> Losses:
-    """Distillation at both levels: w_main d(teacher_main, student_main) + w_aux d(teacher_aux, student_aux).
+    """Distillation at both levels.
+
+    W_main d(teacher_main, student_main) + w_aux d(teacher_aux, student_aux).
 
     Args:
         prefix: of the terms' names.
@@ -47,6 +56,10 @@ def distil(
     losses = {}
     for (name, taught), (_, learnt) in zip(teacher.items(), student.items(), strict=True):
         if weights[name]:
-            distance = kl_distillation(taught, learnt, reduction) if kind == "kl" else mse_distillation(taught, learnt)
+            distance = (
+                kl_distillation(taught, learnt, reduction)
+                if kind == "kl"
+                else mse_distillation(taught, learnt)
+            )
             losses[f"{prefix}_{name}"] = weights[name] * distance
     return losses

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from muhdi.config import MuHDiConfig
 from muhdi.losses import Losses
 from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Outputs, Segmenter
+from muhdi.recipe.methods import MuHDiConfig
 from muhdi.retention.base import distil
 from muhdi.retention.distill import Distill
 

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from muhdi.config import OptimizerConfig
 from muhdi.models.segmenter import Segmenter
+from muhdi.recipe.schema import OptimizerConfig
 
 
 class RepeatedSGD(Optimizer):
     """SGD with momentum that updates a parameter ``repeats`` times per iteration, with one and the same gradient.
 
-    So the published code trains: its optimizer lists each backbone convolution once for every module around it. The
-    repetitions share one momentum buffer and see the weight decay anew each time; in the very first iteration each
-    starts a buffer of its own, and the last one's stays.
+    So the published code trains: its optimizer lists each backbone convolution once for every
+    module around it. The repetitions share one momentum buffer and see the weight decay anew each
+    time; in the very first iteration each starts a buffer of its own, and the last one's stays.
 
     Args:
         groups: with ``params`` and, of the same length, ``repeats``.
@@ -27,9 +27,15 @@ class RepeatedSGD(Optimizer):
     """
 
     def __init__(
-        self, groups: list[dict[str, Any]], learning_rate: float, momentum: float, weight_decay: float
+        self,
+        groups: list[dict[str, Any]],
+        learning_rate: float,
+        momentum: float,
+        weight_decay: float,
     ) -> None:
-        super().__init__(groups, {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay})
+        super().__init__(
+            groups, {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -55,7 +61,10 @@ class RepeatedSGD(Optimizer):
 
 
 def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: float) -> Optimizer:
-    """SGD or AdamW over two groups, backbone and heads; the heads learn ``head_factor`` times as fast."""
+    """SGD or AdamW over two groups, backbone and heads.
+
+    The heads learn ``head_factor`` times as fast.
+    """
     backbone = {name: p for name, p in model.backbone.named_parameters() if p.requires_grad}
     heads = list(model.heads.parameters())
     groups: list[dict[str, Any]] = [
@@ -68,15 +77,24 @@ def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: fl
         return RepeatedSGD(groups, learning_rate, config.momentum, config.weight_decay)
     if config.name == "adamw":
         return torch.optim.AdamW(
-            groups, lr=learning_rate, betas=(config.momentum, 0.999), weight_decay=config.weight_decay
+            groups,
+            lr=learning_rate,
+            betas=(config.momentum, 0.999),
+            weight_decay=config.weight_decay,
         )
     return torch.optim.SGD(
-        groups, lr=learning_rate, momentum=config.momentum, weight_decay=config.weight_decay, nesterov=False
+        groups,
+        lr=learning_rate,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=False,
     )
 
 
 def multiplicity(name: str) -> int:
-    """How often the reference's optimizer lists the backbone's parameter ``name``: once per module around it.
+    """How often the reference's optimizer lists the backbone's parameter ``name``.
+
+    Once per module around it.
 
     ``layer1.0.conv1.weight`` stands in layer1, in its block and in its convolution: 3 times.
     """

@@ -1,0 +1,114 @@
+"""The domains of a sequence, opened: every split is found before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from muhdi.data.cache import SampleCache
+from muhdi.data.catalog import Context, open_split
+from muhdi.data.paths import expand
+from muhdi.data.prepared import PreparedSet
+from muhdi.data.sets import ImageSet, Size
+from muhdi.errors import MuhdiError
+from muhdi.recipe.domains import DataConfig
+from muhdi.recipe.methods import OracleConfig
+from muhdi.recipe.schema import Recipe
+
+_MB = 2**20
+
+
+class Domains:
+    """Image sets of a recipe.
+
+    Attributes:
+        validation: images by domain, the source's first; with labels where the domain has them.
+        source: labelled training images of the source.
+        targets: training images by step; their labels are opened for the oracle alone.
+        notes: what the user should know.
+
+    Args:
+        recipe: of the run.
+        training: whether `source` and `targets` are wanted.
+        only: names of the domains that are wanted; none: all.
+
+    Raises:
+        MuhdiError: a root, file or label that is needed is missing.
+    """
+
+    def __init__(self, recipe: Recipe, *, training: bool = True, only: Sequence[str] = ()) -> None:
+        self._context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
+        self._recipe = recipe
+        self._configs = {
+            data.domain_name: (key, data)
+            for key, data in recipe.domains()
+            if not only or data.domain_name in only
+        }
+        self._memory = recipe.loader.memory_mb * _MB // (2 * len(self._configs))
+        self.cache = (
+            None if recipe.cache is None else SampleCache(Path(expand(recipe.cache, "cache")))
+        )
+        self.validation: dict[str, PreparedSet] = {}
+        self.notes: list[str] = []
+        for name, (key, data) in self._configs.items():
+            images = self._open(key, data, "val", labels=True)
+            size = recipe.evaluation.input_size or recipe.size_of(data)
+            self.validation[name] = self._prepare(
+                images, size, recipe.evaluation.size, with_labels=images.labelled
+            )
+        if training and recipe.source is not None:
+            self._open_training(recipe, recipe.source)
+
+    def unlabelled(self) -> Iterator[PreparedSet]:
+        """Training images of every domain, extra ones too, without labels."""
+        for key, data in self._configs.values():
+            images = self._open(key, data, "train", labels=False)
+            yield self._prepare(images, self._recipe.size_of(data), None, with_labels=False)
+
+    def _open(self, key: str, data: DataConfig, split: str, *, labels: bool) -> ImageSet:
+        try:
+            return open_split(data, split, self._context, labels=labels)
+        except MuhdiError as error:
+            raise MuhdiError(f"{key}: {error}") from None
+
+    def _open_training(self, recipe: Recipe, source_config: DataConfig) -> None:
+        size = recipe.size_of(source_config)
+        source = self._open("source", source_config, "train", labels=True)
+        if not source.labelled:
+            raise MuhdiError(f"source: the source needs labels to train on; {source.advice}")
+        self.source = self._prepare(source, size, size, with_labels=True)
+        self._note_if_shared(source)
+        known: dict[tuple[str, bool], PreparedSet] = {}
+        self.targets: list[PreparedSet] = []
+        for number, step in enumerate(recipe.steps):
+            labels = isinstance(step.adaptation, OracleConfig)
+            if (step.target.domain_name, labels) not in known:
+                images = self._open(f"steps.{number}.target", step.target, "train", labels=labels)
+                if labels and not images.labelled:
+                    raise MuhdiError(
+                        f"steps.{number}.adaptation: the oracle needs labels, but {images.domain!r}"
+                        f" has none for train; {images.advice}"
+                    )
+                size = recipe.size_of(step.target)
+                known[images.domain, labels] = self._prepare(images, size, size, with_labels=labels)
+                self._note_if_shared(images)
+            self.targets.append(known[step.target.domain_name, labels])
+
+    def _note_if_shared(self, images: ImageSet) -> None:
+        training, validation = (
+            set(getattr(i, "images", ())) for i in (images, self.validation[images.domain].images)
+        )
+        if training and training == validation:
+            self.notes.append(f"{images.domain}: the same images serve for training and evaluation")
+        elif shared := len(training & validation):
+            self.notes.append(
+                f"{images.domain}: {shared} of its evaluation's images serve for training too"
+            )
+
+    def _prepare(
+        self, images: ImageSet, size: Size, label_size: Size | None, *, with_labels: bool
+    ) -> PreparedSet:
+        return PreparedSet(
+            images, size, label_size, with_labels=with_labels, memory=self._memory, cache=self.cache,
+            draft=self._recipe.draft,
+        )  # fmt: skip

@@ -1,0 +1,302 @@
+"""The public data sets: where their official directory layouts keep images and labels.
+
+| data set | images | labels |
+|---|---|---|
+| gta5 | images/ | labels/ |
+| synthia | RGB/ | GT/CLASSES/, or GT/LABELS/ (16-bit RGB), GT/COLOR/ (colours) |
+| cityscapes | leftImg8bit/SPLIT/CITY/ | gtFine/SPLIT/CITY/ |
+| idd | leftImg8bit/SPLIT/SEQUENCE/ | gtFine/SPLIT/SEQUENCE/ |
+| mapillary | SPLIT/images/ | SPLIT/labels/, SPLIT/v1.2/labels/ or SPLIT/v2.0/labels/ |
+| acdc | rgb_anon/CONDITION/SPLIT/SEQUENCE/ | gt/CONDITION/SPLIT/SEQUENCE/ |
+
+GTA5 and SYNTHIA have no splits: ``train`` (or ``all``) is every image, ``val`` every 50th of them
+in the order of their names, so both share images; lists may divide them otherwise. Labels are
+paired with images by name. Of Mapillary's two versions the older is taken where both are there; a
+``config.json`` (``config_v1.2.json``, ``config_v2.0.json``) in the root says what its ids mean, and
+without one the official lists do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from glob import escape
+from pathlib import Path
+from typing import Literal
+
+from muhdi.data.paths import all_or_none, find_list, fixed_part, label_files, matches, read_list
+from muhdi.data.public.labels import (
+    MAPILLARY_V1,
+    MAPILLARY_V2,
+    Labels,
+    raw_labels,
+    read_mapillary_config,
+)
+from muhdi.data.sets import Fit
+from muhdi.errors import MuhdiError
+from muhdi.recipe.domains import ACDCConfig, PublicConfig
+
+Format = Literal["ids", "train_ids", "colours"]
+
+
+@dataclass(frozen=True)
+class LabelKind:
+    """One way in which a data set comes with labels.
+
+    Attributes:
+        format: what a label image holds.
+        pattern: path below the root; ``{split}``, ``{parent}`` and ``{stem}`` are filled in per
+            image.
+        first_channel: the id is the first of an RGB image's three channels.
+        table: the raw labels' name in `muhdi.data.public.labels.raw_labels`, where it is not the
+            data set's.
+        configs: files in the root of which the first that exists is read instead of ``table``.
+    """
+
+    format: Format
+    pattern: str
+    first_channel: bool = False
+    table: str | None = None
+    configs: tuple[str, ...] = ()
+
+    def labels(self, dataset: str, root: Path) -> Labels:
+        """The raw labels that such images hold."""
+        config = next((root / name for name in self.configs if (root / name).is_file()), None)
+        return (
+            raw_labels(self.table or dataset) if config is None else read_mapillary_config(config)
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a data set keeps its files, below its root.
+
+    Attributes:
+        root: the documented place of the data set.
+        folder: of the images; lists are relative to it. May hold ``{split}``.
+        images: pattern of the images below ``folder``, without ``endings``; may hold ``{split}``,
+            ``{condition}``.
+        endings: of the images' names; what stands before is the stem that labels share.
+        labels: the kinds of labels; ``auto`` takes the first that is there.
+        train: names of the split, of which the first that is there counts.
+        val: the same.
+        every: where splits have no folders: name of a split -> n, where every n-th image belongs to
+            it.
+        fit: how images come to the size that the network sees.
+    """
+
+    root: str
+    folder: str
+    images: str
+    endings: tuple[str, ...]
+    labels: tuple[LabelKind, ...]
+    train: tuple[str, ...] = ("train",)
+    val: tuple[str, ...] = ("val",)
+    every: Mapping[str, int] = field(default_factory=dict)
+    fit: Fit = "stretch"
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of a split, the name of its folders, and the folder that image paths are relative to."""
+
+    images: list[Path]
+    name: str
+    base: Path
+
+
+def _suffixed(pattern: str, ids: str, train_ids: str, colours: str) -> tuple[LabelKind, ...]:
+    """Kinds of labels that lie side by side, told apart by how their names end."""
+    return (
+        LabelKind("ids", f"{pattern}_{ids}.png"),
+        LabelKind("train_ids", f"{pattern}_{train_ids}.png"),
+        LabelKind("colours", f"{pattern}_{colours}.png"),
+    )
+
+
+def _mapillary(format: Format) -> tuple[LabelKind, ...]:
+    v1, v2 = "config_v1.2.json", "config_v2.0.json"
+    return (
+        LabelKind(
+            format, "{split}/labels/{stem}.png", table=MAPILLARY_V1, configs=("config.json", v1, v2)
+        ),
+        LabelKind(format, "{split}/v1.2/labels/{stem}.png", table=MAPILLARY_V1, configs=(v1,)),
+        LabelKind(format, "{split}/v2.0/labels/{stem}.png", table=MAPILLARY_V2, configs=(v2,)),
+    )
+
+
+_FORMATS: tuple[Format, ...] = ("ids", "train_ids", "colours")
+_EVERY = {"train": 1, "all": 1, "val": 50}
+
+LAYOUTS: dict[str, Layout] = {
+    "gta5": Layout(
+        root="data/GTA5",
+        folder="images",
+        images="*",
+        endings=(".png", ".jpg"),
+        labels=tuple(LabelKind(format, "labels/{stem}.png") for format in _FORMATS),
+        train=("train", "all"),
+        every=_EVERY,
+    ),
+    "synthia": Layout(
+        root="data/SYNTHIA",
+        folder="RGB",
+        images="*",
+        endings=(".png", ".jpg"),
+        labels=(
+            LabelKind("ids", "GT/CLASSES/{stem}.png"),
+            LabelKind("ids", "GT/LABELS/{stem}.png", first_channel=True),
+            LabelKind("train_ids", "GT/CLASSES/{stem}.png"),
+            LabelKind("colours", "GT/COLOR/{stem}.png"),
+        ),
+        train=("train", "all"),
+        every=_EVERY,
+    ),
+    "cityscapes": Layout(
+        root="data/cityscapes",
+        folder="leftImg8bit/{split}",
+        images="*/*",
+        endings=("_leftImg8bit.png",),
+        labels=_suffixed(
+            "gtFine/{split}/{parent}/{stem}_gtFine", "labelIds", "labelTrainIds", "color"
+        ),
+    ),
+    "idd": Layout(
+        root="data/IDD",
+        folder="leftImg8bit/{split}",
+        images="*/*",
+        endings=("_leftImg8bit.png", "_leftImg8bit.jpg"),
+        labels=_suffixed(
+            "gtFine/{split}/{parent}/{stem}_gtFine", "labelids", "labelcsTrainIds", "color"
+        ),
+    ),
+    "mapillary": Layout(
+        root="data/mapillary",
+        folder="{split}/images",
+        images="*",
+        endings=(".jpg", ".jpeg", ".png"),
+        labels=tuple(kind for format in _FORMATS for kind in _mapillary(format)),
+        train=("train", "training"),
+        val=("validation", "val"),
+        fit="pad",
+    ),
+    "acdc": Layout(
+        root="data/ACDC",
+        folder="rgb_anon",
+        images="{condition}/{split}/*/*",
+        endings=("_rgb_anon.png",),
+        labels=_suffixed("gt/{parent}/{stem}_gt", "labelIds", "labelTrainIds", "labelColor"),
+    ),
+}
+"""Layout by the data set's name in recipes."""
+
+
+def find_images(config: PublicConfig, split: str, root: Path, list_folders: list[Path]) -> Split:
+    """The images of ``train`` or ``val``, from the list that ``config`` names, else from the folders.
+
+    Raises:
+        MuhdiError: a folder, the list, an image of it, or every image is missing.
+    """
+    layout = LAYOUTS[config.dataset]
+    own = config.train if split == "train" else config.val
+    names = list(layout.train if split == "train" else layout.val) if own is None else [own]
+    condition = config.condition if isinstance(config, ACDCConfig) else None
+    pattern = config.train_list if split == "train" else config.val_list
+    if pattern is not None:
+        files = [pattern.replace("{split}", n).replace("{}", n) for n in names]
+        path = find_list(list_folders, files, f"{split}_list")
+        name = next((n for n in names if _folder(layout, root, n).is_dir()), names[0])
+        base = _folder(layout, root, name)
+        return Split(read_list(path, base, condition), name, base)
+    if layout.every and names[0] not in layout.every:
+        raise MuhdiError(
+            f"{split}: {config.dataset} has no split {names[0]!r}; name one of"
+            f" {', '.join(layout.every)}, or set train_list and val_list to files that divide the"
+            " images"
+        )
+    name, images = _walk(config, layout, root, names, condition)
+    return Split(images[:: layout.every.get(name, 1)], name, _folder(layout, root, name))
+
+
+def _folder(layout: Layout, root: Path, name: str) -> Path:
+    return root / layout.folder.replace("{split}", name)
+
+
+def _walk(
+    config: PublicConfig, layout: Layout, root: Path, names: list[str], condition: str | None
+) -> tuple[str, list[Path]]:
+    """Name of the first split that has folders, and its images."""
+    patterns = {}
+    for name in names:
+        pattern = f"{layout.folder}/{layout.images}".replace("{split}", escape(name))
+        patterns[name] = pattern.replace("{condition}", condition or "*")
+    name = next((name for name in names if (root / fixed_part(patterns[name])).is_dir()), names[0])
+    folder, pattern = root / fixed_part(patterns[name]), patterns[name]
+    expected = f"{config.dataset} keeps its images as {root / pattern}{layout.endings[0]}"
+    if not folder.is_dir():
+        raise MuhdiError(
+            f"{folder}: this folder is missing; {expected}; correct the root, or the split's name"
+        )
+    images = [
+        path
+        for path in matches(root, pattern)
+        if path.name.lower().endswith(tuple(map(str.lower, layout.endings)))
+        and not path.name.startswith(".")
+    ]
+    if not images:
+        raise MuhdiError(
+            f"{folder}: holds no image of the split; {expected}; correct the root, or the split's"
+            " name"
+        )
+    return name, images
+
+
+def label_kinds(config: PublicConfig) -> list[LabelKind]:
+    """The kinds of labels that ``label_format`` allows, the preferred one first, each place once."""
+    kinds: dict[str, LabelKind] = {}
+    for kind in LAYOUTS[config.dataset].labels:
+        if config.label_format in ("auto", kind.format):
+            kinds.setdefault(kind.pattern, kind)
+    return list(kinds.values())
+
+
+def label_paths(config: PublicConfig, kind: LabelKind, split: Split, root: Path) -> list[Path]:
+    """Where the labels of a kind should lie, one per image."""
+    endings = LAYOUTS[config.dataset].endings
+    stems = []
+    for image in split.images:
+        ending = next((e for e in endings if image.name.lower().endswith(e.lower())), None)
+        if ending is None:
+            raise MuhdiError(
+                f"{image}: images of {config.dataset} end in {' or '.join(endings)}; correct the"
+                " list"
+            )
+        stems.append(image.name[: -len(ending)])
+    return label_files(
+        root,
+        kind.pattern,
+        split.images,
+        stems,
+        split.base,
+        split=split.name,
+        domain=config.domain_name,
+    )
+
+
+def find_labels(
+    config: PublicConfig, split: Split, root: Path
+) -> tuple[LabelKind, list[Path]] | None:
+    """Kind and files of the labels, or None where no image has one.
+
+    Raises:
+        MuhdiError: some images have a label and some do not.
+    """
+    for kind in label_kinds(config):
+        wanted = label_paths(config, kind, split, root)
+        advice = "add the missing labels, or take all of them away"
+        files = all_or_none(
+            split.images, wanted, required=False, domain=config.domain_name, advice=advice
+        )
+        if files is not None:
+            return kind, files
+    return None

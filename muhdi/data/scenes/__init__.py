@@ -1,0 +1,1 @@
+"""Built-in street scenes: drawn, labelled, deterministic by seed, and no file needed."""

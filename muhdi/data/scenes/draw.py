@@ -1,0 +1,650 @@
+"""Built-in street scenes: drawn, labelled, deterministic by seed, and no file needed.
+
+A scene is a street in one-point perspective. `Style` says how a domain looks; a clean
+simulator-like source and four targets differ in layout, class frequencies, colour, texture, light,
+haze, blur and noise. Everything is drawn at twice the size, on three canvases at once (colour,
+class, distance), and then reduced.
+"""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFilter
+
+from muhdi.data.sets import ImageSet, Sample
+from muhdi.taxonomy import CLASS_SETS, Colour
+
+CLASSES = CLASS_SETS["urban7"].classes
+FLAT, CONSTRUCTION, OBJECT, NATURE, SKY, HUMAN, VEHICLE = range(7)
+SCALE = 2
+FAR = 40.0
+
+Range = tuple[float, float]
+Point = tuple[float, float, float]
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Style:
+    """The look of a domain.
+
+    Ranges are drawn from uniformly, colours are chosen from, counts are Poisson means.
+    """
+
+    # layout, in camera heights
+    horizon: Range = (0.36, 0.46)
+    road: Range = (2.4, 3.6)
+    pavement: Range = (0.8, 1.8)
+    storeys: Range = (2, 5)
+    built: float = 0.75  # chance of a building at each plot beside the street
+    # class frequencies
+    cars: float = 4.0
+    people: float = 1.5
+    poles: float = 3.0
+    trees: float = 2.5
+    # colours
+    roads: tuple[Colour, ...] = ((88, 88, 92), (80, 82, 84), (96, 92, 96))
+    pavements: tuple[Colour, ...] = ((150, 148, 145), (165, 160, 152))
+    walls: tuple[Colour, ...] = (
+        (176, 88, 70),
+        (198, 160, 108),
+        (150, 152, 160),
+        (205, 200, 190),
+        (120, 130, 150),
+    )
+    skies: tuple[tuple[Colour, Colour], ...] = (
+        ((90, 150, 220), (180, 210, 240)),
+        ((70, 130, 210), (170, 205, 240)),
+    )
+    greens: tuple[Colour, ...] = ((60, 140, 50), (80, 160, 60), (50, 120, 50))
+    grounds: tuple[Colour, ...] = ((90, 160, 70), (100, 165, 80))
+    cars_colours: tuple[Colour, ...] = (
+        (200, 40, 40),
+        (40, 70, 180),
+        (235, 235, 235),
+        (40, 40, 44),
+        (170, 170, 175),
+    )
+    clothes: tuple[Colour, ...] = ((200, 50, 50), (50, 80, 170), (210, 160, 50), (70, 130, 80))
+    window: Colour = (70, 85, 105)
+    lit: float = 0.0  # share of windows with light
+    marking: Range = (0.8, 1.0)  # how fresh the lane markings are
+    # light and sensor
+    texture: float = 5.0
+    saturation: float = 1.0
+    gain: Range = (0.95, 1.05)
+    tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    haze: Range = (0.0, 0.1)
+    haze_colour: Colour = (200, 210, 220)
+    veil: float = 0.0  # share of haze before even the nearest thing: it lowers the contrast of the whole picture
+    shadows: float = 0.0
+    blur: Range = (0.0, 0.0)
+    noise: Range = (0.0, 2.0)
+    night: bool = False
+    streaks: float = 0.0
+
+
+SIM = Style()
+STYLES: dict[str, Style] = {
+    "sim": SIM,
+    "city": replace(
+        SIM,
+        horizon=(0.34, 0.46),
+        road=(2.0, 3.0),
+        storeys=(3, 7),
+        built=0.9,
+        cars=5.0,
+        people=4.0,
+        poles=5.0,
+        trees=2.0,
+        roads=((70, 72, 76), (62, 66, 70), (78, 74, 78)),
+        pavements=((110, 106, 106), (122, 114, 110)),
+        walls=((120, 104, 98), (132, 124, 112), (104, 106, 112), (140, 132, 122), (110, 96, 88)),
+        skies=(((196, 200, 206), (222, 222, 224)), ((170, 178, 188), (208, 210, 214))),
+        greens=((62, 82, 50), (74, 92, 58), (52, 74, 48)),
+        grounds=((86, 94, 66), (98, 98, 72)),
+        cars_colours=((60, 62, 68), (150, 152, 156), (110, 40, 40), (48, 60, 88), (28, 28, 32)),
+        clothes=((60, 60, 72), (96, 70, 60), (44, 50, 70), (110, 100, 92)),
+        window=(58, 62, 68),
+        marking=(0.3, 0.8),
+        texture=9.0,
+        saturation=0.75,
+        gain=(0.64, 0.78),
+        tint=(0.95, 1.0, 1.04),
+        # Overcast and misty. A mean far from the source's with little contrast around it is what
+        # makes stored statistics sensitive: the weights' drift in later steps moves the mean of the
+        # first features by many deviations. The same in dust, at the bright end.
+        haze=(0.1, 0.3),
+        haze_colour=(84, 90, 100),
+        veil=0.42,
+        shadows=0.3,
+        blur=(0.4, 0.8),
+        noise=(2.0, 3.5),
+    ),
+    "dust": replace(
+        SIM,
+        horizon=(0.38, 0.52),
+        road=(2.4, 4.6),
+        pavement=(0.0, 0.5),
+        storeys=(1, 3),
+        built=0.35,
+        cars=3.0,
+        people=3.0,
+        poles=2.5,
+        trees=5.0,
+        roads=((176, 144, 104), (160, 130, 98), (188, 156, 118)),
+        pavements=((180, 150, 116), (170, 144, 116)),
+        walls=((222, 150, 140), (132, 172, 168), (226, 206, 170), (190, 130, 96), (160, 176, 196)),
+        skies=(((222, 212, 180), (236, 226, 200)), ((214, 200, 186), (234, 220, 204))),
+        greens=((104, 112, 62), (120, 124, 74), (92, 100, 56)),
+        grounds=((140, 134, 84), (150, 130, 90)),
+        cars_colours=(
+            (214, 130, 40),
+            (60, 130, 80),
+            (230, 226, 210),
+            (96, 110, 160),
+            (150, 60, 50),
+        ),
+        clothes=((220, 140, 40), (230, 226, 216), (170, 50, 90), (50, 110, 110)),
+        window=(96, 76, 62),
+        marking=(0.0, 0.4),
+        texture=8.0,
+        saturation=0.85,
+        gain=(0.97, 1.06),
+        tint=(1.08, 1.0, 0.86),
+        haze=(0.15, 0.4),
+        haze_colour=(230, 210, 172),
+        veil=0.45,
+        shadows=0.1,
+        blur=(0.2, 0.6),
+        noise=(2.0, 3.5),
+    ),
+    "night": replace(
+        SIM,
+        horizon=(0.34, 0.46),
+        storeys=(3, 7),
+        built=0.85,
+        cars=4.5,
+        people=2.5,
+        poles=4.5,
+        trees=2.5,
+        walls=((120, 96, 84), (132, 116, 96), (100, 102, 116), (140, 130, 118)),
+        skies=(((22, 26, 60), (52, 54, 92)), ((18, 20, 46), (64, 56, 84))),
+        greens=((50, 80, 46), (56, 84, 50)),
+        grounds=((60, 84, 52), (70, 84, 58)),
+        window=(40, 44, 54),
+        lit=0.3,
+        marking=(0.5, 0.9),
+        texture=12.0,
+        saturation=0.7,
+        gain=(0.26, 0.4),
+        tint=(0.95, 0.95, 1.15),
+        haze=(0.0, 0.15),
+        haze_colour=(28, 28, 44),
+        blur=(0.5, 0.9),
+        noise=(6.0, 10.0),
+        night=True,
+    ),
+    "rain": replace(
+        SIM,
+        road=(2.2, 3.6),
+        storeys=(2, 6),
+        built=0.7,
+        people=1.5,
+        poles=4.0,
+        roads=((84, 90, 104), (92, 98, 112)),
+        pavements=((108, 112, 124), (116, 120, 130)),
+        skies=(((112, 122, 142), (140, 148, 164)), ((126, 132, 148), (150, 156, 168))),
+        greens=((58, 84, 72), (66, 92, 78)),
+        grounds=((74, 96, 84), (84, 100, 88)),
+        window=(62, 70, 84),
+        lit=0.1,
+        marking=(0.3, 0.7),
+        texture=10.0,
+        saturation=0.55,
+        gain=(0.68, 0.88),
+        tint=(0.9, 0.98, 1.12),
+        haze=(0.45, 0.75),
+        haze_colour=(122, 134, 156),
+        blur=(0.8, 1.4),
+        noise=(4.0, 8.0),
+        streaks=18.0,
+    ),
+}
+"""The domains' looks by name."""
+
+
+class _Street:
+    """One scene while it is drawn: the canvases, the camera, and the objects from far to near.
+
+    A point is (x, y, z): metres-like units of one camera height, x to the right of the street's
+    middle, y above the ground, z the distance (1 at the lower edge of the picture).
+    """
+
+    def __init__(self, style: Style, rng: np.random.Generator, width: int, height: int) -> None:
+        self.style, self.rng = style, rng
+        self.w, self.h = SCALE * width, SCALE * height
+        self.colour = Image.new("RGB", (self.w, self.h))
+        self.label = Image.new("L", (self.w, self.h), SKY)
+        self.distance = Image.new("L", (self.w, self.h), 255)
+        self.pens = [ImageDraw.Draw(canvas) for canvas in (self.colour, self.label, self.distance)]
+        self.horizon = self.h * rng.uniform(*style.horizon)
+        self.vanish = self.w * rng.uniform(0.38, 0.62)
+        self.focal = self.h - self.horizon
+        self.road = rng.uniform(*style.road)
+        self.kerb = self.road + rng.uniform(*style.pavement)
+        self.lights: list[tuple[float, float, float, Colour]] = []  # x, y, radius, colour
+
+    def project(self, point: Point) -> tuple[float, float]:
+        """Where a point lies on the canvas."""
+        x, y, z = point
+        return self.vanish + self.focal * x / z, self.horizon + self.focal * (1 - y) / z
+
+    def pick(self, colours: tuple[Colour, ...], spread: float = 12.0) -> Colour:
+        """One of the colours, varied a little."""
+        base = colours[self.rng.integers(len(colours))]
+        return _clip(
+            np.asarray(base) + self.rng.normal(0, spread) + self.rng.normal(0, spread / 3, 3)
+        )
+
+    def polygon(
+        self, points: list[tuple[float, float]], colour: Colour, label: int, z: float
+    ) -> None:
+        """Fill a polygon on all canvases."""
+        self.pens[0].polygon(points, fill=colour)
+        self.pens[1].polygon(points, fill=label)
+        self.pens[2].polygon(points, fill=_depth(z))
+
+    def ellipse(
+        self, box: tuple[float, float, float, float], colour: Colour, label: int, z: float
+    ) -> None:
+        """Fill an ellipse on all canvases."""
+        self.pens[0].ellipse(box, fill=colour)
+        self.pens[1].ellipse(box, fill=label)
+        self.pens[2].ellipse(box, fill=_depth(z))
+
+    def quad(self, points: list[Point], colour: Colour, label: int) -> None:
+        """Fill a polygon given by points of the scene."""
+        self.polygon(
+            [self.project(p) for p in points], colour, label, float(np.mean([p[2] for p in points]))
+        )
+
+    def box(
+        self, x: float, y: float, z: float, width: float, height: float, colour: Colour, label: int
+    ) -> None:
+        """Fill an upright rectangle that faces the camera; x is its middle, y its lower edge."""
+        left, top = self.project((x - width / 2, y + height, z))
+        right, bottom = self.project((x + width / 2, y, z))
+        right, bottom = max(right, left + 1.5), max(bottom, top + 1.5)
+        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour, label, z)
+
+    # --- what stands in a street ---
+
+    def backdrop(self) -> None:
+        """Sky, far hills, ground, pavement, road and its markings."""
+        style, rng = self.style, self.rng
+        top, bottom = style.skies[rng.integers(len(style.skies))]
+        steps = 12
+        for i in range(steps):
+            mix = i / (steps - 1)
+            colour = _clip((1 - mix) * np.asarray(top) + mix * np.asarray(bottom))
+            y0 = self.horizon * i / steps
+            self.pens[0].rectangle((0, y0, self.w, self.horizon + 2), fill=colour)
+        xs = np.linspace(0, self.w, 7)
+        hills = [(float(x), self.horizon - self.h * float(rng.uniform(0.0, 0.07))) for x in xs]
+        far = [(float(self.w), self.horizon + 2), (0.0, self.horizon + 2)]
+        self.polygon(hills + far, self.pick(style.greens), NATURE, 30)
+        ground = self.pick(style.grounds)
+        edges = [
+            self.horizon,
+            self.horizon + 0.12 * self.focal,
+            self.horizon + 0.4 * self.focal,
+            self.h,
+        ]
+        for y0, y1 in itertools.pairwise(edges):
+            z = self.focal / max((y0 + y1) / 2 - self.horizon, 1)
+            self.polygon([(0, y0), (self.w, y0), (self.w, y1 + 1), (0, y1 + 1)], ground, NATURE, z)
+        pavement, road = self.pick(style.pavements), self.pick(style.roads, 8)
+        self.ground_strip(-self.kerb, self.kerb, pavement)
+        self.ground_strip(-self.road, self.road, road)
+        fresh = rng.uniform(*style.marking)
+        white = _clip(np.asarray(road) * (1 - fresh) + 235 * fresh)
+        offset = rng.uniform(0, 2)
+        for z in np.arange(0.6 + offset, 16, 2.6):
+            self.quad(
+                [(-0.09, 0, z), (0.09, 0, z), (0.09, 0, z + 1.3), (-0.09, 0, z + 1.3)], white, FLAT
+            )
+        if rng.random() < 0.6:
+            for side in (-1, 1):
+                x = side * (self.road - 0.25)
+                self.quad(
+                    [(x, 0, 0.5), (x + 0.12, 0, 0.5), (x + 0.12, 0, 30), (x, 0, 30)], white, FLAT
+                )
+
+    def ground_strip(self, left: float, right: float, colour: Colour) -> None:
+        """A strip of flat ground from the camera to far away, in pieces that have a distance each."""
+        for z0, z1 in ((0.5, 1.5), (1.5, 3), (3, 6), (6, 12), (12, FAR)):
+            self.quad([(left, 0, z0), (right, 0, z0), (right, 0, z1), (left, 0, z1)], colour, FLAT)
+
+    def building(self, side: int, near: float, far: float) -> None:
+        """A block beside the street.
+
+        The wall along it with windows, and the end that faces the camera.
+        """
+        rng, style = self.rng, self.style
+        storeys = int(rng.uniform(style.storeys[0], style.storeys[1] + 1))
+        height = 2.1 * storeys + 0.6
+        x = side * (self.kerb + rng.uniform(0.0, 0.8))
+        depth = side * rng.uniform(4, 9)
+        wall = self.pick(style.walls)
+        shade = _clip(np.asarray(wall) * 0.82)
+        self.quad(
+            [(x, 0, near), (x + depth, 0, near), (x + depth, height, near), (x, height, near)],
+            wall,
+            CONSTRUCTION,
+        )
+        self.quad(
+            [(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], shade, CONSTRUCTION
+        )
+        if near > 14:
+            return
+        columns = max(2, int((far - near) * 0.8))
+        for storey in range(storeys):
+            y0, y1 = 0.7 + 2.1 * storey, 1.9 + 2.1 * storey
+            for column in range(columns):
+                z0 = near + (far - near) * (column + 0.25) / columns
+                z1 = near + (far - near) * (column + 0.75) / columns
+                self.quad(
+                    [(x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)], self.pane(), CONSTRUCTION
+                )
+            for column in range(2):
+                x0 = x + depth * (0.12 + 0.45 * column)
+                x1 = x0 + depth * 0.2
+                self.quad(
+                    [(x0, y0, near), (x1, y0, near), (x1, y1, near), (x0, y1, near)],
+                    self.pane(),
+                    CONSTRUCTION,
+                )
+
+    def pane(self) -> Colour:
+        """The colour of one window."""
+        if self.rng.random() < self.style.lit:
+            return _LIT
+        return self.pick((self.style.window,), 8)
+
+    def tree(self, x: float, z: float) -> None:
+        """A trunk and a crown of overlapping discs, or a bush."""
+        rng = self.rng
+        bush = rng.random() < 0.3
+        size = rng.uniform(0.4, 0.8) if bush else rng.uniform(1.1, 2.0)
+        base = size * 0.6 if bush else rng.uniform(2.0, 3.4)
+        if not bush:
+            self.box(x, 0, z, 0.22, base, self.pick(((92, 70, 52),)), NATURE)
+        green = self.pick(self.style.greens)
+        for _ in range(6):
+            dx, dy = rng.normal(0, 0.45 * size), rng.normal(0, 0.3 * size)
+            radius = size * rng.uniform(0.5, 0.8)
+            cx, cy = self.project((x + dx, base + size * 0.4 + dy, z))
+            r = self.focal * radius / z
+            shade = _clip(np.asarray(green) * rng.uniform(0.8, 1.15))
+            self.ellipse((cx - r, cy - 0.9 * r, cx + r, cy + 0.9 * r), shade, NATURE, z)
+
+    def pole(self, x: float, z: float) -> None:
+        """A street lamp, a traffic light or a sign."""
+        rng = self.rng
+        grey = self.pick(((110, 112, 114), (70, 72, 74)))
+        kind = rng.integers(3)
+        height = (4.6, 3.2, 2.6)[kind]
+        self.box(x, 0, z, 0.17, height, grey, OBJECT)
+        inwards = -1 if x > 0 else 1
+        if kind == 0:
+            self.box(x + inwards * 0.5, height, z, 1.1, 0.12, grey, OBJECT)
+            lamp = self.project((x + inwards * 0.9, height, z))
+            if self.style.night:
+                self.lights.append((*lamp, self.focal * 1.4 / z, (255, 196, 120)))
+        elif kind == 1:
+            self.box(x, height, z, 0.42, 1.0, (36, 38, 40), OBJECT)
+            colour = ((220, 40, 30), (240, 180, 40), (40, 200, 90))[rng.integers(3)]
+            self.box(x, height + rng.uniform(0.1, 0.6), z, 0.26, 0.26, colour, OBJECT)
+        else:
+            colour = self.pick(((200, 40, 40), (40, 80, 190), (235, 235, 230), (235, 190, 50)))
+            cx, cy = self.project((x, height + 0.3, z))
+            r = max(self.focal * 0.42 / z, 1.5)
+            if rng.random() < 0.5:
+                self.ellipse((cx - r, cy - r, cx + r, cy + r), colour, OBJECT, z)
+            else:
+                self.polygon(
+                    [(cx, cy - r), (cx + r, cy), (cx, cy + r), (cx - r, cy)], colour, OBJECT, z
+                )
+
+    def person(self, x: float, z: float) -> None:
+        """Legs, body, head."""
+        tall = self.rng.uniform(0.95, 1.2)
+        trousers = self.pick(((50, 54, 70), (72, 62, 54), (40, 40, 44)))
+        self.box(x - 0.09, 0, z, 0.13, 0.5 * tall, trousers, HUMAN)
+        self.box(x + 0.09, 0, z, 0.13, 0.5 * tall, trousers, HUMAN)
+        self.box(x, 0.46 * tall, z, 0.38, 0.4 * tall, self.pick(self.style.clothes, 18), HUMAN)
+        cx, cy = self.project((x, 0.93 * tall, z))
+        r = max(self.focal * 0.11 / z, 1.0)
+        self.ellipse(
+            (cx - r, cy - r, cx + r, cy + r), self.pick(((212, 166, 136), (140, 96, 72))), HUMAN, z
+        )
+
+    def car(self, x: float, z: float) -> None:
+        """A car or, seldom, a van, from behind or from the front, with wheels, glass and lamps."""
+        rng = self.rng
+        van = rng.random() < 0.2
+        width, body, cabin = (1.35, 0.95, 0.75) if van else (1.25, 0.55, 0.42)
+        paint = self.pick(self.style.cars_colours)
+        for side in (-1, 1):
+            self.box(x + side * 0.42 * width, 0, z, 0.22, 0.3, (24, 24, 26), VEHICLE)
+        self.box(x, 0.16, z, width, body, paint, VEHICLE)
+        top = 0.16 + body
+        sides = [(-0.46, 0.0), (0.46, 0.0), (0.36, cabin), (-0.36, cabin)]
+        self.quad([(x + width * dx, top + dy, z) for dx, dy in sides], paint, VEHICLE)
+        glass = [(0.8 * dx, 0.08 + 0.8 * dy) for dx, dy in sides]
+        self.quad([(x + width * dx, top + dy, z) for dx, dy in glass], (46, 56, 68), VEHICLE)
+        from_behind = x > 0
+        lamp = (210, 40, 34) if from_behind else (250, 244, 214)
+        for side in (-1, 1):
+            self.box(x + side * 0.4 * width, 0.16 + 0.55 * body, z, 0.2, 0.14, lamp, VEHICLE)
+            if self.style.night:
+                cx, cy = self.project((x + side * 0.4 * width, 0.16 + 0.6 * body, z))
+                self.lights.append((cx, cy, self.focal * (0.3 if from_behind else 0.45) / z, lamp))
+
+    def populate(self) -> None:
+        """Buildings on both sides, then everything else from far to near."""
+        rng, style = self.rng, self.style
+        things: list[tuple[float, Callable[[], None]]] = []
+        for side in (-1, 1):
+            z = rng.uniform(1.2, 3.0)
+            while z < 30:
+                far = z + rng.uniform(2.5, 6.0) * (1 + z / 12)
+                if rng.random() < style.built:
+                    things.append((far, _bind(self.building, side, z, far)))
+                z = far + (rng.uniform(0.5, 3.0) if rng.random() < 0.4 else 0.0)
+
+        def beside(out: Range) -> float:
+            return float(rng.choice((-1, 1)) * (self.road + rng.uniform(*out)))
+
+        for kind, count, out in (
+            (self.tree, style.trees, (0.7, 5.0)),
+            (self.pole, style.poles, (0.15, 0.8)),
+        ):
+            for _ in range(rng.poisson(count)):
+                z = rng.uniform(2.0, 12.0)
+                things.append((z, _bind(kind, beside(out), z)))
+        for _ in range(rng.poisson(style.people)):
+            z = rng.uniform(2.2, 9.0)
+            things.append((z, _bind(self.person, beside((-0.3, 1.4)), z)))
+        for _ in range(rng.poisson(style.cars)):
+            z = float(np.exp(rng.uniform(np.log(2.2), np.log(16))))
+            x = float(rng.choice((-1, 1))) * self.road * rng.uniform(0.3, 0.85)
+            things.append((z, _bind(self.car, x, z)))
+        for _, draw in sorted(things, key=lambda thing: -thing[0]):
+            draw()
+
+
+_LIT: Colour = (255, 214, 120)
+
+
+def _bind(draw: Callable[..., None], *arguments: object) -> Callable[[], None]:
+    return lambda: draw(*arguments)
+
+
+def _clip(colour: npt.NDArray[np.floating]) -> Colour:
+    r, g, b = np.clip(colour, 0, 255).astype(int).tolist()
+    return r, g, b
+
+
+def _depth(z: float) -> int:
+    return int(min(255.0, 255.0 * z / FAR))
+
+
+def _soft_noise(rng: np.random.Generator, height: int, width: int) -> Array:
+    """Noise of three scales, of mean 0 and deviation near 1."""
+    total = rng.standard_normal((height, width), dtype=np.float32) * 0.5
+    for cell in (4, 16):
+        small = rng.standard_normal((height // cell + 2, width // cell + 2), dtype=np.float32)
+        total += (
+            np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+            * 0.7
+        )
+    return total
+
+
+def _glow(lights: list[tuple[float, float, float, Colour]], height: int, width: int) -> Array:
+    """Light added by lamps: a Gaussian spot each, [height, width, 3] in 0..255."""
+    total = np.zeros((height, width, 3), np.float32)
+    ys, xs = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    for x, y, radius, colour in lights:
+        r = max(radius / SCALE, 1.0)
+        fall_x = np.exp(-(((xs - x / SCALE) / r) ** 2)).astype(np.float32)
+        fall_y = np.exp(-(((ys - y / SCALE) / r) ** 2)).astype(np.float32)
+        total += (fall_y[:, None] * fall_x)[..., None] * np.asarray(colour, np.float32)
+    return total
+
+
+def _expose(street: _Street, image: Array, distance: Array) -> Array:
+    """From the drawn scene to what the domain's camera sees. ``distance`` in 0..1."""
+    style, rng = street.style, street.rng
+    height, width = distance.shape
+    image = image + style.texture * _soft_noise(rng, height, width)[..., None] * (
+        0.35 + 0.65 * (distance < 0.8)[..., None]
+    )
+    grey = image.mean(2, keepdims=True)
+    image = grey + style.saturation * (image - grey)
+    haze = 1 - (1 - style.veil) * np.exp(-rng.uniform(*style.haze) * 5 * distance)[..., None]
+    image = image * (1 - haze) + np.asarray(style.haze_colour, np.float32) * haze
+    if rng.random() < style.shadows:
+        edge = rng.uniform(0.2, 0.8) * width + rng.normal(0, 0.3) * np.arange(height)[:, None]
+        dark = np.where(np.arange(width)[None] < edge, rng.uniform(0.55, 0.8), 1.0)
+        image = image * dark[..., None].astype(np.float32)
+    image = image * rng.uniform(*style.gain) * np.asarray(style.tint, np.float32)
+    if style.night:
+        rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+        x, y = street.vanish / SCALE, height * 1.02
+        beam = np.exp(
+            -(((columns - x) / (0.32 * width)) ** 2) - ((rows - y) / (0.42 * height)) ** 2
+        )
+        image = image * (1 + 1.3 * beam[..., None]) + 0.55 * _glow(street.lights, height, width)
+        lit = np.abs(
+            np.asarray(street.colour.resize((width, height), Image.Resampling.NEAREST), np.float32)
+            - _LIT
+        )
+        image = np.where((lit.sum(2) < 6)[..., None], np.asarray(_LIT, np.float32) * 0.85, image)
+    return image
+
+
+def _sensor(style: Style, rng: np.random.Generator, image: Array) -> npt.NDArray[np.uint8]:
+    """Rain, blur and noise."""
+    height, width = image.shape[:2]
+    picture = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
+    if style.streaks:
+        pen = ImageDraw.Draw(picture)
+        slant = rng.normal(0, 0.15)
+        for _ in range(rng.poisson(style.streaks)):
+            x, y, length = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(2, 7)
+            pen.line((x, y, x + slant * length, y + length), fill=(136, 146, 164))
+    radius = rng.uniform(*style.blur)
+    if radius:
+        picture = picture.filter(ImageFilter.GaussianBlur(radius))
+    sigma = rng.uniform(*style.noise)
+    noise = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(sigma)
+    return np.clip(np.asarray(picture, np.float32) + noise, 0, 255).astype(np.uint8)
+
+
+def draw_scene(
+    domain: str, seed: tuple[int, ...], size: tuple[int, int]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """One scene.
+
+    Args:
+        domain: a key of `STYLES`.
+        seed: any integers >= 0; the same ones give the same scene.
+        size: width and height in pixels.
+
+    Returns:
+        Image, uint8 RGB [height, width, 3], and label, uint8 [height, width], positions in
+        `CLASSES`.
+    """
+    style = STYLES[domain]
+    rng = np.random.default_rng([zlib.crc32(domain.encode()), *seed])
+    width, height = size
+    street = _Street(style, rng, width, height)
+    street.backdrop()
+    street.populate()
+    label = np.asarray(street.label)[SCALE // 2 :: SCALE, SCALE // 2 :: SCALE].copy()
+    distance = np.asarray(street.distance.reduce(SCALE), np.float32) / np.float32(255)
+    image = np.asarray(street.colour.reduce(SCALE), np.float32)
+    return _sensor(style, rng, _expose(street, image, distance)), label
+
+
+class SceneSet(ImageSet):
+    """A split of drawn scenes.
+
+    Args:
+        domain: name of the domain.
+        look: a key of `STYLES`.
+        split: ``train`` or ``val``; they share no scene.
+        count: how many.
+        seed: of the drawing.
+        size: width and height.
+        table: from positions in `CLASSES` to labels, uint8 [256 or more].
+    """
+
+    labelled = True
+
+    def __init__(
+        self,
+        domain: str,
+        look: str,
+        split: str,
+        count: int,
+        seed: int,
+        size: tuple[int, int],
+        table: npt.NDArray[np.uint8],
+    ) -> None:
+        self.domain, self.look, self.count, self.size, self.table = domain, look, count, size, table
+        self.seed = (seed, zlib.crc32(split.encode()))
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return f"{self.domain}_{index:05d}"
+
+    def fingerprint(self) -> str:
+        return (
+            f"{self.look} {self.count} {self.seed} {self.size} {zlib.crc32(self.table.tobytes())}"
+        )
+
+    def read(self, index: int, with_label: bool, draft: tuple[int, int] | None = None) -> Sample:
+        image, label = draw_scene(self.look, (*self.seed, index), self.size)
+        return Sample(self.name(index), image, self.table[label] if with_label else None)

@@ -1,0 +1,103 @@
+"""Reading and writing films, through PyAV."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from muhdi.errors import MuhdiError
+from muhdi.files import TEMPORARY
+
+
+def pyav() -> Any:
+    """PyAV, which is an extra."""
+    try:
+        import av
+    except ImportError:
+        raise MuhdiError("films need PyAV; install it: pip install 'muhdi[video]'") from None
+    return av
+
+
+class Film:
+    """A film's pictures.
+
+    Args:
+        path: of the file.
+        every: only each so-many-th picture.
+
+    Raises:
+        MuhdiError: it cannot be read.
+    """
+
+    def __init__(self, path: Path, every: int = 1) -> None:
+        self.path, self.every, self._av = path, every, pyav()
+        try:
+            self._container = self._av.open(str(path))
+            stream = self._container.streams.video[0]
+        except (self._av.FFmpegError, IndexError) as error:
+            raise MuhdiError(f"{path}: not a film that can be read ({error})") from None
+        self.rate = Fraction(stream.average_rate or 25) / every
+        self.length = -(-stream.frames // every) if stream.frames else None
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
+        """Pictures, uint8 RGB [H, W, 3]."""
+        try:
+            with self._container:
+                for number, frame in enumerate(self._container.decode(video=0)):
+                    if number % self.every == 0:
+                        yield frame.to_ndarray(format="rgb24")
+        except self._av.FFmpegError as error:
+            raise MuhdiError(f"{self.path}: the film is damaged ({error})") from None
+
+
+class FilmWriter:
+    """Writes an mp4 under a temporary name, and gives it its own when it is closed.
+
+    Args:
+        path: ends in ``.mp4``.
+        rate: pictures per second.
+    """
+
+    def __init__(self, path: Path, rate: Fraction) -> None:
+        self.path, self._av, self._rate = path, pyav(), rate
+        self._stream: Any = None
+        self._temporary = path.parent / f".{path.stem}.{os.getpid()}{TEMPORARY}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._container = self._av.open(str(self._temporary), "w")
+
+    def add(self, picture: npt.NDArray[np.uint8]) -> None:
+        """The next picture, uint8 RGB [H, W, 3].
+
+        Sides are cut to even numbers, as the format wants it.
+        """
+        even = np.ascontiguousarray(
+            picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
+        )
+        if self._stream is None:
+            codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
+            self._stream = self._container.add_stream(codec, rate=self._rate)
+            self._stream.height, self._stream.width = even.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+        self._container.mux(
+            self._stream.encode(self._av.VideoFrame.from_ndarray(even, format="rgb24"))
+        )
+
+    def close(self) -> None:
+        """The film is whole, or holds what could be read."""
+        if self._stream is None:
+            self.discard()
+            return
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        os.replace(self._temporary, self.path)
+
+    def discard(self) -> None:
+        """Leave nothing."""
+        self._container.close()
+        self._temporary.unlink(missing_ok=True)

@@ -1,0 +1,79 @@
+"""From low-resolution logits to the class of every pixel of a large image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from muhdi.losses import upsample
+
+LARGE = 2**20
+"""From so many upsampled values on, a CPU takes them strip by strip."""
+
+
+def classes_at(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """The most likely class of every pixel at ``size`` (height, width), as `upsample` and argmax would give it.
+
+    Whatever the memory format: of channels-last maps `upsample` alone would round otherwise.
+
+    Args:
+        logits: [N, C, h, w].
+
+    Returns:
+        uint8 [N, *size].
+    """
+    logits = logits.contiguous()
+    values = logits.shape[0] * logits.shape[1] * size[0] * size[1]
+    if logits.device.type != "cpu" or logits.dtype != torch.float32 or values < LARGE:
+        return upsample(logits, size).argmax(1).to(torch.uint8)
+    return classes_by_strips(logits, size)
+
+
+def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """`classes_at` without ever holding the upsampled logits.
+
+    They would be 160 MB for 19 classes at 2048x1024.
+
+    Rows are widened first, by `upsample` itself; then, for the output rows between two neighbours
+    of them, class by class is interpolated and kept where it exceeds all before it, all in the
+    processor's cache. ``addcmul`` in this order rounds as PyTorch's kernel for contiguous maps
+    does: where two classes are nearly equal, another order of the same operations would choose the
+    other.
+    """
+    height, width = size
+    rows = upsample(logits, (logits.shape[-2], width))  # [N, C, h, width]
+    upper, lower, part = _places(logits.shape[-2], height)
+    result = torch.empty(logits.shape[0], height, width, dtype=torch.uint8)
+    first = 0
+    for row, count in zip(
+        *(values.tolist() for values in torch.unique_consecutive(upper, return_counts=True)),
+        strict=True,
+    ):
+        strip = slice(first, first + count)
+        share = part[strip, None]
+        rest = 1 - share
+        below = int(lower[first])
+        best = torch.addcmul(rows[:, 0, below, None] * share, rows[:, 0, row, None], rest)
+        classes = torch.zeros_like(best, dtype=torch.uint8)
+        for number in range(1, logits.shape[1]):
+            values = torch.addcmul(
+                rows[:, number, below, None] * share, rows[:, number, row, None], rest
+            )
+            # Numbers grow: the maximum is the last class that exceeded the best. A masked fill
+            # takes ten times as long.
+            torch.maximum(classes, (values > best).view(torch.uint8).mul_(number), out=classes)
+            torch.maximum(best, values, out=best)
+        result[:, strip] = classes
+        first += count
+    return result
+
+
+def _places(inputs: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each output position the inputs before and after it, and the share of the latter.
+
+    Corners are aligned.
+    """
+    scale = torch.tensor((inputs - 1) / (outputs - 1) if outputs > 1 else 0.0, dtype=torch.float32)
+    position = scale * torch.arange(outputs, dtype=torch.float32)
+    before = position.long().clamp(max=inputs - 1)
+    return before, (before + 1).clamp(max=inputs - 1), position - before

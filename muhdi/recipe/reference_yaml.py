@@ -1,0 +1,389 @@
+"""The reference's own configuration files: upper-case YAML -> a recipe.
+
+Every key of its configuration is known here with its default, and every quirk of its training is
+set explicitly, so that such a file computes what it computed there. `docs/reference.md` lists what
+differs.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from muhdi.errors import MuhdiError, nearest
+from muhdi.recipe.reference_keys import (
+    CLASSES,
+    DATASETS,
+    DEFAULTS,
+    KEYS,
+    MEAN,
+    MODELS,
+    OF_MODE,
+    UNUSED,
+)
+
+Values = dict[str, Any]
+
+
+def in_its_own_words(message: str) -> str:
+    """A message that begins with a key of a recipe, with the file's own key in its place."""
+    key, colon, rest = message.partition(": ")
+    while key and key not in KEYS:
+        key = key.rpartition(".")[0]
+    return f"{KEYS[key]}{colon}{rest}" if key else message
+
+
+def is_legacy(data: Mapping[Any, Any]) -> bool:
+    """Whether a YAML file is one of the reference's: its keys are upper case."""
+    return bool(data) and all(isinstance(key, str) and key.isupper() for key in data)
+
+
+def translate(data: Mapping[Any, Any], where: str) -> tuple[Values, list[str]]:
+    """A recipe's values from a file of the reference, and notes for the user.
+
+    Args:
+        data: the file's content; lists may be written as tuples, ``(640, 320)``.
+        where: the file's name, for messages.
+
+    Raises:
+        MuhdiError: a key that the reference does not know, a value of another type, or one that has
+            no meaning here.
+    """
+    given: set[str] = set()
+    notes: list[str] = []
+    try:
+        cfg = _merged(copy.deepcopy(DEFAULTS), data, "", given)
+        notes += [
+            f"{key} is not needed: {reason}" for key, reason in UNUSED.items() if key in given
+        ]
+        for mode, keys in OF_MODE.items():
+            if mode != cfg["TEST"]["MODE"]:
+                notes += [
+                    f"TEST.{key} belongs to TEST.MODE {mode}"
+                    for key in keys
+                    if f"TEST.{key}" in given
+                ]
+        return _recipe(cfg, notes), notes
+    except MuhdiError as error:
+        raise MuhdiError(f"{where}: {error}") from None
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _merged(defaults: Values, data: Any, prefix: str, given: set[str]) -> Values:
+    """The defaults with what the file sets, checked key by key.
+
+    The names of these keys are added to ``given``.
+    """
+    if not isinstance(data, Mapping):
+        raise MuhdiError(f"{prefix.rstrip('.')}: must hold keys, such as {next(iter(defaults))}")
+    merged = dict(defaults)
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        if key not in defaults:
+            raise MuhdiError(
+                f"{name}: not a key of the reference{nearest(str(key), list(defaults))}"
+            )
+        if isinstance(defaults[key], dict):
+            merged[key] = _merged(defaults[key], value, f"{name}.", given)
+            continue
+        merged[key] = _typed(name, defaults[key], value)
+        given.add(name)
+    return merged
+
+
+def _typed(name: str, default: Any, value: Any) -> Any:
+    """``value`` where its type suits the default's."""
+    if isinstance(value, str) and re.fullmatch(
+        r"\(.*\)", value.strip()
+    ):  # a tuple, as Python writes it
+        value = [_scalar(part) for part in value.strip()[1:-1].split(",") if part.strip()]
+    if isinstance(default, list):
+        values = value if isinstance(value, list) else [value]
+        return [_typed(name, default[0], element) for element in values]
+    if value is None:
+        return (
+            default if default is None or isinstance(default, str) else _wrong(name, default, value)
+        )
+    kinds: tuple[type, ...] = (str,)  # where there is no default
+    if isinstance(default, bool):
+        kinds = (bool,)
+    elif isinstance(default, (int, float)):
+        kinds = (int, float)
+    elif isinstance(default, str):
+        kinds = (str,)
+    number = isinstance(default, (int, float)) and not isinstance(default, bool)
+    fits = isinstance(value, kinds) and not (number and isinstance(value, bool))
+    if not fits or (isinstance(default, int) and number and isinstance(value, float)):
+        _wrong(name, default, value)
+    return value
+
+
+def _wrong(name: str, default: Any, value: Any) -> None:
+    example = "text" if default is None else repr(default)
+    raise MuhdiError(f"{name}: must be like {example}, but is {value!r}")
+
+
+def _scalar(text: str) -> Any:
+    text = text.strip().strip("'\"")
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"True": True, "False": False, "None": None}.get(text, text)
+
+
+# --- translating ----------------------------------------------------------------------------------
+
+
+def _recipe(cfg: Values, notes: list[str]) -> Values:
+    train, test = cfg["TRAIN"], cfg["TEST"]
+    _refuse_what_is_fixed(cfg)
+    targets = _targets(cfg, notes)
+    trains = bool(cfg["SOURCE"]) and len(targets) == 1
+    if cfg["SOURCE"] and not trains:
+        notes.append(
+            "several TARGETS: for testing only; the reference trains on one, and so does a step of"
+            " a recipe"
+        )
+    recipe: Values = {
+        "name": cfg["EXP_NAME"] or _experiment_name(cfg),
+        "seed": train["RANDOM_SEED"],
+        "classes": CLASSES[cfg["NUM_CLASSES"]],
+        "image_size": train["INPUT_SIZE_TARGET"],
+        "model": {"backbone": "resnet101", "multi_level": train["MULTI_LEVEL"], "init": _path(train["RESTORE_FROM"])},
+        "optimizer": {
+            "name": "sgd", "momentum": train["MOMENTUM"], "weight_decay": train["WEIGHT_DECAY"],
+            "power": train["POWER"], "head_factor": 10.0, "updates": "reference",
+        },
+        "loader": {"workers": cfg["NUM_WORKERS"]},
+        "device": f"cuda:{cfg['GPU_ID']}" if cfg["GPU_ID"] else "auto",
+        "save_every": train["SAVE_PRED_EVERY"],
+        "snapshot_every": train["SAVE_PRED_EVERY"],
+        "evaluation": {
+            "statistics": ["running"], "batch_size": test["BATCH_SIZE_TARGET"],
+            "input_size": test["INPUT_SIZE_TARGET"], "size": test["OUTPUT_SIZE_TARGET"],
+        },
+        "test": _test(test),
+    }  # fmt: skip
+    if trains:
+        recipe["source"] = _source(cfg, notes)
+        recipe["steps"] = [{"target": targets[0], **_step(train)}]
+    else:
+        recipe["extra_domains"] = targets
+        recipe["model"]["init"] = None
+    return recipe | _folders(cfg)
+
+
+def _refuse_what_is_fixed(cfg: Values) -> None:
+    """Values that the networks and label tables of this project do not leave open."""
+    train, test = cfg["TRAIN"], cfg["TEST"]
+    for key, part in (("TRAIN", train), ("TEST", test)):
+        if part["IMG_MEAN"] != MEAN:
+            raise MuhdiError(
+                f"{key}.IMG_MEAN: the normalisation belongs to the network, and is {tuple(MEAN)}"
+            )
+    if train["IGNORE_LABEL"] != 255:
+        raise MuhdiError("TRAIN.IGNORE_LABEL: ignored pixels have the label 255")
+    if cfg["NUM_CLASSES"] not in CLASSES:
+        raise MuhdiError(f"NUM_CLASSES: must be one of {', '.join(map(str, CLASSES))}")
+    _one_of("TRAIN.MODEL", train["MODEL"], MODELS)
+    for model in test["MODEL"]:
+        _one_of("TEST.MODEL", model, MODELS)
+    _one_of("TRAIN.TEACHER_LOSS", train["TEACHER_LOSS"], ("KL", "MSE"))
+    _one_of("TEST.MODE", test["MODE"], ("single", "best"))
+    for key, part, size in (("TRAIN", train, "INPUT_SIZE_SOURCE"), ("TRAIN", train, "INPUT_SIZE_TARGET"),
+                            ("TEST", test, "INPUT_SIZE_TARGET"), ("TEST", test, "OUTPUT_SIZE_TARGET")):  # fmt: skip
+        if len(part[size]) != 2:
+            raise MuhdiError(f"{key}.{size}: must be a width and a height")
+
+
+def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise MuhdiError(
+            f"{name}: unknown value {value!r}{nearest(value, list(known))} (known:"
+            f" {', '.join(known)})"
+        )
+
+
+def _step(train: Values) -> Values:
+    multi_head = train["MODEL"] == "DeepLabv2MuHDi"
+    step: Values = {
+        "iterations": train["EARLY_STOP"],
+        "schedule": train["MAX_ITERS"],
+        "batch_size": train["BATCH_SIZE_SOURCE"],
+        "target_batch_size": train["BATCH_SIZE_TARGET"],
+        "learning_rate": train["LEARNING_RATE"],
+        "weight_main": train["LAMBDA_SEG_MAIN"],
+        "weight_aux": train["LAMBDA_SEG_AUX"],
+        "adaptation": {
+            "method": "advent", "weight_main": train["LAMBDA_ADV_MAIN"], "weight_aux": train["LAMBDA_ADV_AUX"],
+            "learning_rate": train["LEARNING_RATE_D"], "aux_sees_source": multi_head,
+            "init_main": _path(train["RESTORE_D_MAIN"]), "init_aux": _path(train["RESTORE_D_AUX"]),
+        },
+        "retention": "none",
+    }  # fmt: skip
+    if not multi_head:
+        return step
+    if not train["LAMBDA_SEG_MAIN"]:
+        raise MuhdiError(
+            "TRAIN.LAMBDA_SEG_MAIN: must be above 0, since MuHDi weighs the aux level relative"
+            " to it"
+        )
+    distill, main, aux = train["DISTILL"], train["LAMBDA_SEG_MAIN"], train["LAMBDA_SEG_AUX"]
+    step["retention"] = {
+        "method": "muhdi", "weight_source": distill["KT_LAMBDA"] if distill["KT_LOGITS"] else 0.0,
+        "weight_pod": distill["FEAT_LAMBDA"] if distill["FEAT"] else 0.0, "weight_target": train["LAMBDA_KT_TARGET"],
+        # On the source the aux level weighs relative to the main one, on the target absolutely.
+        "aux": aux / main, "aux_target": aux if main != 1 else None, "target_loss": train["TEACHER_LOSS"].lower(),
+        "kl_reduction": "element", "old_statistics": "running", "heads": "reference",
+    }  # fmt: skip
+    return step
+
+
+def _test(test: Values) -> Values:
+    models = [path for path in map(_path, test["RESTORE_FROM"]) if path]
+    if test["MODE"] == "single":
+        weights = (
+            _as_many("TEST.MODEL_WEIGHT", test["MODEL_WEIGHT"], len(models), "TEST.RESTORE_FROM")
+            if models
+            else []
+        )
+        return {"mode": "last", "models": models, "weights": weights}
+    folders = [path for path in map(_path, test["SNAPSHOT_DIR"]) if path]
+    if len(folders) > 1:
+        raise MuhdiError("TEST.SNAPSHOT_DIR: give one folder; the best of its snapshots is chosen")
+    return {
+        "mode": "best", "every": test["SNAPSHOT_STEP"], "until": test["SNAPSHOT_MAXITER"],
+        "snapshots": next(iter(folders), None),
+    }  # fmt: skip
+
+
+def _source(cfg: Values, notes: list[str]) -> Values:
+    train = cfg["TRAIN"]
+    domain = _domain("SOURCE", cfg["SOURCE"], cfg["DATA_DIRECTORY_SOURCE"])
+    _set_split(domain, "train", train["SET_SOURCE"])
+    _set_list(
+        domain, "train", "DATA_LIST_SOURCE", cfg["DATA_LIST_SOURCE"], train["SET_SOURCE"], notes
+    )
+    return domain | {"image_size": train["INPUT_SIZE_SOURCE"]}
+
+
+def _targets(cfg: Values, notes: list[str]) -> list[Values]:
+    names = [name for name in cfg["TARGETS"] if name]
+    if not names:
+        raise MuhdiError("TARGETS: name at least one target, such as Cityscapes")
+    count = len(names)
+    folders = _as_many("DATA_DIRECTORY_TARGET", cfg["DATA_DIRECTORY_TARGET"], count)
+    lists = _as_many("DATA_LIST_TARGET", cfg["DATA_LIST_TARGET"], count)
+    val = _as_many("TEST.SET_TARGET", cfg["TEST"]["SET_TARGET"], count)
+    trains = bool(cfg["SOURCE"]) and count == 1
+    targets: list[Values] = []
+    for number, name in enumerate(names):
+        domain = _domain("TARGETS", name, folders[number])
+        _set_split(domain, "val", val[number])
+        _set_list(domain, "val", "DATA_LIST_TARGET", lists[number], val[number], notes)
+        if trains:
+            split = cfg["TRAIN"]["SET_TARGET"][0]
+            tested = domain.get("condition")
+            _set_split(domain, "train", split)
+            if domain.get("condition") != tested:
+                raise MuhdiError(
+                    f"TEST.SET_TARGET: {val[0]!r} is of another condition than TRAIN.SET_TARGET"
+                    f" {split!r}"
+                )
+            _set_list(domain, "train", "DATA_LIST_TARGET", lists[number], split, notes)
+        if any(domain == other for other in targets):
+            raise MuhdiError(f"TARGETS: {name} stands twice with the same directory and set")
+        targets.append(domain)
+    _name_apart(targets, cfg)
+    return targets
+
+
+def _name_apart(targets: list[Values], cfg: Values) -> None:
+    """Give domains of one data set names of their own."""
+    taken = {DATASETS.get(cfg["SOURCE"].upper(), "")}
+    for domain in targets:
+        name = first = domain.get("condition") or domain["dataset"]
+        number = 2
+        while name in taken:
+            name = (
+                f"{first}_{domain['val']}"
+                if number == 2
+                else f"{first}_{domain['val']}_{number - 1}"
+            )
+            number += 1
+        if name != first:
+            domain["name"] = name
+        taken.add(name)
+
+
+def _as_many(key: str, values: list[Any], count: int, of: str = "TARGETS") -> list[Any]:
+    """One value for each of ``count`` things; a single one stands for all."""
+    if len(values) == 1:
+        return values * count
+    if len(values) != count:
+        raise MuhdiError(
+            f"{key}: {len(values)} values for {count} {of}; give one for each, or one for all"
+        )
+    return values
+
+
+def _domain(key: str, name: str, folder: str | None) -> Values:
+    _one_of(key, name.upper(), tuple(DATASETS))
+    return {"dataset": DATASETS[name.upper()], "root": _path(folder)}
+
+
+def _set_split(domain: Values, role: str, split: str) -> None:
+    """``night_val`` of ACDC is the condition night and its split val."""
+    condition, _, rest = split.partition("_")
+    if domain["dataset"] == "acdc" and rest:
+        domain["condition"], split = condition, rest
+    domain[role] = split
+
+
+def _set_list(
+    domain: Values, role: str, key: str, pattern: str | None, split: str, notes: list[str]
+) -> None:
+    """Use the list file of a split where it exists; the folders are walked where it does not."""
+    path = _path(pattern)
+    if path is None:
+        return
+    path = path.replace("{}", split)
+    if Path(path).is_file():
+        domain[f"{role}_list"] = path
+    else:
+        notes.append(f"{key}: {path} does not exist; the images are found by walking the folders")
+
+
+def _path(path: str | None) -> str | None:
+    """A path as the reference reads it: relative to the working directory."""
+    return os.path.abspath(os.path.expanduser(path)) if path else None
+
+
+def _experiment_name(cfg: Values) -> str:
+    target = next(iter(cfg["TARGETS"]))
+    return (
+        f"{cfg['SOURCE']}2{target}_{cfg['TRAIN']['MODEL']}" if cfg["SOURCE"] else f"{target}_test"
+    )
+
+
+def _folders(cfg: Values) -> Values:
+    """Where snapshots and logs go, as far as the file says."""
+    folders: Values = {}
+    root = cfg["EXP_ROOT"]
+    given = {"snapshots": cfg["EXP_ROOT_SNAPSHOT"] or (root and f"{root}/snapshots"),
+             "logs": cfg["EXP_ROOT_LOGS"] or (root and f"{root}/logs")}  # fmt: skip
+    for key, value in given.items():
+        if value:
+            folders[key] = _path(value)
+    if cfg["TRAIN"]["SNAPSHOT_DIR"]:
+        folder = Path(str(_path(cfg["TRAIN"]["SNAPSHOT_DIR"])))
+        folders |= {"snapshots": str(folder.parent), "name": folder.name}
+    return folders

@@ -1,0 +1,1 @@
+"""A run on disk and on screen: its directory, states, environment, loggers and progress."""

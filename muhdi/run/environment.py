@@ -1,0 +1,75 @@
+"""What a run ran on, how long, and with how much memory: ``environment.json`` in its directory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from muhdi import distributed
+from muhdi.errors import MuhdiError
+from muhdi.files import read_json, write_json
+
+FILE = "environment.json"
+PACKAGES = ("muhdi", "torch", "numpy", "pillow", "lightning-fabric")
+
+
+@contextmanager
+def recorded(folder: Path) -> Iterator[None]:
+    """Add a sitting to the record of the run in ``folder``: an interrupted run has several.
+
+    A sitting holds ``started`` (UTC), ``seconds``, ``memory_mb`` (the largest resident set of the
+    process) and ``gpu_memory_mb``, ``device``, ``python``, ``platform`` and versions. Nothing is
+    written after a mistake of the user's (the run in the folder may be another one), nor by other
+    processes than the first.
+    """
+    started, clock = datetime.now(timezone.utc), time.monotonic()
+    mistaken = False
+    try:
+        yield
+    except MuhdiError:
+        mistaken = True
+        raise
+    finally:
+        if not mistaken and (folder / "recipe.yml").is_file() and distributed.is_rank_zero():
+            path = folder / FILE
+            sittings = read_json(path) if path.is_file() else []
+            write_json(path, [*sittings, _sitting(started, time.monotonic() - clock)])
+
+
+def _sitting(started: datetime, seconds: float) -> dict[str, Any]:
+    unit = 1 if sys.platform == "darwin" else 1024
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    cuda = torch.cuda.is_available()
+    return {
+        "started": started.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 1),
+        "memory_mb": round(memory),
+        "gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else None,
+        "device": (
+            torch.cuda.get_device_name()
+            if cuda
+            else f"{platform.machine()}, {os.cpu_count()} cores"
+        ),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"

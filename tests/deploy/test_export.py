@@ -1,0 +1,218 @@
+"""`muhdi export`: every format gives what the network gives, on any number and size of images, or is not kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import muhdi as library
+from muhdi.deploy import export as module
+from muhdi.deploy.plain import PlainPredictor
+from muhdi.deploy.predictor import Predictor
+from muhdi.models.backbones.resnet import Pointwise
+from muhdi.models.checkpoint import Checkpoint, save_checkpoint
+from muhdi.models.segmenter import build_segmenter
+
+
+def images(trained: Path) -> torch.Tensor:
+    files = [trained / f"samples/{name}_1_image.png" for name in ("sim", "night")]
+    return torch.from_numpy(
+        np.stack([np.asarray(Image.open(file).resize((75, 41))) for file in files])
+    ).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("backbone", ["small", "resnet50"])
+def test_the_plain_network_computes_the_same(backbone: str) -> None:
+    torch.manual_seed(0)
+    model = build_segmenter(backbone, 7)
+    for part in model.modules():
+        if isinstance(part, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+    predictor = Predictor(
+        Checkpoint(model, backbone, tuple("abcdefg"), (64, 48)), statistics="image"
+    )
+    plain = PlainPredictor(predictor)
+    assert not [m for m in plain.modules() if isinstance(m, (Pointwise, torch.nn.MaxPool2d))]
+    for size in ((64, 48), (49, 66), (35, 47)):
+        batch = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+        expected = predictor(batch)
+        assert (plain(batch) - expected).abs().max() < 1e-4 * expected.abs().max(), size
+    assert [m for m in predictor.modules() if isinstance(m, Pointwise)], (
+        "the predictor itself was changed"
+    )
+
+
+def test_onnx_takes_bytes_of_any_number_and_size(muhdi, trained: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="pip install 'muhdi[onnx]'")
+    for options, output in (
+        ([], "logits"),
+        (["--statistics", "image", "--output", "classes"], "classes"),
+    ):
+        status, told, errors = muhdi("export", trained, f"{output}.onnx", *options)
+        assert status == 0, errors
+        assert "verified on 8 images at two sizes" in told
+        session = runtime.InferenceSession(f"{output}.onnx", providers=["CPUExecutionProvider"])
+        (given,) = session.get_inputs()
+        assert (given.name, given.type, given.shape[1]) == ("images", "tensor(uint8)", 3)
+        predictor = library.load(trained, statistics=options[1] if options else None)
+        for batch in (images(trained), images(trained)[:1, :, :33, :20]):
+            expected = predictor(batch).numpy()
+            (found,) = session.run([output], {"images": batch.contiguous().numpy()})
+            if output == "logits":
+                assert np.abs(found - expected).max() < 1e-3 * np.abs(expected).max()
+            else:
+                assert found.dtype == np.uint8
+                assert (found == expected.argmax(1)).mean() > 0.999
+        meta = session.get_modelmeta().custom_metadata_map
+        assert json.loads(meta["classes"])[0] == "flat"
+        assert meta["statistics"] == ("image" if options else "running")
+
+
+def test_torch_export_holds_the_statistics_of_a_domain(
+    muhdi, trained: Path, tmp_path: Path
+) -> None:
+    status, told, errors = muhdi(
+        "export", trained, "night.pt2", "--domain", "night", "--head", "specialist"
+    )
+    assert status == 0, errors
+    assert "100.000 % of the classes agree" in told
+    program = torch.export.load(tmp_path / "night.pt2").module()
+    batch = images(trained)
+    expected = library.load(trained, domain="night", head="specialist")(batch)
+    assert (program(batch) - expected).abs().max() < 1e-3 * expected.abs().max()
+    assert (expected - library.load(trained)(batch)).abs().max() > 0.1 * expected.abs().max()
+
+
+def test_a_folder_is_loaded_again_with_its_choices_and_has_a_card(
+    muhdi, trained: Path, tmp_path: Path
+) -> None:
+    status, _, errors = muhdi("export", trained, "out/v1.0/", "--domain", "city")
+    assert status == 0, errors
+    folder = tmp_path / "out/v1.0"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "config.json",
+        "model.safetensors",
+    ]
+    again = Predictor.from_pretrained(folder)
+    image = trained / "samples/city_0_image.png"
+    assert (
+        again.predict(image).ids == library.load(trained, domain="city").predict(image).ids
+    ).all()
+    assert library.load(folder, statistics="image").statistics == "image"
+    config = json.loads((folder / "config.json").read_text())
+    assert config["id2label"]["6"] == "vehicle"
+    card = (folder / "README.md").read_text()
+    for words in ("library_name: muhdi", "| after | sim | city | dust | night |", "retention muhdi, 4 iterations",
+                  "domain (city) statistics", "verified on 8 images"):  # fmt: skip
+        assert words in card
+    assert muhdi("predict", folder, image, "-o", "p")[0] == 0
+    status, _, errors = muhdi("export", trained, "out/v1.0/")
+    assert status == 2
+    assert "exists already" in errors
+    assert muhdi("export", trained, "out/v1.0/", "--overwrite")[0] == 0
+    assert library.load(folder).statistics == "running"
+
+
+def test_an_export_that_disagrees_is_not_kept(
+    muhdi, trained: Path, tmp_path: Path, monkeypatch
+) -> None:
+    class Wrong(PlainPredictor):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return super().forward(images.flip(1))
+
+    monkeypatch.setattr(module, "PlainPredictor", Wrong)
+    (tmp_path / "net.pt2").write_text("the last one")
+    status, _, errors = muhdi("export", trained, "net.pt2", "--overwrite")
+    assert status == 2
+    assert (
+        "net.pt2: the export disagrees with the network (verified on 8 images at two sizes: logits"
+        " differ by" in errors
+    )
+    assert [p.name for p in tmp_path.iterdir()] == ["net.pt2"]
+    assert (tmp_path / "net.pt2").read_text() == "the last one"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["net.h5"], "net.h5: must end in .onnx or .pt2, or be the name of a folder"),
+        (["folder", "--output", "classes"], "a folder holds the network itself"),
+        (["net.pt2", "--output", "probs"], "--output probs: must be logits or classes"),
+        (["net.pt2", "--push", "me/net"], "--push: uploads a folder, but net.pt2 is a file"),
+        (["full"], "full: exists already"),
+        (["full", "--overwrite"], "full: is no exported folder, so it is not replaced"),
+        (["net.pt2", "--images", "*.gif"], "the pattern matches no image"),
+    ],
+)
+def test_mistakes_are_one_line_and_leave_nothing(
+    muhdi, trained: Path, tmp_path: Path, words, message
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("all of it")
+    status, _, errors = muhdi("export", trained, *words)
+    assert status == 2
+    assert message in errors
+    assert errors.count("\n") == 1
+    assert [str(p.relative_to(tmp_path)) for p in sorted(tmp_path.rglob("*"))] == [
+        "full",
+        "full/thesis.txt",
+    ]
+
+
+def test_a_lone_network_needs_images_to_be_verified_on(
+    muhdi, trained: Path, tmp_path: Path, camvid: Path
+) -> None:
+    save_checkpoint(
+        tmp_path / "net.safetensors",
+        Checkpoint(build_segmenter("small", 3), "small", ("a", "b", "c"), (48, 32)),
+    )
+    status, _, errors = muhdi("export", "net.safetensors", "net.pt2")
+    assert status == 2
+    assert "there are no images to verify the export on" in errors
+    pattern = camvid / "source_camvid_day_0016E5/val/images/*.jpg"
+    status, told, errors = muhdi("export", "net.safetensors", "net.pt2", "--images", pattern)
+    assert status == 0, errors
+    assert "verified on 8 images" in told
+
+
+def test_the_hub_gets_the_folder_and_gives_it_back(
+    muhdi, trained: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Without a network: what huggingface-hub is called with."""
+    hub = pytest.importorskip("huggingface_hub", reason="pip install 'muhdi[hf]'")
+    calls: dict[str, object] = {}
+
+    class Api:
+        def create_repo(self, name: str, **options: object) -> None:
+            calls["made"] = name
+
+        def upload_folder(self, **options: object) -> str:
+            calls.update(options)
+            return "https://huggingface.co/me/net"
+
+    monkeypatch.setattr(hub, "HfApi", Api)
+    status, told, errors = muhdi("export", trained, "net", "--push", "me/net")
+    assert status == 0, errors
+    assert "Uploaded to https://huggingface.co/me/net" in told
+    assert (calls["made"], calls["repo_id"], calls["folder_path"]) == ("me/net", "me/net", "net")
+    monkeypatch.setattr(hub, "snapshot_download", lambda name, **options: {"me/net": "net"}[name])
+    assert Predictor.from_pretrained("me/net").head == "agnostic"
+
+
+def test_missing_extras_are_named(muhdi, trained: Path, monkeypatch) -> None:
+    import sys
+
+    for name, words, advice in (
+        ("onnxscript", ["export", trained, "x.onnx"], "pip install 'muhdi[onnx]'"),
+        ("huggingface_hub", ["export", trained, "x", "--push", "a/b"], "pip install 'muhdi[hf]'"),
+    ):
+        monkeypatch.setitem(sys.modules, name, None)
+        status, _, errors = muhdi(*words)
+        assert status == 2
+        assert advice in errors

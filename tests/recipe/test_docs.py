@@ -1,0 +1,60 @@
+"""The JSON schema and the reference page, which are made from the classes that check recipes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from muhdi.recipe.docs import json_schema, reference_page
+from muhdi.recipe.load import _read, load_recipe, shipped_recipes
+
+jsonschema = pytest.importorskip(
+    "jsonschema", reason="jsonschema is not installed: pip install 'muhdi[dev]'"
+)
+
+
+@pytest.fixture(scope="module")
+def schema():
+    loaded = json_schema()
+    jsonschema.Draft202012Validator.check_schema(loaded)
+    return jsonschema.Draft202012Validator(loaded)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_every_shipped_recipe_follows_the_schema(schema, name: str) -> None:
+    schema.validate(json.loads(json.dumps(_read(shipped_recipes()[name]))))
+    schema.validate(load_recipe(name).model_dump(mode="json"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sorce": {}},
+        {"steps": [{"adaptation": "selftrian"}]},
+        {"every_step": {"adaptation": {"method": "selftrain", "treshold": 1}}},
+        {"image_size": [640]},
+        {"source": {"dataset": "folders", "images": "*"}},
+        {"seed": -1},
+    ],
+)
+def test_the_schema_finds_mistakes(schema, wrong: dict[str, object]) -> None:
+    with pytest.raises(jsonschema.ValidationError):
+        schema.validate(wrong)
+
+
+def test_the_schema_and_the_reference_tell_what_fields_are_for(schema) -> None:
+    fields = schema.schema["$defs"]["FolderConfig"]["properties"]
+    assert fields["ids"]["description"].startswith("raw id -> class name")
+    page = reference_page()
+    assert (
+        '| `threshold_per` | `pixel`, `class` | `"pixel"` | one threshold for every pixel' in page
+    )
+    for part in ("SelfTrain", "MuHDi", "Folder", "Optimizer"):
+        assert f"\n## {part}\n" in page
+
+
+def test_the_command_prints_it(muhdi) -> None:
+    status, output, _ = muhdi("recipes", "--schema")
+    assert status == 0
+    assert json.loads(output) == json_schema()

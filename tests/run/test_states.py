@@ -1,0 +1,255 @@
+"""Training states: damaged ones, pruning, disks that fail, and where a run goes on from."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pickle
+import random
+import resource
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from muhdi.errors import MuhdiError
+from muhdi.recipe.load import load_recipe
+from muhdi.run import states
+from muhdi.run.directory import RunDirectory
+from muhdi.run.states import States
+from muhdi.workflows.train import run_sequence
+from tests.workflows.test_train import Crash, assert_same_run, crashing
+
+Tiny = Callable[..., Path]
+STATE = {"stage": 0, "trainer": {"iteration": 1}, "statistics": {}, "metrics": 0, "results": []}
+
+
+class Payload:
+    """What a hostile checkpoint holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flip(data: bytes) -> bytes:
+    place = 2 * len(data) // 3
+    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+
+DAMAGES = {"cut": cut, "bit": flip, "empty": lambda data: b"", "other": lambda data: b"x" * 99}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_state_is_told_of_and_the_one_before_it_goes_on_exactly(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, damage: str
+) -> None:
+    recipe = load_recipe(tiny(), ["save_every=9", "keep=3", "evaluation.statistics=[running]"])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder in (whole, broken):
+        run_sequence(recipe, folder, quiet=True)
+    run = RunDirectory.of(recipe, broken)
+    newest, second, third = run.states.files()
+    assert [newest.name, second.name, third.name] == [f"training_state_{n}.pt" for n in (9, 6, 3)]
+    for path in (newest, second):
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with monkeypatch.context() as patch:
+        crashing(patch, 0)
+        with pytest.raises(Crash):
+            run_sequence(recipe, broken, resume=True)
+    said = capsys.readouterr().out
+    assert said.count("going on from training_state_3.pt, the one before") == 2
+    assert str(newest) in said
+    # All that the folder holds is now of the time of that state.
+    assert len(json.loads(run.results.read_text())["steps"]) == 1
+    assert [path.parent.name for path in run.models()] == ["0_source"]
+    assert not run.samples.exists()
+    assert {json.loads(line)["stage"] for line in run.metrics.read_text().splitlines()} == {
+        "source"
+    }
+    run_sequence(recipe, broken, resume=True, quiet=True)
+    assert_same_run(whole, broken, recipe)
+    assert len(list(run.folder.glob("*.damaged"))) == 2
+
+
+def test_without_any_whole_state_nothing_is_removed_and_one_line_says_so(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
+    run_sequence(recipe, tmp_path, quiet=True)
+    run = RunDirectory.of(recipe, tmp_path)
+    for path in run.states.files():
+        path.write_bytes(flip(path.read_bytes()))
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    with pytest.raises(
+        MuhdiError, match=r"training_state_9\.pt: .*checksum.*, nor can the 1 before it; start anew"
+    ):
+        run_sequence(recipe, tmp_path, resume=True, quiet=True)
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+    for path in run.states.files():
+        path.unlink()
+    with pytest.raises(MuhdiError, match="holds results, but no training state"):
+        run_sequence(recipe, tmp_path, resume=True, quiet=True)
+    assert len(run.models()) == 3
+
+
+def test_lost_results_are_written_again_from_the_state(tiny: Tiny, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
+    run_sequence(recipe, tmp_path, quiet=True)
+    results = RunDirectory.of(recipe, tmp_path).results
+    before = results.read_bytes()
+    results.unlink()
+    run_sequence(recipe, tmp_path, resume=True, quiet=True)
+    assert results.read_bytes() == before
+
+
+def test_a_run_of_an_earlier_version_goes_on(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_sequence(recipe, whole, quiet=True)
+    with monkeypatch.context() as patch:
+        crashing(patch, 6)
+        with pytest.raises(Crash):
+            run_sequence(recipe, broken, quiet=True)
+    run = RunDirectory.of(recipe, broken)
+    state, _ = run.states.load()
+    del state["results"], state["trainer"]["skipped"]
+    for path in run.states.files():
+        path.unlink()
+    torch.save(state, run.folder / "training_state.pt")
+    run_sequence(recipe, broken, resume=True, quiet=True)
+    assert_same_run(whole, broken, recipe)
+    assert not (run.folder / "training_state.pt").exists()
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_newest_states_stay(tmp_path: Path, keep: int) -> None:
+    kept = States(tmp_path)
+    for number in (3, 9, 10, 100):
+        kept.save(STATE | {"metrics": number}, number, keep)
+    assert [path.stem for path in kept.files()] == [
+        f"training_state_{n}" for n in (100, 10, 9)[:keep]
+    ]
+    assert kept.load()[0]["metrics"] == 100
+
+
+def test_the_newest_good_state_is_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that gives back other bytes than it was given is noticed before anything older is removed."""
+    kept = States(tmp_path)
+    kept.save(STATE, 1, 1)
+    right = states.write_bytes
+    with monkeypatch.context() as patch:
+        patch.setattr(states, "write_bytes", lambda path, data: right(path, flip(bytes(data))))
+        with pytest.raises(
+            MuhdiError, match=r"training_state_2\.pt: does not read back as it was written"
+        ):
+            kept.save(STATE, 2, 1)
+    assert len(kept.files()) == 2
+    state, problems = kept.load()
+    assert state == STATE
+    assert len(problems) == 1
+
+
+def test_a_state_never_executes_code(tmp_path: Path) -> None:
+    touched = tmp_path / "executed"
+    for number, name in enumerate(("training_state_5.pt", "training_state.pt")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        payload = pickle.dumps(Payload(touched))
+        if number == 0:
+            payload = states._MAGIC + states.hashlib.sha256(payload).digest() + payload
+        (folder / name).write_bytes(payload)
+        with pytest.raises(MuhdiError, match="cannot be read"):
+            States(folder).load()
+        torch.save({"stage": Payload(touched)}, folder / "training_state.pt")
+        with pytest.raises(MuhdiError, match="cannot be read"):
+            States(folder).load()
+    assert not touched.exists()
+
+
+def _number(path: Path) -> int:
+    return int(path.stem.rpartition("_")[2])
+
+
+FAULTS = [
+    (errno.ENOSPC, "fsync"),
+    (errno.EDQUOT, "replace"),
+    (errno.EROFS, "replace"),
+    (errno.EACCES, "fsync"),
+]
+
+
+@pytest.mark.parametrize(("code", "call"), FAULTS)
+def test_a_disk_that_fails_costs_no_more_than_a_resume(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str
+) -> None:
+    """One write in three fails until the run is through.
+
+    After each failure the last good state is still there.
+    """
+    recipe = load_recipe(tiny(), ["evaluation.statistics=[running]", "evaluation.samples=0"])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_sequence(recipe, whole, quiet=True)
+    run, right, rng = RunDirectory.of(recipe, broken), getattr(os, call), random.Random(code + 1)
+
+    def fails(*arguments):
+        # Of folders it is a nicety, whose failing is no failure.
+        counts = call != "fsync" or not stat.S_ISDIR(os.fstat(arguments[0]).st_mode)
+        if counts and rng.random() < 1 / 3:
+            raise OSError(code, os.strerror(code))
+        return right(*arguments)
+
+    monkeypatch.setattr(os, call, fails)
+    messages = []
+    for _ in range(40):
+        done = run.states.files()[:1]
+        try:
+            run_sequence(recipe, broken, resume=True, quiet=True)
+            break
+        except MuhdiError as error:
+            messages.append(str(error))
+        newest = run.states.files()[:1]
+        assert not done or _number(newest[0]) >= _number(done[0]), "no good state is lost"
+        assert not list(run.folder.rglob("*.tmp"))
+    assert 2 <= len(messages) < 40
+    for message in messages:
+        assert f"{broken}" in message
+        assert "cannot be written: " in message
+        assert ("free some space" in message) == (code in (errno.ENOSPC, errno.EDQUOT))
+    assert_same_run(whole, broken, recipe)
+
+
+def test_a_real_limit_of_the_system_leaves_the_last_good_state(tiny: Tiny, tmp_path: Path) -> None:
+    """The states of the steps are larger than those of the source.
+
+    A limit between the two is a disk that fills.
+    """
+    recipe = load_recipe(tiny(), ["every_step.retention=muhdi", "evaluation.statistics=[running]"])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    run_sequence(recipe, whole, quiet=True)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = RunDirectory.of(recipe, whole).states.files()[0].stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - 100, limit[1]))
+    try:
+        with pytest.raises(MuhdiError, match="cannot be written: File too large; free some space"):
+            run_sequence(recipe, broken, quiet=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    run = RunDirectory.of(recipe, broken)
+    assert run.states.load()[0] is not None
+    assert not list(run.folder.rglob("*.tmp"))
+    run_sequence(recipe, broken, resume=True, quiet=True)
+    assert_same_run(whole, broken, recipe)

@@ -1,0 +1,95 @@
+"""Precision, memory format and compilation: how fast, not what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from muhdi.models.checkpoint import load_checkpoint
+from muhdi.models.segmenter import Segmenter
+from muhdi.recipe.load import load_recipe
+from muhdi.run.directory import RunDirectory
+from muhdi.workflows.train import run_sequence
+
+METHODS = ["every_step.adaptation=selftrain", "every_step.retention=muhdi"]
+Tiny = Callable[..., Path]
+
+
+def run(
+    tiny: Tiny, folder: Path, *settings: str
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    """Weights and metric lines of a run."""
+    recipe = load_recipe(tiny(), [*METHODS, *settings])
+    run_sequence(recipe, folder, quiet=True)
+    directory = RunDirectory.of(recipe, folder)
+    lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
+    return load_checkpoint(directory.last_model()).model.state_dict(), lines
+
+
+def far(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    """Largest difference of any parameter."""
+    assert one.keys() == two.keys()
+    return max(
+        float((two[key].float() - value.float()).abs().max())
+        for key, value in one.items()
+        if "running" not in key
+    )
+
+
+def test_channels_last_is_the_same_training(tiny: Tiny, tmp_path: Path) -> None:
+    one, two = (run(tiny, tmp_path / word, f"channels_last={word}") for word in ("false", "true"))
+    assert (
+        far(one[0], two[0]) < 2e-3
+    )  # AdamW's first steps are as large as its learning rate, whatever the rounding
+    for a, b in zip(one[1], two[1], strict=True):
+        assert a.keys() == b.keys()
+        assert a["seg_main"] == pytest.approx(b["seg_main"], rel=0.02)
+
+
+def test_bf16_computes_in_bf16_and_keeps_float32_weights(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    forward = Segmenter.forward
+
+    def noted(self, images):
+        outputs = forward(self, images)
+        if torch.is_grad_enabled():
+            seen.add(outputs.stages[3].dtype)
+        return outputs
+
+    monkeypatch.setattr(Segmenter, "forward", noted)
+    weights, lines = run(tiny, tmp_path, "precision=bf16-mixed", "channels_last=true")
+    assert seen == {torch.bfloat16}
+    assert all(
+        value.dtype == torch.float32 for value in weights.values() if value.is_floating_point()
+    )
+    exact, others = run(tiny, tmp_path / "exact")
+    assert lines[0]["seg_main"] == pytest.approx(others[0]["seg_main"], rel=0.02)
+    assert far(weights, exact) > 0
+
+
+def test_compiled_networks_keep_their_names_and_numbers(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs are taken as the compiler takes them, and run by PyTorch itself.
+
+    Generating code takes minutes.
+    """
+    compiled = []
+
+    def eagerly(self):
+        compiled.append(self)
+        partial(torch.nn.Module.compile, self, backend="eager")()
+
+    monkeypatch.setattr(Segmenter, "compile", eagerly)
+    one, two = (run(tiny, tmp_path / word, f"compile={word}")[0] for word in ("false", "true"))
+    assert (
+        len(compiled) == 7
+    )  # the source's network; in two steps the network, the old one and the mean teacher
+    assert far(one, two) < 1e-6

@@ -1,0 +1,95 @@
+"""One's own images and labels, through whole small runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from PIL import Image
+
+from muhdi.errors import MuhdiError
+from muhdi.recipe.load import load_recipe
+from muhdi.run.directory import RunDirectory
+from muhdi.workflows.train import run_sequence
+
+
+@pytest.fixture
+def own(folders: Path, tmp_path: Path) -> Path:
+    """A recipe on one's own folders: labelled ``day``, unlabelled ``rain``."""
+    recipe = {
+        "name": "own",
+        "root": str(folders),
+        "classes": ["ground", "car"],
+        "image_size": [48, 32],
+        "optimizer": {"name": "adamw"},
+        "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",
+                   "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "ground", 7: "car"}},
+        "source_training": {"iterations": 2, "batch_size": 2},
+        "steps": [{"target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"}, "iterations": 2,
+                   "adaptation": "selftrain", "retention": "muhdi"}],
+    }  # fmt: skip
+    path = tmp_path / "own.yml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def test_ones_own_data_needs_no_code_and_an_unlabelled_target_is_not_zero(
+    own: Path, tmp_path: Path, capsys
+) -> None:
+    results = run_sequence(load_recipe(own), tmp_path / "e")
+    assert results.steps[-1]["scores"]["running"]["rain"] == {"miou": None, "reason": "unlabelled"}
+    assert results.summary("running").average is None
+    output = capsys.readouterr().out
+    assert output.count("raw ids that the label table does not list are ignored: 9") == 1
+    samples = tmp_path / "e" / "snapshots" / "own" / "samples"
+    assert (samples / "rain_0_predicted_running.png").exists()
+    assert not (samples / "rain_0_label.png").exists()
+
+
+def test_a_domain_may_have_any_name(own: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(own, ["steps.0.target.name=my/city at night"])
+    run_sequence(recipe, tmp_path / "e", quiet=True)
+    folder = tmp_path / "e" / "snapshots" / "own"
+    assert RunDirectory(folder).last_model().parent.name == "1_my_city_at_night"
+    assert {path.parent for path in folder.rglob("*.safetensors")} == {
+        folder / "0_source",
+        folder / "1_my_city_at_night",
+    }
+
+
+def test_target_labels_are_needed_for_evaluation_alone(
+    own: Path, folders: Path, tmp_path: Path
+) -> None:
+    """Labels of val lie beside none of train; only the oracle minds."""
+    for image in (folders / "rain" / "val").glob("*.png"):
+        (folders / "flat").mkdir(exist_ok=True)
+        Image.new("L", (36, 24)).save(folders / "flat" / f"val_{image.name}")
+    settings = [
+        "steps.0.target.images=rain/{split}/*.png",
+        "steps.0.target.labels=flat/{split}_{stem}.png",
+    ]
+    results = run_sequence(load_recipe(own, settings), tmp_path / "e", quiet=True)
+    assert results.steps[-1]["scores"]["running"]["rain"]["miou"] is not None
+    for image in (folders / "rain" / "train").glob("*.png"):
+        image.rename(image.with_stem(f"train {image.stem}"))
+    settings[1] = "steps.0.target.labels=flat/val_{stem}.png"
+    assert run_sequence(load_recipe(own, [*settings, "name=two"]), tmp_path / "e", quiet=True)
+    with pytest.raises(MuhdiError, match=r"steps\.0\.target: .*its label"):
+        run_sequence(
+            load_recipe(own, [*settings, "name=three", "steps.0.adaptation=oracle"]),
+            tmp_path / "e",
+            quiet=True,
+        )
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_is_one_line_and_leaves_no_run(
+    own: Path, folders: Path, tmp_path: Path, workers: int
+) -> None:
+    for path in (folders / "day" / "train").glob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(MuhdiError, match="not an image") as error:
+        run_sequence(load_recipe(own, [f"loader.workers={workers}"]), tmp_path / "e", quiet=True)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "e" / "snapshots" / "own").exists()
