@@ -95,7 +95,7 @@ def steps(count: int) -> list[dict[str, float]]:
 
     sequence.StageTrainer = Measured  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder:
-        sequence.run_sequence(Recipe.model_validate(values), folder, quiet=True)
+        sequence.train(Recipe.model_validate(values), folder, quiet=True)
     return measured[1:]
 
 
@@ -126,7 +126,7 @@ def devices() -> dict[str, float]:
     sequence.StageTrainer = Measured  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder:
         where = distributed.all_gather_objects(folder)[0]
-        sequence.run_sequence(Recipe.model_validate(values), where, quiet=True)
+        sequence.train(Recipe.model_validate(values), where, quiet=True)
     return {
         "batch": batch,
         "images_per_s": 2 * batch * (iterations - 1) / sum(seconds[-iterations + 1 :]),

@@ -21,7 +21,7 @@ from typing import Any
 import muhdi
 from muhdi.evaluation.results import Results
 from muhdi.recipe.load import load_recipe
-from muhdi.recipe.schema import KINDS
+from muhdi.recipe.schema import STATISTICS
 from muhdi.report.result_table import markdown, text
 from muhdi.report.significance import reading
 from muhdi.report.tables import arms_table
@@ -49,7 +49,7 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
     A summary per kind of statistics, every seed, the commands, the reading.
     """
     parts = []
-    for kind in KINDS:
+    for kind in STATISTICS:
         parts.append(
             f"\n**`{kind}` statistics**, after the last step, mean ± standard deviation of"
             f" {len(seeds)} seeds\n"
@@ -61,17 +61,19 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
         + ".\n"
     )
     rows = [
-        [name, *("; ".join(_each(run, kind) for run in runs) for kind in KINDS)]
+        [name, *("; ".join(_each(run, kind) for run in runs) for kind in STATISTICS)]
         for name, runs in arms.items()
     ]
-    parts.append(markdown(["arm", *KINDS], rows))
+    parts.append(markdown(["arm", *STATISTICS], rows))
     controls = {
         f"{prefix}_selftrain": "sequential self-training",
         f"{prefix}_selftrain_distill": "single-head distillation",
         f"{prefix}_none": "no adaptation",
     }
     parts.append("\nReading, computed from the numbers:\n")
-    parts += [f"* {reading(arms, kind, f'{prefix}_selftrain_muhdi', controls)}" for kind in KINDS]
+    parts += [
+        f"* {reading(arms, kind, f'{prefix}_selftrain_muhdi', controls)}" for kind in STATISTICS
+    ]
     parts.append("\nThe command of every row:\n\n```sh")
     parts += [f"muhdi sweep {name} {' '.join(f'--seed {seed}' for seed in seeds)}" for name in arms]
     parts.append("```\n")

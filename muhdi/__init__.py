@@ -5,59 +5,90 @@ The public names are loaded when they are first used, so that ``import muhdi`` i
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from muhdi.deploy.hub import load
-    from muhdi.deploy.predictor import Predictor
-    from muhdi.errors import MuhdiError
+    from muhdi.adaptation.base import Adaptation
+    from muhdi.data.sets import ImageSet, Sample
+    from muhdi.deploy.predictor import Prediction, Predictor
+    from muhdi.errors import DataError, MuhdiError, RecipeError, RunError
     from muhdi.evaluation.results import Results
+    from muhdi.losses import Losses
+    from muhdi.models.backbones.base import Backbone, FeatureInfo
     from muhdi.models.checkpoint import Checkpoint, load_checkpoint
     from muhdi.models.segmenter import Segmenter
-    from muhdi.recipe.load import load_recipe, shipped_recipes
+    from muhdi.passes import Batch, Pass
+    from muhdi.recipe.load import shipped_recipes
     from muhdi.recipe.schema import Recipe
+    from muhdi.retention.base import Retention
     from muhdi.taxonomy import ClassSet
-    from muhdi.workflows.evaluate import evaluate_network
+    from muhdi.workflows.adapt import adapt
+    from muhdi.workflows.evaluate import evaluate
     from muhdi.workflows.sweep import sweep
-    from muhdi.workflows.train import run_sequence
+    from muhdi.workflows.train import train
 
 _HOME = {
+    "Adaptation": "muhdi.adaptation.base",
+    "Backbone": "muhdi.models.backbones.base",
+    "Batch": "muhdi.passes",
     "Checkpoint": "muhdi.models.checkpoint",
     "ClassSet": "muhdi.taxonomy",
+    "DataError": "muhdi.errors",
+    "FeatureInfo": "muhdi.models.backbones.base",
+    "ImageSet": "muhdi.data.sets",
+    "Losses": "muhdi.losses",
     "MuhdiError": "muhdi.errors",
+    "Pass": "muhdi.passes",
+    "Prediction": "muhdi.deploy.predictor",
     "Predictor": "muhdi.deploy.predictor",
     "Recipe": "muhdi.recipe.schema",
+    "RecipeError": "muhdi.errors",
     "Results": "muhdi.evaluation.results",
+    "Retention": "muhdi.retention.base",
+    "RunError": "muhdi.errors",
+    "Sample": "muhdi.data.sets",
     "Segmenter": "muhdi.models.segmenter",
-    "evaluate_network": "muhdi.workflows.evaluate",
-    "load": "muhdi.deploy.hub",
+    "adapt": "muhdi.workflows.adapt",
+    "evaluate": "muhdi.workflows.evaluate",
     "load_checkpoint": "muhdi.models.checkpoint",
-    "load_recipe": "muhdi.recipe.load",
-    "run_sequence": "muhdi.workflows.train",
     "shipped_recipes": "muhdi.recipe.load",
     "sweep": "muhdi.workflows.sweep",
+    "train": "muhdi.workflows.train",
 }
+"""Where each public name is defined."""
 
-__all__ = [
-    "Checkpoint",
-    "ClassSet",
-    "MuhdiError",
-    "Predictor",
-    "Recipe",
-    "Results",
-    "Segmenter",
-    "evaluate_network",
-    "load",
-    "load_checkpoint",
-    "load_recipe",
-    "run_sequence",
-    "shipped_recipes",
-    "sweep",
-]
+_EARLIER = {
+    "evaluate_network": ("muhdi.workflows.evaluate", "evaluate_network", "muhdi.evaluate"),
+    "load": ("muhdi.deploy.predictor", "load", "muhdi.Predictor.load"),
+    "load_recipe": ("muhdi.recipe.load", "load_recipe", "muhdi.Recipe.load"),
+    "run_sequence": ("muhdi.workflows.train", "train", "muhdi.train"),
+}
+"""Names of version 0.1, what they stand for, and what they are called now."""
+
+__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - names alone
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    if name in _EARLIER:
+        module, attribute, new = _EARLIER[name]
+        warnings.warn(f"muhdi.{name} is called {new} now", DeprecationWarning, stacklevel=2)
+        return getattr(import_module(module), attribute)
     if name not in _HOME:
         raise AttributeError(f"module 'muhdi' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _version() -> str:
+    try:
+        return version("muhdi")
+    except PackageNotFoundError:
+        return "unknown"

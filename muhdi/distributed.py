@@ -1,23 +1,20 @@
-"""The processes that share a training, one per device; alone, every function here does nothing.
+"""Collectives for data-parallel training. With a single process each function is a no-op.
 
-Fabric starts them and lets the gradients meet (`muhdi.training.stage`). What has to meet beside
-gradients meets here: counts, discriminators, random draws, confusion matrices, errors. A batch is
-shared among the processes in order, so that together they compute what one process computes with
-the whole batch.
+Fabric starts the processes. A batch is shared among them in order, so that together they compute
+what one process computes with the whole batch.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
-from muhdi.errors import MuhdiError
+from muhdi.errors import MuhdiError, PeerFailed
 
 T = TypeVar("T")
 
@@ -113,34 +110,54 @@ def all_gather_objects(value: T) -> list[T]:
     return values  # type: ignore[return-value]
 
 
+BUCKET = 25 * 2**20
+"""Bytes that are exchanged at a time by `average_tensors`."""
+
+
+@torch.no_grad()
 def average_tensors(tensors: Iterable[Tensor]) -> None:
-    """Replace tensors by their means over the processes, all in one exchange per type."""
+    """Replace tensors by their means over the processes, in buckets of one type each."""
     if world_size() == 1:
         return
     by_type: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:
         by_type.setdefault(tensor.dtype, []).append(tensor)
-    for each in by_type.values():
-        flat = all_reduce_mean(torch.cat([tensor.flatten() for tensor in each]))
-        for tensor, value in zip(
-            each, flat.split([tensor.numel() for tensor in each]), strict=True
-        ):
-            tensor.copy_(value.view_as(tensor))
+    for same_type in by_type.values():
+        for bucket in _buckets(same_type):
+            _average_bucket(bucket)
 
 
-def average_gradients(module: nn.Module) -> None:
-    """`average_tensors` of the gradients of a module that Fabric does not know."""
-    average_tensors(p.grad for p in module.parameters() if p.grad is not None)
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Groups of about `BUCKET` bytes, in order."""
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        bucket.append(tensor)
+        size += tensor.numel() * tensor.element_size()
+        if size >= BUCKET:
+            yield bucket
+            bucket, size = [], 0
+    if bucket:
+        yield bucket
+
+
+def _average_bucket(tensors: Sequence[Tensor]) -> None:
+    flat = all_reduce_mean(torch.cat([tensor.flatten() for tensor in tensors]))
+    sizes = [tensor.numel() for tensor in tensors]
+    for tensor, value in zip(tensors, flat.split(sizes), strict=True):
+        tensor.copy_(value.view_as(tensor))
 
 
 def raise_on_all(error: MuhdiError) -> NoReturn:
     """Raise a mistake that all processes have met at this very place.
 
-    All but the first end without a word.
+    Raises:
+        MuhdiError: on rank zero.
+        PeerFailed: elsewhere; one message is enough for the user.
     """
     if is_rank_zero():
         raise error
-    sys.exit(0)  # the first process's status counts
+    raise PeerFailed(str(error))
 
 
 @contextmanager
@@ -148,8 +165,8 @@ def fail_together() -> Iterator[None]:
     """Wait for each other at the end, and end together where one of them has met an error.
 
     Raises:
-        MuhdiError: in the first process, what whichever process has met; the others end without a
-            word.
+        MuhdiError: on rank zero, what whichever process has met.
+        PeerFailed: elsewhere.
         Exception: in the process that has met it, where it is not a mistake of the user's.
     """
     if world_size() == 1:

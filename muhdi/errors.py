@@ -1,4 +1,6 @@
-"""The two exceptions that a user may see."""
+"""The exceptions that a user may see."""
+
+from __future__ import annotations
 
 
 class MuhdiError(Exception):
@@ -7,6 +9,22 @@ class MuhdiError(Exception):
     The command line prints the message on one line and exits with status 2; the library raises it
     as it is.
     """
+
+
+class RecipeError(MuhdiError):
+    """A recipe, a setting or an option is wrong."""
+
+
+class DataError(MuhdiError):
+    """An image, a label, a network or another file is missing, damaged or of another kind."""
+
+
+class RunError(MuhdiError):
+    """A run cannot begin, continue or be read."""
+
+
+class PeerFailed(Exception):
+    """Another process of this run has met a mistake, and has the message for the user."""
 
 
 class Interrupted(Exception):

@@ -20,7 +20,7 @@ from PIL import Image
 
 from muhdi.cli import main
 from muhdi.recipe.load import load_recipe
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 
 SHARED = Path(__file__).parents[2] / "shared"
 torch.set_num_threads(1)
@@ -130,7 +130,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
          *(f"steps.{i}.target.{key}" for i in range(3) for key in ("train=6", "val=3"))],
     )  # fmt: skip
     experiments = tmp_path_factory.mktemp("experiments")
-    run_sequence(recipe, experiments, quiet=True)
+    train(recipe, experiments, quiet=True)
     return experiments / "snapshots" / "trained"
 
 

@@ -19,7 +19,7 @@ from muhdi import distributed
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.training import iteration as step
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 
 ADAPTATIONS = {
     "none": "none",
@@ -77,9 +77,7 @@ def run_all(data: Path, experiments: Path, *settings: str) -> None:
     try:
         for adaptation in ADAPTATIONS:
             for retention in RETENTIONS:
-                run_sequence(
-                    recipe(data, adaptation, retention, *settings), experiments, quiet=True
-                )
+                train(recipe(data, adaptation, retention, *settings), experiments, quiet=True)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -101,7 +99,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[3] == "spoilt":
         spoil()
-        run_sequence(
+        train(
             recipe(Path(sys.argv[1]), "selftrain", "muhdi", *sys.argv[4:]),
             Path(sys.argv[2]),
             quiet=True,
@@ -109,6 +107,6 @@ if __name__ == "__main__":
     elif sys.argv[3] == "once":
         torch.set_default_dtype(torch.float64)
         source_alone = load_recipe(RECIPE, [f"root={sys.argv[1]}", "steps=[]", "every_step={}"])
-        run_sequence(source_alone, Path(sys.argv[2]), quiet=True)
+        train(source_alone, Path(sys.argv[2]), quiet=True)
     else:
         run_all(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

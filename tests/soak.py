@@ -40,7 +40,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.run.progress import Monitor
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 
 ADAPTATIONS = ("none", "minent", "{method: advent, width: 8}", "selftrain", "oracle")
 RETENTIONS = ("none", "distill", "muhdi")
@@ -176,7 +176,7 @@ def child(recipe: Recipe, folder: Path, last: int | None, seconds: float | None)
             signal.alarm(PATIENCE)
             events = Events(last, note)
             watched(events)
-            run_sequence(recipe, folder, resume=True, quiet=True)
+            train(recipe, folder, resume=True, quiet=True)
             note.write_text(json.dumps(events.seen))
             status = 0
         except BaseException:

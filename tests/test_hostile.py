@@ -22,7 +22,7 @@ from muhdi.errors import MuhdiError
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.load import load_recipe
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 from tests.data.test_data import context, folder
 from tests.run.test_states import Payload
 from tests.trees import opened, write_tree
@@ -48,7 +48,7 @@ def test_domains_of_any_name_write_inside_the_runs_folders_alone(
     ))  # fmt: skip
     place = tmp_path / "deep" / "down" / "experiments"
     before = set(tmp_path.rglob("*"))
-    run_sequence(recipe, place, quiet=True)
+    train(recipe, place, quiet=True)
     written = {path for path in tmp_path.rglob("*") if path not in before}
     inside = (place / "snapshots" / "tiny", place / "logs" / "tiny")
     assert all(
@@ -226,6 +226,6 @@ def test_results_never_go_over_a_folder_or_a_device(tiny: Tiny, tmp_path: Path) 
     run = tmp_path / "snapshots" / "tiny"
     (run / "results.json").mkdir(parents=True)
     with pytest.raises(MuhdiError, match="not empty, nor a run directory"):
-        run_sequence(recipe, tmp_path, overwrite=True, quiet=True)
+        train(recipe, tmp_path, overwrite=True, quiet=True)
     assert (run / "results.json").is_dir()
     assert yaml.safe_load((tmp_path / "tiny.yml").read_text())["name"] == "tiny"

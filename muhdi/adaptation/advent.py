@@ -1,6 +1,6 @@
-"""AdvEnt: entropy maps of the target must look like the source's to a discriminator (Vu et al.
+"""AdvEnt: a discriminator must not tell the target's entropy maps from the source's.
 
-2019, section 3.2).
+Vu et al. 2019, section 3.2.
 """
 
 from __future__ import annotations
@@ -8,79 +8,80 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from muhdi import distributed
-from muhdi.adaptation.base import Adaptation, TargetBatch
+from muhdi.adaptation.base import Adaptation, level_weights
 from muhdi.losses import Losses, adversarial, entropy_map
+from muhdi.method import Context, OwnNetwork
 from muhdi.models.discriminator import Discriminator
-from muhdi.models.segmenter import Levels, Segmenter
+from muhdi.models.outputs import Levels
+from muhdi.passes import Batch
 from muhdi.recipe.methods import AdventConfig
 
 
 class AdvEnt(Adaptation):
     """Adversarial training on entropy maps.
 
-    With I = H(p), the weighted self-information map, and one discriminator D per level (ADVENT, eq.
-    5 and 6):
+    With I = H(p), the weighted self-information map, and one discriminator D per level (ADVENT,
+    eq. 5 and 6):
 
-    * network: w BCE(D(I_target), source);
-    * D: 1/2 BCE(D(I_source), source) + 1/2 BCE(D(I_target), target).
+    * network: w BCE(D(I_target), source), with D fixed;
+    * D: 1/2 BCE(D(I_source), source) + 1/2 BCE(D(I_target), target), with the network fixed.
 
-    Args:
-        config: weights, and the discriminators' learning rate and width.
-        classes: number of classes.
-        levels: names of the heads' levels.
+    Both are learned in the same iteration, from the weights at its start.
     """
 
-    trains = True
+    config_class = AdventConfig
+    config: AdventConfig
 
-    def __init__(
-        self, config: AdventConfig, classes: int, levels: tuple[str, ...] = ("aux", "main")
-    ) -> None:
-        super().__init__()
-        self.weights = {"aux": config.weight_aux, "main": config.weight_main}
+    def __init__(self, config: AdventConfig, context: Context) -> None:
+        super().__init__(config, context)
         self.discriminators = nn.ModuleDict(
-            {name: Discriminator(classes, config.width) for name in levels}
+            {level: Discriminator(context.classes, config.width) for level in context.levels}
         )
-        self.discriminators.requires_grad_(False)  # for the network's losses they are fixed
-        self.source_levels = ("aux", "main") if config.aux_sees_source else ("main",)
-        self.learning_rate = config.learning_rate
-        self.optimizer = torch.optim.Adam(
-            self.discriminators.parameters(), lr=config.learning_rate, betas=(0.9, 0.99)
-        )
+        self._own_networks = {
+            f"D_{level}": OwnNetwork(discriminator, self._optimizer(discriminator), self.rate)
+            for level, discriminator in self.discriminators.items()
+        }
 
-    def networks(self) -> dict[str, nn.Module]:
-        return {f"D_{name}": network for name, network in self.discriminators.items()}
+    @property
+    def rate(self) -> float:
+        """The discriminators' learning rate."""
+        return self.config.learning_rate
+
+    def _optimizer(self, discriminator: nn.Module) -> torch.optim.Optimizer:
+        # ADVENT, section 4.2.
+        return torch.optim.Adam(discriminator.parameters(), lr=self.rate, betas=(0.9, 0.99))
+
+    def own_networks(self) -> dict[str, OwnNetwork]:
+        return self._own_networks
+
+    def on_source(self, logits: Levels, batch: Batch) -> Losses:
+        losses: Losses = {}
+        for name, level in logits.items():
+            # The published AdvEnt never shows the source to the aux discriminator.
+            if name == "main" or self.config.aux_sees_source:
+                scores = self._scores(name, level.detach())
+                losses[f"d_{name}_source"] = adversarial(scores, is_source=True) / 2
+        return losses
+
+    def on_target(self, logits: Levels, batch: Batch) -> Losses:
+        weights = level_weights(self.config)
+        losses: Losses = {}
+        for name, level in logits.items():
+            deceived = adversarial(self._fixed_scores(name, level), is_source=True)
+            losses[f"adv_{name}"] = weights[name] * deceived
+            scores = self._scores(name, level.detach())
+            losses[f"d_{name}_target"] = adversarial(scores, is_source=False) / 2
+        return losses
 
     def _scores(self, level: str, logits: Tensor) -> Tensor:
         scores: Tensor = self.discriminators[level](entropy_map(logits.softmax(1)))
         return scores
 
-    def on_target(self, logits: Levels, batch: TargetBatch) -> Losses:
-        return {
-            f"adv_{name}": (
-                self.weights[name] * adversarial(self._scores(name, level), is_source=True)
-            )
-            for name, level in logits.items()
-        }
-
-    def update(self, model: Segmenter, source: Levels, target: Levels) -> Losses:
-        assert self.optimizer is not None
-        self.discriminators.requires_grad_(True)
-        self.optimizer.zero_grad(set_to_none=True)
-        losses: Losses = {}
-        for (name, source_logits), (_, target_logits) in zip(
-            source.items(), target.items(), strict=True
-        ):
-            losses[f"d_{name}_target"] = (
-                adversarial(self._scores(name, target_logits), is_source=False) / 2
-            )
-            if name in self.source_levels:
-                losses[f"d_{name}_source"] = (
-                    adversarial(self._scores(name, source_logits), is_source=True) / 2
-                )
-        for loss in losses.values():
-            loss.backward()
-        distributed.average_gradients(self.discriminators)
-        self.optimizer.step()
-        self.discriminators.requires_grad_(False)
-        return {name: loss.detach() for name, loss in losses.items()}
+    def _fixed_scores(self, level: str, logits: Tensor) -> Tensor:
+        """The same scores, whose gradient reaches the logits and not the discriminator."""
+        discriminator = self.discriminators[level]
+        fixed = {name: value.detach() for name, value in discriminator.named_parameters()}
+        scores: Tensor = torch.func.functional_call(
+            discriminator, fixed, entropy_map(logits.softmax(1))
+        )
+        return scores

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from muhdi.adaptation.base import Adaptation, TargetBatch
+from muhdi.adaptation.base import Adaptation, level_weights
 from muhdi.losses import Losses, entropy
-from muhdi.models.segmenter import Levels
+from muhdi.models.outputs import Levels
+from muhdi.passes import Batch
 from muhdi.recipe.methods import MinEntConfig
 
 
 class MinEnt(Adaptation):
-    """L = w_main H(p_main) + w_aux H(p_aux), H normalised to 0..1 and averaged over pixels (ADVENT, eq. 3)."""
+    """L = w_main H(p_main) + w_aux H(p_aux) on the target.
 
-    trains = True
+    H is normalised to 0..1 and averaged over pixels (ADVENT, eq. 3).
+    """
 
-    def __init__(self, config: MinEntConfig) -> None:
-        super().__init__()
-        self.weights = {"aux": config.weight_aux, "main": config.weight_main}
+    config_class = MinEntConfig
+    config: MinEntConfig
 
-    def on_target(self, logits: Levels, batch: TargetBatch) -> Losses:
+    def on_target(self, logits: Levels, batch: Batch) -> Losses:
+        weights = level_weights(self.config)
         return {
-            f"ent_{name}": self.weights[name] * entropy(level.softmax(1))
+            f"ent_{name}": weights[name] * entropy(level.softmax(1))
             for name, level in logits.items()
         }

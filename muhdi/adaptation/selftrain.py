@@ -1,4 +1,4 @@
-"""Self-training: a mean teacher labels the target, and the student learns class-mixed images (after DACS)."""
+"""Self-training: a mean teacher labels the target, the student learns class-mixed images."""
 
 from __future__ import annotations
 
@@ -6,74 +6,73 @@ import torch
 from torch import Tensor
 
 from muhdi import distributed
-from muhdi.adaptation.base import Adaptation, TargetBatch
+from muhdi.adaptation.base import Adaptation, level_weights
 from muhdi.losses import Losses, cross_entropy
-from muhdi.models.segmenter import Levels, Segmenter
+from muhdi.method import Batches, Context, Memory
+from muhdi.models.outputs import Levels
+from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
+from muhdi.passes import Batch
 from muhdi.recipe.methods import SelfTrainConfig
 from muhdi.taxonomy import IGNORE
 
 
 class SelfTrain(Adaptation):
-    """Class mixing with pseudo-labels (Tranheden et al.
+    """Class mixing with pseudo-labels (DACS, Tranheden et al. 2021).
 
-    2021, DACS; Tarvainen & Valpola 2017, mean teacher).
-
-    With teacher t and student s: y = argmax p_t(target), kept where max p_t reaches a threshold.
-    The pixels of half of the source image's classes are pasted onto the target image, with their
-    labels onto y; the colours of the mixed image are jittered. L = w [CE(s_main(mixed), y_mixed) +
-    0.1 CE(s_aux(mixed), y_mixed)], and after the step t <- m t + (1 - m) s.
-
-    Args:
-        config: threshold, weights, momentum, jitter.
-        model: the network at the start of the step; the teacher starts as its copy.
-        head: the head that learns; the teacher's head of the same name labels.
-        generator: source of all randomness here, on the CPU.
+    With the mean teacher t (Tarvainen & Valpola 2017) and the student s: y = argmax p_t(target),
+    kept where max p_t reaches a threshold. The pixels of half of the source image's classes are
+    pasted onto the target image, with their labels onto y; the colours of the mixed image are
+    jittered. L = w_main CE(s_main(mixed), y_mixed) + w_aux CE(s_aux(mixed), y_mixed), and after the
+    step t <- m t + (1 - m) s.
     """
 
-    def __init__(
-        self, config: SelfTrainConfig, model: Segmenter, head: str, generator: torch.Generator
-    ) -> None:
-        super().__init__()
-        self.config, self.head, self.generator = config, head, generator
-        self.weights = {"aux": config.weight_aux, "main": config.weight_main}
-        self.trains = any(self.weights[level] for level in model.levels)
-        self.classes = model.classes
-        self.teacher = Teacher(model, head=head)
+    config_class = SelfTrainConfig
+    config: SelfTrainConfig
 
-    def target_batch(
-        self,
-        source_images: Tensor,
-        source_labels: Tensor,
-        target_images: Tensor,
-        target_labels: Tensor | None,
-    ) -> TargetBatch:
-        size = target_images.shape[-2], target_images.shape[-1]
-        logits = self.teacher(target_images).heads[self.head].upsampled(size).main
+    def __init__(self, config: SelfTrainConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self.classes = context.classes
+        self.generator = context.generator
+
+    def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
+        self.teacher = Teacher(network, head=self.head)
+
+    def target_batch(self, source: Batch, target: Batch) -> Batch:
+        assert source.labels is not None
+        logits = self.teacher(target.images).upsampled(self.head, target.size).main
         confidence, pseudo = logits.softmax(1).max(1)
         confident = confidence >= self._threshold(confidence, pseudo)
-        pasted = self._half_of_the_classes(source_labels)
-        mixed = torch.where(pasted[:, None], source_images, target_images).float()
+        pasted = self._half_of_the_classes(source.labels)
+        mixed = torch.where(pasted[:, None], source.images, target.images).float()
         # Every pixel has a label: what is ignored in the source is never pasted.
-        labels = torch.where(pasted, source_labels, pseudo)
-        return TargetBatch(self._jitter(mixed), labels, (pasted | confident).to(logits.dtype))
+        labels = torch.where(pasted, source.labels, pseudo)
+        # The teacher's confidence counts on the target's pixels alone; true labels are certain.
+        certain = (pasted | confident).to(logits.dtype)
+        return Batch(self._jitter(mixed), labels, certain)
 
-    def on_target(self, logits: Levels, batch: TargetBatch) -> Losses:
+    def on_target(self, logits: Levels, batch: Batch) -> Losses:
         assert batch.labels is not None
-        return {
-            f"mix_{name}": self.weights[name] * cross_entropy(level, batch.labels, batch.confidence)
-            for name, level in logits.items()
-            if self.weights[name]
-        }
+        weights = level_weights(self.config)
+        losses: Losses = {}
+        for name, level in logits.items():
+            if weights[name]:
+                mixed = cross_entropy(level, batch.labels, batch.confidence, batch.pixels)
+                losses[f"mix_{name}"] = weights[name] * mixed
+        return losses
 
-    def after_step(self, model: Segmenter) -> None:
-        self.teacher.follow(model, self.config.momentum)
+    def after_step(self, network: Segmenter) -> None:
+        self.teacher.follow(network, self.config.momentum)
 
     def _threshold(self, confidence: Tensor, pseudo: Tensor) -> Tensor | float:
-        """One threshold for all pixels, or per predicted class min(threshold, the class's median confidence)."""
+        """One threshold for all pixels, or one per predicted class.
+
+        Per class it is min(threshold, the median confidence of the class in the whole batch).
+        """
         if self.config.threshold_per == "pixel":
             return self.config.threshold
-        everywhere, predicted = distributed.all_gather(confidence), distributed.all_gather(pseudo)
+        everywhere = distributed.all_gather(confidence)
+        predicted = distributed.all_gather(pseudo)
         thresholds = torch.full((self.classes,), self.config.threshold, device=confidence.device)
         for label in predicted.unique():
             median = everywhere[predicted == label].median()
@@ -81,35 +80,31 @@ class SelfTrain(Adaptation):
         return thresholds[pseudo]
 
     def _half_of_the_classes(self, labels: Tensor) -> Tensor:
-        """Mask [N, H, W] of the pixels of half of the classes in each image, chosen at random.
-
-        Every process draws for the images of all of them, so that their number changes nothing.
-        """
-        counts = [
-            torch.bincount(each.flatten(), minlength=IGNORE + 1)[: self.classes] for each in labels
-        ]
-        chosen = distributed.all_gather(torch.stack(counts)).cpu() > 0
+        """Mask [N, H, W] of the pixels of half of the classes in each image, chosen at random."""
+        counts = [torch.bincount(label.flatten(), minlength=IGNORE + 1) for label in labels]
+        present = torch.stack(counts)[:, : self.classes] > 0
+        # Every process draws for the images of all of them, so that their number changes nothing.
+        chosen = distributed.all_gather(present).cpu()
         for row in chosen:
-            present = row.nonzero().flatten()
-            order = torch.randperm(len(present), generator=self.generator)
-            row[present[order[(len(present) + 1) // 2 :]]] = False
-        ours = torch.stack(list(distributed.local_slice(chosen.unbind()))).to(labels.device)
-        ignored = ours.new_zeros(len(ours), IGNORE + 1 - self.classes)
-        table = torch.cat([ours, ignored], 1)
+            classes = row.nonzero().flatten()
+            order = torch.randperm(len(classes), generator=self.generator)
+            dropped = order[(len(classes) + 1) // 2 :]
+            row[classes[dropped]] = False
+        own = torch.stack(list(distributed.local_slice(chosen.unbind()))).to(labels.device)
+        never = own.new_zeros(len(own), IGNORE + 1 - self.classes)
+        table = torch.cat([own, never], 1)
         return table.gather(1, labels.flatten(1)).view_as(labels)
 
     def _jitter(self, images: Tensor) -> Tensor:
-        """Brightness, contrast and saturation, each by a factor of 1 +- ``colour_jitter``, per image."""
+        """Brightness, contrast and saturation, each by 1 +- ``colour_jitter``, per image."""
         strength = self.config.colour_jitter
         if not strength:
             return images
-        everywhere = torch.rand(
-            3, len(images) * distributed.world_size(), 1, 1, 1, generator=self.generator
-        )
-        factors = torch.stack(list(distributed.local_slice(everywhere.unbind(1))), 1).to(
-            images.device
-        )
-        brightness, contrast, saturation = 1 + strength * (2 * factors - 1)
+        # Drawn for the images of all processes, as in `_half_of_the_classes`.
+        count = len(images) * distributed.world_size()
+        everywhere = torch.rand(3, count, 1, 1, 1, generator=self.generator)
+        own = torch.stack(list(distributed.local_slice(everywhere.unbind(1))), 1)
+        brightness, contrast, saturation = 1 + strength * (2 * own.to(images.device) - 1)
         images = images * brightness
         mean = images.mean((1, 2, 3), keepdim=True)
         images = mean + (images - mean) * contrast

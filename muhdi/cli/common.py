@@ -16,6 +16,7 @@ from muhdi.errors import Interrupted, MuhdiError, nearest
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from muhdi.evaluation.results import Results
     from muhdi.report.result_table import ResultTable
 
 RecipeArgument = Annotated[
@@ -40,6 +41,12 @@ Experiments = Annotated[
     Optional[Path],
     typer.Option(
         "--experiments", help="Folder of snapshots/ and logs/; else where the recipe says."
+    ),
+]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code", help="Import classes of other packages that a run or a network names."
     ),
 ]
 FormatOption = Annotated[
@@ -87,6 +94,26 @@ def print_tables(tables: Sequence[ResultTable], form: str | None) -> None:
         out.print(table.terminal())
 
 
+def print_run(results: Results, folder: Path) -> None:
+    """The results of a run that has just ended, and where its files are."""
+    from muhdi.report.tables import matrix_table, summary_line
+
+    out = console()
+    for statistics in results.kinds():
+        out.print(matrix_table(results, statistics).terminal())
+        out.print(summary_line(results, statistics), soft_wrap=True)
+    out.print(f"Written to {folder}", soft_wrap=True, markup=False)
+    out.print(f"Open {folder / 'report.html'} in a browser", soft_wrap=True, markup=False)
+
+
+def refuse_both(*, resume: bool, overwrite: bool) -> None:
+    """--resume and --overwrite contradict each other."""
+    if resume and overwrite:
+        raise MuhdiError(
+            "--resume and --overwrite exclude each other: continue the run, or start it again"
+        )
+
+
 def one_line(message: object) -> str:
     """A message that fits on one line and into any terminal, whatever is in the names that it quotes."""
     line = "\\n".join(str(message).splitlines())
@@ -114,7 +141,7 @@ def run(commands: typer.Typer) -> None:
         ]:  # a sweep goes on by itself
             words.append("--resume")
         command = shlex.join(_called() + words)
-        typer.echo(f"stopped; everything is saved. To go on: {command}", err=True)
+        typer.echo(f"Stopped; progress is saved. Resume with: {command}", err=True)
         sys.exit(128 + stop.signum)
 
 

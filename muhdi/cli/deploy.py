@@ -7,7 +7,17 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import Experiments, Seed, Set, console, one_line, print_tables
+from muhdi.cli.common import (
+    Experiments,
+    Seed,
+    Set,
+    TrustCode,
+    console,
+    one_line,
+    print_run,
+    print_tables,
+    refuse_both,
+)
 from muhdi.errors import MuhdiError
 
 Model = Annotated[
@@ -71,6 +81,7 @@ def predict(
     ] = 1,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1.")] = "auto",
     overwrite: Overwrite = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Predict the class of every pixel of images and films of any size, and write ids, colours and overlays.
 
@@ -79,14 +90,20 @@ def predict(
     """
     from rich.progress import Progress
 
-    from muhdi.deploy.hub import load
     from muhdi.deploy.inputs import find_inputs
     from muhdi.deploy.predict_files import output_folders, predict_files
-    from muhdi.deploy.predictor import View
+    from muhdi.deploy.predictor import Predictor, View
 
     view = View(size, window, overlap, batch_size)
     inputs = find_inputs(images, output_folders(output))
-    predictor = load(model, head=head, statistics=statistics, domain=domain, device=device)
+    predictor = Predictor.load(
+        model,
+        head=head,
+        statistics=statistics,
+        domain=domain,
+        device=device,
+        trust_code=trust_code,
+    )
     out = console()
     with Progress(console=out, disable=not out.is_terminal) as bar:
         task = bar.add_task("predicting", total=None)
@@ -127,6 +144,7 @@ def export(
         ),
     ] = None,
     overwrite: Overwrite = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Export a network.
 
@@ -151,7 +169,7 @@ def export(
     files = [item.path for item in find_inputs(images) if not item.is_film] if images else []
     path, verified = run_export(
         model, target, head=head, statistics=statistics, domain=domain, output=output,  # type: ignore[arg-type]
-        images=files, overwrite=overwrite,
+        images=files, overwrite=overwrite, trust_code=trust_code,
     )  # fmt: skip
     typer.echo(f"Written to {one_line(path)}; {verified}")
     if push is not None:
@@ -173,12 +191,11 @@ def adapt(
     settings: Set = [],  # noqa: B006 - typer reads the default
     seed: Seed = None,
     experiments: Experiments = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew where the run exists.")
+        bool, typer.Option("--overwrite", help="Start again where the run exists.")
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Take a trained network to a new place.
 
@@ -189,22 +206,21 @@ def adapt(
     confidence, entropy and the agreement of the old and the new network are measured.
     """
     from muhdi import distributed
-    from muhdi.cli.report import report_of
-    from muhdi.cli.training import train_and_print
     from muhdi.report.run_files import read_run
     from muhdi.report.tables import change_table
     from muhdi.run.directory import RunDirectory
-    from muhdi.workflows.adapt import plan_adaptation, record_change
+    from muhdi.workflows.adapt import adapt_as_planned, plan_adaptation
 
-    plan = plan_adaptation(model, images, source=source, settings=settings, seed=seed)
+    refuse_both(resume=resume, overwrite=overwrite)
+    plan = plan_adaptation(
+        model, images, source=source, settings=settings, seed=seed, trust_code=trust_code
+    )
     for note in plan.notes:
         typer.echo(f"note: {one_line(note)}")
-    train_and_print(plan.recipe, experiments, resume=resume, overwrite=overwrite)
+    results = adapt_as_planned(plan, experiments, resume=resume, overwrite=overwrite)
     if not distributed.is_rank_zero():
         return
     folder = RunDirectory.of(plan.recipe, experiments).folder
-    with distributed.without_peers():
-        record_change(plan, folder)
-    report_of(folder)
+    print_run(results, folder)
     run = read_run(folder)
     print_tables([change_table(run.change, kind) for kind in run.results.kinds()], None)

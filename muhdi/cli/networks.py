@@ -7,8 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import Experiments, FormatOption, Set, check_format, one_line, print_tables
-from muhdi.errors import MuhdiError, nearest
+from muhdi.cli.common import (
+    Experiments,
+    FormatOption,
+    Set,
+    TrustCode,
+    check_format,
+    one_line,
+    print_tables,
+)
 
 if TYPE_CHECKING:
     from muhdi.evaluation.results import Results
@@ -44,6 +51,7 @@ def evaluate(
         typer.Option("--json", help="Write the scores, per class too, to this file."),
     ] = None,
     form: FormatOption = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Score networks on every domain of their recipe, under each kind of normalisation statistics.
 
@@ -51,23 +59,23 @@ def evaluate(
     snapshots, given files, or an ensemble of them.
     """
     from muhdi.files import check_target, write_json
-    from muhdi.recipe.schema import KINDS
-    from muhdi.workflows.evaluate import evaluate_network
+    from muhdi.workflows.evaluate import evaluate as run_evaluate
+    from muhdi.workflows.evaluate import read_arguments
 
     check_format(form)
-    for kind in statistics:
-        if kind not in KINDS:
-            raise MuhdiError(
-                f"--statistics {kind}: must be one of"
-                f" {', '.join(KINDS)}{nearest(kind, list(KINDS))}"
-            )
     if output is not None:
         check_target(output)
-    results, notes = evaluate_network(
-        network, recipe=recipe, settings=settings, kinds=statistics, head=head, refresh=refresh,
-        experiments=experiments, seed=seed,
-    )  # fmt: skip
-    print_scores(results, notes, form)
+    what, domains = read_arguments(network, recipe, settings, seed)
+    results = run_evaluate(
+        what,
+        domains,
+        statistics=statistics,
+        head=head,
+        refresh=refresh,
+        experiments=experiments,
+        trust_code=trust_code,
+    )
+    print_scores(results, results.notes, form)
     if output is not None:
         write_json(output, results.to_json(sequence=False))
 

@@ -99,4 +99,4 @@ def prepare(
         count = run_prepare(
             loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total)
         )
-    out.print(f"{count} samples are in {loaded.cache}", soft_wrap=True)
+    out.print(f"{count} samples are in {loaded.runtime.cache}", soft_wrap=True)

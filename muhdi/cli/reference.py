@@ -18,7 +18,7 @@ from muhdi.cli.common import Set, run
 from muhdi.cli.networks import print_scores
 from muhdi.cli.training import train_and_print
 from muhdi.recipe.load import load_recipe, shipped_recipes
-from muhdi.recipe.schema import Recipe
+from muhdi.recipe.schema import Recipe, RuntimeConfig
 
 Cfg = Annotated[
     str,
@@ -72,10 +72,11 @@ def run_test(script: str) -> None:
         settings: Set = [],  # noqa: B006 - typer reads the default
     ) -> None:
         """Test as the reference's documentation says."""
-        from muhdi.workflows.evaluate import evaluate_recipe
+        from muhdi.workflows.evaluate import evaluate
 
         recipe = _load(cfg, root, exp_suffix, settings)
-        print_scores(*evaluate_recipe(recipe))
+        results = evaluate(recipe)
+        print_scores(results, results.notes)
 
     _run(test)
 
@@ -101,8 +102,8 @@ def _load(cfg: str, root: Path, suffix: str | None, settings: list[str]) -> Reci
         ("snapshots", root / "experiments/snapshots"),
         ("logs", root / "experiments/logs"),
     ):
-        if getattr(recipe, key) == Recipe.model_fields[key].default:
-            changes[key] = str(folder)
+        if getattr(recipe.runtime, key) == RuntimeConfig.model_fields[key].default:
+            changes[f"runtime.{key}"] = str(folder)
     if suffix:
         changes["name"] = f"{recipe.name}_{suffix}"
     own = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import FormatOption, check_format, one_line, print_tables
+from muhdi.cli.common import FormatOption, TrustCode, check_format, one_line, print_tables
 from muhdi.errors import MuhdiError
 
 
@@ -17,6 +17,7 @@ def report(
         Optional[Path], typer.Option("--output", "-o", help="File; else report.html in the run.")
     ] = None,
     form: FormatOption = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Write the report of a run, finished or not.
 
@@ -26,27 +27,14 @@ def report(
     """
     from muhdi.report.run_files import read_run
     from muhdi.report.tables import matrix_table
+    from muhdi.workflows.report import report as write_report
 
     check_format(form)
-    path = report_of(run, output)
+    path = write_report(run, output, trust_code=trust_code)
     if form is not None:
         results = read_run(run).results
         print_tables([matrix_table(results, kind) for kind in results.kinds()], form)
     typer.echo(f"Written to {one_line(path)}", err=form is not None)
-
-
-def report_of(run: Path, output: Path | None = None) -> Path:
-    """Write a report, after the predictions of earlier stages that it shows."""
-    from muhdi.deploy.samples import add_earlier_predictions
-    from muhdi.files import check_target
-    from muhdi.report.report import write_report
-    from muhdi.report.run_files import read_run
-
-    if output is not None:
-        check_target(output)
-    read_run(run)
-    add_earlier_predictions(run)
-    return write_report(run, output)
 
 
 def compare(

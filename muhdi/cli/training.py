@@ -17,9 +17,10 @@ from muhdi.cli.common import (
     Set,
     check_format,
     console,
+    print_run,
     print_tables,
+    refuse_both,
 )
-from muhdi.errors import MuhdiError
 
 if TYPE_CHECKING:
     from muhdi.recipe.schema import Recipe
@@ -30,22 +31,23 @@ def train(
     settings: Set = [],  # noqa: B006 - typer reads the default
     seed: Seed = None,
     experiments: Experiments = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew where the run exists.")
+        bool, typer.Option("--overwrite", help="Start again where the run exists.")
     ] = False,
     devices: Annotated[
         Optional[str],
-        typer.Option("--devices", help="Devices per machine, or auto: short for --set devices=N."),
+        typer.Option(
+            "--devices", help="Devices per machine, or auto: short for --set runtime.devices=N."
+        ),
     ] = None,
     nodes: Annotated[
-        Optional[int], typer.Option("--nodes", min=1, help="Machines: short for --set nodes=N.")
+        Optional[int],
+        typer.Option("--nodes", min=1, help="Machines: short for --set runtime.nodes=N."),
     ] = None,
     strategy: Annotated[
         Optional[str],
-        typer.Option("--strategy", help="auto or ddp: short for --set strategy=NAME."),
+        typer.Option("--strategy", help="auto or ddp: short for --set runtime.strategy=NAME."),
     ] = None,
     skip_bad: Annotated[
         Optional[int],
@@ -60,7 +62,10 @@ def train(
     from muhdi.recipe.load import load_recipe
 
     short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
-    settings = [*settings, *(f"{key}={value}" for key, value in short.items() if value is not None)]
+    settings = [
+        *settings,
+        *(f"runtime.{key}={value}" for key, value in short.items() if value is not None),
+    ]
     train_and_print(
         load_recipe(recipe, settings, seed), experiments, resume=resume, overwrite=overwrite
     )
@@ -70,28 +75,14 @@ def train_and_print(
     recipe: Recipe, experiments: Path | None, *, resume: bool, overwrite: bool
 ) -> None:
     """Run a recipe, and print its results."""
-    if resume and overwrite:
-        raise MuhdiError(
-            "--resume and --overwrite exclude each other: go on with the run, or start it anew"
-        )
+    refuse_both(resume=resume, overwrite=overwrite)
     from muhdi import distributed
-    from muhdi.cli.report import report_of
-    from muhdi.report.tables import matrix_table, summary_line
     from muhdi.run.directory import RunDirectory
-    from muhdi.run.environment import recorded
-    from muhdi.workflows.train import run_sequence
+    from muhdi.workflows.train import train as run_train
 
-    folder = RunDirectory.of(recipe, experiments).folder
-    with recorded(folder):
-        results = run_sequence(recipe, experiments, resume=resume, overwrite=overwrite)
-    if not distributed.is_rank_zero():
-        return
-    out = console()
-    for kind in results.kinds():
-        out.print(matrix_table(results, kind).terminal())
-        out.print(summary_line(results, kind), soft_wrap=True)
-    out.print(f"Written to {folder}", soft_wrap=True, markup=False)
-    out.print(f"Open {report_of(folder)} in a browser", soft_wrap=True, markup=False)
+    results = run_train(recipe, experiments, resume=resume, overwrite=overwrite)
+    if distributed.is_rank_zero():
+        print_run(results, RunDirectory.of(recipe, experiments).folder)
 
 
 def sweep(

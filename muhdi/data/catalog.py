@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from muhdi.data.files import FileSet, Palette
 from muhdi.data.paths import all_or_none, expand, expand_root, fixed_part, label_files, matches
@@ -14,7 +12,8 @@ from muhdi.data.public.layouts import LAYOUTS, find_images, find_labels, label_k
 from muhdi.data.scenes.draw import CLASSES, SceneSet
 from muhdi.data.sets import ImageSet, Size
 from muhdi.errors import MuhdiError
-from muhdi.recipe.domains import DataConfig, FolderConfig, PublicConfig, ScenesConfig
+from muhdi.recipe.domains import DomainConfig, FolderConfig, PublicConfig, ScenesConfig
+from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import UNLISTED, ClassSet
 
 
@@ -27,9 +26,14 @@ class Context:
     root: str
     seed: int
 
+    @classmethod
+    def of(cls, recipe: Recipe) -> Context:
+        """The parts of a recipe."""
+        return cls(recipe.class_set(), recipe.image_size, recipe.runtime.root, recipe.seed)
+
 
 def open_split(
-    config: DataConfig, split: str, context: Context, *, labels: bool = True
+    config: DomainConfig, split: str, context: Context, *, labels: bool = True
 ) -> ImageSet:
     """The images of one split (``train`` or ``val``) of a domain.
 
@@ -38,10 +42,11 @@ def open_split(
     Raises:
         MuhdiError: the root is missing, a pattern matches nothing, or an image lacks its label.
     """
-    return CATALOG[config.dataset](config, split, context, labels)
+    images: ImageSet = config.build(split, context, labels)
+    return images
 
 
-def _open_scenes(config: ScenesConfig, split: str, context: Context, labels: bool) -> ImageSet:
+def open_scenes(config: ScenesConfig, split: str, context: Context, labels: bool) -> ImageSet:
     absent = [name for name in CLASSES if name not in context.classes.classes]
     if absent:
         raise MuhdiError(
@@ -55,7 +60,7 @@ def _open_scenes(config: ScenesConfig, split: str, context: Context, labels: boo
     return SceneSet(config.domain_name, config.domain, split, count, seed, size, table)
 
 
-def _open_folder(config: FolderConfig, split: str, context: Context, labels: bool) -> ImageSet:
+def open_folder(config: FolderConfig, split: str, context: Context, labels: bool) -> ImageSet:
     root = expand_root(context.root, config.root)
     key, pattern, label_pattern = "images", config.images, config.labels
     if split == "val" and config.val_images is not None:
@@ -80,7 +85,7 @@ def _open_folder(config: FolderConfig, split: str, context: Context, labels: boo
     return FileSet(domain, images, files, context.classes.lookup(config.ids), config.strict)
 
 
-def _open_public(config: PublicConfig, split: str, context: Context, labels: bool) -> ImageSet:
+def open_public(config: PublicConfig, split: str, context: Context, labels: bool) -> ImageSet:
     layout = LAYOUTS[config.dataset]
     root = expand_root(context.root, layout.root if config.root is None else config.root)
     lists = [Path(expand(context.root, "root")), root, Path()]
@@ -113,11 +118,3 @@ def _open_public(config: PublicConfig, split: str, context: Context, labels: boo
         first_channel=kind.first_channel,
         fit=layout.fit,
     )
-
-
-CATALOG: dict[str, Callable[[Any, str, Context, bool], ImageSet]] = {
-    "scenes": _open_scenes,
-    "folder": _open_folder,
-    **dict.fromkeys(LAYOUTS, _open_public),
-}
-"""Opener by the name that recipes use."""

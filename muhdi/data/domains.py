@@ -10,10 +10,9 @@ from muhdi.data.catalog import Context, open_split
 from muhdi.data.paths import expand
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.sets import ImageSet, Size
-from muhdi.errors import MuhdiError
-from muhdi.recipe.domains import DataConfig
-from muhdi.recipe.methods import OracleConfig
-from muhdi.recipe.schema import Recipe
+from muhdi.errors import DataError, MuhdiError
+from muhdi.recipe.domains import DomainConfig
+from muhdi.recipe.schema import Recipe, StepConfig
 
 _MB = 2**20
 
@@ -23,8 +22,9 @@ class Domains:
 
     Attributes:
         validation: images by domain, the source's first; with labels where the domain has them.
-        source: labelled training images of the source.
-        targets: training images by step; their labels are opened for the oracle alone.
+        source: labelled training images of the source; None without ``training``, or a source.
+        targets: training images by step; their labels are opened only for an adaptation that says
+            it reads them. Empty without ``training``.
         notes: what the user should know.
 
     Args:
@@ -37,18 +37,20 @@ class Domains:
     """
 
     def __init__(self, recipe: Recipe, *, training: bool = True, only: Sequence[str] = ()) -> None:
-        self._context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
+        self._context = Context.of(recipe)
         self._recipe = recipe
         self._configs = {
             data.domain_name: (key, data)
             for key, data in recipe.domains()
             if not only or data.domain_name in only
         }
-        self._memory = recipe.loader.memory_mb * _MB // (2 * len(self._configs))
-        self.cache = (
-            None if recipe.cache is None else SampleCache(Path(expand(recipe.cache, "cache")))
-        )
+        self._memory = recipe.runtime.memory_mb * _MB // (2 * len(self._configs))
+        self.cache: SampleCache | None = None
+        if recipe.runtime.cache is not None:
+            self.cache = SampleCache(Path(expand(recipe.runtime.cache, "cache")))
         self.validation: dict[str, PreparedSet] = {}
+        self.source: PreparedSet | None = None
+        self.targets: list[PreparedSet] = []
         self.notes: list[str] = []
         for name, (key, data) in self._configs.items():
             images = self._open(key, data, "val", labels=True)
@@ -65,42 +67,45 @@ class Domains:
             images = self._open(key, data, "train", labels=False)
             yield self._prepare(images, self._recipe.size_of(data), None, with_labels=False)
 
-    def _open(self, key: str, data: DataConfig, split: str, *, labels: bool) -> ImageSet:
+    def _open(self, key: str, data: DomainConfig, split: str, *, labels: bool) -> ImageSet:
         try:
             return open_split(data, split, self._context, labels=labels)
         except MuhdiError as error:
-            raise MuhdiError(f"{key}: {error}") from None
+            raise DataError(f"{key}: {error}") from None
 
-    def _open_training(self, recipe: Recipe, source_config: DataConfig) -> None:
+    def _open_training(self, recipe: Recipe, source_config: DomainConfig) -> None:
         size = recipe.size_of(source_config)
         source = self._open("source", source_config, "train", labels=True)
         if not source.labelled:
-            raise MuhdiError(f"source: the source needs labels to train on; {source.advice}")
+            raise DataError(f"source: the source needs labels to train on; {source.advice}")
         self.source = self._prepare(source, size, size, with_labels=True)
         self._note_if_shared(source)
         known: dict[tuple[str, bool], PreparedSet] = {}
-        self.targets: list[PreparedSet] = []
         for number, step in enumerate(recipe.steps):
-            labels = isinstance(step.adaptation, OracleConfig)
-            if (step.target.domain_name, labels) not in known:
-                images = self._open(f"steps.{number}.target", step.target, "train", labels=labels)
-                if labels and not images.labelled:
-                    raise MuhdiError(
-                        f"steps.{number}.adaptation: the oracle needs labels, but {images.domain!r}"
-                        f" has none for train; {images.advice}"
-                    )
-                size = recipe.size_of(step.target)
-                known[images.domain, labels] = self._prepare(images, size, size, with_labels=labels)
-                self._note_if_shared(images)
-            self.targets.append(known[step.target.domain_name, labels])
+            key = (step.target.domain_name, step.adaptation.reads_target_labels)
+            if key not in known:
+                known[key] = self._open_target(number, step)
+            self.targets.append(known[key])
+
+    def _open_target(self, number: int, step: StepConfig) -> PreparedSet:
+        labels = step.adaptation.reads_target_labels
+        images = self._open(f"steps.{number}.target", step.target, "train", labels=labels)
+        if labels and not images.labelled:
+            raise DataError(
+                f"steps.{number}.adaptation: {step.adaptation.key} needs labels, but "
+                f"{images.domain!r} has none for train; {images.advice}"
+            )
+        self._note_if_shared(images)
+        size = self._recipe.size_of(step.target)
+        return self._prepare(images, size, size, with_labels=labels)
 
     def _note_if_shared(self, images: ImageSet) -> None:
-        training, validation = (
-            set(getattr(i, "images", ())) for i in (images, self.validation[images.domain].images)
-        )
+        training = set(getattr(images, "images", ()))
+        validation = set(getattr(self.validation[images.domain].images, "images", ()))
+        shared = len(training & validation)
         if training and training == validation:
             self.notes.append(f"{images.domain}: the same images serve for training and evaluation")
-        elif shared := len(training & validation):
+        elif shared:
             self.notes.append(
                 f"{images.domain}: {shared} of its evaluation's images serve for training too"
             )
@@ -109,6 +114,11 @@ class Domains:
         self, images: ImageSet, size: Size, label_size: Size | None, *, with_labels: bool
     ) -> PreparedSet:
         return PreparedSet(
-            images, size, label_size, with_labels=with_labels, memory=self._memory, cache=self.cache,
+            images,
+            size,
+            label_size,
+            with_labels=with_labels,
+            memory=self._memory,
+            cache=self.cache,
             draft=self._recipe.draft,
-        )  # fmt: skip
+        )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from muhdi.recipe import plugins
 
 Size = tuple[int, int]
 """Width and height."""
@@ -42,17 +44,26 @@ class Sample:
 class ImageSet(ABC):
     """A split of a domain: images, with or without labels.
 
+    A data set of another package has a ``config_class``, the section of the recipe that describes
+    it, and is built as ``Class(config, split, context, labels)``.
+
     Attributes:
+        config_class: of data sets that recipes can name.
         domain: name of the domain.
         labelled: whether every image has a label.
         advice: what to do where labels are needed and there are none.
         fit: how its images come to the size that the network sees.
     """
 
+    config_class: ClassVar[type[Any]]
     domain: str
     labelled: bool
     advice: str = "set 'labels' to where they are"
     fit: Fit = "stretch"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        plugins.register(cls)
 
     @abstractmethod
     def __len__(self) -> int: ...

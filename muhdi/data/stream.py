@@ -31,7 +31,7 @@ Draw = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Batch:
+class LoadedBatch:
     """Images uint8 [N, 3, H, W]; labels int64 [N, H, W] or None.
 
     The samples' names and unlisted raw ids.
@@ -42,13 +42,15 @@ class Batch:
     names: list[str]
     unlisted: dict[str, Unlisted]
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> LoadedBatch:
         """The same batch on another device."""
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return Batch(self.images.to(device, non_blocking=True), labels, self.names, self.unlisted)
+        return LoadedBatch(
+            self.images.to(device, non_blocking=True), labels, self.names, self.unlisted
+        )
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[Sample]) -> LoadedBatch:
     """Samples of one size -> a batch."""
     images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).contiguous()
     labels = None
@@ -56,7 +58,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
         labels = torch.from_numpy(
             np.stack([s.label for s in samples if s.label is not None])
         ).long()
-    return Batch(
+    return LoadedBatch(
         images,
         labels,
         [s.name for s in samples],
@@ -136,6 +138,16 @@ def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> 
     return Sample(sample.name, image, label, sample.unlisted)
 
 
+def _collate_or_fail(samples: list[Sample | MuhdiError]) -> LoadedBatch | MuhdiError:
+    """A batch, or the first fault among its samples; at module level, so that it can be sent."""
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, MuhdiError):
+            return sample
+        good.append(sample)
+    return collate(good)
+
+
 def endless_batches(
     samples: PreparedSet,
     batch_size: int,
@@ -143,7 +155,7 @@ def endless_batches(
     seed: tuple[int, ...],
     start: int = 0,
     workers: int = 0,
-) -> Generator[Batch]:
+) -> Generator[LoadedBatch]:
     """Training batches from number ``start`` on, without end.
 
     Args:
@@ -154,20 +166,12 @@ def endless_batches(
             else.
     """
 
-    def collate_or_fail(samples: list[Sample | MuhdiError]) -> Batch | MuhdiError:
-        good = [sample for sample in samples if isinstance(sample, Sample)]
-        return (
-            collate(good)
-            if len(good) == len(samples)
-            else next(s for s in samples if isinstance(s, MuhdiError))
-        )
-
     sampler = EndlessSampler(len(samples), batch_size, seed, start)
     loader = DataLoader(
         _Augmented(samples, augmentation, seed),
         batch_sampler=sampler,  # endless, so without a length
         num_workers=min(workers, os.cpu_count() or 1),
-        collate_fn=collate_or_fail,
+        collate_fn=_collate_or_fail,
         worker_init_fn=partial(_leave_signals_to_the_main_process, os.getpid()),
         pin_memory=torch.cuda.is_available(),
     )
@@ -194,8 +198,8 @@ def endless_batches(
 
 
 _ENDED = (
-    "loader.workers: a process that loads images was ended from outside, perhaps for want of"
-    " memory; go on with --resume and fewer loader.workers, or less loader.memory_mb"
+    "runtime.workers: a process that loads images was ended from outside, perhaps for want of"
+    " memory; go on with --resume and fewer runtime.workers, or less runtime.memory_mb"
 )
 
 

@@ -22,6 +22,7 @@ from muhdi.models.checkpoint import (
 )
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.reference_weights import from_foreign, to_reference
+from muhdi.recipe.backbones import ResNetConfig
 from muhdi.run.directory import RunDirectory
 from muhdi.taxonomy import CLASS_SETS
 
@@ -62,13 +63,13 @@ def convert(
     jobs = {source: target}
     if source.is_dir():
         network = RunDirectory(source).last_model()
+        jobs = {network: target}
+        # Methods' own networks have the same number of iterations in their names.
         number = network.stem.rpartition("_")[2]
-        others = {name: network.with_name(f"{name}_{number}{OURS}") for name in ("D_main", "D_aux")}
-        jobs = {network: target} | {
-            file: target.with_name(f"{target.stem}_{name}{target.suffix}")
-            for name, file in others.items()
-            if file.is_file()
-        }
+        for file in sorted(network.parent.glob(f"*_{number}{OURS}")):
+            if file != network:
+                name = file.stem.removesuffix(f"_{number}")
+                jobs[file] = target.with_name(f"{target.stem}_{name}{target.suffix}")
     for file in jobs.values():
         check_target(file)
         if file.exists() and not overwrite:
@@ -115,11 +116,11 @@ def _converted(
             f"{source}: is not in our layout; to bring it there give a target that ends in {OURS}"
         )
     checkpoint = load_checkpoint(source)
-    if not checkpoint.backbone.startswith("resnet"):
+    if not isinstance(checkpoint.backbone, ResNetConfig):
         raise MuhdiError(
-            f"{source}: its backbone {checkpoint.backbone!r} is not one that the reference knows"
+            f"{source}: its backbone {checkpoint.backbone.key!r} is not one that the reference knows"
         )
-    return partial(save_reference, target, to_reference(checkpoint.model.state_dict()))
+    return partial(save_reference, target, to_reference(checkpoint.network.state_dict()))
 
 
 def _count(state: dict[str, Tensor], source: Path) -> int:

@@ -17,22 +17,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from muhdi.data.files import read_image
 from muhdi.data.resize import resize_image
 from muhdi.deploy.card import model_card
-from muhdi.deploy.hub import CARD, CONFIG, WEIGHTS, load, network_file, run_of
-from muhdi.deploy.plain import Output, PlainPredictor
+from muhdi.deploy.find import CARD, CONFIG, WEIGHTS, network_file, run_of
 from muhdi.deploy.predictor import SMALLEST, Predictor
 from muhdi.errors import MuhdiError
 from muhdi.files import TEMPORARY, check_target, write_bytes, write_json, write_text
-from muhdi.report.run_files import sample_images
+from muhdi.losses import upsample
+from muhdi.models.inference import Inference
+from muhdi.run.sample_files import sample_images
 
+Output = Literal["logits", "classes"]
 Runner = Callable[[Tensor], Tensor]
 """Images uint8 [N, 3, H, W] -> what the export gives for them."""
 
@@ -84,6 +86,7 @@ def export(
     output: Output = "logits",
     images: Sequence[Path] = (),
     overwrite: bool = False,
+    trust_code: bool = False,
 ) -> tuple[Path, Verified]:
     """Write a network in another format.
 
@@ -98,6 +101,7 @@ def export(
             its own.
         images: files to verify on; none: the samples that the run kept.
         overwrite: replace what exists.
+        trust_code: whether a backbone of another package is imported.
 
     Returns:
         What was written, and how well it agrees with the network.
@@ -109,7 +113,14 @@ def export(
     path, folder = Path(target), is_folder(target)
     write = _writer(target, output)
     _check(path, folder, overwrite=overwrite)
-    predictor = load(model, head=head, statistics=statistics, domain=domain, device="cpu")
+    predictor = Predictor.load(
+        model,
+        head=head,
+        statistics=statistics,
+        domain=domain,
+        device="cpu",
+        trust_code=trust_code,
+    )
     batches = list(_batches(images or _samples(model), predictor.image_size))
     with _beside(path) as temporary:
         runner = write(predictor, model, temporary)
@@ -243,14 +254,38 @@ def _writer(target: str, output: Output) -> Callable[[Predictor, Path | str, Pat
     return _write_folder
 
 
-def _traced(
-    predictor: Predictor, output: Output
-) -> tuple[PlainPredictor, tuple[Tensor], dict[str, Any]]:
-    """The plain network, an example, and which of its sides may be of any length."""
+class Exported(nn.Module):
+    """What is exported: images in, logits or classes out, at the images' size.
+
+    Args:
+        predictor: stays as it is.
+        output: ``logits``, float32 [N, C, H, W], or ``classes``, uint8 [N, H, W].
+    """
+
+    def __init__(self, predictor: Predictor, output: Output) -> None:
+        super().__init__()
+        checkpoint = predictor.checkpoint
+        stored = None if predictor.domain is None else checkpoint.statistics[predictor.domain]
+        self.output = output
+        # Without the quick ways of a CPU: they are not for other programs.
+        self.inference = Inference(
+            checkpoint.network, predictor.head, predictor.statistics, stored, fast=False
+        ).cpu()
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = upsample(self.inference(images), (images.shape[2], images.shape[3]))
+        return logits.argmax(1).to(torch.uint8) if self.output == "classes" else logits
+
+
+def _traced(predictor: Predictor, output: Output) -> tuple[Exported, tuple[Tensor], dict[str, Any]]:
+    """The network, an example, and which of its sides may be of any length."""
     example = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    sides = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=SMALLEST),
-             3: torch.export.Dim("width", min=SMALLEST)}  # fmt: skip
-    return PlainPredictor(predictor, output), (example,), {"images": sides}
+    sides = {
+        0: torch.export.Dim("batch"),
+        2: torch.export.Dim("height", min=SMALLEST),
+        3: torch.export.Dim("width", min=SMALLEST),
+    }
+    return Exported(predictor, output), (example,), {"images": sides}
 
 
 def _notes(predictor: Predictor) -> dict[str, str]:
@@ -315,13 +350,13 @@ def _write_folder(predictor: Predictor, model: Path | str, path: Path) -> Runner
         "id2label": {str(number): name for number, name in enumerate(names)},
         "label2id": {name: number for number, name in enumerate(names)},
         "colours": predictor.classes.colours,
-        "heads": list(predictor.model.heads),
+        "heads": list(predictor.checkpoint.network.heads),
         "head": predictor.head,
         "statistics": predictor.statistics,
         "domain": predictor.domain,
     }
     write_json(path / CONFIG, config)
-    return load(path, device="cpu")
+    return Predictor.load(path, device="cpu", trust_code=True)
 
 
 @contextmanager

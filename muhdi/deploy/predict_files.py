@@ -25,7 +25,7 @@ from muhdi.deploy.video import Film, FilmWriter, pyav
 from muhdi.errors import MuhdiError
 from muhdi.files import write_bytes, write_json
 
-KINDS = {"ids": ".png", "colour": ".png", "overlay": ".png", "probabilities": ".npz"}
+OUTPUT_FOLDERS = {"ids": ".png", "colour": ".png", "overlay": ".png", "probabilities": ".npz"}
 """Folders of outputs, and how the files in them end."""
 
 Progress = Callable[[int, int | None], None]
@@ -45,7 +45,7 @@ class _Picture:
 
 def output_folders(out: Path) -> list[Path]:
     """Where `predict_files` writes."""
-    return [out / kind for kind in KINDS]
+    return [out / kind for kind in OUTPUT_FOLDERS]
 
 
 def predict_files(
@@ -162,7 +162,7 @@ def _film_pictures(
 
 
 def _output(out: Path, kind: str, name: Path) -> Path:
-    return (out / kind / name).with_name(f"{name.name}{KINDS[kind]}")
+    return (out / kind / name).with_name(f"{name.name}{OUTPUT_FOLDERS[kind]}")
 
 
 def _check_outputs(
@@ -173,7 +173,11 @@ def _check_outputs(
         pyav()
     ours = {os.path.realpath(item.path): item.path for item in inputs}
     for item in inputs:
-        for kind in KINDS if probabilities else [kind for kind in KINDS if kind != "probabilities"]:
+        for kind in (
+            OUTPUT_FOLDERS
+            if probabilities
+            else [kind for kind in OUTPUT_FOLDERS if kind != "probabilities"]
+        ):
             path = out / kind / item.name if item.is_film else _output(out, kind, item.name)
             if item.is_film and kind == "overlay":
                 path = path.with_name(f"{item.name.name}.mp4")

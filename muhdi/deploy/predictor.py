@@ -14,16 +14,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from muhdi.data.arrays import images_tensor
 from muhdi.data.files import read_image
 from muhdi.data.resize import resize_image
 from muhdi.data.sets import Size
-from muhdi.errors import MuhdiError, nearest
+from muhdi.deploy.find import device_of, exported_config, network_file
+from muhdi.deploy.hub import downloaded
+from muhdi.errors import MuhdiError, RecipeError, nearest
 from muhdi.evaluation.argmax import classes_at
 from muhdi.losses import upsample
-from muhdi.models.checkpoint import Checkpoint
-from muhdi.models.segmenter import AGNOSTIC
-from muhdi.models.statistics import use_image_statistics, write_statistics
-from muhdi.recipe.schema import KINDS
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint
+from muhdi.models.inference import Inference, check_head, check_statistics
+from muhdi.models.outputs import AGNOSTIC
+from muhdi.models.statistics import Statistics
 from muhdi.taxonomy import ClassSet, class_set_of
 
 Pixels = npt.NDArray[np.uint8]
@@ -109,55 +112,83 @@ class Predictor(nn.Module):
         checkpoint: Checkpoint,
         *,
         head: str = AGNOSTIC,
-        statistics: str = "running",
+        statistics: str | None = None,
         domain: str | None = None,
     ) -> None:
         super().__init__()
-        heads, domains = list(checkpoint.model.heads), list(checkpoint.statistics)
-        if head not in heads:
-            raise MuhdiError(
-                f"head {head}: the network has {', '.join(heads)}{nearest(head, heads)}"
-            )
-        if statistics not in KINDS:
-            raise MuhdiError(
-                f"statistics {statistics}: must be one of"
-                f" {', '.join(KINDS)}{nearest(statistics, list(KINDS))}"
-            )
-        if (domain is not None) != (statistics == "domain"):
-            raise MuhdiError(
-                "statistics: 'domain' needs a domain's name, the other kinds none; the network"
-                f" holds those of {', '.join(domains) or 'none'}"
-            )
-        if domain is not None and domain not in domains:
-            raise MuhdiError(
-                f"domain {domain}: the network holds no statistics of it{nearest(domain, domains)}"
-                f" (stored: {', '.join(domains) or 'none'}); use --statistics image or running"
-            )
-        self.head, self.statistics, self.domain = head, statistics, domain
-        self.backbone, self.classes, self.image_size = (
-            checkpoint.backbone, class_set_of(checkpoint.classes), checkpoint.image_size,
-        )  # fmt: skip
-        self.model = checkpoint.model
-        if domain is not None:
-            write_statistics(self.model, checkpoint.statistics[domain])
-        elif statistics == "image":
-            use_image_statistics(self.model)
+        network = checkpoint.network.requires_grad_(False)
+        if statistics is None:
+            statistics = "domain" if domain is not None else network.statistics_kinds[0]
+        check_head(network, head)
+        stored = _stored_statistics(checkpoint, statistics, domain)
+        self.inference = Inference(network, head, statistics, stored)
+        self.head = head
+        self.statistics = statistics
+        self.domain = domain
+        self.checkpoint = checkpoint
+        self.backbone = checkpoint.backbone.key
+        self.classes = class_set_of(checkpoint.classes)
+        self.image_size = checkpoint.image_size
         self.eval()
-        self.requires_grad_(False)
+
+    @classmethod
+    def load(
+        cls,
+        path: Path | str,
+        *,
+        head: str | None = None,
+        statistics: str | None = None,
+        domain: str | None = None,
+        device: str = "auto",
+        trust_code: bool = False,
+    ) -> Predictor:
+        """A trained network, ready for images.
+
+        ``Predictor.load(run).predict("street.jpg").overlay().show()``
+
+        Args:
+            path: a run directory (its newest network), a network file (``.safetensors``), or an
+                exported folder.
+            head: whose predictions are wanted; None: what an exported folder says, or else the
+                agnostic head's.
+            statistics: ``running``, ``image``, or ``domain``; None: what an exported folder says,
+                or else ``running``, and ``domain`` where one is named.
+            domain: whose stored statistics are used.
+            device: ``cpu``, ``cuda``, ``cuda:1``; ``auto``: a GPU where there is one.
+            trust_code: whether a backbone of another package is imported.
+
+        Raises:
+            MuhdiError: there is no network, or it has no such head or statistics.
+        """
+        file = network_file(path)
+        config = exported_config(Path(path)) if Path(path).is_dir() else {}
+        if statistics is None and domain is None:
+            statistics = config.get("statistics")
+            domain = config.get("domain")
+        predictor = cls(
+            load_checkpoint(file, trust_code=trust_code),
+            head=head or config.get("head") or AGNOSTIC,
+            statistics=statistics,
+            domain=domain,
+        )
+        return predictor.to(device_of(device))
 
     @classmethod
     def from_pretrained(cls, name: Path | str, **options: Any) -> Predictor:
-        """`muhdi.load` of a folder, or else of a repository on the Hugging Face hub.
+        """`load` of a folder, or else of a repository on the Hugging Face hub."""
+        return cls.load(downloaded(name), **options)
 
-        Options as for `muhdi.load`.
-        """
-        from muhdi.deploy.hub import from_pretrained
+    def __repr__(self) -> str:
+        chosen = self.domain or self.statistics
+        return (
+            f"Predictor({self.backbone}, {len(self.classes)} classes, head={self.head!r}, "
+            f"statistics={chosen!r})"
+        )
 
-        return from_pretrained(name, **options)
-
+    @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Images uint8 RGB [N, 3, H, W] -> logits [N, C, H, W] at their size."""
-        return upsample(self.model.segment(images, self.head), (images.shape[-2], images.shape[-1]))
+        return upsample(self.inference(images), (images.shape[-2], images.shape[-1]))
 
     def predict(
         self,
@@ -189,9 +220,7 @@ class Predictor(nn.Module):
         found = []
         for start in range(0, len(images), view.batch_size):
             some = images[start : start + view.batch_size]
-            logits = self.model.segment(
-                self._tensor([resize_image(image, size) for image in some]), self.head
-            )
+            logits = self.inference(self._tensor([resize_image(image, size) for image in some]))
             found += [
                 self._finish(image, part[None], probabilities)
                 for image, part in zip(some, logits, strict=True)
@@ -200,8 +229,7 @@ class Predictor(nn.Module):
 
     def _tensor(self, images: Sequence[Pixels]) -> Tensor:
         """Images of one size -> uint8 [N, 3, H, W]."""
-        device = next(self.parameters()).device
-        return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).contiguous()
+        return images_tensor(images, self.inference.device)
 
     def _finish(self, image: Pixels, logits: Tensor, probabilities: bool) -> Prediction:
         """From logits [1, C, h, w] to the image's own size."""
@@ -260,6 +288,28 @@ class Predictor(nn.Module):
             weights = torch.cat([weights[done:], torch.zeros_like(weights[:done])])
 
 
+def _stored_statistics(
+    checkpoint: Checkpoint, statistics: str, domain: str | None
+) -> Statistics | None:
+    """The statistics of the domain that is asked for; None with another choice."""
+    check_statistics(checkpoint.network, statistics)
+    domains = list(checkpoint.statistics)
+    known = ", ".join(domains) or "none"
+    if (domain is not None) != (statistics == "domain"):
+        raise RecipeError(
+            "statistics: 'domain' needs a domain's name, the other choices none; the network holds "
+            f"those of {known}"
+        )
+    if domain is None:
+        return None
+    if domain not in domains:
+        raise RecipeError(
+            f"domain {domain}: the network holds no statistics of it{nearest(domain, domains)} "
+            f"(stored: {known}); use --statistics image or running"
+        )
+    return checkpoint.statistics[domain]
+
+
 def as_pixels(image: Path | str | Image.Image | Pixels) -> Pixels:
     """A picture as uint8 RGB [H, W, 3]."""
     if isinstance(image, (str, Path)):
@@ -288,3 +338,8 @@ def _tent(length: int) -> Tensor:
     """
     place = torch.arange(length, dtype=torch.float32)
     return torch.minimum(place + 1, length - place)
+
+
+def load(path: Path | str, **options: Any) -> Predictor:
+    """`Predictor.load` as version 0.1 called it."""
+    return Predictor.load(path, **options)

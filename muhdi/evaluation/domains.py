@@ -3,67 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from muhdi import distributed
+from muhdi.data.arrays import images_tensor, spread_indices
 from muhdi.data.domains import Domains
 from muhdi.data.prepared import PreparedSet
+from muhdi.data.sets import Sample
 from muhdi.data.unlisted import UnlistedIds
-from muhdi.evaluation.predict import Network, evaluate_domain, images_tensor
+from muhdi.evaluation.predict import evaluate_domain
 from muhdi.evaluation.results import Entry, scores, without_score
-from muhdi.models.segmenter import AGNOSTIC
-from muhdi.models.statistics import Statistics
+from muhdi.models.inference import Inference, Network
+from muhdi.models.outputs import AGNOSTIC
+from muhdi.models.statistics import Statistics, measure_statistics
 from muhdi.recipe.schema import Recipe
+
+Row = dict[str, dict[str, Entry]]
+"""Scores by statistics and domain."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A network and how it is scored.
+
+    Attributes:
+        network: to score.
+        by_domain: stored normalisation statistics.
+        statistics: what batch norms use, one row of scores each; a network without batch norms is
+            scored once, whatever stands here.
+        head: whose predictions are scored.
+    """
+
+    network: Network
+    by_domain: Mapping[str, Statistics] = field(default_factory=dict)
+    statistics: Sequence[str] = ("running",)
+    head: str = AGNOSTIC
+
+    @property
+    def rows(self) -> list[str]:
+        """The statistics that the network can use, of those that are asked for."""
+        if tuple(self.network.statistics_kinds) == ("none",):
+            return ["none"]
+        return list(self.statistics)
 
 
 def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
-    """``evaluation.domain_images`` images, spread evenly over the set, in batches [N, 3, H, W].
+    """``evaluation.domain_images`` images, evenly spread, in batches [N, 3, H, W].
 
-    Of several processes
-    each has every so-many-th batch."""
-    count = min(recipe.evaluation.domain_images, len(samples))
-    chosen = np.linspace(0, len(samples) - 1, count).round().astype(int).tolist()
+    With several processes, each yields every n-th batch.
+    """
+    chosen = spread_indices(len(samples), recipe.evaluation.domain_images)
     size = recipe.evaluation.batch_size
-    for start in range(distributed.rank() * size, count, distributed.world_size() * size):
-        yield images_tensor([samples[i] for i in chosen[start : start + size]], device)
+    stride = distributed.world_size() * size
+    for start in range(distributed.rank() * size, len(chosen), stride):
+        batch = [samples[index].image for index in chosen[start : start + size]]
+        yield images_tensor(batch, device)
+
+
+def measure_domain(
+    network: Network, samples: PreparedSet, recipe: Recipe, device: torch.device
+) -> Statistics:
+    """The normalisation statistics of a domain; empty for a network without batch norms."""
+    return measure_statistics(network, image_batches(samples, recipe, device))
 
 
 def evaluate_domains(
-    recipe: Recipe,
-    model: Network,
-    statistics: Mapping[str, Statistics],
-    domains: Domains,
-    kinds: Sequence[str],
-    unlisted: UnlistedIds,
-    head: str = AGNOSTIC,
-) -> dict[str, dict[str, Entry]]:
-    """Scores by kind of statistics and domain.
+    scored: Scored, domains: Domains, recipe: Recipe, unlisted: UnlistedIds
+) -> Row:
+    """Scores by statistics and domain.
 
-    A domain without labels or statistics has none, and the reason.
+    A domain without labels, or without the statistics asked for, has a reason instead.
+
+    Args:
+        scored: the network.
+        domains: of which the evaluation's images are scored.
+        recipe: says at which size.
+        unlisted: counts what labels hold that no table lists.
     """
-    names, evaluation = recipe.class_set().classes, recipe.evaluation
-    by_kind: dict[str, dict[str, Entry]] = {kind: {} for kind in kinds}
-    for kind in kinds:
+    row: Row = {}
+    for statistics in scored.rows:
+        row[statistics] = {}
         for domain, samples in domains.validation.items():
-            if not samples.with_labels:
-                by_kind[kind][domain] = without_score("unlabelled")
-            elif kind == "domain" and domain not in statistics:
-                by_kind[kind][domain] = without_score("no statistics")
-            else:
-                confusion = evaluate_domain(
-                    model,
-                    samples,
-                    kind=kind,
-                    domain=statistics.get(domain),
-                    batch_size=evaluation.batch_size,
-                    size=evaluation.size,
-                    head=head,
-                    seen=lambda sample, domain=domain: unlisted.add(
-                        domain, sample.name, sample.unlisted
-                    ),  # type: ignore[misc]
-                )
-                by_kind[kind][domain] = scores(confusion, names, len(samples))
-    return by_kind
+            row[statistics][domain] = _entry(scored, statistics, samples, recipe, unlisted)
+    return row
+
+
+def _entry(
+    scored: Scored,
+    statistics: str,
+    samples: PreparedSet,
+    recipe: Recipe,
+    unlisted: UnlistedIds,
+) -> Entry:
+    domain = samples.images.domain
+    if not samples.with_labels:
+        return without_score("unlabelled")
+    stored = scored.by_domain.get(domain) if statistics == "domain" else None
+    if statistics == "domain" and stored is None:
+        return without_score("no statistics")
+    confusion = evaluate_domain(
+        Inference(scored.network, scored.head, statistics, stored),
+        samples,
+        size=recipe.evaluation.size,
+        batch_size=recipe.evaluation.batch_size,
+        on_sample=partial(_count_unlisted, unlisted, domain),
+    )
+    return scores(confusion, recipe.class_set().classes, len(samples))
+
+
+def _count_unlisted(unlisted: UnlistedIds, domain: str, sample: Sample) -> None:
+    unlisted.add(domain, sample.name, sample.unlisted)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
-from muhdi.errors import MuhdiError
+from muhdi.errors import MuhdiError, RunError
 from muhdi.evaluation.metrics import Confusion, Summary, iou, mean_iou, summarise
+from muhdi.files import read_json
 
 Entry = dict[str, Any]
 """Scores of one domain: ``miou`` and ``iou`` per class in percent, ``images``.
@@ -45,6 +47,11 @@ def without_score(reason: str) -> Entry:
     return {"miou": None, "reason": reason}
 
 
+def untrained_row(statistics: Sequence[str], domains: Sequence[str]) -> dict[str, dict[str, Entry]]:
+    """The row of a network whose heads are still random."""
+    return {kind: {domain: without_score("untrained") for domain in domains} for kind in statistics}
+
+
 @dataclass
 class Results:
     """Scores by step, kind of statistics and domain.
@@ -70,6 +77,11 @@ class Results:
     learnt: list[int]
     steps: list[dict[str, Any]] = field(default_factory=list)
     confusion: dict[str, dict[str, list[list[int]]]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        rows = len(self.steps)
+        return f"Results({self.name!r}, seed={self.seed}, {rows} rows, {', '.join(self.domains)})"
 
     def add(self, name: str, by_kind: dict[str, dict[str, Entry]]) -> None:
         """Scores after the next stage."""
@@ -108,7 +120,36 @@ class Results:
             k: {"matrix": self.matrix(k)} | (vars(self.summary(k)) if sequence else {})
             for k in self.kinds()
         }
-        return {**vars(self), "summary": derived}
+        values = {name: value for name, value in vars(self).items() if name != "notes"}
+        return {**values, "summary": derived}
+
+    def to_dataframe(self) -> Any:
+        """A pandas table: a row per stage, statistics and domain, with mIoU in percent.
+
+        Raises:
+            RunError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise RunError("to_dataframe needs pandas; pip install pandas") from None
+        rows = []
+        for step in self.steps:
+            for statistics, row in step["scores"].items():
+                for domain, entry in row.items():
+                    head = {"step": step["step"], "stage": step["name"], "statistics": statistics}
+                    rows.append({**head, "domain": domain, "miou": entry.get("miou")})
+        return pandas.DataFrame(rows)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Results:
+        """The results of a run directory, or of its ``results.json``.
+
+        Raises:
+            MuhdiError: the file is missing or holds something else.
+        """
+        path = Path(path)
+        return cls.from_json(read_json(path / "results.json" if path.is_dir() else path))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Results:
@@ -117,7 +158,7 @@ class Results:
         Raises:
             MuhdiError: it is something else.
         """
-        names = [field.name for field in fields(cls) if field.name != "confusion"]
+        names = [field.name for field in fields(cls) if field.name not in ("confusion", "notes")]
         if not isinstance(data, dict) or not all(name in data for name in names):
             raise MuhdiError(
                 "results.json: holds no results of a run; delete it, and go on with --resume"

@@ -11,66 +11,90 @@ import io
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from muhdi.errors import MuhdiError
+from muhdi.errors import DataError, MuhdiError
 from muhdi.files import write_bytes
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import backbone_of, from_foreign, unwrapped
-from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Segmenter, build_segmenter
+from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import Statistics, read_statistics
+from muhdi.recipe.backbones import BackboneConfig, read_backbone
 from muhdi.taxonomy import MAX_CLASSES
 
-_FORMAT = "muhdi 2"
-_FORMATS = ("muhdi 1", _FORMAT)
-"""Those that can be read; files of the first one have no checksum."""
+Tensors = dict[str, Tensor]
+
+_FORMAT = "muhdi 3"
+_EARLIER_FORMATS = ("muhdi 1", "muhdi 2")
+"""Those of version 0.1, which can be read; files of the first one have no checksum."""
+_DESCRIPTION = "muhdi"
+"""The one key of a file's metadata, a JSON text.
+
+One key alone: the safetensors library writes several in an order that varies from run to run, and
+files of equal contents are to be equal to the byte.
+"""
 
 
 @dataclass
 class Checkpoint:
-    """A trained network and what is needed to use it.
+    """A trained network and what is needed to use it, and to continue from it.
 
     Attributes:
-        model: the network.
-        backbone: its backbone's name.
+        network: the network.
+        backbone: the section of the recipe that builds its backbone.
         classes: its class names, in order.
-        statistics: normalisation statistics by domain.
         image_size: width and height it was trained at.
+        statistics: normalisation statistics by domain.
+        memory: what methods remember from step to step, by method and name.
+        networks: state dicts of methods' own networks that later steps continue with.
     """
 
-    model: Segmenter
-    backbone: str
+    network: Segmenter
+    backbone: BackboneConfig
     classes: tuple[str, ...]
     image_size: tuple[int, int]
     statistics: dict[str, Statistics] = field(default_factory=dict)
+    memory: dict[str, Tensors] = field(default_factory=dict)
+    networks: dict[str, Tensors] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a network and its domains' statistics to one safetensors file."""
-    tensors = {f"model/{key}": value for key, value in checkpoint.model.state_dict().items()}
-    for number, statistics in enumerate(checkpoint.statistics.values()):
-        tensors |= {f"statistics/{number}/{key}": value for key, value in statistics.items()}
-    metadata = {
-        "format": _FORMAT,
-        "backbone": checkpoint.backbone,
-        "classes": json.dumps(checkpoint.classes),
-        "heads": json.dumps(list(checkpoint.model.heads)),
-        "multi_level": json.dumps(checkpoint.model.multi_level),
-        "domains": json.dumps(list(checkpoint.statistics)),
-        "image_size": json.dumps(checkpoint.image_size),
+    """Write a network, and everything that goes with it, to one safetensors file."""
+    groups = {
+        "statistics": checkpoint.statistics,
+        "memory": checkpoint.memory,
+        "networks": checkpoint.networks,
     }
+    tensors = {f"model/{key}": value for key, value in checkpoint.network.state_dict().items()}
+    names: dict[str, list[str]] = {}
+    for group, by_name in groups.items():
+        names[group] = list(by_name)
+        # By number: a name may hold any character.
+        for number, members in enumerate(by_name.values()):
+            tensors |= {f"{group}/{number}/{key}": value for key, value in members.items()}
     tensors = _on_cpu(tensors)
-    write_bytes(
-        path, safetensors.torch.save(tensors, metadata | {"sha256": _digest(tensors, metadata)})
-    )
+    description: dict[str, Any] = {
+        "format": _FORMAT,
+        "backbone": _plain(checkpoint.backbone),
+        "classes": checkpoint.classes,
+        "heads": list(checkpoint.network.heads),
+        "multi_level": checkpoint.network.multi_level,
+        "image_size": checkpoint.image_size,
+        "names": names,
+    }
+    description["sha256"] = _digest(tensors, description)
+    metadata = {_DESCRIPTION: json.dumps(description, sort_keys=True)}
+    write_bytes(path, safetensors.torch.save(tensors, metadata))
 
 
-def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+def _digest(tensors: Tensors, description: dict[str, Any]) -> str:
     """Checksum of all that a file holds, whatever the order."""
-    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
@@ -78,105 +102,189 @@ def _digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
-    """A network that `save_checkpoint` wrote."""
+def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint:
+    """A network that `save_checkpoint` wrote.
+
+    Args:
+        path: of the file.
+        trust_code: a file may name a backbone of another package; whether that is imported.
+
+    Raises:
+        MuhdiError: the file is missing, damaged or of another kind, or names a foreign class that
+            is not trusted.
+    """
     path = Path(path)
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") not in _FORMATS:
-        raise MuhdiError(
-            f"{path}: not a network saved by muhdi; a file of another kind can be a recipe's"
-            " model.init"
-        )
-    written = metadata.pop("sha256", "")
-    if metadata["format"] == _FORMAT and written != _digest(tensors, metadata):
-        raise MuhdiError(
-            f"{path}: damaged: its checksum does not agree; use another copy of the file"
-        )
+    description = _description(path, tensors, metadata)
     try:
-        classes, domains = _names(metadata["classes"]), _names(metadata["domains"])
-        width, height = json.loads(metadata["image_size"])
-        heads, multi_level = (
-            _names(metadata["heads"]),
-            json.loads(metadata.get("multi_level", "true")),
-        )
+        classes = _names(description["classes"])
+        width, height = description["image_size"]
+        heads = _names(description["heads"])
+        names = {group: _names(some) for group, some in description["names"].items()}
+        backbone = description["backbone"]
+        multi_level = bool(description["multi_level"])
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
             raise ValueError(f"heads {heads}, {len(classes)} classes")
-        model = build_segmenter(metadata["backbone"], len(classes), heads, multi_level=multi_level)
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise MuhdiError(
-            f"{path}: its description is damaged ({error}); use another copy of the file"
-        ) from None
-    load_exactly(model, _part(tensors, "model/"), path)
-    statistics = {
-        name: _part(tensors, f"statistics/{number}/") for number, name in enumerate(domains)
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(path, f"its description cannot be read ({error})") from None
+    section = _backbone_section(path, backbone, trust_code=trust_code)
+    network = build_segmenter(section, len(classes), heads, multi_level=multi_level)
+    load_exactly(network, _part(tensors, "model/"), path)
+    statistics = _group(tensors, "statistics", names)
+    _check_statistics(path, network, statistics)
+    return Checkpoint(
+        network,
+        section,
+        classes,
+        (width, height),
+        statistics,
+        memory=_group(tensors, "memory", names),
+        networks=_group(tensors, "networks", names),
+    )
+
+
+def _description(path: Path, tensors: Tensors, metadata: dict[str, str]) -> dict[str, Any]:
+    """What a file says of itself, in the form of the newest format, once its checksum is right."""
+    if metadata.get("format") in _EARLIER_FORMATS:
+        return _earlier_description(path, tensors, metadata)
+    try:
+        description = json.loads(metadata.get(_DESCRIPTION, "null"))
+    except (ValueError, RecursionError):
+        raise _damaged(path, "its description cannot be read") from None
+    if not isinstance(description, dict) or description.get("format") != _FORMAT:
+        raise DataError(
+            f"{path}: not a network saved by muhdi; a file of another kind can be a recipe's "
+            "model.init"
+        )
+    written = description.pop("sha256", "")
+    if written != _digest(tensors, description):
+        raise _damaged(path, "its checksum does not agree")
+    return description
+
+
+def _earlier_description(path: Path, tensors: Tensors, metadata: dict[str, str]) -> dict[str, Any]:
+    """The description of a file of version 0.1: every value is a JSON text of its own."""
+    plain = dict(metadata)
+    written = plain.pop("sha256", "")
+    if plain["format"] != _EARLIER_FORMATS[0] and written != _digest(tensors, plain):
+        raise _damaged(path, "its checksum does not agree")
+    try:
+        return {
+            "backbone": {"name": plain["backbone"]},
+            "classes": json.loads(plain["classes"]),
+            "heads": json.loads(plain["heads"]),
+            "multi_level": json.loads(plain.get("multi_level", "true")),
+            "image_size": json.loads(plain["image_size"]),
+            "names": {"statistics": json.loads(plain["domains"])},
+        }
+    except (KeyError, ValueError, RecursionError) as error:
+        raise _damaged(path, f"its description cannot be read ({error})") from None
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(f"{path}: damaged: {reason}; use another copy of the file")
+
+
+def _backbone_section(path: Path, backbone: Any, *, trust_code: bool) -> BackboneConfig:
+    try:
+        return read_backbone(backbone, trust_code=trust_code)
+    except MuhdiError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def _group(tensors: Tensors, group: str, names: dict[str, tuple[str, ...]]) -> dict[str, Tensors]:
+    return {
+        name: _part(tensors, f"{group}/{number}/")
+        for number, name in enumerate(names.get(group, ()))
     }
-    shapes = {key: value.shape for key, value in read_statistics(model).items()}
-    for name, own in statistics.items():
+
+
+def _check_statistics(path: Path, network: Segmenter, statistics: dict[str, Statistics]) -> None:
+    shapes = {key: value.shape for key, value in read_statistics(network).items()}
+    for domain, own in statistics.items():
         if {key: value.shape for key, value in own.items()} != shapes:
-            raise MuhdiError(
-                f"{path}: its statistics of {name!r} are damaged; use another copy of the file"
-            )
-    return Checkpoint(model, metadata["backbone"], classes, (width, height), statistics)
+            raise _damaged(path, f"its statistics of {domain!r} do not fit the network")
 
 
-def _names(text: str) -> tuple[str, ...]:
-    """Names from JSON."""
-    names = json.loads(text)
+def _names(names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{text[:40]} are no names")
+        raise ValueError(f"{str(names)[:40]} are no names")
     return tuple(names)
 
 
 @dataclass
-class Start:
-    """What a network started from.
+class Initial:
+    """What a file has given a network to start from.
 
-    Whether its heads were in the file, and the domain statistics found there.
+    Attributes:
+        heads: whether the file holds trained heads, not a backbone alone.
+        statistics: by domain.
+        memory: of methods.
+        networks: methods' own ones.
     """
 
     heads: bool
-    statistics: dict[str, Statistics]
+    statistics: dict[str, Statistics] = field(default_factory=dict)
+    memory: dict[str, Tensors] = field(default_factory=dict)
+    networks: dict[str, Tensors] = field(default_factory=dict)
 
 
-def initialise(model: Segmenter, path: Path, backbone: str, classes: tuple[str, ...]) -> Start:
-    """Start ``model`` from a file.
+def initialise(
+    network: Segmenter, path: Path, backbone: BackboneConfig, classes: tuple[str, ...]
+) -> Initial:
+    """Start ``network`` from a file.
 
     The file is one of: a network of ours (backbone and classes must be the same), or one of the
     layouts that `muhdi.models.reference_weights` knows; where it holds a backbone alone, the heads
     stay as they are. Torchvision's networks expect RGB scaled to unit deviation, so the first
-    convolution is converted to this network's BGR of 0..255; their stride stands on a block's
-    second convolution, here on its first, which fine-tuning has to absorb.
+    convolution is converted to this network's BGR of 0..255; their stride is on a block's second
+    convolution, here it is on the first, which fine-tuning has to absorb.
 
     Raises:
         MuhdiError: the file is missing or broken, or it fits in part only.
     """
     tensors, metadata = read_tensors(path)
-    if metadata.get("format") in _FORMATS:
-        checkpoint = load_checkpoint(path)
-        if checkpoint.backbone != backbone:
-            raise MuhdiError(
-                f"{path}: its backbone is {checkpoint.backbone!r}, the recipe's is {backbone!r};"
-                f" set model.backbone={checkpoint.backbone} or give another model.init"
-            )
-        if checkpoint.classes != classes:
-            raise MuhdiError(
-                f"{path}: it knows {len(checkpoint.classes)} classes"
-                f" ({', '.join(checkpoint.classes[:3])}, ...), the recipe has {len(classes)}"
-                f" ({', '.join(classes[:3])}, ...); set 'classes' to those of the network"
-            )
-        model.set_heads(tuple(checkpoint.model.heads))
-        load_exactly(model, checkpoint.model.state_dict(), path)
-        return Start(True, checkpoint.statistics)
+    if _DESCRIPTION in metadata or metadata.get("format") in _EARLIER_FORMATS:
+        return _continue_from(network, path, backbone, classes)
     state = from_foreign(tensors)
     heads = _heads_in(state)
     if heads:
-        model.set_heads(heads)
+        network.set_heads({name: network.new_head() for name in heads})
     else:
-        state |= {
-            key: value for key, value in model.state_dict().items() if key.startswith("heads.")
-        }
-    load_exactly(model, state, path)
-    return Start(bool(heads), {})
+        own = network.state_dict()
+        state |= {key: value for key, value in own.items() if key.startswith("heads.")}
+    load_exactly(network, state, path)
+    return Initial(bool(heads))
+
+
+def _continue_from(
+    network: Segmenter, path: Path, backbone: BackboneConfig, classes: tuple[str, ...]
+) -> Initial:
+    """Start from a network of ours, and take over what goes with it."""
+    tensors, metadata = read_tensors(path)
+    description = _description(path, tensors, metadata)
+    # The recipe's own section is trusted already; a file that names the same one is, too.
+    found = _backbone_section(path, description.get("backbone"), trust_code=False)
+    if _plain(found) != _plain(backbone):
+        raise DataError(
+            f"{path}: its backbone is {found.key!r}, the recipe's is {backbone.key!r}; set "
+            f"model.backbone={found.key} or give another model.init"
+        )
+    checkpoint = load_checkpoint(path, trust_code=True)
+    if checkpoint.classes != classes:
+        raise DataError(
+            f"{path}: it knows {len(checkpoint.classes)} classes "
+            f"({', '.join(checkpoint.classes[:3])}, ...), the recipe has {len(classes)} "
+            f"({', '.join(classes[:3])}, ...); set 'classes' to those of the network"
+        )
+    network.set_heads({name: network.new_head() for name in checkpoint.network.heads})
+    load_exactly(network, checkpoint.network.state_dict(), path)
+    return Initial(True, checkpoint.statistics, checkpoint.memory, checkpoint.networks)
+
+
+def _plain(section: BackboneConfig) -> dict[str, Any]:
+    """A section as a recipe writes it."""
+    return section.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def load_reference(path: Path, classes: tuple[str, ...], image_size: tuple[int, int]) -> Checkpoint:
@@ -185,16 +293,18 @@ def load_reference(path: Path, classes: tuple[str, ...], image_size: tuple[int, 
     Backbone, heads and levels are those that the file holds.
     """
     state = from_foreign(read_tensors(path)[0])
-    backbone, heads = backbone_of(state), _heads_in(state)
+    backbone = backbone_of(state)
+    heads = _heads_in(state)
     if backbone is None or AGNOSTIC not in heads:
-        raise MuhdiError(
+        raise DataError(
             f"{path}: not a network of the reference (a ResNet-50 or -101 with layer6 as its head);"
             f" it begins with {', '.join(list(state)[:3])}"
         )
     multi_level = any(key.startswith(f"heads.{AGNOSTIC}.aux.") for key in state)
-    model = build_segmenter(backbone, len(classes), heads, multi_level=multi_level)
-    load_exactly(model, state, path)
-    return Checkpoint(model, backbone, classes, image_size)
+    section = read_backbone(backbone)
+    network = build_segmenter(section, len(classes), heads, multi_level=multi_level)
+    load_exactly(network, state, path)
+    return Checkpoint(network, section, classes, image_size)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -218,7 +328,7 @@ def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
 
 
-def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path | str) -> None:
     """Load ``state``, all of it or nothing.
 
     Raises:
@@ -240,7 +350,7 @@ def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path) -> Non
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise MuhdiError(
+        raise DataError(
             f"{path}: does not fit this network: {'; '.join(problems[:3])}{more}; check model"
             " (backbone, multi_level), classes, and a discriminator's width"
         )
@@ -262,7 +372,7 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors by name, and metadata, of a safetensors or PyTorch file; reading executes no code."""
     if not path.is_file():
-        raise MuhdiError(f"{path}: the file does not exist; give the path of a network file")
+        raise DataError(f"{path}: the file does not exist; give the path of a network file")
     try:
         if path.suffix == ".safetensors":
             with safetensors.safe_open(path, framework="pt") as file:
@@ -272,7 +382,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "weights_only" in reason:  # PyTorch's advice is to read it all the same
             reason = "it holds more than tensors"
-        raise MuhdiError(
+        raise DataError(
             f"{path}: not a readable network file ({reason}); it holds no plain tensors or is cut"
             " short"
         ) from None
@@ -281,14 +391,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         or not data
         or not all(isinstance(value, Tensor) for value in data.values())
     ):
-        raise MuhdiError(
+        raise DataError(
             f"{path}: holds no state dict (names and tensors); give the network's weights alone"
         )
     if not all(isinstance(key, str) for key in data):
-        raise MuhdiError(f"{path}: holds tensors without names; give a state dict")
+        raise DataError(f"{path}: holds tensors without names; give a state dict")
     for key, value in data.items():
         if value.layout is not torch.strided or value.device.type == "meta" or value.is_quantized:
-            raise MuhdiError(
+            raise DataError(
                 f"{path}: {key} is not a plain tensor; save the network's weights as they are"
             )
     return data, {}

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from muhdi.losses import upsample
-from muhdi.models.segmenter import AGNOSTIC, Segmenter
+from muhdi.models.outputs import AGNOSTIC
+from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import Statistics
 
 
@@ -21,8 +22,15 @@ class Ensemble(nn.Module):
 
     def __init__(self, models: Sequence[Segmenter], weights: Sequence[float]) -> None:
         super().__init__()
-        self.models, self.weights = nn.ModuleList(models), tuple(weights)
+        self.models = nn.ModuleList(models)
+        self.weights = tuple(weights)
         self.classes = models[0].classes
+
+    @property
+    def statistics_kinds(self) -> tuple[str, ...]:
+        """Whose normalisation statistics it can use: what the first network can."""
+        kinds: tuple[str, ...] = self.models[0].statistics_kinds  # type: ignore[assignment]
+        return kinds
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
         """Images [N, 3, H, W] -> low-resolution logits [N, C, h, w]."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from muhdi.models.segmenter import AGNOSTIC, SPECIALIST
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 
 Tensors = dict[str, Tensor]
 

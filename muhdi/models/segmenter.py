@@ -2,81 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
-from typing import NamedTuple
-
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muhdi.losses import upsample
-from muhdi.models.backbones.resnet import BACKBONES, Backbone
-from muhdi.models.decoders import Classifier, classify
-
-AGNOSTIC = "agnostic"
-"""The head that is the model's output; it must serve every domain."""
-
-SPECIALIST = "specialist"
-"""The head that learns the current target, with MuHDi."""
-
-
-class Levels(NamedTuple):
-    """Logits of one head at low resolution, [N, C, h, w].
-
-    ``aux`` after stage 3, ``main`` after stage 4.
-
-    ``aux`` is None in a network of a single level.
-    """
-
-    aux: Tensor | None
-    main: Tensor
-
-    def items(self) -> Iterable[tuple[str, Tensor]]:
-        """The levels that there are by name, aux first."""
-        return (
-            (("main", self.main),) if self.aux is None else (("aux", self.aux), ("main", self.main))
-        )
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Levels:
-        """``function`` of every level."""
-        return Levels(None if self.aux is None else function(self.aux), function(self.main))
-
-    def upsampled(self, size: tuple[int, int]) -> Levels:
-        """Every level at ``size`` (height, width)."""
-        return self.map(lambda logits: upsample(logits, size))
-
-    def detach(self) -> Levels:
-        """Every level, cut off from the graph."""
-        return self.map(Tensor.detach)
-
-
-class Outputs(NamedTuple):
-    """What one forward pass gives: logits per head, and the outputs of the four stages."""
-
-    heads: dict[str, Levels]
-    stages: tuple[Tensor, ...]
+from muhdi.models.backbones.base import Backbone, FeatureInfo
+from muhdi.models.decoders import AsppSum, decode_each
+from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
+from muhdi.models.statistics import batch_norms
+from muhdi.recipe.backbones import BackboneConfig, read_backbone
 
 
 class Head(nn.Module):
-    """One classifier on stage 3 (aux), unless there is a single level, and one on stage 4 (main)."""
+    """One decoder on the last but one feature map (aux), unless there is a single level, and one on
+    the last (main).
+    """
 
     def __init__(
         self,
-        channels: tuple[int, int],
+        features: list[FeatureInfo],
         classes: int,
         dilations: tuple[int, ...],
         *,
         multi_level: bool = True,
     ) -> None:
         super().__init__()
-        self.aux = Classifier(channels[0], classes, dilations) if multi_level else None
-        self.main = Classifier(channels[1], classes, dilations)
+        third, fourth = features[-2:]
+        self.aux = AsppSum(third.channels, classes, dilations) if multi_level else None
+        self.main = AsppSum(fourth.channels, classes, dilations)
 
 
 class Segmenter(nn.Module):
     """A backbone and its heads.
 
     Args:
-        backbone: the feature extractor.
+        backbone: gives the features.
         classes: number of classes C.
         heads: names of the heads, among them the agnostic one.
         multi_level: whether heads have an aux level.
@@ -91,61 +50,85 @@ class Segmenter(nn.Module):
         multi_level: bool = True,
     ) -> None:
         super().__init__()
-        self.classes, self.multi_level = classes, multi_level
+        self.classes = classes
+        self.multi_level = multi_level
         self.backbone = backbone
-        self.heads = nn.ModuleDict({name: self._new_head() for name in heads})
+        self.heads = nn.ModuleDict({name: self.new_head() for name in heads})
+        self.decode = decode_each
+        if backbone.frozen_affine:
+            for norm in batch_norms(backbone).values():
+                norm.requires_grad_(False)
 
     @property
     def levels(self) -> tuple[str, ...]:
         """Names of the levels of every head, aux first."""
         return ("aux", "main") if self.multi_level else ("main",)
 
-    def _new_head(self) -> Head:
-        return Head(
-            self.backbone.channels,
+    @property
+    def statistics_kinds(self) -> tuple[str, ...]:
+        """Whose normalisation statistics it can use: a choice with batch norms alone."""
+        return ("running", "domain", "image") if batch_norms(self) else ("none",)
+
+    def new_head(self) -> Head:
+        """A head with random weights, on the device of the network."""
+        head = Head(
+            self.backbone.features,
             self.classes,
             self.backbone.dilations,
             multi_level=self.multi_level,
         )
+        return head.to(next(self.backbone.parameters()).device)
+
+    def set_heads(self, heads: dict[str, nn.Module]) -> None:
+        """Have these heads, the agnostic one first, and no others."""
+        self.heads = nn.ModuleDict(heads)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Images [N, 3, H, W], RGB, uint8 or float in 0..255 -> logits of every head and the stage outputs."""
-        stages = self.backbone(images)
-        heads: dict[str, Head] = dict(self.heads.items())  # type: ignore[arg-type]
-        main = classify([head.main for head in heads.values()], stages[3])
-        aux: Sequence[Tensor | None] = [None] * len(heads)
+        """Images [N, 3, H, W], RGB, uint8 or float in 0..255 -> logits of every head, and features.
+
+        Where the backbone needs sides that are multiples, images are padded at the right and at the
+        bottom, and logits and features are cut accordingly.
+        """
+        features = self._features(images)
+        names = list(self.heads)
+        main = self.decode(self._decoders("main"), features[-1])
+        aux: list[Tensor | None] = [None] * len(names)
         if self.multi_level:
-            aux = classify([head.aux for head in heads.values() if head.aux is not None], stages[2])
-        return Outputs({name: Levels(aux[i], main[i]) for i, name in enumerate(heads)}, stages)
+            aux = list(self.decode(self._decoders("aux"), features[-2]))
+        levels = {name: Levels(aux[i], main[i]) for i, name in enumerate(names)}
+        return Outputs(levels, features)
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
         """Images [N, 3, H, W] -> low-resolution main logits [N, C, h, w] of one head."""
-        return classify([self.heads[head].main], self.backbone(images)[3])[0]  # type: ignore[list-item]
+        decoder = self.heads[head].main
+        return self.decode([decoder], self._features(images)[-1])[0]  # type: ignore[list-item]
 
-    def set_heads(self, names: tuple[str, ...], start: str = "copy") -> None:
-        """Have the heads ``names``, the agnostic one first, at the start of a step.
+    def _decoders(self, level: str) -> list[AsppSum]:
+        return [getattr(head, level) for head in self.heads.values()]
 
-        Args:
-            names: of the heads; there will be no others.
-            start: ``copy``: the agnostic head stays, every other one is its copy. ``reference``: as
-                the published code restores a checkpoint (`e_restore_mapping` of its golden
-                numbers): a specialist that there is stays, and the agnostic head becomes its copy;
-                one that there is not starts at random.
-        """
-        old = dict(self.heads.items())
-        agnostic = old[AGNOSTIC]
-        if start == "copy" or SPECIALIST not in names:
-            heads = {name: agnostic if name == AGNOSTIC else deepcopy(agnostic) for name in names}
-        elif SPECIALIST in old:
-            heads = {AGNOSTIC: deepcopy(old[SPECIALIST]), SPECIALIST: old[SPECIALIST]}
-        else:
-            device = next(agnostic.parameters()).device
-            heads = {AGNOSTIC: agnostic, SPECIALIST: self._new_head().to(device)}
-        self.heads = nn.ModuleDict(heads)
+    def _features(self, images: Tensor) -> tuple[Tensor, ...]:
+        multiple = self.backbone.multiple
+        height, width = images.shape[-2:]
+        bottom, right = -height % multiple, -width % multiple
+        if not (bottom or right):
+            features: tuple[Tensor, ...] = self.backbone(images)
+            return features
+        padded = self.backbone(F.pad(images, (0, right, 0, bottom)))
+        cut: list[Tensor] = []
+        for feature, info in zip(padded, self.backbone.features, strict=True):
+            # Rounded up: the last pixel of a feature may span padding, too.
+            rows, columns = -(-height // info.stride), -(-width // info.stride)
+            cut.append(feature[..., :rows, :columns])
+        return tuple(cut)
 
 
 def build_segmenter(
-    backbone: str, classes: int, heads: tuple[str, ...] = (AGNOSTIC,), *, multi_level: bool = True
+    backbone: BackboneConfig | str,
+    classes: int,
+    heads: tuple[str, ...] = (AGNOSTIC,),
+    *,
+    multi_level: bool = True,
 ) -> Segmenter:
-    """A freshly initialised network; ``backbone`` is a name of `BACKBONES`."""
-    return Segmenter(BACKBONES[backbone](), classes, heads, multi_level=multi_level)
+    """A network with random weights; ``backbone`` is a section of a recipe, or a name."""
+    section = read_backbone(backbone) if isinstance(backbone, str) else backbone
+    return Segmenter(section.build(), classes, heads, multi_level=multi_level)

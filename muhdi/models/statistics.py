@@ -1,8 +1,8 @@
 """The normalisation statistics of a network: whose mean and variance its batch norms use.
 
-At evaluation there are three choices. ``running``: the averages collected while training.
-``domain``: statistics that were measured for one domain while its images were there. ``image``:
-each test image's own.
+At evaluation there are three choices, see `muhdi.models.inference`. ``running``: the averages
+collected while training. ``domain``: statistics that were measured for one domain while its images
+were there. ``image``: each test image's own. A network without batch norms has none of them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi import distributed
@@ -93,48 +92,6 @@ def _restored(model: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
                 buffer.copy_(buffers[name])
 
 
-@contextmanager
-def using(model: nn.Module, statistics: Statistics) -> Iterator[None]:
-    """Inside, batch norms in evaluation mode normalise with ``statistics``."""
-    with _restored(model):
-        write_statistics(model, statistics)
-        yield
-
-
-@contextmanager
-def batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Inside, batch norms normalise with each batch's own statistics.
-
-    For the image's own, give one at a time.
-    """
-    with _restored(model) as norms:
-        for norm in norms:
-            norm.training = True
-        yield
-
-
-class ImageNorm(nn.Module):
-    """A batch norm that normalises every image with its own mean and variance, whatever batch it comes in."""
-
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
-
-
-def use_image_statistics(model: nn.Module) -> None:
-    """Replace every batch norm for good by an `ImageNorm`.
-
-    `batch_statistics`, for images that come in batches.
-    """
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
-                setattr(module, name, ImageNorm(child))
-
-
 @torch.no_grad()
 def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistics:
     """Statistics of one domain: mean and variance over all its images together, layer by layer.
@@ -146,7 +103,12 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistic
         model: left as it was.
         batches: images [N, 3, H, W] of the domain, at least one batch; of several processes each
             gives its own.
+
+    Returns:
+        The statistics; nothing, without a forward pass, for a network that has no batch norm.
     """
+    if not batch_norms(model):
+        return {}
     count = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
     first = {
         name: torch.zeros(norm.num_features, dtype=torch.float64, device=count.device)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from muhdi.models.segmenter import AGNOSTIC, Outputs, Segmenter
+from muhdi.models.outputs import AGNOSTIC, Outputs
+from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import batch_norms
 
 
 class Teacher(nn.Module):
-    """Runs without a graph and never changes by itself.
+    """A frozen copy: no gradients, and no updates except through `follow`.
+
+    Dropout and stochastic depth are off: it gives one answer to one image. Only its batch norms may
+    work on each batch's own statistics.
 
     Args:
         model: copied, with its weights.
@@ -25,32 +29,26 @@ class Teacher(nn.Module):
     def __init__(self, model: Segmenter, statistics: str = "batch", head: str = AGNOSTIC) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).requires_grad_(False)
-        self.model.heads = nn.ModuleDict({head: self.model.heads[head]})
-        self.model.train(statistics == "batch")
+        self.model.set_heads({head: self.model.heads[head]})
+        self.model.eval()
         for norm in batch_norms(self.model).values():
-            norm.momentum = 0.0  # in training mode too the running statistics stay
+            # Through train(): frozen batch norms stay in evaluation mode.
+            norm.train(statistics == "batch")
+            norm.momentum = 0.0  # in training mode, too, the running statistics stay
 
     def train(self, mode: bool = True) -> Teacher:
         """Does nothing: the mode was chosen once."""
         return self
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Outputs:
+    def forward(self, images: torch.Tensor) -> Outputs:
         """As the network's; float32 even where it computes in less, like the student's outputs."""
         outputs: Outputs = self.model(images)
-        heads = {name: levels.map(_full) for name, levels in outputs.heads.items()}
-        return Outputs(heads, tuple(_full(stage) for stage in outputs.stages))
+        return outputs.full_precision()
 
     @torch.no_grad()
     def follow(self, student: Segmenter, momentum: float) -> None:
-        """Move the weights towards the student's.
-
-        W <- momentum * w + (1 - momentum) * w_student.
-        """
+        """Move the weights towards the student's: w <- momentum w + (1 - momentum) w_student."""
         weights = dict(student.named_parameters())
         for name, own in self.model.named_parameters():
             own.lerp_(weights[name], 1.0 - momentum)
-
-
-def _full(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

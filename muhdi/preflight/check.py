@@ -15,8 +15,7 @@ from muhdi.data.sets import ImageSet
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import MuhdiError
 from muhdi.preflight.pool import in_parts, in_processes
-from muhdi.recipe.domains import DataConfig
-from muhdi.recipe.methods import OracleConfig
+from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import IGNORE
 
@@ -135,12 +134,10 @@ def check(
     return report
 
 
-def _splits(recipe: Recipe) -> Iterator[tuple[Split, DataConfig]]:
+def _splits(recipe: Recipe) -> Iterator[tuple[Split, DomainConfig]]:
     """The splits that a run reads, each once; labels of targets are read for the oracle alone."""
     oracle = {
-        step.target.domain_name
-        for step in recipe.steps
-        if isinstance(step.adaptation, OracleConfig)
+        step.target.domain_name for step in recipe.steps if step.adaptation.reads_target_labels
     }
     trained = {step.target.domain_name for step in recipe.steps}
     known = set()
@@ -154,12 +151,12 @@ def _splits(recipe: Recipe) -> Iterator[tuple[Split, DataConfig]]:
         yield Split(key, name, "val", False), data
 
 
-def _open(recipe: Recipe, split: Split, data: DataConfig, report: Report) -> ImageSet | None:
+def _open(recipe: Recipe, split: Split, data: DomainConfig, report: Report) -> ImageSet | None:
     """The images of a split; without their labels, if only those are at fault.
 
     None if there are none.
     """
-    context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
+    context = Context.of(recipe)
     wanted = split.learnt or split.split == "val"
     for labels in (True, False) if wanted else (False,):
         try:

@@ -23,7 +23,7 @@ def prepared_sets(recipe: Recipe) -> list[PreparedSet]:
     """
     domains = Domains(recipe, training=recipe.source is not None)
     sets = list(domains.validation.values())
-    if recipe.source is not None:
+    if domains.source is not None:
         sets += [domains.source, *dict.fromkeys(domains.targets)]
     return [samples for samples in sets if samples.images.key(0, samples.with_labels) is not None]
 
@@ -47,7 +47,7 @@ def prepare(
         MuhdiError: the recipe names no cache, the disk has no room, or files cannot be read; all
             others are done.
     """
-    if recipe.cache is None:
+    if recipe.runtime.cache is None:
         raise MuhdiError("cache: this key is missing; say where, with --set cache=FOLDER")
     sets = prepared_sets(recipe)
     work = [(number, index) for number, samples in enumerate(sets) for index in range(len(samples))]

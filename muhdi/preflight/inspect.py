@@ -16,7 +16,7 @@ from muhdi.data.catalog import Context, open_split
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.sets import Sample
 from muhdi.errors import MuhdiError
-from muhdi.recipe.domains import DataConfig
+from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import IGNORE
 
@@ -68,7 +68,7 @@ def inspect_domains(
     Raises:
         MuhdiError: a root, pattern, file or label is wrong.
     """
-    context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
+    context = Context.of(recipe)
     found: dict[str, Inspected] = {}
     for key, data in recipe.domains():
         if data.domain_name in found:
@@ -84,7 +84,7 @@ def inspect_domains(
 
 
 def _inspect(
-    recipe: Recipe, data: DataConfig, source: bool, context: Context, shown: int, looked: int
+    recipe: Recipe, data: DomainConfig, source: bool, context: Context, shown: int, looked: int
 ) -> Inspected:
     # Labels of a target's training images are never opened.
     splits = {

@@ -170,7 +170,7 @@ def check_recipe(text: str, file: str) -> None:
         path = Path(folder) / file
         path.write_text(text, encoding="utf-8")
         recipe = load_recipe(path)
-    context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
+    context = Context.of(recipe)
     for key, data in recipe.domains():
         for split in ("train", "val"):
             try:

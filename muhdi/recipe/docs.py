@@ -1,64 +1,94 @@
-"""What a recipe may hold, for editors (JSON schema) and for readers (a page), both from the classes themselves."""
+"""What a recipe may hold, for editors (JSON schema) and for readers (a page).
+
+Both come from the classes that check recipes: the docstring below a field is its text.
+"""
 
 from __future__ import annotations
 
 import inspect
 import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 
+from muhdi.recipe import plugins
+from muhdi.recipe.explain import nested_models
 from muhdi.recipe.schema import Recipe
-from muhdi.recipe.section import Part
+from muhdi.recipe.section import Buildable
 
 Schema = dict[str, Any]
 
-_NAMED = re.compile(r"``(\w+)``(?: and ``(\w+)``)?:\s")
-"""How a docstring begins to tell of a field, or of two."""
+INTRO = """A recipe is a YAML file. This page is made from the classes that check it.
+
+In addition to the keys below, `extends: NAME` starts from another recipe, and what `every_step`
+holds counts for every step. A method may be named by a word, `adaptation: selftrain`, or with its
+options, `adaptation: {method: selftrain, threshold: 0.8}`. For an editor that knows JSON schemas,
+`muhdi recipes --schema > recipe.schema.json` writes one; a recipe names it in its first line,
+`# yaml-language-server: $schema=recipe.schema.json`.
+"""
 
 
 def json_schema() -> Schema:
     """The JSON schema of a recipe file, as people write it.
 
-    Beside the keys of `Recipe` a file may hold ``extends`` and ``every_step``, and methods may be
-    named by a word. No key is required, since another file may hold it.
+    In addition to the keys of `Recipe` a file may hold ``extends`` and ``every_step``, and methods
+    and backbones may be named by a word. No key is required, since another file may hold it.
+    Methods, backbones and data sets that installed packages announce are listed, too.
     """
     schema = Recipe.model_json_schema()
+    definitions = schema["$defs"]
+    for base in _bases():
+        _list_sections(definitions, base)
     _loosen(schema)
-    for part in _parts(Recipe):
-        own = schema if part is Recipe else schema["$defs"].get(part.__name__)
-        for name, words in field_words(part).items():
-            if own is not None and name in own["properties"]:
-                own["properties"][name]["description"] = words
-    step = schema["$defs"]["StepConfig"]["properties"]
-    for key in ("adaptation", "retention"):
-        names = list(step[key].pop("discriminator")["mapping"])
-        step[key] = {
-            "anyOf": [{"enum": names}, *step[key]["anyOf"]],
-            "description": f"One of {', '.join(names)}.",
-        }
-    size = schema["$defs"]["EvaluationConfig"]["properties"]["size"]
+    size = definitions["EvaluationConfig"]["properties"]["size"]
     size["anyOf"].append({"const": "native"})
-    schema["properties"] |= {
-        "extends": {
-            "type": "string",
-            "description": "Another recipe, beside this file or shipped, to start from.",
-        },
-        "every_step": {"$ref": "#/$defs/StepConfig", "description": "What all steps share."},
+    extends = "Another recipe to start from: a file in the same folder, or a shipped one."
+    schema["properties"]["extends"] = {"type": "string", "description": extends}
+    schema["properties"]["every_step"] = {
+        "$ref": "#/$defs/StepConfig",
+        "description": "What all steps share.",
     }
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "muhdi recipe"}
     return head | {key: value for key, value in schema.items() if key != "title"}
 
 
+def _bases() -> list[type[Buildable]]:
+    """The kinds of sections of which recipes choose one by a key."""
+    found: list[type[Buildable]] = []
+    for section in sections(Recipe):
+        if issubclass(section, Buildable) and not section.builds:
+            found.append(section)
+    return found
+
+
+def _is_base(section: type[BaseModel]) -> bool:
+    return issubclass(section, Buildable) and not section.builds
+
+
+def _list_sections(definitions: Schema, base: type[Buildable]) -> None:
+    """Let the schema of a kind be any of its sections, or a word."""
+    known = plugins.sections(base.kind, installed=True)
+    choices: list[Schema] = []
+    for section in dict.fromkeys(known.values()):
+        schema = section.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= schema.pop("$defs", {})
+        definitions[section.__name__] = schema
+        choices.append({"$ref": f"#/$defs/{section.__name__}"})
+    foreign = {
+        "type": "object",
+        "required": ["class"],
+        "properties": {"class": {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"}},
+    }
+    words = [{"enum": sorted(known)}] if base.kind != "dataset" else []
+    definitions[base.__name__] = {"anyOf": [*words, *choices, foreign]}
+
+
 def _loosen(node: Any) -> None:
-    """No key is required but the name of a data set, and several parts may fit."""
+    """No key is required but the name of a data set or a class."""
     if isinstance(node, dict):
         if "required" in node:
-            node["required"] = [key for key in node["required"] if key == "dataset"]
-        if "oneOf" in node:
-            node["anyOf"] = node.pop("oneOf")
+            node["required"] = [key for key in node["required"] if key in ("dataset", "class")]
         if isinstance(node.get("title"), str):
             del node["title"]
         for value in node.values():
@@ -69,119 +99,110 @@ def _loosen(node: Any) -> None:
 
 
 def reference_page() -> str:
-    """A Markdown page: every part of a recipe with its keys, types and defaults."""
-    lines, schema = ["# Recipes", "", REFERENCE_INTRO], Recipe.model_json_schema()
-    for part in _parts(Recipe):
-        title = "A recipe" if part is Recipe else part.__name__.removesuffix("Config")
-        lines += [
-            f"## {title}",
-            "",
-            _sentence(part),
-            "",
-            "| key | type | default | |",
-            "| --- | --- | --- | --- |",
-        ]
-        words, own = field_words(part), schema if part is Recipe else schema["$defs"][part.__name__]
-        for name, field in part.model_fields.items():
-            default = (
-                ""
-                if field.is_required()
-                else f"`{_shown(field.get_default(call_default_factory=True))}`"
-            )
-            said = words.get(name, "").replace("``", "`").replace("|", "\\|")
-            lines.append(f"| `{name}` | {_type(own['properties'][name])} | {default} | {said} |")
-        lines.append("")
+    """A Markdown page: every section of a recipe with its keys, types and defaults."""
+    lines = ["# Recipes", "", INTRO]
+    for section in all_sections():
+        if not _is_base(section):
+            lines += _section_lines(section)
     return "\n".join(lines)
 
 
-REFERENCE_INTRO = """A recipe is a YAML file. This page is made from the classes that check it, so it is complete.
-
-Beside the keys below, `extends: NAME` starts from another recipe, and what stands in `every_step` counts for every one.
-A method may be named by a word, `adaptation: selftrain`, or with its options,
-`adaptation: {method: selftrain, threshold: 0.8}`. For an editor that knows JSON schemas,
-`muhdi recipes --schema > recipe.schema.json` writes one; a recipe names it in its first line,
-`# yaml-language-server: $schema=recipe.schema.json`.
-"""
-
-
-def field_words(part: type[BaseModel]) -> dict[str, str]:
-    """What the docstring of a part, or of one that it is made from, says of its fields."""
-    words: dict[str, str] = {}
-    for base in reversed(part.__mro__):
-        if (
-            base is not Part
-            and isinstance(base, type)
-            and issubclass(base, BaseModel)
-            and base.__doc__
-        ):
-            names: list[str] = []
-            _, *pieces = _NAMED.split(inspect.cleandoc(base.__doc__))
-            for first, second, text in zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True):
-                told = " ".join(text.split())
-                if first in part.model_fields:
-                    names = [name for name in (first, second) if name]
-                    words |= dict.fromkeys(names, told)
-                else:  # a value of the field before
-                    words |= {name: f"{words[name]} ``{first}``: {told}" for name in names}
-    return words
+def all_sections() -> list[type[BaseModel]]:
+    """Every section that a recipe may hold: each once, the recipe first."""
+    found: dict[type[BaseModel], None] = {}
+    for section in sections(Recipe):
+        found[section] = None
+        if _is_base(section):
+            known = plugins.sections(section.kind)  # type: ignore[attr-defined]
+            found |= dict.fromkeys(known.values())
+    return list(found)
 
 
-def _sentence(part: type[BaseModel]) -> str:
-    """The first paragraph of a part's docstring, up to what it says of single fields."""
-    text = " ".join(inspect.cleandoc(part.__doc__ or "").split("\n\n")[0].split())
-    return re.split(r"[ ;]*``\w+``(?: and ``\w+``)?: ", text)[0].rstrip(";") or part.__name__
-
-
-def _parts(part: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    """A part and all parts inside it, each once, outside first."""
+def sections(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """A model and all models inside it, each once, outside first."""
     seen: dict[type[BaseModel], None] = {}
-    pending = [part]
+    pending = [model]
     while pending:
         one = pending.pop(0)
-        if one not in seen:
-            seen[one] = None
-            pending += [
-                model for field in one.model_fields.values() for model in _models(field.annotation)
-            ]
+        if one in seen:
+            continue
+        seen[one] = None
+        for field in one.model_fields.values():
+            pending += nested_models(field.annotation)
     yield from seen
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]
+def title_of(section: type[BaseModel]) -> str:
+    """What the page calls a section."""
+    return "A recipe" if section is Recipe else section.__name__.removesuffix("Config")
+
+
+def _section_lines(section: type[BaseModel]) -> list[str]:
+    schema = section.model_json_schema()
+    summary = inspect.cleandoc(section.__doc__ or "").split("\n\nAttributes:")[0]
+    lines = [f"## {title_of(section)}", "", summary, ""]
+    lines += ["| key | type | default | |", "| --- | --- | --- | --- |"]
+    for name, field in section.model_fields.items():
+        default = ""
+        if not field.is_required():
+            default = f"`{_shown(field.get_default(call_default_factory=True))}`"
+        key = field.alias or name
+        text = " ".join((field.description or "").split()).replace("|", "\\|")
+        kind = _type(schema["properties"][key])
+        lines.append(f"| `{key}` | {kind} | {default} | {text} |")
+    return [*lines, ""]
 
 
 def _type(schema: Schema) -> str:
     """A type in words, from its JSON schema."""
-    some: list[Schema] = schema.get("anyOf") or schema.get("oneOf") or []
-    choices = [choice for choice in some if choice.get("type") != "null"]
+    choices = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
     if choices:
         return " or ".join(dict.fromkeys(map(_type, choices)))
     if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2].removesuffix("Config")
-        return f"[{name}](#{name.lower()})"
+        return _reference(schema["$ref"].rpartition("/")[2])
     if "const" in schema:
         return f"`{schema['const']}`"
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema.get("type") == "array":
         items = schema.get("prefixItems")
-        return f"[{', '.join(map(_type, items))}]" if items else f"list of {_type(schema['items'])}"
+        if items:
+            return f"[{', '.join(map(_type, items))}]"
+        return f"list of {_type(schema['items'])}"
     if schema.get("type") == "object" and "additionalProperties" in schema:
         return f"mapping to {_type(schema['additionalProperties'])}"
-    low, high = schema.get("minimum", schema.get("exclusiveMinimum")), schema.get("maximum")
-    more = (
-        ""
-        if low is None
-        else f" above {low:g}"
-        if "exclusiveMinimum" in schema
-        else f" from {low:g}"
-    )
-    return f"{schema.get('type', 'any')}{more}{f' to {high:g}' if high is not None and high < 1e6 else ''}"
+    return _number(schema)
+
+
+def _reference(name: str) -> str:
+    """A link to a section, or to all sections of a kind."""
+    for base in _bases():
+        if base.__name__ == name:
+            known = dict.fromkeys(plugins.sections(base.kind).values())
+            return " or ".join(_link(section.__name__) for section in known)
+    return _link(name)
+
+
+def _link(name: str) -> str:
+    title = name.removesuffix("Config")
+    return f"[{title}](#{title.lower()})"
+
+
+def _number(schema: Schema) -> str:
+    text = str(schema.get("type", "any"))
+    if "exclusiveMinimum" in schema:
+        text += f" above {schema['exclusiveMinimum']:g}"
+    elif "minimum" in schema:
+        text += f" from {schema['minimum']:g}"
+    high = schema.get("maximum")
+    if high is not None and high < 1e6:
+        text += f" to {high:g}"
+    return text
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, Buildable):
+        return value.key
     if isinstance(value, BaseModel):
-        return str(getattr(value, "method", "its defaults"))
+        return "its defaults"
     return "null" if value is None else json.dumps(value)

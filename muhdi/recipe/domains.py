@@ -2,141 +2,161 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import PurePath
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
-from pydantic import Field
+from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny
 
-from muhdi.recipe.section import Fraction, Name, NotNegative, Part, Positive, Size
+from muhdi.recipe import plugins
+from muhdi.recipe.section import Buildable, Fraction, Name, NotNegative, Positive, Section, Size
 
 
-class DomainConfig(Part):
-    """What every domain may say.
+class DomainConfig(Buildable):
+    """A domain: a data set, or a part of one."""
 
-    ``name``: what results call it. ``image_size``: of its training images, where it differs from
-    the recipe's.
-    """
+    kind: ClassVar[str] = "dataset"
+    key_field: ClassVar[str] = "dataset"
 
+    dataset: str = ""
+    """The data set's name."""
     name: Name | None = None
+    """What results call the domain; none: a name that the data set gives it."""
     image_size: Size | None = None
+    """Width and height of its training images, where they differ from the recipe's."""
 
     @property
     def domain_name(self) -> str:
         """What results call the domain."""
-        raise NotImplementedError
+        return self.name or self.key.rpartition(":")[2].lower()
 
 
 class ScenesConfig(DomainConfig):
-    """Built-in drawn street scenes.
+    """Built-in drawn street scenes."""
 
-    ``domain``: which look. ``train`` and ``val``: images per split. ``seed``: of the drawing; left
-    out, the run's.
-    """
+    builds: ClassVar[str] = "muhdi.data.catalog:open_scenes"
 
     dataset: Literal["scenes"]
+    """The data set's name."""
     domain: Literal["sim", "city", "dust", "night", "rain"]
+    """Which look the scenes have."""
     train: Positive = 300
+    """Number of training images."""
     val: Positive = 80
+    """Number of evaluation images."""
     seed: NotNegative | None = None
+    """Of the drawing; none: the run's."""
 
     @property
     def domain_name(self) -> str:
-        """``name``, else the look."""
+        """``name``, or else the look."""
         return self.name or self.domain
 
 
 class FolderConfig(DomainConfig):
-    """Images and labels of one's own, found by pattern.
+    """Your own images and labels, found by pattern.
 
     Patterns are relative to ``root`` and may hold ``*``, ``**`` and ``{split}`` (train or val);
     label patterns also ``{stem}`` (the image's name without its ending), ``{name}`` and
     ``{parent}`` (its folder, relative to the part of the image pattern before the first ``*``).
     Without ``{split}`` and without ``val_images`` both splits hold the same images.
-
-    ``ids``: raw id -> class name or ``ignore``; left out, a raw id is the class position and 255 is
-    ignored. ``strict``: refuse a raw id that ``ids`` does not list, instead of ignoring and
-    counting it.
     """
 
+    builds: ClassVar[str] = "muhdi.data.catalog:open_folder"
+
     dataset: Literal["folder"]
+    """The data set's name."""
     root: str = "."
+    """Folder below which the patterns look, relative to `runtime.root`."""
     images: str
+    """Pattern of the images."""
     labels: str | None = None
+    """Pattern of the label images; none: there are no labels."""
     val_images: str | None = None
+    """Pattern of the evaluation's images, where `{split}` cannot say it; none: `images`."""
     val_labels: str | None = None
+    """Pattern of the evaluation's labels; none: `labels`."""
     ids: dict[int, str] | None = None
+    """Raw id in the label images -> class name or `ignore`; none: a raw id is the class position,
+    and 255 is ignored."""
     strict: bool = False
+    """Refuse a raw id that `ids` does not list, instead of ignoring and counting it."""
 
     @property
     def domain_name(self) -> str:
-        """``name``, else the last part of ``root``, else the data set."""
+        """``name``, or else the last part of ``root``, or the data set."""
         return self.name or PurePath(self.root).name or self.dataset
 
 
 class PublicConfig(DomainConfig):
-    """A public data set in its official directory layout.
+    """A public data set in its official directory layout, see `muhdi.data.public.layouts`."""
 
-    See `muhdi.data.public.layouts` for what is looked for where.
-
-    ``root``: its folder; left out, the documented one (``data/GTA5`` and so on). ``train`` and
-    ``val``: names of the splits, where they are not the data set's own. ``train_list`` and
-    ``val_list``: a file with one image per line, in which ``{split}`` or ``{}`` stands for the
-    split's name; left out, the folders are walked. ``label_format``: what label images hold: raw
-    ``ids``, ``train_ids`` (0-18), or ``colours`` of the data set's palette; ``auto`` takes the
-    first kind that is there. ``strict``: refuse a raw id that the data set does not define, instead
-    of ignoring and counting it.
-    """
+    builds: ClassVar[str] = "muhdi.data.catalog:open_public"
 
     dataset: Literal["gta5", "synthia", "cityscapes", "idd", "mapillary"]
+    """The data set's name."""
     root: str | None = None
+    """Its folder, relative to `runtime.root`; none: the documented one, such as `data/GTA5`."""
     train: Name | None = None
+    """Name of the training split, where it is not the data set's own."""
     val: Name | None = None
+    """Name of the evaluation split, where it is not the data set's own."""
     train_list: str | None = None
+    """File with one training image per line; `{split}` or `{}` is the split's name. None: the
+    folders are walked."""
     val_list: str | None = None
+    """File with one evaluation image per line; none: the folders are walked."""
     label_format: Literal["auto", "ids", "train_ids", "colours"] = "auto"
+    """What label images hold: raw `ids`, `train_ids` (0-18), or `colours` of the data set's
+    palette; `auto` takes the first that is there."""
     strict: bool = False
+    """Refuse a raw id that the data set does not define, instead of ignoring and counting it."""
 
     @property
     def domain_name(self) -> str:
-        """``name``, else the data set."""
+        """``name``, or else the data set."""
         return self.name or self.dataset
 
 
 class ACDCConfig(PublicConfig):
-    """ACDC; ``condition``: one of its four, left out all of them."""
+    """The ACDC data set of adverse conditions."""
 
     dataset: Literal["acdc"]  # type: ignore[assignment]
+    """The data set's name."""
     condition: Literal["fog", "night", "rain", "snow"] | None = None
+    """One of its conditions; none: all of them."""
 
     @property
     def domain_name(self) -> str:
-        """``name``, else the condition, else the data set."""
+        """``name``, or else the condition, or the data set."""
         return self.name or self.condition or self.dataset
 
 
-DataConfig = Annotated[
-    ScenesConfig | FolderConfig | PublicConfig | ACDCConfig, Field(discriminator="dataset")
+class OpaqueDomainConfig(DomainConfig):
+    """A data set of another package, read without trust: it imports nothing."""
+
+    model_config = ConfigDict(extra="allow")
+
+    def build(self, *arguments: Any, **options: Any) -> NoReturn:
+        raise plugins.refuse_foreign(self.key)
+
+    def target_class(self) -> NoReturn:
+        raise plugins.refuse_foreign(self.key)
+
+
+DomainField = Annotated[
+    SerializeAsAny[DomainConfig],
+    BeforeValidator(partial(plugins.read_section, DomainConfig)),
 ]
 
 
-class AugmentConfig(Part):
-    """Random changes of training images; the default changes nothing.
-
-    ``crop``: the smallest window cut out, as a fraction of the image's sides, resized back to the
-    full size. ``flip``: mirror half of the images. ``colour``: brightness, contrast and saturation
-    by up to 1 +- this.
-    """
+class AugmentConfig(Section):
+    """Random changes of training images; the default changes nothing."""
 
     crop: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """The smallest window that is cut out, as a fraction of the image's sides; it is resized to the
+    full size."""
     flip: bool = False
+    """Mirror half of the images."""
     colour: Fraction = 0.0
-
-
-class LoaderConfig(Part):
-    """``workers``: processes that load ahead for each training process (0: in itself).
-
-    ``memory_mb``: decoded images
-    that each process keeps."""
-
-    workers: NotNegative = 0
-    memory_mb: NotNegative = 1024
+    """Brightness, contrast and saturation change by up to 1 +- this."""

@@ -1,121 +1,311 @@
-"""Methods: how a new domain is learnt (adaptation), and how the old ones are kept (retention)."""
+"""Methods: how a new domain is learned (adaptation), and how the old ones are kept (retention).
+
+One section each: its options, what the rest of the program needs to know of it, and the class that
+it builds.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
-from muhdi.errors import MuhdiError
-from muhdi.recipe.section import Fraction, Part, Rate, Weight, named
-
-
-class NoAdaptationConfig(Part):
-    """The control: target images pass through the network, so that its normalisation sees them."""
-
-    method: Literal["none"] = "none"
+from muhdi.errors import RecipeError
+from muhdi.recipe import plugins
+from muhdi.recipe.section import Buildable, Fraction, Positive, Rate, Weight
 
 
-class MinEntConfig(Part):
-    """Entropy minimisation; weights of the two levels."""
+class MethodConfig(Buildable):
+    """What the sections of all methods share.
 
-    method: Literal["minent"] = "minent"
-    weight_main: Weight = 0.001
-    weight_aux: Weight = 0.0002
-
-
-class AdventConfig(Part):
-    """Adversarial entropy.
-
-    ``aux_sees_source``: the aux discriminator trains on the source too (the reference's AdvEnt does
-    not). ``width``: channels of the discriminators' first layer; at 64 each has 2.8 million
-    parameters. ``discriminators``: ``fresh`` ones in every step, or the ``previous`` step's where
-    it was advent too. ``init_main`` and ``init_aux``: files to start them from (the reference's, or
-    ours).
+    Attributes:
+        needs_old_model: whether it keeps what an earlier model knows, so that there must be one.
     """
 
-    method: Literal["advent"] = "advent"
+    needs_old_model: ClassVar[bool] = False
+
+    method: str = ""
+    """The method's name."""
+
+    def initial_files(self) -> dict[str, str]:
+        """Files that the method's own networks start from, by network."""
+        return {}
+
+    @property
+    def carries(self) -> bool:
+        """Whether the method's own networks continue from those of an earlier step."""
+        return False
+
+    def check_start(self, key: str, multi_level: bool, earlier: Any) -> None:
+        """Refuse what the method's own networks cannot start from.
+
+        Args:
+            key: of this section in the recipe, for the message.
+            multi_level: whether heads have an aux level.
+            earlier: the section of the last earlier step with the same method, or None.
+
+        Raises:
+            RecipeError: it does not fit.
+        """
+
+
+# --- adaptation -----------------------------------------------------------------------------------
+
+
+class AdaptationConfig(MethodConfig):
+    """How the new target domain is learned.
+
+    Attributes:
+        reads_target_labels: whether the target's labels are opened.
+        needs_equal_sizes: whether source and target batches must match, in size and number.
+        smallest_side: pixels that the images' sides must have at least.
+    """
+
+    kind: ClassVar[str] = "adaptation"
+    reads_target_labels: ClassVar[bool] = False
+    needs_equal_sizes: ClassVar[bool] = False
+    smallest_side: ClassVar[int] = 0
+
+
+class NoAdaptationConfig(AdaptationConfig):
+    """The control: target images pass through the network, so that its normalisation sees them."""
+
+    builds: ClassVar[str] = "muhdi.adaptation.none:NoAdaptation"
+
+    method: Literal["none"] = "none"
+    """The method's name."""
+
+
+class MinEntConfig(AdaptationConfig):
+    """Entropy minimisation on the target."""
+
+    builds: ClassVar[str] = "muhdi.adaptation.minent:MinEnt"
+
+    method: Literal["minent"] = "minent"
+    """The method's name."""
     weight_main: Weight = 0.001
+    """Factor of the main level's entropy."""
     weight_aux: Weight = 0.0002
+    """Factor of the aux level's entropy."""
+
+
+class AdventConfig(AdaptationConfig):
+    """Adversarial training on entropy maps."""
+
+    builds: ClassVar[str] = "muhdi.adaptation.advent:AdvEnt"
+    smallest_side: ClassVar[int] = 32  # the discriminators halve an image five times
+
+    method: Literal["advent"] = "advent"
+    """The method's name."""
+    weight_main: Weight = 0.001
+    """Factor of the main level's adversarial loss."""
+    weight_aux: Weight = 0.0002
+    """Factor of the aux level's adversarial loss."""
     learning_rate: Rate = 1e-4
+    """Of the discriminators, at the start of the step."""
     width: Annotated[int, Field(gt=0, le=4096)] = 64
+    """Channels of the discriminators' first layer; at 64 each has 2.8 million parameters."""
     aux_sees_source: bool = True
+    """Whether the aux discriminator trains on the source, too; in the reference's AdvEnt it does
+    not."""
     discriminators: Literal["fresh", "previous"] = "fresh"
+    """`fresh` ones in every step, or those of the `previous` step with this method."""
     init_main: str | None = None
+    """File that the main discriminator starts from, the reference's or ours; none: random."""
     init_aux: str | None = None
+    """File that the aux discriminator starts from; none: random."""
+
+    def initial_files(self) -> dict[str, str]:
+        files = {"D_main": self.init_main, "D_aux": self.init_aux}
+        return {name: file for name, file in files.items() if file is not None}
+
+    @property
+    def carries(self) -> bool:
+        return self.discriminators == "previous"
+
+    def check_start(self, key: str, multi_level: bool, earlier: Any) -> None:
+        if self.init_aux and not multi_level:
+            raise RecipeError(
+                f"{key}.init_aux: with model.multi_level: false there is no aux discriminator"
+            )
+        if self.carries and earlier is not None and earlier.width != self.width:
+            raise RecipeError(
+                f"{key}.width: the previous discriminators, which continue, are {earlier.width} "
+                "wide"
+            )
 
     @model_validator(mode="after")
     def _one_start(self) -> AdventConfig:
-        if self.discriminators == "previous" and (self.init_main or self.init_aux):
-            raise MuhdiError(
+        if self.carries and self.initial_files():
+            raise RecipeError(
                 "adaptation: discriminators: previous and init_main or init_aux exclude each other"
             )
         return self
 
 
-class SelfTrainConfig(Part):
-    """Mean teacher and class mixing.
+class SelfTrainConfig(AdaptationConfig):
+    """Self-training: mean teacher and class mixing."""
 
-    ``threshold_per``: one threshold for every pixel, or per predicted class the
-    smaller of it and the class's median confidence."""
+    builds: ClassVar[str] = "muhdi.adaptation.selftrain:SelfTrain"
+    needs_equal_sizes: ClassVar[bool] = True  # images are mixed pixel by pixel
 
     method: Literal["selftrain"] = "selftrain"
+    """The method's name."""
     weight_main: Weight = 1.0
+    """Factor of the main level's cross entropy on mixed images."""
     weight_aux: Weight = 0.1
+    """Factor of the aux level's cross entropy on mixed images."""
     threshold: Fraction = 0.9
+    """Probability that the teacher must reach for a pixel to count."""
     threshold_per: Literal["pixel", "class"] = "pixel"
+    """One threshold for every `pixel`, or per predicted `class` the smaller of it and the class's
+    median confidence."""
     momentum: Fraction = 0.99
+    """Of the teacher, which follows the student after every iteration."""
     colour_jitter: Fraction = 0.3
+    """Brightness, contrast and saturation of mixed images change by up to 1 +- this."""
 
 
-class OracleConfig(Part):
+class OracleConfig(AdaptationConfig):
     """The upper bound: trains on the target's labels, which no other method ever opens."""
 
+    builds: ClassVar[str] = "muhdi.adaptation.oracle:Oracle"
+    reads_target_labels: ClassVar[bool] = True
+
     method: Literal["oracle"] = "oracle"
+    """The method's name."""
     weight_main: Weight = 1.0
+    """Factor of the main level's cross entropy."""
     weight_aux: Weight = 0.1
+    """Factor of the aux level's cross entropy."""
 
 
-class NoRetentionConfig(Part):
+# --- retention ------------------------------------------------------------------------------------
+
+
+class RetentionConfig(MethodConfig):
+    """How the earlier domains are kept."""
+
+    kind: ClassVar[str] = "retention"
+    needs_old_model: ClassVar[bool] = True
+
+
+class NoRetentionConfig(RetentionConfig):
     """Plain sequential fine-tuning."""
 
+    builds: ClassVar[str] = "muhdi.retention.none:NoRetention"
+    needs_old_model: ClassVar[bool] = False
+
     method: Literal["none"] = "none"
+    """The method's name."""
 
 
-class DistillConfig(Part):
-    """Distillation from the frozen old model.
+class DistillConfig(RetentionConfig):
+    """Distillation from the frozen old model to the one head."""
 
-    ``aux``: the aux level's weight relative to the main one's. ``kl_reduction``: average over
-    pixels, or over pixels and classes as the reference does. ``old_statistics``: what the old model
-    normalises with.
-    """
+    builds: ClassVar[str] = "muhdi.retention.distill:Distill"
 
     method: Literal["distill"] = "distill"
+    """The method's name."""
     weight_source: Weight = 1.0
+    """Factor of the distillation of logits on source images."""
     weight_pod: Weight = 1e-3
+    """Factor of the distance between the old and the new features (local POD)."""
     aux: Weight = 0.1
+    """The aux level's weight, relative to the main one's."""
     kl_reduction: Literal["pixel", "element"] = "pixel"
+    """The KL divergence is averaged over `pixel`s, or over pixels and classes (`element`) as in the
+    reference."""
     old_statistics: Literal["batch", "running"] = "batch"
+    """What the old model normalises with: each batch's statistics, or its running ones."""
 
 
 class MuHDiConfig(DistillConfig):
-    """Multi-head distillation.
+    """Multi-head distillation."""
 
-    ``weight_target`` and ``target_loss`` are for specialist -> agnostic on the target;
-    ``aux_target`` is its aux level's relative weight (none: ``aux``). ``heads``: how they start.
-    ``copy``: the agnostic head stays, the specialist is its copy. ``reference``: where the old
-    network has a specialist, the agnostic head becomes its copy and the specialist stays; else the
-    specialist is random.
-    """
+    builds: ClassVar[str] = "muhdi.retention.muhdi:MuHDi"
 
     method: Literal["muhdi"] = "muhdi"  # type: ignore[assignment]
+    """The method's name."""
     weight_target: Weight = 1.0
+    """Factor of the distillation from the specialist to the agnostic head on the target."""
     aux_target: Weight | None = None
+    """The aux level's relative weight on the target; none: `aux`."""
     target_loss: Literal["kl", "mse"] = "kl"
+    """Distance on the target: KL divergence, or squared difference of probabilities."""
     heads: Literal["copy", "reference"] = "copy"
+    """How the heads start a step. `copy`: the agnostic head stays, the specialist is its copy.
+    `reference`: where the old network has a specialist, it stays and the agnostic head becomes its
+    copy; else the specialist is random."""
 
 
-AdaptationConfig = NoAdaptationConfig | MinEntConfig | AdventConfig | SelfTrainConfig | OracleConfig
-RetentionConfig = NoRetentionConfig | DistillConfig | MuHDiConfig
-AdaptationField = Annotated[AdaptationConfig, Field(discriminator="method"), BeforeValidator(named)]
-RetentionField = Annotated[RetentionConfig, Field(discriminator="method"), BeforeValidator(named)]
+class L2SPConfig(RetentionConfig):
+    """A penalty on the distance from the weights at the start of the step."""
+
+    builds: ClassVar[str] = "muhdi.retention.ewc:L2SP"
+
+    method: Literal["l2sp"] = "l2sp"
+    """The method's name."""
+    weight: Weight = 0.1
+    """Factor of half the squared distance."""
+
+
+class EWCConfig(RetentionConfig):
+    """Elastic weight consolidation: the distance counts where the weight was important."""
+
+    builds: ClassVar[str] = "muhdi.retention.ewc:EWC"
+
+    method: Literal["ewc"] = "ewc"
+    """The method's name."""
+    weight: Weight = 100.0
+    """Factor of half the squared distance, weighted by importance."""
+    decay: Fraction = 1.0
+    """Factor of earlier importance at the end of each step: 1 sums over the steps."""
+    samples: Positive = 64
+    """Source images from which importance is measured."""
+
+
+# --- other people's -------------------------------------------------------------------------------
+
+
+class _Opaque(MethodConfig):
+    """A section that was read without trust: it keeps its text and imports nothing."""
+
+    model_config = ConfigDict(extra="allow")
+
+    def build(self, *arguments: Any, **options: Any) -> NoReturn:
+        raise plugins.refuse_foreign(self.key)
+
+    def target_class(self) -> NoReturn:
+        raise plugins.refuse_foreign(self.key)
+
+
+class OpaqueAdaptationConfig(_Opaque, AdaptationConfig):
+    """An adaptation of another package, not imported."""
+
+
+class OpaqueRetentionConfig(_Opaque, RetentionConfig):
+    """A retention of another package, not imported."""
+
+
+AdaptationField = Annotated[
+    SerializeAsAny[AdaptationConfig],
+    BeforeValidator(partial(plugins.read_section, AdaptationConfig)),
+]
+RetentionField = Annotated[
+    SerializeAsAny[RetentionConfig],
+    BeforeValidator(partial(plugins.read_section, RetentionConfig)),
+]
+
+NEXT_STEP: dict[str, Any] = {
+    "iterations": 300,
+    "batch_size": 4,
+    "learning_rate": 1e-3,
+    "adaptation": {"method": "selftrain"},
+    "retention": {"method": "muhdi"},
+}
+"""A step as it is recommended: of new recipes, and for networks whose run had none."""
+
+REFERENCE = {"adaptation": "advent", "retention": "muhdi"}
+"""The methods of the 2022 code."""

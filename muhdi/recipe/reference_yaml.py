@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from muhdi.errors import MuhdiError, nearest
+from muhdi.recipe.methods import REFERENCE
 from muhdi.recipe.reference_keys import (
     CLASSES,
     DATASETS,
@@ -37,7 +38,7 @@ def in_its_own_words(message: str) -> str:
     return f"{KEYS[key]}{colon}{rest}" if key else message
 
 
-def is_legacy(data: Mapping[Any, Any]) -> bool:
+def is_reference(data: Mapping[Any, Any]) -> bool:
     """Whether a YAML file is one of the reference's: its keys are upper case."""
     return bool(data) and all(isinstance(key, str) and key.isupper() for key in data)
 
@@ -223,7 +224,7 @@ def _step(train: Values) -> Values:
         "weight_main": train["LAMBDA_SEG_MAIN"],
         "weight_aux": train["LAMBDA_SEG_AUX"],
         "adaptation": {
-            "method": "advent", "weight_main": train["LAMBDA_ADV_MAIN"], "weight_aux": train["LAMBDA_ADV_AUX"],
+            "method": REFERENCE["adaptation"], "weight_main": train["LAMBDA_ADV_MAIN"], "weight_aux": train["LAMBDA_ADV_AUX"],
             "learning_rate": train["LEARNING_RATE_D"], "aux_sees_source": multi_head,
             "init_main": _path(train["RESTORE_D_MAIN"]), "init_aux": _path(train["RESTORE_D_AUX"]),
         },
@@ -238,7 +239,7 @@ def _step(train: Values) -> Values:
         )
     distill, main, aux = train["DISTILL"], train["LAMBDA_SEG_MAIN"], train["LAMBDA_SEG_AUX"]
     step["retention"] = {
-        "method": "muhdi", "weight_source": distill["KT_LAMBDA"] if distill["KT_LOGITS"] else 0.0,
+        "method": REFERENCE["retention"], "weight_source": distill["KT_LAMBDA"] if distill["KT_LOGITS"] else 0.0,
         "weight_pod": distill["FEAT_LAMBDA"] if distill["FEAT"] else 0.0, "weight_target": train["LAMBDA_KT_TARGET"],
         # On the source the aux level weighs relative to the main one, on the target absolutely.
         "aux": aux / main, "aux_target": aux if main != 1 else None, "target_loss": train["TEACHER_LOSS"].lower(),

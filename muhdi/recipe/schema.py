@@ -3,312 +3,279 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, get_args
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from muhdi.errors import MuhdiError, nearest
+from muhdi.errors import MuhdiError, RecipeError, nearest
 from muhdi.files import file_name
-from muhdi.recipe.domains import AugmentConfig, DataConfig, FolderConfig, LoaderConfig
+from muhdi.recipe.backbones import BackboneField, SmallConfig
+from muhdi.recipe.domains import AugmentConfig, DomainConfig, DomainField, FolderConfig
+from muhdi.recipe.explain import explain
 from muhdi.recipe.methods import (
     AdaptationField,
-    AdventConfig,
     NoAdaptationConfig,
     NoRetentionConfig,
     RetentionField,
 )
-from muhdi.recipe.section import Fraction, NotNegative, Part, Positive, Rate, Size, Weight
+from muhdi.recipe.read import find_recipe, is_of_reference, read_recipe, spread_steps
+from muhdi.recipe.reference_yaml import in_its_own_words
+from muhdi.recipe.section import Fraction, NotNegative, Positive, Rate, Section, Size, Weight
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
 
-Kind = Literal["running", "domain", "image"]
-"""Whose mean and variance the batch norms use at evaluation, see `muhdi.models.statistics`."""
-KINDS: tuple[Kind, ...] = get_args(Kind)
+StatisticsKind = Literal["running", "domain", "image"]
+"""Whose mean and variance batch norms use at evaluation, see `muhdi.models.statistics`."""
+STATISTICS: tuple[StatisticsKind, ...] = get_args(StatisticsKind)
+NormKind = Literal["batch", "synced", "frozen"]
+"""Whose statistics batch norms use while training, see `ModelConfig`."""
+LoggerName = Literal["tensorboard", "jsonl", "wandb", "mlflow"]
 MAX_NAME = 200
 """Bytes that a domain's name may have in the name of a file."""
 
 
-NormKind = Literal["batch", "synced", "frozen"]
-"""Whose statistics the batch norms use while training: see `ModelConfig`."""
+class ModelConfig(Section):
+    """The network."""
 
-
-class ModelConfig(Part):
-    """``batch_norm``: while training it normalises with the statistics of the ``batch`` that a device sees, with those
-    of the whole batch over all devices (``synced``), or with its running ones, which then stay
-    (``frozen``). ``init``: a file to start from (a network of ours, the reference's, or a ResNet
-    state dict), by itself or below the recipe's ``root``; none: random. ``multi_level``: heads have
-    an aux level after stage 3 beside the main one.
-    """
-
-    backbone: Literal["small", "resnet50", "resnet101"] = "small"
+    backbone: BackboneField = SmallConfig()
+    """What turns images into features."""
     init: str | None = None
+    """File to start from: a network of ours, the reference's, or a ResNet state dict; as it is
+    given, or below `runtime.root`. None: random."""
     multi_level: bool = True
+    """Whether heads have an aux level after stage 3 of the backbone, in addition to the main one."""
     batch_norm: NormKind = "batch"
+    """While training, batch norms use the statistics of the `batch` that a device sees, of the
+    whole batch over all devices (`synced`), or their running ones, which then stay (`frozen`)."""
 
 
-class OptimizerConfig(Part):
-    """The rate decays as (1 - i / iterations) ** power; heads learn ``head_factor`` times as fast.
-
-    ``momentum`` is AdamW's beta1. ``updates``: how often a parameter is updated per iteration:
-    ``once``, or as the ``reference`` does, backbone convolutions three or four times (sgd only).
-    """
+class OptimizerConfig(Section):
+    """How weights are updated; the rate decays as (1 - i / iterations) ** power."""
 
     name: Literal["adamw", "sgd"] = "sgd"
+    """The optimizer."""
     weight_decay: Weight = 5e-4
+    """Decay of the weights."""
     momentum: Fraction = 0.9
+    """Of SGD; AdamW's beta1."""
     power: Weight = 0.9
+    """Exponent of the decay of the learning rate."""
     head_factor: Rate = 10.0
+    """Heads learn this many times as fast as the backbone."""
     updates: Literal["once", "reference"] = "once"
+    """How often a parameter is updated per iteration: `once`, or as the `reference` does, backbone
+    convolutions three or four times (SGD only)."""
 
 
-class Stage(Part):
-    """What training on the source and every step have in common.
-
-    ``schedule``: the iterations after which the learning rate would be 0; none: ``iterations``.
-    ``batch_size`` counts images per domain and update, whatever the number of devices: they share
-    the batch. ``accumulate``: parts in which a device computes its share of it, one after another,
-    to save memory; batch norm, unless ``frozen``, then sees the statistics of a part.
-    """
+class StageConfig(Section):
+    """What training on the source and every step have in common."""
 
     iterations: NotNegative = 0
+    """Number of updates."""
     schedule: Positive | None = None
+    """Iterations after which the learning rate would be 0; none: `iterations`."""
     batch_size: Positive = 1
+    """Images per domain and update, whatever the number of devices: they share the batch."""
     accumulate: Positive = 1
+    """Parts in which a device computes its share of the batch, one after another, to save memory.
+    Batch norms, unless frozen, then see the statistics of a part."""
     learning_rate: Rate = 2.5e-4
+    """Of the backbone, at the start."""
     weight_main: Weight = 1.0
+    """Factor of the main level's cross entropy on the source."""
     weight_aux: Weight = 0.1
+    """Factor of the aux level's cross entropy on the source."""
 
 
-class StepConfig(Stage):
-    """One step of the sequence.
+class StepConfig(StageConfig):
+    """One step: a new target domain, how it is learned, and how the old ones are kept."""
 
-    A new target domain, how it is learnt, and how the old ones are kept.
-
-    ``target_batch_size``: none: ``batch_size``.
-    """
-
-    target: DataConfig
+    target: DomainField
+    """The new domain."""
     iterations: Positive
+    """Number of updates."""
     adaptation: AdaptationField = NoAdaptationConfig()
+    """How the target is learned."""
     retention: RetentionField = NoRetentionConfig()
+    """How the earlier domains are kept."""
     target_batch_size: Positive | None = None
+    """Target images per update; none: `batch_size`."""
 
 
-class EvaluationConfig(Part):
-    """``size``: width and height at which predictions are scored.
+def _native(size: Any) -> Any:
+    return None if size == "native" else size
 
-    ``native``: each label's own size.
 
-    ``input_size``: of the images that are scored; none: that of the training images.
-    ``domain_images``: training images from which a domain's statistics are measured. ``samples``:
-    predictions per domain that are kept as images after the last step.
-    """
+class EvaluationConfig(Section):
+    """How networks are scored."""
 
-    statistics: Annotated[list[Kind], Field(min_length=1)] = list(KINDS)
+    statistics: Annotated[list[StatisticsKind], Field(min_length=1)] = list(STATISTICS)
+    """Whose normalisation statistics are used; each gives a table of its own."""
     batch_size: Positive = 8
-    size: Annotated[
-        Size | None, BeforeValidator(lambda size: None if size == "native" else size)
-    ] = None
+    """Images that go through the network together."""
+    size: Annotated[Size | None, BeforeValidator(_native)] = None
+    """Width and height at which predictions are scored; `native`: each label's own size."""
     input_size: Size | None = None
+    """Width and height of the images that are scored; none: those of the training images."""
     domain_images: Positive = 64
+    """Training images from which a domain's statistics are measured."""
     samples: NotNegative = 4
+    """Predictions per domain that are kept as images after the last step."""
 
 
-class TestedConfig(Part):
-    """Which networks ``muhdi evaluate RECIPE`` scores, and on what.
+class TestConfig(Section):
+    """Which networks ``muhdi evaluate RECIPE`` scores, and on what."""
 
-    ``models``: network files; several are an ensemble, whose logits are added with ``weights``.
-    None: the run's own: its ``last`` one, or with ``mode: best`` each snapshot, of which the best
-    is chosen by the validation labels; ``every`` and ``until`` narrow them down to iterations that
-    are multiples, and not beyond. ``snapshots``: folder of these snapshots, where it is not the
-    run's. ``domains``: names of those that are scored; none: all targets and extra domains.
-    """
+    __test__ = False  # no test for pytest
 
     mode: Literal["last", "best"] = "last"
+    """The run's `last` network, or the `best` of its snapshots by the validation labels."""
     models: list[str] = []
+    """Network files; several are an ensemble, whose logits are added. None: the run's own."""
     weights: list[Weight] = []
+    """Factor of each of the `models`."""
     every: Positive | None = None
+    """Only snapshots whose iterations are a multiple of this."""
     until: Positive | None = None
+    """Only snapshots of at most so many iterations."""
     snapshots: str | None = None
+    """Folder of the snapshots, where it is not the run's."""
     domains: list[str] = []
+    """Names of the domains that are scored; none: all targets and extra domains."""
 
 
-class Recipe(Part):
-    """A whole run.
+class RuntimeConfig(Section):
+    """Where and how fast: all that is no part of the experiment, and may differ on resuming."""
 
-    ``source_training`` trains on the labelled ``source`` before the first step; a recipe that
-    trains nothing needs no source. ``extra_domains`` are evaluated like all others and never
-    trained on. ``root``: where relative paths of data sets begin. ``cache``: folder where decoded
-    and resized images are kept between runs; none: they are not. ``draft``: decode JPEG files at a
-    half, a quarter or an eighth of their size where the network sees them no larger; quicker, and
-    not quite the same pixels. ``device``: ``auto`` is a GPU where there is one. ``devices``: how
-    many of them a machine uses, ``auto`` all that it has; ``nodes``: machines. ``strategy``:
-    ``ddp`` is a process per device, ``auto`` that where there are several. ``channels_last``:
-    memory format of the network and its images. ``compile``: by torch.compile. ``snapshots`` and
-    ``logs``: folders of the run's directory and of its TensorBoard events. ``save_every``:
-    iterations between training states, of which the last ``keep`` stay; ``snapshot_every``: between
-    networks within a stage, which all stay. ``skip_bad``: how many batches each stage may leave out
-    because a loss or a gradient is not finite; with 0 the first one stops the run, and nothing has
-    to be looked at in every iteration. ``notes``: what the user is told when the recipe is used.
-    """
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
+    """`cpu`, `cuda` or `cuda:1`; `auto`: a GPU where there is one."""
+    devices: Positive | Literal["auto"] = 1
+    """How many devices a machine uses; `auto`: all that it has. With `model.batch_norm: batch` the
+    number changes whose statistics a network trains with."""
+    nodes: Positive = 1
+    """Number of machines."""
+    strategy: Literal["auto", "ddp"] = "auto"
+    """`ddp`: a process per device; `auto`: that where there are several."""
+    workers: NotNegative = 0
+    """Processes that load images ahead, for each training process; 0: it loads them itself."""
+    memory_mb: NotNegative = 1024
+    """MiB of decoded images that each process keeps."""
+    cache: str | None = None
+    """Folder where decoded and resized images are kept between runs; none: they are not."""
+    root: str = "."
+    """Folder where relative paths of data sets begin."""
+    snapshots: str = "experiments/snapshots"
+    """Folder of run directories."""
+    logs: str = "experiments/logs"
+    """Folder of TensorBoard events."""
+    log_every: Positive = 10
+    """Iterations between two lines of losses."""
+    save_every: Positive = 1000
+    """Iterations between two training states."""
+    keep: Positive = 2
+    """Training states that stay."""
+    skip_bad: NotNegative = 0
+    """Batches that each stage may leave out because a loss or a gradient is not finite; 0: the
+    first one stops the run, and no iteration has to wait to be looked at."""
+    loggers: list[LoggerName] = ["tensorboard", "jsonl"]
+    """Who gets losses, scores, sample images and the report."""
+
+
+class Recipe(Section):
+    """A whole run."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=150)]
+    """Of the run, and of its directory."""
     description: str = ""
+    """A sentence for people."""
     notes: list[str] = []
+    """What the user is told when the recipe is used."""
     seed: NotNegative = 0
-    root: str = "."
+    """Of all randomness."""
     classes: str | list[str] = "urban7"
+    """Name of a class set, or the class names in order."""
     image_size: Size
-    source: DataConfig | None = None
+    """Width and height that the network sees while training."""
+    source: DomainField | None = None
+    """The labelled domain; a recipe that trains nothing needs none."""
     model: ModelConfig = ModelConfig()
+    """The network."""
     optimizer: OptimizerConfig = OptimizerConfig()
+    """How weights are updated."""
     augment: AugmentConfig = AugmentConfig()
-    loader: LoaderConfig = LoaderConfig()
-    cache: str | None = None
+    """Random changes of training images."""
     draft: bool = False
-    source_training: Stage = Stage()
+    """Decode JPEG files at a half, a quarter or an eighth of their size where the network sees them
+    no larger: quicker, and not quite the same pixels."""
+    source_training: StageConfig = StageConfig()
+    """Training on the source before the first step."""
     steps: list[StepConfig] = []
-    extra_domains: list[DataConfig] = []
+    """The target domains, in the order in which they come."""
+    extra_domains: list[DomainField] = []
+    """Domains that are evaluated like all others and never trained on."""
     evaluation: EvaluationConfig = EvaluationConfig()
-    test: TestedConfig = TestedConfig()
+    """How networks are scored."""
+    test: TestConfig = TestConfig()
+    """What `muhdi evaluate RECIPE` scores."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Numbers that the network computes with."""
     channels_last: bool = False
+    """Memory format of the network and its images."""
     compile: bool = False
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
-    devices: Positive | Literal["auto"] = 1
-    nodes: Positive = 1
-    strategy: Literal["auto", "ddp"] = "auto"
-    log_every: Positive = 10
-    save_every: Positive = 1000
-    keep: Positive = 2
-    skip_bad: NotNegative = 0
+    """Compile networks by torch.compile."""
     snapshot_every: Positive | None = None
-    snapshots: str = "experiments/snapshots"
-    logs: str = "experiments/logs"
+    """Iterations between networks that are kept within a stage; none: only its last one is."""
+    runtime: RuntimeConfig = RuntimeConfig()
+    """Where and how fast; everything outside this section is the experiment."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Recipe:
-        self.class_set()
-        self._check_domains()
-        self._check_training()
-        self._check_steps()
-        if self.test.weights and len(self.test.weights) != len(self.test.models):
-            raise MuhdiError(
-                f"test.weights: give one for each of the {len(self.test.models)} test.models"
-            )
-        if self.test.weights and not 0 < sum(self.test.weights) < math.inf:
-            raise MuhdiError("test.weights: at least one must be above 0")
-        known = {data.domain_name for _, data in self.domains()}
-        for name in self.test.domains:
-            if name not in known:
-                hint = nearest(name, sorted(known))
-                raise MuhdiError(
-                    f"test.domains: no domain is called {name!r}{hint} (known:"
-                    f" {', '.join(sorted(known))})"
-                )
-        return self
+    def __repr__(self) -> str:
+        stages = " -> ".join(stage.name for stage in self.stages())
+        return f"Recipe({self.name!r}, seed={self.seed}, {stages})"
 
-    def _check_domains(self) -> None:
-        """A name stands for one domain, and id tables name known classes."""
-        names: dict[str, DataConfig] = {}
-        files: dict[str, str] = {}
-        for key, data in self.domains():
-            known = names.setdefault(data.domain_name, data)
-            if known != data:
-                raise MuhdiError(
-                    f"{key}: another domain is called {data.domain_name!r} too; give one of them a"
-                    " 'name' of its own"
-                )
-            stem = file_name(data.domain_name)
-            if len(stem.encode()) > MAX_NAME:
-                raise MuhdiError(
-                    f"{key}: its name is too long for a file; give it a 'name' of its own"
-                )
-            if files.setdefault(stem, data.domain_name) != data.domain_name:
-                raise MuhdiError(
-                    f"{key}: files of {data.domain_name!r} would be called like those of"
-                    f" {files[stem]!r}; give one of them another 'name'"
-                )
-            if isinstance(data, FolderConfig) and data.ids:
-                try:
-                    self.class_set().lookup(data.ids)
-                except MuhdiError as error:
-                    raise MuhdiError(f"{key}.ids: {error}") from None
-        if not names:
-            raise MuhdiError(
-                "source: this key is missing; without one there must be extra_domains to evaluate"
-            )
+    __str__ = __repr__
 
-    def _check_training(self) -> None:
-        """There is something to do, and what it takes."""
-        trains = bool(self.steps or self.source_training.iterations)
-        if trains and self.source is None:
-            raise MuhdiError("source: this key is missing; training needs a labelled source")
-        if not trains and not self.model.init and not self.test.models and self.test.mode != "best":
-            raise MuhdiError(
-                "steps: nothing to do; add steps, source_training.iterations, model.init or"
-                " test.models"
-            )
-        untrained = not self.source_training.iterations and not self.model.init
-        if self.steps and untrained and self.steps[0].retention.method != "none":
-            raise MuhdiError(
-                f"steps.0.retention: {self.steps[0].retention.method!r} keeps what an old model"
-                " knows, but there is none: set model.init or source_training.iterations, or"
-                " retention: none"
-            )
-        if self.optimizer.name == "adamw" and self.optimizer.momentum >= 1:
-            raise MuhdiError("optimizer.momentum: must be below 1 for adamw")
-        if self.optimizer.updates == "reference" and self.optimizer.name != "sgd":
-            raise MuhdiError(
-                "optimizer.updates: 'reference' is a way of SGD; set optimizer.name: sgd"
-            )
+    @classmethod
+    def load(
+        cls,
+        recipe: str | Path,
+        settings: Sequence[str] = (),
+        seed: int | None = None,
+        *,
+        trust_code: bool = True,
+        **changes: Any,
+    ) -> Recipe:
+        """A checked recipe.
 
-    def _check_steps(self) -> None:
-        """Every step's images suit its adaptation."""
-        for number, step in enumerate(self.steps):
-            if isinstance(step.adaptation, AdventConfig):
-                self._check_discriminators(number, step.adaptation)
-            if step.adaptation.method != "selftrain" or self.source is None:
-                continue
-            if self.size_of(step.target) != self.size_of(self.source):
-                raise MuhdiError(
-                    f"steps.{number}.adaptation: selftrain mixes source and target images, which"
-                    " must have one image_size"
-                )
-            if step.target_batch_size not in (None, step.batch_size):
-                raise MuhdiError(
-                    f"steps.{number}.target_batch_size: selftrain mixes each source image with one"
-                    " of the target; leave it out"
-                )
+        Args:
+            recipe: a YAML file, or the name of a shipped recipe.
+            settings: ``key=value`` in order, ``steps.0.iterations=5`` for example; values are YAML.
+            seed: replaces the recipe's seed; the run is then called ``<name>_seed<seed>``.
+            trust_code: whether classes of other packages that it names are imported.
+            changes: values by key: ``image_size=[64, 32]``, ``**{"steps.0.iterations": 5}``.
 
-    def _check_discriminators(self, number: int, config: AdventConfig) -> None:
-        """Images are large enough for them, and files and earlier discriminators fit."""
-        key = f"steps.{number}.adaptation"
-        sizes = [
-            self.size_of(data)
-            for data in (self.source, self.steps[number].target)
-            if data is not None
-        ]
-        if min(map(min, sizes)) < 32:
-            raise MuhdiError(
-                f"{key}: advent's discriminators halve the image five times; image_size must be at"
-                " least 32x32"
-            )
-        if config.init_aux and not self.model.multi_level:
-            raise MuhdiError(
-                f"{key}.init_aux: with model.multi_level: false there is no aux discriminator"
-            )
-        earlier = [
-            step.adaptation
-            for step in self.steps[:number]
-            if isinstance(step.adaptation, AdventConfig)
-        ]
-        if config.discriminators == "previous" and earlier and earlier[-1].width != config.width:
-            raise MuhdiError(
-                f"{key}.width: the previous discriminators, which go on, are {earlier[-1].width}"
-                " wide"
-            )
+        Raises:
+            RecipeError: names the file or the key, and says what to do.
+        """
+        path = find_recipe(recipe)
+        data = read_recipe(path, settings, changes)
+        if seed is not None:
+            data["seed"] = seed
+            data["name"] = f"{data.get('name', path.stem)}_seed{seed}"
+        data.setdefault("name", path.stem)
+        try:
+            return cls.model_validate(spread_steps(data), context={"trust_code": trust_code})
+        except ValidationError as error:
+            message = explain(error, data, cls)
+        except MuhdiError as error:
+            message = str(error)
+        if is_of_reference(path):
+            message = in_its_own_words(message)
+        raise RecipeError(f"{path.name}: {message}")
 
-    def size_of(self, data: DataConfig) -> Size:
+    # --- questions --------------------------------------------------------------------------------
+
+    def size_of(self, data: DomainConfig) -> Size:
         """Width and height of a domain's training images."""
         return data.image_size or self.image_size
 
@@ -317,26 +284,180 @@ class Recipe(Part):
         if isinstance(self.classes, str):
             if self.classes not in CLASS_SETS:
                 hint = nearest(self.classes, list(CLASS_SETS))
-                raise MuhdiError(
-                    f"classes: unknown class set {self.classes!r}{hint} (known:"
-                    f" {', '.join(CLASS_SETS)}, or a list of class names)"
+                raise RecipeError(
+                    f"classes: unknown class set {self.classes!r}{hint} (known: "
+                    f"{', '.join(CLASS_SETS)}, or a list of class names)"
                 )
             return CLASS_SETS[self.classes]
-        if (
-            len(self.classes) < 2
-            or len(set(self.classes)) < len(self.classes)
-            or len(self.classes) > MAX_CLASSES
-        ):
-            raise MuhdiError(f"classes: give from 2 to {MAX_CLASSES} class names, each once")
+        count = len(self.classes)
+        if count < 2 or count > MAX_CLASSES or len(set(self.classes)) < count:
+            raise RecipeError(f"classes: give from 2 to {MAX_CLASSES} class names, each once")
         return custom(self.classes)
 
     def source_name(self) -> str:
         """What results call the source; empty where there is none."""
         return "" if self.source is None else self.source.domain_name
 
-    def domains(self) -> list[tuple[str, DataConfig]]:
-        """Key in the recipe and description of the source, every step's target and the extra domains, in order."""
-        targets = [(f"steps.{i}.target", step.target) for i, step in enumerate(self.steps)]
-        extra = [(f"extra_domains.{i}", data) for i, data in enumerate(self.extra_domains)]
-        source = [] if self.source is None else [("source", self.source)]
-        return [*source, *targets, *extra]
+    def domains(self) -> list[tuple[str, DomainConfig]]:
+        """Key and section of the source, every step's target and the extra domains, in order."""
+        found: list[tuple[str, DomainConfig]] = []
+        if self.source is not None:
+            found.append(("source", self.source))
+        for number, step in enumerate(self.steps):
+            found.append((f"steps.{number}.target", step.target))
+        for number, domain in enumerate(self.extra_domains):
+            found.append((f"extra_domains.{number}", domain))
+        return found
+
+    def stages(self) -> list[Stage]:
+        """The training on the source, and every step."""
+        stages = [Stage(0, "source", "source_training", self.source_training)]
+        for number, step in enumerate(self.steps):
+            stages.append(Stage(number + 1, step.target.domain_name, f"steps.{number}", step))
+        return stages
+
+    def experiment(self) -> dict[str, Any]:
+        """The recipe as plain values, without what is no part of the experiment."""
+        return self.model_dump(mode="json", exclude={"runtime", "description", "notes", "test"})
+
+    # --- consistency ------------------------------------------------------------------------------
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        self.class_set()
+        self._check_domains()
+        self._check_training()
+        self._check_steps()
+        self._check_test()
+        return self
+
+    def _check_domains(self) -> None:
+        """A name stands for one domain, and id tables name known classes."""
+        names: dict[str, DomainConfig] = {}
+        files: dict[str, str] = {}
+        for key, data in self.domains():
+            known = names.setdefault(data.domain_name, data)
+            if known != data:
+                raise RecipeError(
+                    f"{key}: another domain is called {data.domain_name!r} too; give one of them a "
+                    "'name' of its own"
+                )
+            stem = file_name(data.domain_name)
+            if len(stem.encode()) > MAX_NAME:
+                raise RecipeError(
+                    f"{key}: its name is too long for a file; give it a 'name' of its own"
+                )
+            if files.setdefault(stem, data.domain_name) != data.domain_name:
+                raise RecipeError(
+                    f"{key}: files of {data.domain_name!r} would be called like those of "
+                    f"{files[stem]!r}; give one of them another 'name'"
+                )
+            if isinstance(data, FolderConfig) and data.ids:
+                try:
+                    self.class_set().lookup(data.ids)
+                except Exception as error:
+                    raise RecipeError(f"{key}.ids: {error}") from None
+        if not names:
+            raise RecipeError(
+                "source: this key is missing; without one there must be extra_domains to evaluate"
+            )
+
+    def _check_training(self) -> None:
+        """There is something to do, and what it takes."""
+        trains = bool(self.steps or self.source_training.iterations)
+        if trains and self.source is None:
+            raise RecipeError("source: this key is missing; training needs a labelled source")
+        if not (trains or self.model.init or self.test.models or self.test.mode == "best"):
+            raise RecipeError(
+                "steps: nothing to do; add steps, source_training.iterations, model.init or "
+                "test.models"
+            )
+        untrained = not self.source_training.iterations and not self.model.init
+        if self.steps and untrained and self.steps[0].retention.needs_old_model:
+            raise RecipeError(
+                f"steps.0.retention: {self.steps[0].retention.key!r} keeps what an old model "
+                "knows, but there is none: set model.init or source_training.iterations, or "
+                "retention: none"
+            )
+        if self.optimizer.name == "adamw" and self.optimizer.momentum >= 1:
+            raise RecipeError("optimizer.momentum: must be below 1 for adamw")
+        if self.optimizer.updates == "reference" and self.optimizer.name != "sgd":
+            raise RecipeError(
+                "optimizer.updates: 'reference' is a way of SGD; set optimizer.name: sgd"
+            )
+
+    def _check_steps(self) -> None:
+        """Every step's images suit its adaptation."""
+        for number, step in enumerate(self.steps):
+            key = f"steps.{number}"
+            self._check_sizes(key, step)
+            self._check_own_networks(key, number, step)
+
+    def _check_sizes(self, key: str, step: StepConfig) -> None:
+        adaptation = step.adaptation
+        domains = [data for data in (self.source, step.target) if data is not None]
+        smallest = min(min(self.size_of(data)) for data in domains)
+        if smallest < adaptation.smallest_side:
+            side = adaptation.smallest_side
+            raise RecipeError(
+                f"{key}.adaptation: {adaptation.key} needs images of at least {side}x{side}; set a "
+                "larger image_size"
+            )
+        if not adaptation.needs_equal_sizes or self.source is None:
+            return
+        if self.size_of(step.target) != self.size_of(self.source):
+            raise RecipeError(
+                f"{key}.adaptation: {adaptation.key} mixes source and target images, which must "
+                "have one image_size"
+            )
+        if step.target_batch_size not in (None, step.batch_size):
+            raise RecipeError(
+                f"{key}.target_batch_size: {adaptation.key} mixes each source image with one of the "
+                "target; leave it out"
+            )
+
+    def _check_own_networks(self, key: str, number: int, step: StepConfig) -> None:
+        """What a method continues from suits it; the method's section knows how."""
+        same = [
+            before.adaptation
+            for before in self.steps[:number]
+            if before.adaptation.key == step.adaptation.key
+        ]
+        earlier = same[-1] if same else None
+        step.adaptation.check_start(f"{key}.adaptation", self.model.multi_level, earlier)
+
+    def _check_test(self) -> None:
+        test = self.test
+        if test.weights and len(test.weights) != len(test.models):
+            raise RecipeError(
+                f"test.weights: give one for each of the {len(test.models)} test.models"
+            )
+        if test.weights and not 0 < sum(test.weights) < math.inf:
+            raise RecipeError("test.weights: at least one must be above 0")
+        known = sorted({data.domain_name for _, data in self.domains()})
+        for name in test.domains:
+            if name not in known:
+                raise RecipeError(
+                    f"test.domains: no domain is called {name!r}{nearest(name, known)} (known: "
+                    f"{', '.join(known)})"
+                )
+
+
+class Stage:
+    """A stage of a run.
+
+    Attributes:
+        number: 0 is the training on the source.
+        name: of the stage: ``source``, or the target's.
+        key: where the recipe describes it.
+        config: its section.
+    """
+
+    def __init__(self, number: int, name: str, key: str, config: StageConfig) -> None:
+        self.number = number
+        self.name = name
+        self.key = key
+        self.config = config
+
+    def __repr__(self) -> str:
+        return f"Stage({self.number}, {self.name!r}, {self.config.iterations} iterations)"

@@ -1,10 +1,12 @@
-"""What all parts of a recipe share."""
+"""What all sections of a recipe share."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from muhdi.recipe import plugins
 
 Positive = Annotated[int, Field(gt=0, lt=2**63)]
 NotNegative = Annotated[int, Field(ge=0, lt=2**63)]
@@ -17,12 +19,58 @@ Size = tuple[Side, Side]
 Name = Annotated[str, Field(min_length=1)]
 
 
-class Part(BaseModel):
-    """A part of a recipe: unknown keys are refused, values never change."""
+class Section(BaseModel):
+    """A section of a recipe: unknown keys are refused, values never change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    The docstring below a field is its help, its text in the JSON schema and in the documentation.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, serialize_by_alias=True
+    )
 
 
-def named(value: Any) -> Any:
-    """``advent`` is short for ``{method: advent}``."""
-    return {"method": value} if isinstance(value, str) else value
+class Buildable(Section):
+    """A section that says which class it builds: a method, a backbone or a data set.
+
+    A section is registered under the values of its key (``method: Literal["advent"]``) by being
+    defined. Classes of other packages are named by ``class: "package.module:Name"``.
+
+    Attributes:
+        kind: what is built, such as ``adaptation``.
+        key_field: the key that names it, such as ``method``.
+        builds: the class, as ``package.module:Name``; it is imported when it is needed, so that
+            recipes are read without torch.
+    """
+
+    kind: ClassVar[str] = ""
+    key_field: ClassVar[str] = "method"
+    builds: ClassVar[str] = ""
+
+    class_: str | None = Field(None, alias="class")
+    """A class of another package, as `package.module:Name`; none: one of this package's."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        super().__pydantic_init_subclass__(**options)
+        field = cls.model_fields.get(cls.key_field)
+        for name in get_args(field.annotation) if field is not None else ():
+            if isinstance(name, str):
+                plugins.register_section(cls.kind, name, cls)
+
+    @property
+    def key(self) -> str:
+        """What recipes call it: its class, or its name."""
+        return self.class_ or str(getattr(self, self.key_field))
+
+    def target_class(self) -> Any:
+        """The class, or function, that the section builds.
+
+        Raises:
+            RecipeError: it cannot be imported.
+        """
+        return plugins.import_name(self.class_ or self.builds)
+
+    def build(self, *arguments: Any, **options: Any) -> Any:
+        """What the section describes: its class, called with the section and the arguments."""
+        return self.target_class()(self, *arguments, **options)

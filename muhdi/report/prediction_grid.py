@@ -12,7 +12,7 @@ from PIL import Image
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Results
 from muhdi.files import file_name, write_bytes
-from muhdi.report.run_files import sample_images
+from muhdi.run.sample_files import sample_images
 from muhdi.taxonomy import ClassSet
 
 ROWS = 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from PIL import Image
 
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Results
-from muhdi.files import file_name, read_json
+from muhdi.files import read_json
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
+from muhdi.run.sample_files import after_name, sample_images
 
 CHANGE = "change.json"
 """What ``muhdi adapt`` measured without labels, see `muhdi.workflows.adapt.record_change`."""
@@ -92,24 +92,6 @@ def _entry(line: str) -> dict[str, Any] | None:
 
 
 # --- samples --------------------------------------------------------------------------------------
-
-
-def after_name(stem: str, stage: int, kind: str) -> str:
-    """File of a sample's prediction after a stage that is not the last."""
-    return f"{stem}_predicted_{kind}_after{stage}.png"
-
-
-def sample_images(run: Path, domain: str | None = None) -> list[Path]:
-    """Images of the samples that a run kept, of one domain or of all, in their order."""
-    name = ".+" if domain is None else re.escape(file_name(domain))
-    found = [
-        p
-        for p in (run / "samples").glob("*_image.png")
-        if re.fullmatch(rf"{name}_\d+_image", p.stem)
-    ]
-    return sorted(
-        found, key=lambda path: (path.stem.split("_")[:-2], int(path.stem.split("_")[-2]))
-    )
 
 
 def samples_of(run: RunData) -> dict[str, list[dict[str, Path]]]:

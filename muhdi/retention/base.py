@@ -1,65 +1,78 @@
-"""What every retention is: how the network keeps the domains that it has learnt before."""
+"""What every retention is: how the network keeps the domains that it has learned before."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import Any, ClassVar
 
 from muhdi.losses import Losses, kl_distillation, mse_distillation
-from muhdi.models.segmenter import AGNOSTIC, Levels, Outputs
+from muhdi.method import Context, Method
+from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
+from muhdi.models.segmenter import Segmenter
+from muhdi.passes import Batch
+from muhdi.recipe import plugins
+from muhdi.recipe.methods import RetentionConfig
 
 
-class Retention(nn.Module):
+class Retention(Method):
     """Base of all retentions.
 
-    By itself it is ``none``: plain sequential fine-tuning, the paper's *baseline*.
-
     Attributes:
-        heads: the heads that the network has during the step, the output first.
-        start: how the heads start, see `Segmenter.set_heads`.
-        learner: the head that learns from the source labels and by the adaptation.
-        teaches_on_target: whether `on_target` has losses.
+        trained_head: the head that learns from the source's labels and by the adaptation.
+
+    Args:
+        config: the section of the recipe.
+        context: what else there is to know.
     """
 
-    heads: tuple[str, ...] = (AGNOSTIC,)
-    start: str = "copy"
-    learner: str = AGNOSTIC
-    teaches_on_target: bool = False
+    config_class = RetentionConfig
+    trained_head: ClassVar[str] = AGNOSTIC
 
-    def on_source(self, outputs: Outputs, images: Tensor) -> Losses:
-        """Losses on the source images [N, 3, H, W], of which ``outputs`` are the network's."""
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        plugins.register(cls)
+
+    def __init__(self, config: Any, context: Context) -> None:
+        super().__init__()
+        self.config = config
+
+    def start_heads(self, network: Segmenter) -> None:
+        """Give the network the heads of the step, after `begin`; by itself the agnostic one."""
+        network.set_heads({AGNOSTIC: network.heads[AGNOSTIC]})
+
+    @property
+    def learns_on_target(self) -> bool:
+        """Whether `on_target` is defined."""
+        return type(self).on_target is not Retention.on_target
+
+    def on_source(self, outputs: Outputs, batch: Batch) -> Losses:
+        """Loss terms of the network's outputs on (a part of) the source's images."""
         return {}
 
-    def on_target(self, outputs: Outputs, size: tuple[int, int]) -> Losses:
-        """Losses on the target's (or mixed) images, whose height and width are ``size``."""
+    def on_target(self, outputs: Outputs, batch: Batch) -> Losses:
+        """Loss terms on (a part of) what the adaptation's pass on the target sees."""
         return {}
 
 
 def distil(
-    prefix: str,
-    teacher: Levels,
-    student: Levels,
-    weights: dict[str, float],
-    kind: str,
-    reduction: str,
+    prefix: str, teacher: Levels, student: Levels, weights: dict[str, float], reduction: str
 ) -> Losses:
-    """Distillation at both levels.
-
-    W_main d(teacher_main, student_main) + w_aux d(teacher_aux, student_aux).
+    """Distillation at both levels: w_main d(teacher, student) + w_aux d(teacher, student).
 
     Args:
         prefix: of the terms' names.
-        teacher: must not carry a graph.
-        weights: factor per level.
-        kind: ``kl`` or ``mse``.
-        reduction: of the KL, see `muhdi.losses.kl_distillation`.
+        teacher: logits; must not carry a graph.
+        student: logits, of the same levels and sizes.
+        weights: factor per level; a level of weight 0 is left out.
+        reduction: ``mse`` between probabilities, or that of the KL divergence, see
+            `muhdi.losses.kl_distillation`.
     """
-    losses = {}
-    for (name, taught), (_, learnt) in zip(teacher.items(), student.items(), strict=True):
-        if weights[name]:
-            distance = (
-                kl_distillation(taught, learnt, reduction)
-                if kind == "kl"
-                else mse_distillation(taught, learnt)
-            )
-            losses[f"{prefix}_{name}"] = weights[name] * distance
+    losses: Losses = {}
+    for (name, taught), (_, learned) in zip(teacher.items(), student.items(), strict=True):
+        if not weights[name]:
+            continue
+        if reduction == "mse":
+            distance = mse_distillation(taught, learned)
+        else:
+            distance = kl_distillation(taught, learned, reduction)
+        losses[f"{prefix}_{name}"] = weights[name] * distance
     return losses

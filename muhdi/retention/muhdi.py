@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from muhdi.losses import Losses
-from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Outputs, Segmenter
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
+from muhdi.models.segmenter import Segmenter
+from muhdi.passes import Batch
 from muhdi.recipe.methods import MuHDiConfig
 from muhdi.retention.base import distil
 from muhdi.retention.distill import Distill
@@ -16,25 +20,36 @@ class MuHDi(Distill):
 
     * on source images from the old model, as in `Distill` (eq. 5 and 7);
     * on target images from the specialist, on upsampled logits (eq. 6):
-      w_kt [KL(sg specialist_main || agnostic_main) + 0.1 KL(sg specialist_aux || agnostic_aux)],
+      w_kt [KL(sg specialist_main || agnostic_main) + w_aux KL(sg specialist_aux || agnostic_aux)],
       where sg stops the gradient.
-
-    Args:
-        config: the weights.
-        old: the network at the end of the previous step.
     """
 
-    heads = (AGNOSTIC, SPECIALIST)
-    learner = SPECIALIST
+    config_class = MuHDiConfig
+    config: MuHDiConfig
+    trained_head = SPECIALIST
 
-    def __init__(self, config: MuHDiConfig, old: Segmenter) -> None:
-        super().__init__(config, old)
+    def start_heads(self, network: Segmenter) -> None:
+        """How the two heads start, by ``config.heads``.
+
+        ``copy``: the agnostic head stays, the specialist is its copy. ``reference``: as the
+        published code restores a checkpoint: a specialist that the network has stays, and the
+        agnostic head becomes its copy; where it has none, the specialist starts at random.
+        """
+        agnostic = network.heads[AGNOSTIC]
+        if self.config.heads == "copy":
+            specialist = deepcopy(agnostic)
+        elif SPECIALIST in network.heads:
+            specialist = network.heads[SPECIALIST]
+            agnostic = deepcopy(specialist)
+        else:
+            specialist = network.new_head()
+        network.set_heads({AGNOSTIC: agnostic, SPECIALIST: specialist})
+
+    def on_target(self, outputs: Outputs, batch: Batch) -> Losses:
+        config = self.config
         aux = config.aux if config.aux_target is None else config.aux_target
-        self.target = {"aux": config.weight_target * aux, "main": config.weight_target}
-        self.teaches_on_target = any(self.target[level] for level in old.levels)
-        self.kind, self.start = config.target_loss, config.heads
-
-    def on_target(self, outputs: Outputs, size: tuple[int, int]) -> Losses:
-        specialist = outputs.heads[SPECIALIST].detach().upsampled(size)
-        agnostic = outputs.heads[AGNOSTIC].upsampled(size)
-        return distil("kt", specialist, agnostic, self.target, self.kind, self.config.kl_reduction)
+        weights = {"aux": config.weight_target * aux, "main": config.weight_target}
+        specialist = outputs.upsampled(SPECIALIST, batch.size).detach()
+        agnostic = outputs.upsampled(AGNOSTIC, batch.size)
+        reduction = "mse" if config.target_loss == "mse" else config.kl_reduction
+        return distil("kt", specialist, agnostic, weights, reduction)

@@ -11,42 +11,23 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from muhdi.errors import MuhdiError
+from muhdi import distributed
+from muhdi.errors import Interrupted, MuhdiError, PeerFailed, RunError
 from muhdi.files import TEMPORARY, file_name, read_json, write_json, write_text, writing
 from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.recipe.schema import Recipe
+from muhdi.run.environment import recorded
 from muhdi.run.states import States
 
 RECIPE = "recipe.yml"
 LOCK = ".lock"
-MAY_CHANGE = {
-    "description",
-    "notes",
-    "root",
-    "loader",
-    "device",
-    "devices",
-    "nodes",
-    "strategy",
-    "log_every",
-    "save_every",
-    "keep",
-    "skip_bad",
-    "cache",
-    "snapshots",
-    "logs",
-    "test",
-}
-"""Keys of a recipe that may differ when a run goes on: they say where and how fast, not what.
-
-With ``model.batch_norm: batch`` the number of devices changes whose statistics a network trains
-with, though.
-"""
 
 
 class RunDirectory:
@@ -60,21 +41,19 @@ class RunDirectory:
     def __init__(self, folder: Path, logs: Path | None = None) -> None:
         self.folder = folder
         self.logs = logs if logs is not None else folder.parent.parent / "logs" / folder.name
-        self.results, self.metrics, self.samples = (
-            folder / "results.json",
-            folder / "metrics.jsonl",
-            folder / "samples",
-        )
+        self.results = folder / "results.json"
+        self.metrics = folder / "metrics.jsonl"
+        self.samples = folder / "samples"
         self.states = States(folder)
 
     @classmethod
     def of(cls, recipe: Recipe, experiments: Path | str | None = None) -> RunDirectory:
         """The directory of a recipe's run: below ``experiments``, or where the recipe says."""
-        snapshots, logs = (
-            Path(os.path.expanduser(folder)) for folder in (recipe.snapshots, recipe.logs)
-        )
+        snapshots = Path(os.path.expanduser(recipe.runtime.snapshots))
+        logs = Path(os.path.expanduser(recipe.runtime.logs))
         if experiments is not None:
-            snapshots, logs = Path(experiments) / "snapshots", Path(experiments) / "logs"
+            snapshots = Path(experiments) / "snapshots"
+            logs = Path(experiments) / "logs"
         return cls(snapshots / recipe.name, logs / recipe.name)
 
     def check(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
@@ -87,22 +66,21 @@ class RunDirectory:
         if not self._holds_something():
             return
         if not (self.folder / RECIPE).is_file():
-            raise MuhdiError(
+            raise RunError(
                 f"{self.folder}: not empty, nor a run directory; choose another name with --set"
                 " name="
             )
         if overwrite:
             return
         if not resume:
-            raise MuhdiError(
-                f"{self.folder}: this run exists already; go on with --resume, start anew with"
+            raise RunError(
+                f"{self.folder}: this run exists already; continue with --resume, start again with"
                 " --overwrite, or choose another name with --set name="
             )
-        difference = _first_difference(
-            self.recipe().model_dump(exclude=MAY_CHANGE), recipe.model_dump(exclude=MAY_CHANGE)
-        )
+        # Everything outside the runtime is the experiment, and must be the same.
+        difference = _first_difference(self.recipe().experiment(), recipe.experiment())
         if difference:
-            raise MuhdiError(
+            raise RunError(
                 f"{self.folder}: belongs to another recipe ({difference}); resume with the same"
                 " recipe and settings, or choose another name with --set name="
             )
@@ -121,7 +99,7 @@ class RunDirectory:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                raise MuhdiError(
+                raise RunError(
                     f"{self.folder}: another process is at work on this run; wait for it, or"
                     " stop it"
                 ) from None
@@ -145,9 +123,9 @@ class RunDirectory:
         for key, path in (("snapshots", self.folder), ("logs", self.logs)):
             top = Path(*path.absolute().parts[:2])
             if not top.exists():  # a path of another machine, such as /gpfs
-                raise MuhdiError(
+                raise RunError(
                     f"{path}: there is no {top} on this machine; choose another folder: --set"
-                    f" {key}=FOLDER"
+                    f" runtime.{key}=FOLDER"
                 )
         made: list[Path] = []
         for path in (self.folder, self.logs):
@@ -158,9 +136,7 @@ class RunDirectory:
                 for empty in made:
                     empty.rmdir()
                 reason = getattr(error, "strerror", None) or str(error)
-                raise MuhdiError(
-                    f"{path}: cannot be made: {reason}; choose another folder"
-                ) from None
+                raise RunError(f"{path}: cannot be made: {reason}; choose another folder") from None
             made += [path] if new else []
 
     def _empty(self) -> None:
@@ -177,12 +153,14 @@ class RunDirectory:
         return any(name != LOCK and not name.endswith(TEMPORARY) for name in names)
 
     def recipe(self) -> Recipe:
-        """The recipe of the run."""
-        return load_recipe(self.folder / RECIPE)
+        """The recipe of the run; classes of other packages that it names are not imported."""
+        return load_recipe(self.folder / RECIPE, trust_code=False)
 
     def holds(self, recipe: Recipe) -> bool:
         """Whether this is a run of just this recipe."""
-        return (self.folder / RECIPE).is_file() and self.recipe() == recipe
+        if not (self.folder / RECIPE).is_file():
+            return False
+        return self.recipe().model_dump() == recipe.model_dump()
 
     def model(self, number: int, stage: str, iterations: int) -> Path:
         """File of the network after a stage."""
@@ -209,7 +187,7 @@ class RunDirectory:
         """File of the newest network."""
         models = self.models()
         if not models:
-            raise MuhdiError(
+            raise RunError(
                 f"{self.folder}: holds no finished network yet; train it (with --resume) first"
             )
         return models[-1]
@@ -243,6 +221,43 @@ class RunDirectory:
         """Read ``results.json``; an empty one before the first evaluation."""
         data: dict[str, Any] = read_json(self.results) if self.results.exists() else {}
         return data
+
+
+@contextmanager
+def open_run(
+    recipe: Recipe,
+    experiments: Path | str | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Iterator[RunDirectory]:
+    """The directory of a recipe's run, made or found, and locked until the end.
+
+    What the run ran on is recorded at the end; a run that has saved nothing by a mistake leaves
+    nothing, so that the corrected command need not ask for ``--overwrite``.
+
+    Raises:
+        RunError: see `RunDirectory.check` and `RunDirectory.create`.
+        PeerFailed: on ranks but zero, after a signal: rank zero speaks for all.
+    """
+    directory = RunDirectory.of(recipe, experiments)
+    distributed.on_rank_zero(lambda: directory.check(recipe, resume=resume, overwrite=overwrite))
+    distributed.on_rank_zero(lambda: directory.create(recipe, overwrite=overwrite))
+    first = distributed.is_rank_zero()
+    try:
+        with recorded(directory.folder):
+            yield directory
+    except MuhdiError:
+        if first and not directory.states.files():
+            directory.discard()
+        raise
+    except Interrupted:
+        if not first:
+            raise PeerFailed from None
+        raise
+    finally:
+        if first:
+            directory.release()
 
 
 def _first_difference(old: Any, new: Any, key: str = "") -> str:

@@ -19,6 +19,7 @@ import torch
 from muhdi import distributed
 from muhdi.errors import MuhdiError
 from muhdi.files import read_json, write_json
+from muhdi.recipe import plugins
 
 FILE = "environment.json"
 PACKAGES = ("muhdi", "torch", "numpy", "pillow", "lightning-fabric")
@@ -26,9 +27,9 @@ PACKAGES = ("muhdi", "torch", "numpy", "pillow", "lightning-fabric")
 
 @contextmanager
 def recorded(folder: Path) -> Iterator[None]:
-    """Add a sitting to the record of the run in ``folder``: an interrupted run has several.
+    """Add a session to the record of the run in ``folder``: an interrupted run has several.
 
-    A sitting holds ``started`` (UTC), ``seconds``, ``memory_mb`` (the largest resident set of the
+    A session holds ``started`` (UTC), ``seconds``, ``memory_mb`` (the largest resident set of the
     process) and ``gpu_memory_mb``, ``device``, ``python``, ``platform`` and versions. Nothing is
     written after a mistake of the user's (the run in the folder may be another one), nor by other
     processes than the first.
@@ -43,11 +44,11 @@ def recorded(folder: Path) -> Iterator[None]:
     finally:
         if not mistaken and (folder / "recipe.yml").is_file() and distributed.is_rank_zero():
             path = folder / FILE
-            sittings = read_json(path) if path.is_file() else []
-            write_json(path, [*sittings, _sitting(started, time.monotonic() - clock)])
+            sessions = read_json(path) if path.is_file() else []
+            write_json(path, [*sessions, _session(started, time.monotonic() - clock)])
 
 
-def _sitting(started: datetime, seconds: float) -> dict[str, Any]:
+def _session(started: datetime, seconds: float) -> dict[str, Any]:
     unit = 1 if sys.platform == "darwin" else 1024
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
     cuda = torch.cuda.is_available()
@@ -65,6 +66,8 @@ def _sitting(started: datetime, seconds: float) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "versions": {name: _version(name) for name in PACKAGES},
+        # Classes of other packages that the recipe names, with the packages' versions.
+        "plugins": plugins.imported(),
     }
 
 

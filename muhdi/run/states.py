@@ -14,15 +14,17 @@ from typing import Any
 
 import torch
 
-from muhdi.errors import MuhdiError
+from muhdi.errors import RunError
 from muhdi.files import write_bytes
 
 State = dict[str, Any]
 
-_MAGIC = b"muhdi state 1\n"
+_MAGIC = b"muhdi state 2\n"
 """What a file begins with; the SHA-256 of all that follows the digest comes next."""
 _HEADER = len(_MAGIC) + hashlib.sha256().digest_size
-_KEYS = {"stage", "trainer", "statistics", "metrics"}
+_EARLIER = b"muhdi state 1\n"
+"""What states of version 0.1 begin with."""
+_KEYS = {"stage", "trainer", "statistics", "memory", "networks", "metrics", "results"}
 _UNNUMBERED = "training_state.pt"
 """The one state, without a checksum, of runs that an earlier version began."""
 
@@ -73,7 +75,7 @@ class States:
         try:
             _payload(path)
         except (_Damaged, OSError):
-            raise MuhdiError(
+            raise RunError(
                 f"{path}: does not read back as it was written, so the disk may be failing; the"
                 " states before it stay: copy the run to another disk, delete this file, and go on"
                 " with --resume"
@@ -107,7 +109,7 @@ class States:
             return None, []
         path, reason = next(iter(problems.items()))
         others = f", nor can the {len(problems) - 1} before it" if len(problems) > 1 else ""
-        raise MuhdiError(
+        raise RunError(
             f"{path}: the training state cannot be read ({reason}){others}; start anew with"
             " --overwrite, or from the run's last network with model.init"
         )
@@ -116,6 +118,11 @@ class States:
 def _payload(path: Path) -> memoryview:
     """The state's bytes, if they are those that were written."""
     data = path.read_bytes()
+    if data.startswith(_EARLIER):
+        raise RunError(
+            f"{path}: was saved by version 0.1, whose unfinished runs this version cannot continue; "
+            "finish the run with muhdi 0.1, or start from its last network with model.init"
+        )
     if len(data) < _HEADER or not data.startswith(_MAGIC):
         raise _Damaged("cut short, or no training state")
     payload = memoryview(data)[_HEADER:]
@@ -129,7 +136,7 @@ def _read(path: Path) -> State:
         payload = memoryview(path.read_bytes()) if path.name == _UNNUMBERED else _payload(path)
         state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except PermissionError:
-        raise MuhdiError(f"{path}: may not be read; correct its permissions") from None
+        raise RunError(f"{path}: may not be read; correct its permissions") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise _Damaged((str(error).splitlines() or [type(error).__name__])[0]) from None
     if not isinstance(state, dict) or not state.keys() >= _KEYS:

@@ -1,61 +1,79 @@
-"""Training of one stage: the loop, on Fabric.
-
-It can be stopped after any iteration and goes on exactly there.
-"""
+"""Training of one stage: it can be stopped after any iteration and continues exactly there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from muhdi import distributed
-from muhdi.adaptation import Adaptation, build_adaptation
 from muhdi.data.prepared import PreparedSet
-from muhdi.data.stream import Batch, endless_batches
+from muhdi.data.stream import LoadedBatch, endless_batches
 from muhdi.errors import Interrupted, MuhdiError
+from muhdi.losses import Losses
+from muhdi.method import Context, Method, OwnNetwork
+from muhdi.models.checkpoint import load_exactly
+from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import average_statistics
+from muhdi.passes import Batch
 from muhdi.recipe.methods import NoAdaptationConfig, NoRetentionConfig
-from muhdi.recipe.schema import Recipe, Stage, StepConfig
-from muhdi.retention import Retention, build_retention
-from muhdi.run.progress import Monitor
-from muhdi.training.fabric import Runner, compile_networks
+from muhdi.recipe.schema import Recipe, StageConfig, StepConfig
+from muhdi.run.log import RunLog
+from muhdi.training.carried import Carried
+from muhdi.training.fabric import FabricRunner
 from muhdi.training.iteration import train_iteration
-from muhdi.training.nonfinite import Finite
+from muhdi.training.nonfinite import IterationLosses, LossReader, check_weights
 from muhdi.training.optim import build_optimizer, poly, set_learning_rate
+from muhdi.training.passes import Methods
+from muhdi.training.skip_bad import SkipBad
+from muhdi.training.stage_batches import NoBatches, StageBatches
+from muhdi.training.start import fill_from_files
 
 State = dict[str, Any]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sets:
     """Training images of one stage.
 
-    The labelled source, and the target (None while training on the source alone).
+    Attributes:
+        source: labelled images of the source.
+        target: images of the new domain; None while training on the source alone.
     """
 
     source: PreparedSet
     target: PreparedSet | None
 
 
+class Event(Enum):
+    """What is due between two iterations."""
+
+    SAVE = auto()
+    """Write a training state: every ``save_every`` iterations, and before a stage is left early."""
+    SNAPSHOT = auto()
+    """Write the network: every ``snapshot_every`` iterations but the last."""
+
+
 @dataclass(frozen=True)
-class Hooks:
-    """What a training calls.
+class Watcher:
+    """Who looks on while a stage trains.
 
     Attributes:
-        save: every ``save_every`` iterations and before an interruption.
-        snapshot: every ``snapshot_every`` iterations but the last.
-        seen: with every batch and the name of its domain.
+        log: numbers and lines for the user.
+        on_batch: called with the name of a domain and every batch of it.
+        signals: received so far; once there is one, the stage is saved and left.
     """
 
-    save: Callable[[], None]
-    snapshot: Callable[[], None]
-    seen: Callable[[str, Batch], None]
+    log: RunLog
+    on_batch: Callable[[str, LoadedBatch], None]
+    signals: list[int]
 
 
 class StageTrainer:
@@ -68,191 +86,326 @@ class StageTrainer:
         fabric: devices and precision.
         recipe: of the run.
         number: of the stage: 0 is the training on the source.
-        model: trained in place; its heads become those of the stage's retention.
+        carried: what the stages before have left; its network is trained in place.
         sets: where images come from.
+        resumed: `load_state` follows, so nothing expensive is computed for the start of the stage.
     """
 
     def __init__(
-        self, fabric: Fabric, recipe: Recipe, number: int, model: Segmenter, sets: Sets
+        self,
+        fabric: Fabric,
+        recipe: Recipe,
+        number: int,
+        carried: Carried,
+        sets: Sets,
+        *,
+        resumed: bool = False,
     ) -> None:
-        self.fabric, self.recipe, self.number, self.model, self.sets = (
-            fabric,
-            recipe,
-            number,
-            model,
-            sets,
-        )
-        self.config: Stage = recipe.steps[number - 1] if number else recipe.source_training
+        self.fabric = fabric
+        self.recipe = recipe
+        self.number = number
+        self.carried = carried
+        self.network = carried.network
+        self.sets = sets
+        self.config: StageConfig = recipe.steps[number - 1] if number else recipe.source_training
+        self.resumed = resumed
         self.iteration = 0
-        self.generator = torch.Generator().manual_seed(_stage_seed(recipe.seed, number))
-        torch.manual_seed(_stage_seed(recipe.seed, number))
-        adaptation, retention = NoAdaptationConfig(), NoRetentionConfig()
-        if isinstance(self.config, StepConfig):
-            adaptation, retention = self.config.adaptation, self.config.retention  # type: ignore[assignment]
-        self.retention: Retention = build_retention(retention, model).to(fabric.device)
-        model.set_heads(self.retention.heads, self.retention.start)
-        self.adaptation: Adaptation = build_adaptation(
-            adaptation, model, self.retention.learner, self.generator
-        )
-        self.adaptation.to(fabric.device)
-        self.model.to(fabric.device)
-        if recipe.channels_last:
-            for module in (self.model, self.retention, self.adaptation):
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.batches = StageBatches(sets.source, sets.target, fabric.device)
+        seed = _stage_seed(recipe.seed, number)
+        self.generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
+        self.methods = self._begin_methods()
+        self._move_to_device()
+        self.own_networks = self._start_own_networks()
         if recipe.compile:
-            compile_networks(self.model, self.retention, self.adaptation)
-        optimizer = build_optimizer(model, recipe.optimizer, self.config.learning_rate)
-        self.forward, self.optimizer = fabric.setup(model, optimizer)
-        self.run = Runner(fabric, self.forward, channels_last=recipe.channels_last)
-        changed = [self.model, self.adaptation, self.retention]
-        self.finite = Finite(recipe.skip_bad, changed, optimizer, self.adaptation.optimizer)
+            self._compile()
+        self.optimizer = build_optimizer(self.network, recipe.optimizer, self.config.learning_rate)
+        self.run = FabricRunner(fabric, self.network, channels_last=recipe.channels_last)
+        self.losses = LossReader()
+        trained = (self.network, self.methods.adaptation, self.methods.retention)
+        self.skip_bad = SkipBad(recipe.runtime.skip_bad, trained)
+
+    def _begin_methods(self) -> Methods:
+        adaptation_config: Any = NoAdaptationConfig()
+        retention_config: Any = NoRetentionConfig()
+        if isinstance(self.config, StepConfig):
+            adaptation_config = self.config.adaptation
+            retention_config = self.config.retention
+        network = self.network
+        network.to(self.fabric.device)
+        retention_class = retention_config.target_class()
+        context = Context(
+            network.classes, network.levels, retention_class.trained_head, self.generator
+        )
+        batches = NoBatches() if self.resumed else self.batches
+        # The order matters: the retention sees the network as the previous step has left it, then
+        # the heads of this step start, and the adaptation sees those (a teacher copies them).
+        retention = retention_config.build(context)
+        retention.begin(network, self._memory_of(retention_config), batches)
+        retention.start_heads(network)
+        adaptation = adaptation_config.build(context)
+        adaptation.begin(network, self._memory_of(adaptation_config), batches)
+        weights = {"main": self.config.weight_main, "aux": self.config.weight_aux}
+        return Methods(adaptation, retention, weights)
+
+    def _move_to_device(self) -> None:
+        modules: list[nn.Module] = [
+            self.network,
+            self.methods.adaptation,
+            self.methods.retention,
+        ]
+        for module in modules:
+            module.to(self.fabric.device)
+            if self.recipe.channels_last:
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        accelerate(nn.ModuleList(modules))
+
+    def _compile(self) -> None:
+        """Compile networks in place: the network, teachers, and methods' own; names stay."""
+        for module in (self.network, self.methods.adaptation, self.methods.retention):
+            for network in module.modules():
+                if isinstance(network, Segmenter):
+                    network.compile()
+        for own in self.own_networks.values():
+            own.module.compile()
+
+    def _start_own_networks(self) -> dict[str, OwnNetwork]:
+        """The methods' own networks, by ``<method>/<network>``; some continue from earlier ones."""
+        found: dict[str, OwnNetwork] = {}
+        for config, method in self._configured_methods():
+            for name, own in method.own_networks().items():
+                key = f"{config.key}/{name}"
+                found[key] = own
+                if config.carries and key in self.carried.networks:
+                    load_exactly(own.module, self.carried.networks[key], key)
+            if not self.resumed:
+                key = self.recipe.stages()[self.number].key
+                fill_from_files(method.own_networks(), config, self.recipe, key)
+        return found
+
+    def _configured_methods(self) -> Iterator[tuple[Any, Method]]:
+        yield self.methods.adaptation.config, self.methods.adaptation
+        yield self.methods.retention.config, self.methods.retention
+
+    def _memory_of(self, config: Any) -> dict[str, Tensor]:
+        return self.carried.memory.get(config.key, {})
+
+    # --- state ------------------------------------------------------------------------------------
 
     def state(self) -> State:
-        """All that going on from this iteration needs, as plain tensors and numbers.
+        """All that continuing from this iteration needs, as plain tensors and numbers.
 
-        All processes must ask for it.
+        A collective: all processes must call it, after `sync_statistics`.
         """
-        average_statistics(self.model)
-        own = self.adaptation.optimizer
         return {
             "iteration": self.iteration,
-            "model": self.model.state_dict(),
+            "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "adaptation": self.adaptation.state_dict(),
-            "adaptation_optimizer": None if own is None else own.state_dict(),
-            "retention": self.retention.state_dict(),
+            "adaptation": self.methods.adaptation.state_dict(),
+            "retention": self.methods.retention.state_dict(),
+            "own_optimizers": {
+                name: own.optimizer.state_dict() for name, own in self.own_networks.items()
+            },
             "generator": self.generator.get_state(),
             "torch": torch.get_rng_state(),
-            "skipped": self.finite.skipped,
+            "skipped": self.skip_bad.skipped,
         }
 
     def load_state(self, state: State) -> None:
-        """Go on from what `state` returned."""
+        """Continue from what `state` returned."""
         self.iteration = state["iteration"]
-        self.model.load_state_dict(state["model"])
+        self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.adaptation.load_state_dict(state["adaptation"])
-        if self.adaptation.optimizer is not None:
-            self.adaptation.optimizer.load_state_dict(state["adaptation_optimizer"])
-        self.retention.load_state_dict(state["retention"])
+        self.methods.adaptation.load_state_dict(state["adaptation"])
+        self.methods.retention.load_state_dict(state["retention"])
+        for name, own in self.own_networks.items():
+            own.optimizer.load_state_dict(state["own_optimizers"][name])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
-        self.finite.skipped = state.get("skipped", 0)
+        self.skip_bad.skipped = state["skipped"]
 
-    def fit(self, monitor: Monitor, name: str, hooks: Hooks, stopped: list[int]) -> None:
-        """Train to the end of the stage.
+    def sync_statistics(self) -> None:
+        """Average the running statistics over the processes; whoever saves calls it before."""
+        average_statistics(self.network)
+
+    def finish(self) -> None:
+        """The stage is over: methods hand on what later steps need."""
+        self.sync_statistics()
+        for config, method in self._configured_methods():
+            memory = method.end(self.network, self.batches)
+            if memory:
+                kept = {name: value.detach().cpu() for name, value in memory.items()}
+                self.carried.memory[config.key] = kept
+        for key, own in self.own_networks.items():
+            self.carried.networks[key] = {
+                name: value.detach().cpu().clone()
+                for name, value in own.module.state_dict().items()
+            }
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    def fit(self, name: str, watcher: Watcher) -> Iterator[Event]:
+        """Train to the end of the stage, and yield what is due between iterations.
 
         Args:
             name: of the stage, for the user.
-            hooks: called on the way.
-            stopped: signals received so far; once there is one, the state is saved and the stage
-                left.
+            watcher: who looks on.
 
         Raises:
-            Interrupted: after a signal.
-            MuhdiError: a loss is not finite, or a file cannot be read; then the iterations before
-                it are saved.
+            Interrupted: after a signal; `Event.SAVE` was yielded before.
+            MuhdiError: a loss is not finite, or a file cannot be read.
         """
         total = self.config.iterations
-        source = self._batches(self.sets.source, "source")
-        target = self._batches(self.sets.target, "target") if self.sets.target is not None else None
-        self.forward.train()
         earlier = [self.recipe.source_training, *self.recipe.steps][: self.number]
-        monitor.start(name, total, self.iteration, sum(stage.iterations for stage in earlier))
-        try:
+        before = sum(stage.iterations for stage in earlier)
+        self.network.train()
+        watcher.log.start(name, total, self.iteration, before)
+        with closing(self._source_batches()) as source, closing(self._target_batches()) as target:
             while self.iteration < total:
                 try:
-                    batch = next(source).to(self.fabric.device)
-                    other = next(target).to(self.fabric.device) if target is not None else None
+                    batches = (next(source), next(target))
                 except MuhdiError:
-                    if (
-                        self.iteration and distributed.world_size() == 1
-                    ):  # nothing is lost by a file that vanished
-                        self.finite.read()
-                        hooks.save()
+                    # Nothing is lost by a file that has vanished. With several processes the others
+                    # wait elsewhere: they cannot take part in saving.
+                    if self.iteration and distributed.world_size() == 1:
+                        self.losses.flush()
+                        yield Event.SAVE
                     raise
-                self._advance(batch, other, monitor, hooks, stopped)
-        finally:
-            for batches in (source, target):
-                if batches is not None:
-                    batches.close()
-        monitor.finish()
+                yield from self._advance(batches, watcher)
+        watcher.log.finish()
 
     def _advance(
-        self, batch: Batch, other: Batch | None, monitor: Monitor, hooks: Hooks, stopped: list[int]
-    ) -> None:
+        self, batches: tuple[LoadedBatch, LoadedBatch | None], watcher: Watcher
+    ) -> Iterator[Event]:
         """One iteration, and what is due after it."""
-        total = self.config.iterations
-        hooks.seen(self.sets.source.images.domain, batch)
-        if other is not None and self.sets.target is not None:
-            hooks.seen(self.sets.target.images.domain, other)
-        losses = self._iterate(batch, other)
+        images = self._show(batches, watcher)
+        losses, bad = self._iterate(*batches)
         self.iteration += 1
-        images = [*batch.names, *(other.names if other is not None else ())]
-        if skipped := self.finite.note(self.iteration, losses, images):
-            monitor.skipped(self.iteration, images, skipped)
-        log = self.iteration % self.recipe.log_every == 0 or self.iteration == total
+        entry = IterationLosses.of(self.iteration, losses, images)
+        if bad:
+            watcher.log.skipped(self.iteration, images, self.skip_bad.message(entry))
+        else:
+            self.losses.record(entry)
+        runtime, total = self.recipe.runtime, self.config.iterations
+        last = self.iteration == total
+        log = self.iteration % runtime.log_every == 0 or last
         # Asking each other in every iteration would make the processes of GPUs wait for them.
         ask = log or distributed.world_size() == 1 or self.fabric.device.type == "cpu"
-        stop = first_signal(stopped) if ask else None
-        keep = stop is not None or (
-            self.iteration % self.recipe.save_every == 0 and self.iteration < total
-        )
-        # Reading the losses waits for the device; a state is never saved with losses that were not
-        # read.
-        values = self.finite.read() if log or keep else {}
-        if keep or self.iteration == total:
-            self.finite.check_weights(self.iteration, images)
-        monitor.advance(
-            self.iteration, distributed.world_size() * len(images), values if log else {}
-        )
-        if (
-            self.recipe.snapshot_every
-            and self.iteration % self.recipe.snapshot_every == 0 < total - self.iteration
-        ):
-            hooks.snapshot()
-        if keep:
-            hooks.save()
-        if stop is not None:
-            monitor.finish()
-            raise Interrupted(stop)
+        signal = first_signal(watcher.signals) if ask else None
+        save = signal is not None or (self.iteration % runtime.save_every == 0 and not last)
+        # A state is never saved with losses that were not looked at.
+        values = self.losses.flush() if log or save else {}
+        if save or last:
+            check_weights(self.network.parameters(), self.iteration, images)
+        seen = distributed.world_size() * len(images)
+        watcher.log.advance(self.iteration, seen, values if log and not bad else {})
+        every = self.recipe.snapshot_every
+        if every and self.iteration % every == 0 and not last:
+            yield Event.SNAPSHOT
+        if save:
+            yield Event.SAVE
+        if signal is not None:
+            watcher.log.finish()
+            raise Interrupted(signal)
 
-    def _iterate(self, source: Batch, target: Batch | None) -> dict[str, Tensor]:
-        config, power = self.config, self.recipe.optimizer.power
-        length = config.schedule or config.iterations
-        set_learning_rate(self.optimizer, poly(config.learning_rate, self.iteration, length, power))
-        if self.adaptation.optimizer is not None:
-            rate = poly(self.adaptation.learning_rate, self.iteration, length, power)
-            set_learning_rate(self.adaptation.optimizer, rate)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.finite.begin()
+    def _show(self, batches: tuple[LoadedBatch, LoadedBatch | None], watcher: Watcher) -> list[str]:
+        """Let the watcher see the batches; returns the names of their images."""
+        names: list[str] = []
+        for samples, batch in zip((self.sets.source, self.sets.target), batches, strict=True):
+            if samples is not None and batch is not None:
+                watcher.on_batch(samples.images.domain, batch)
+                names += batch.names
+        return names
+
+    def _iterate(self, source: LoadedBatch, target: LoadedBatch | None) -> tuple[Losses, bool]:
+        """One update of everything that is trained; whether it was left out for a bad batch."""
+        self._schedule()
+        self._zero_gradients()
+        self.skip_bad.snapshot()
+        device = self.fabric.device
         with self.fabric.autocast():
+            passes = self.methods.passes(
+                _on_device(source, device),
+                None if target is None else _on_device(target, device),
+            )
             losses = train_iteration(
-                self.run, self.model, self.adaptation, self.retention,
-                source, target, {"main": config.weight_main, "aux": config.weight_aux}, config.accumulate,
-            )  # fmt: skip
-        if self.finite.spoiled(losses):
-            return losses
+                self.run,
+                passes,
+                lambda: self.methods.penalty(self.network),
+                self.config.accumulate,
+            )
+        gradients = self._average_gradients()
+        if self.skip_bad.roll_back_if_bad(losses, gradients):
+            return losses, True
         self.optimizer.step()
-        self.adaptation.after_step(self.model)
-        return losses
+        for own in self.own_networks.values():
+            own.optimizer.step()
+        self.methods.after_step(self.network)
+        return losses, False
 
-    def _batches(self, samples: PreparedSet, role: str) -> Generator[Batch]:
-        seed = (self.recipe.seed, self.number, ("source", "target").index(role))
+    def _schedule(self) -> None:
+        """Set every optimizer's learning rate for this iteration."""
+        length = self.config.schedule or self.config.iterations
+        power = self.recipe.optimizer.power
+        rate = poly(self.config.learning_rate, self.iteration, length, power)
+        set_learning_rate(self.optimizer, rate)
+        for own in self.own_networks.values():
+            rate = poly(own.learning_rate, self.iteration, length, power)
+            set_learning_rate(own.optimizer, rate)
+
+    def _zero_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        for own in self.own_networks.values():
+            own.optimizer.zero_grad(set_to_none=True)
+
+    def _average_gradients(self) -> list[Tensor]:
+        """All gradients, averaged over the processes after the last pass.
+
+        In one exchange at the end, whichever passes an iteration consists of: a gradient is
+        complete only then.
+        """
+        modules = [self.network, *(own.module for own in self.own_networks.values())]
+        gradients = [
+            parameter.grad
+            for module in modules
+            for parameter in module.parameters()
+            if parameter.grad is not None
+        ]
+        distributed.average_tensors(gradients)
+        return gradients
+
+    # --- batches ----------------------------------------------------------------------------------
+
+    def _source_batches(self) -> Generator[LoadedBatch]:
+        return self._stream(self.sets.source, 0, self.config.batch_size)
+
+    def _target_batches(self) -> Generator[LoadedBatch | None]:
+        if self.sets.target is None:
+            while True:
+                yield None
         size = self.config.batch_size
-        if role == "target" and isinstance(self.config, StepConfig):
-            size = self.config.target_batch_size or size
-        return endless_batches(
-            samples, size, self.recipe.augment, seed, self.iteration, self.recipe.loader.workers
-        )
+        if isinstance(self.config, StepConfig) and self.config.target_batch_size is not None:
+            size = self.config.target_batch_size
+        yield from self._stream(self.sets.target, 1, size)
+
+    def _stream(self, samples: PreparedSet, role: int, size: int) -> Generator[LoadedBatch]:
+        seed = (self.recipe.seed, self.number, role)
+        workers = self.recipe.runtime.workers
+        return endless_batches(samples, size, self.recipe.augment, seed, self.iteration, workers)
+
+
+def _on_device(batch: LoadedBatch, device: torch.device) -> Batch:
+    moved = batch.to(device)
+    return Batch(moved.images, moved.labels)
 
 
 def _stage_seed(seed: int, number: int) -> int:
     return (seed * 1_000_003 + number) % 2**63
 
 
-def first_signal(stopped: list[int]) -> int | None:
+def first_signal(signals: list[int]) -> int | None:
     """The first signal that any process has received, the same for all of them."""
-    return next(
-        (signum for each in distributed.all_gather_objects(stopped[:1]) for signum in each), None
-    )
+    for received in distributed.all_gather_objects(signals[:1]):
+        if received:
+            return received[0]
+    return None

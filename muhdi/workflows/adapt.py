@@ -17,33 +17,30 @@ import torch
 import yaml
 from torch import Tensor
 
+from muhdi import distributed
 from muhdi.data.catalog import Context, open_split
 from muhdi.data.domains import Domains
-from muhdi.deploy.hub import device_of, load, network_file, run_of
+from muhdi.deploy.find import device_of, network_file, run_of
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.domains import image_batches
+from muhdi.evaluation.results import Results
 from muhdi.files import file_name, write_json
 from muhdi.losses import entropy
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.preflight.survey import survey
-from muhdi.recipe.domains import DataConfig
+from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.load import load_recipe
+from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.schema import Recipe
 from muhdi.report.run_files import CHANGE
-
-DEFAULTS: dict[str, Any] = {
-    "iterations": 300,
-    "batch_size": 4,
-    "learning_rate": 1e-3,
-    "adaptation": {"method": "selftrain"},
-    "retention": {"method": "muhdi"},
-}
-"""Of the step, where the run that the model comes from had none."""
+from muhdi.run.directory import RunDirectory
+from muhdi.workflows.report import report
+from muhdi.workflows.train import train
 
 
 @dataclass(frozen=True)
-class Adaptation:
+class Plan:
     """What is to be done.
 
     Attributes:
@@ -58,6 +55,71 @@ class Adaptation:
     notes: list[str]
 
 
+def adapt_as_planned(
+    plan: Plan,
+    experiments: Path | str | None = None,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> Results:
+    """Take a trained network to a new place: the next model, and a report of what changed.
+
+    Args:
+        plan: from `plan_adaptation`.
+        experiments: folder of ``snapshots`` and ``logs``; None: the recipe says where they are.
+        resume: continue an interrupted run.
+        overwrite: begin again where the run exists.
+        quiet: nothing on the screen.
+
+    Returns:
+        Scores of every domain before and after; their ``notes`` are for the user.
+
+    Raises:
+        MuhdiError: see `muhdi.train`.
+    """
+    results = train(plan.recipe, experiments, resume=resume, overwrite=overwrite, quiet=quiet)
+    results.notes = plan.notes
+    if distributed.is_rank_zero():
+        folder = RunDirectory.of(plan.recipe, experiments).folder
+        with distributed.without_peers():
+            record_change(plan, folder)
+        report(folder, trust_code=True)
+    return results
+
+
+def adapt(
+    model: Path | str,
+    images: Path | str,
+    *,
+    source: str | None = None,
+    settings: Sequence[str] = (),
+    trust_code: bool = False,
+    **options: Any,
+) -> Results:
+    """Take a trained network to a new place: `plan_adaptation`, and then `adapt_as_planned`.
+
+    Args:
+        model: a run directory, a network file, or an exported folder.
+        images: folder of images of the new place; its name is the domain's.
+        source: recipe with the source to train on; None: that of the run that the model is in.
+        settings: ``key=value`` changes, ``every_step.iterations=100`` for example.
+        trust_code: whether classes of other packages, which the model or its run names, are
+            imported.
+        options: of `adapt_as_planned`, such as ``experiments``.
+
+    Returns:
+        Scores of every domain before and after; their ``notes`` are for the user.
+
+    Raises:
+        MuhdiError: there is no network, no image, or no recipe with a source whose data are there.
+    """
+    plan = plan_adaptation(
+        Path(model), Path(images), source=source, settings=settings, trust_code=trust_code
+    )
+    return adapt_as_planned(plan, **options)
+
+
 def plan_adaptation(
     model: Path,
     images: Path,
@@ -65,7 +127,8 @@ def plan_adaptation(
     source: str | None = None,
     settings: Sequence[str] = (),
     seed: int | None = None,
-) -> Adaptation:
+    trust_code: bool = False,
+) -> Plan:
     """The recipe that takes a trained network to a new place.
 
     Args:
@@ -75,6 +138,7 @@ def plan_adaptation(
             run the model lies in. The step is done as that recipe's last one.
         settings: ``key=value`` changes, ``every_step.iterations=100`` for example.
         seed: of the run.
+        trust_code: whether classes of other packages are imported.
 
     Raises:
         MuhdiError: there is no network, no image, or no recipe with a source whose data are there.
@@ -85,12 +149,15 @@ def plan_adaptation(
             f"{model}: lies in no run directory; say with --source RECIPE on which source it was"
             " trained"
         )
-    base = load_recipe(source if source is not None else run / "recipe.yml")  # type: ignore[operator]
+    if source is not None:
+        base = load_recipe(source)
+    else:
+        base = load_recipe(Path(str(run)) / "recipe.yml", trust_code=trust_code)
     if base.source is None:
         raise MuhdiError(
             f"{source or run}: its recipe has no source; name another with --source RECIPE"
         )
-    checkpoint = load_checkpoint(network)
+    checkpoint = load_checkpoint(network, trust_code=trust_code)
     if checkpoint.classes != base.class_set().classes:
         raise MuhdiError(
             f"{network}: its classes are not those of the recipe {base.name!r}; give --source"
@@ -105,15 +172,15 @@ def plan_adaptation(
         mode="json", exclude_none=True, exclude={"name", "description", "notes", "steps", "test"}
     )
     extra, notes = _earlier(base, target["name"])
-    step = dict(DEFAULTS)
+    step = dict(NEXT_STEP)
     if base.steps:
         step = base.steps[-1].model_dump(mode="json", exclude_none=True, exclude={"target"})
     data |= {
         "name": f"{run.name if run is not None else network.stem}_{file_name(target['name'])}",
         "description": f"{target['name']}, learnt from {found.count} images without labels, after {base.name}",
         "source_training": data["source_training"] | {"iterations": 0},
-        "model": {"backbone": checkpoint.backbone, "init": os.path.abspath(network),
-                  "multi_level": checkpoint.model.multi_level},
+        "model": {"backbone": checkpoint.backbone.model_dump(mode="json", exclude_none=True), "init": os.path.abspath(network),
+                  "multi_level": checkpoint.network.multi_level},
         "image_size": list(checkpoint.image_size),
         "extra_domains": [domain.model_dump(mode="json", exclude_none=True) for domain in extra],
         "every_step": step,
@@ -122,13 +189,13 @@ def plan_adaptation(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapt.yml"
         path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        return Adaptation(load_recipe(path, settings, seed), network, notes)
+        return Plan(load_recipe(path, settings, seed), network, notes)
 
 
-def _earlier(recipe: Recipe, new: str) -> tuple[list[DataConfig], list[str]]:
+def _earlier(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list[str]]:
     """Targets and extra domains of a recipe whose images are still there, each once, and notes on the others."""
-    context = Context(recipe.class_set(), recipe.image_size, recipe.root, recipe.seed)
-    kept: dict[str, DataConfig] = {}
+    context = Context.of(recipe)
+    kept: dict[str, DomainConfig] = {}
     notes = []
     for _, data in recipe.domains():
         name = data.domain_name
@@ -148,7 +215,7 @@ def _earlier(recipe: Recipe, new: str) -> tuple[list[DataConfig], list[str]]:
     return list(kept.values()), notes
 
 
-def record_change(plan: Adaptation, run: Path) -> None:
+def record_change(plan: Plan, run: Path) -> None:
     """Write ``change.json``.
 
     What the old and the new network make of images of every domain, which need no labels.
@@ -190,6 +257,8 @@ def _change(pair: Sequence[Predictor | None], batches: Iterable[Tensor]) -> dict
 
 def _predictor(network: Path, kind: str, domain: str) -> Predictor | None:
     """A network with one kind of statistics; None where it holds none of this domain."""
-    if kind == "domain" and domain not in load_checkpoint(network).statistics:
+    if kind == "domain" and domain not in load_checkpoint(network, trust_code=True).statistics:
         return None
-    return load(network, statistics=kind, domain=domain if kind == "domain" else None)
+    return Predictor.load(
+        network, statistics=kind, domain=domain if kind == "domain" else None, trust_code=True
+    )

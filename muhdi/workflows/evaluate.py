@@ -10,27 +10,75 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from muhdi.data.domains import Domains
 from muhdi.data.paths import find_file
 from muhdi.data.unlisted import UnlistedIds
-from muhdi.errors import MuhdiError, nearest
-from muhdi.evaluation.domains import evaluate_domains, image_batches
-from muhdi.evaluation.predict import Network
-from muhdi.evaluation.results import Entry, Results, best_row
+from muhdi.errors import DataError, RecipeError, nearest
+from muhdi.evaluation.domains import Row, Scored, evaluate_domains, measure_domain
+from muhdi.evaluation.results import Results, best_row
 from muhdi.evaluation.score_cache import ScoreCache
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, load_reference
 from muhdi.models.ensemble import Ensemble, joint_statistics
-from muhdi.models.segmenter import AGNOSTIC
-from muhdi.models.statistics import measure_statistics
+from muhdi.models.inference import Network
+from muhdi.models.outputs import AGNOSTIC
 from muhdi.recipe.load import load_recipe, shipped_recipes
-from muhdi.recipe.schema import Recipe
+from muhdi.recipe.schema import STATISTICS, Recipe
 from muhdi.run.directory import RECIPE, RunDirectory
 from muhdi.training.fabric import build_fabric
 
 Networks = list[tuple[str, list[Path]]]
 """What is scored, by name: the files of one network, or those of an ensemble."""
+
+
+def evaluate(
+    what: Path | str | Recipe,
+    recipe: Path | str | Recipe | None = None,
+    *,
+    statistics: Sequence[str] = (),
+    head: str = AGNOSTIC,
+    refresh: bool = False,
+    experiments: Path | str | None = None,
+    trust_code: bool = False,
+) -> Results:
+    """Score networks on the domains of a recipe.
+
+    Args:
+        what: a run directory (its newest network), a network file (ours, or the reference's), or a
+            recipe, whose section ``test`` says what is scored.
+        recipe: with the domains; None: that of the run, or ``what`` itself.
+        statistics: that batch norms use, each for a table of its own; none: the recipe's choice.
+        head: whose predictions are scored.
+        refresh: measure every domain's statistics again from its training images, where they are,
+            instead of using the stored ones, which grow stale as later steps move the weights.
+        experiments: folder of ``snapshots`` with a recipe's run; None: the recipe says where.
+        trust_code: whether backbones of other packages, which a network names, are imported.
+
+    Returns:
+        Results with one row per network; their ``notes`` are for the user.
+
+    Raises:
+        MuhdiError: the path or the recipe is wrong, or a network is of other classes or has no such
+            head or statistics.
+    """
+    how = How(_known_statistics(statistics), head, refresh, trust_code)
+    if not isinstance(what, Recipe) and _is_network(Path(what)):
+        if experiments is not None:
+            raise RecipeError(
+                f"{what}: --experiments and --seed find the run of a recipe; this is a file or "
+                "folder itself"
+            )
+        networks, loaded = _of_path(Path(what), recipe)
+        return _Scorer(loaded, [], how).score(networks)
+    if recipe is not None:
+        raise RecipeError(
+            f"--recipe: {what} is a recipe itself; give the run directory or the network's file"
+        )
+    loaded = what if isinstance(what, Recipe) else load_recipe(_checked_name(what))
+    networks = _of_recipe(loaded, experiments)
+    return _Scorer(loaded, _tested_domains(loaded), how).score(networks)
 
 
 def evaluate_network(
@@ -44,113 +92,148 @@ def evaluate_network(
     experiments: Path | str | None = None,
     seed: int | None = None,
 ) -> tuple[Results, list[str]]:
-    """Score networks on the domains of a recipe.
+    """`evaluate` as version 0.1 called it; returns the notes apart."""
+    what, domains = read_arguments(path, recipe, settings, seed)
+    results = evaluate(
+        what,
+        domains,
+        statistics=kinds,
+        head=head,
+        refresh=refresh,
+        experiments=experiments,
+    )
+    return results, results.notes
+
+
+def read_arguments(
+    path: Path | str, recipe: str | None, settings: Sequence[str], seed: int | None
+) -> tuple[Path | str | Recipe, Recipe | None]:
+    """The first two arguments of `evaluate`, from what a command line gives.
 
     Args:
-        path: a run directory (its newest network is taken), a network file (ours, or the
-            reference's), or a recipe, whose part ``test`` says what is scored.
-        recipe: file or name of the recipe with the domains; None: that of the run, or ``path``
-            itself.
+        path: a run directory, a network file, or a recipe.
+        recipe: with the domains, of a run or a file.
         settings: ``key=value`` changes to the recipe.
-        kinds: of statistics; none: the recipe's.
-        head: which head's predictions are scored.
-        refresh: measure every domain's statistics anew from its training images, where they are,
-            instead of using the stored ones, which grow stale as later steps move the weights.
-        experiments: folder of ``snapshots``, where the recipe's run is; None: the recipe says
-            where.
-        seed: of the recipe's run.
-
-    Returns:
-        Results with one row per network, and notes for the user.
-
-    Raises:
-        MuhdiError: the path or the recipe is wrong, or a network is of other classes or has no such
-            head.
+        seed: of a recipe's run.
     """
-    path = Path(path)
-    if path.exists() and path.suffix not in (".yml", ".yaml"):
-        if experiments is not None or seed is not None:
-            raise MuhdiError(
-                f"{path}: --experiments and --seed find the run of a recipe; this is a file or"
-                " folder itself"
+    if not _is_network(Path(path)):
+        if recipe is not None:
+            raise RecipeError(
+                f"--recipe {recipe}: {path} is a recipe itself; give the run directory or the "
+                "network's file"
             )
-        networks, loaded = _of_path(path, recipe, settings)
-        return _Scorer(loaded, [], list(kinds), head, refresh).score(networks)
-    _check_is_something(path)
+        return load_recipe(_checked_name(path), settings, seed), None
+    if seed is not None:
+        raise RecipeError(f"{path}: --seed finds the run of a recipe; this is a file or folder")
+    own = _run_of(Path(path)) / RECIPE
     if recipe is not None:
-        raise MuhdiError(
-            f"--recipe {recipe}: {path} is a recipe itself; give the run directory or the network's"
-            " file"
-        )
-    loaded = load_recipe(str(path), settings, seed)
-    return evaluate_recipe(loaded, experiments=experiments, kinds=kinds, head=head, refresh=refresh)
-
-
-def evaluate_recipe(
-    recipe: Recipe,
-    *,
-    experiments: Path | str | None = None,
-    kinds: Sequence[str] = (),
-    head: str = AGNOSTIC,
-    refresh: bool = False,
-) -> tuple[Results, list[str]]:
-    """Score what the recipe's part ``test`` says; see `evaluate_network`."""
-    networks = _of_recipe(recipe, experiments)
-    return _Scorer(recipe, _tested_domains(recipe), list(kinds), head, refresh).score(networks)
+        return path, load_recipe(recipe, settings)
+    if own.is_file():
+        return path, load_recipe(own, settings, trust_code=False)
+    return path, None
 
 
 # --- what is to be scored -------------------------------------------------------------------------
 
 
-def _check_is_something(path: Path) -> None:
-    if path.suffix in (".yml", ".yaml") or str(path) in shipped_recipes():
-        return
-    hint = nearest(str(path), list(shipped_recipes()))
-    raise MuhdiError(f"{path}: no such run directory, network file or recipe{hint}")
+@dataclass(frozen=True)
+class How:
+    """How networks are scored.
+
+    Attributes:
+        statistics: none: the recipe's choice.
+        head: whose predictions are scored.
+        refresh: measure statistics again.
+        trust_code: import foreign backbones.
+    """
+
+    statistics: list[str]
+    head: str
+    refresh: bool
+    trust_code: bool
 
 
-def _of_path(path: Path, recipe: str | None, settings: Sequence[str]) -> tuple[Networks, Recipe]:
+def _known_statistics(statistics: Sequence[str]) -> list[str]:
+    """The choices, of which a single one may be given as it is."""
+    chosen = [statistics] if isinstance(statistics, str) else list(statistics)
+    for one in chosen:
+        if one not in (*STATISTICS, "none"):
+            known = [str(name) for name in STATISTICS]
+            raise RecipeError(
+                f"statistics {one}: must be one of {', '.join(known)}{nearest(str(one), known)}"
+            )
+    return chosen
+
+
+def _is_network(path: Path) -> bool:
+    """Whether a path is a run directory or a network file, and no recipe."""
+    return path.exists() and path.suffix not in (".yml", ".yaml")
+
+
+def _checked_name(recipe: Path | str) -> str:
+    """The name of a recipe, if it is at least like one."""
+    if Path(recipe).suffix in (".yml", ".yaml") or str(recipe) in shipped_recipes():
+        return str(recipe)
+    hint = nearest(str(recipe), list(shipped_recipes()))
+    raise RecipeError(f"{recipe}: no such run directory, network file or recipe{hint}")
+
+
+def _run_of(path: Path) -> Path:
+    return path if path.is_dir() else path.parent.parent
+
+
+def _of_path(path: Path, recipe: Path | str | Recipe | None) -> tuple[Networks, Recipe]:
     """A run's newest network, or a file, and the recipe to score it by."""
-    network, folder = (
-        (RunDirectory(path).last_model(), path) if path.is_dir() else (path, path.parent.parent)
-    )
-    if recipe is None and not (folder / RECIPE).is_file():
-        raise MuhdiError(
-            f"{path}: lies in no run directory; say with --recipe on which domains to evaluate it"
+    network = RunDirectory(path).last_model() if path.is_dir() else path
+    networks: Networks = [(network.stem, [network])]
+    if isinstance(recipe, Recipe):
+        return networks, recipe
+    if recipe is not None:
+        return networks, load_recipe(recipe)
+    own = _run_of(path) / RECIPE
+    if not own.is_file():
+        raise RecipeError(
+            f"{path}: is in no run directory; say with --recipe on which domains to evaluate it"
         )
-    return [(network.stem, [network])], load_recipe(recipe or folder / RECIPE, settings)
+    return networks, load_recipe(own, trust_code=False)
 
 
 def _of_recipe(recipe: Recipe, experiments: Path | str | None) -> Networks:
     test = recipe.test
     if test.models:
-        return [("ensemble" if len(test.models) > 1 else Path(test.models[0]).stem,
-                 [find_file(path, recipe.root, "test.models") for path in test.models])]  # fmt: skip
+        files = [find_file(path, recipe.runtime.root, "test.models") for path in test.models]
+        name = "ensemble" if len(files) > 1 else Path(test.models[0]).stem
+        return [(name, files)]
     directory = RunDirectory.of(recipe, experiments)
     if test.mode == "last":
         return [(directory.last_model().stem, [directory.last_model()])]
-    folder = Path(os.path.expanduser(test.snapshots)) if test.snapshots else directory.folder
-    theirs = [
+    return _snapshots(recipe, directory)
+
+
+def _snapshots(recipe: Recipe, directory: RunDirectory) -> Networks:
+    """The snapshots of which the best is chosen, in the order of their training."""
+    test = recipe.test
+    folder = directory.folder
+    if test.snapshots:
+        folder = Path(os.path.expanduser(test.snapshots))
+    of_reference = [
         file for file in folder.glob("model_*.pth") if re.fullmatch(r"model_[0-9]+", file.stem)
     ]
-    files = [*RunDirectory(folder).models(), *sorted(theirs, key=_iterations)]
-    chosen = [
-        file
-        for file in files
-        if _iterations(file) % (test.every or 1) == 0
-        and _iterations(file) <= (test.until or _iterations(file))
-    ]
+    files = [*RunDirectory(folder).models(), *sorted(of_reference, key=_iterations)]
+    chosen: Networks = []
+    for file in files:
+        iterations = _iterations(file)
+        late = test.until is not None and iterations > test.until
+        if late or iterations % (test.every or 1):
+            continue
+        name = file.stem if file.parent == folder else f"{file.parent.name}/{file.stem}"
+        chosen.append((name, [file]))
     if not chosen:
-        advice = (
-            "change test.every and test.until"
-            if files
-            else "train first, or set test.models to network files"
-        )
-        raise MuhdiError(f"{folder}: holds no snapshot to choose from; {advice}")
-    return [
-        (f"{file.parent.name}/{file.stem}" if file.parent != folder else file.stem, [file])
-        for file in chosen
-    ]
+        advice = "train first, or set test.models to network files"
+        if files:
+            advice = "change test.every and test.until"
+        raise DataError(f"{folder}: holds no snapshot to choose from; {advice}")
+    return chosen
 
 
 def _iterations(file: Path) -> int:
@@ -171,33 +254,34 @@ def _tested_domains(recipe: Recipe) -> list[str]:
 class _Scorer:
     """Scores networks on one choice of domains, statistics and head."""
 
-    def __init__(
-        self, recipe: Recipe, wanted: list[str], kinds: list[str], head: str, refresh: bool
-    ) -> None:
-        self.recipe, self.head, self.refresh = recipe, head, refresh
-        self.kinds = kinds or list(recipe.evaluation.statistics)
+    def __init__(self, recipe: Recipe, wanted: list[str], how: How) -> None:
+        self.recipe = recipe
+        self.how = how
+        self.statistics = how.statistics or list(recipe.evaluation.statistics)
         self.domains = Domains(recipe, training=False, only=wanted)
         self.device = build_fabric(recipe).device
         self.unlisted = UnlistedIds()
 
-    def score(self, networks: Networks) -> tuple[Results, list[str]]:
+    def score(self, networks: Networks) -> Results:
         names = list(self.domains.validation)
         source = self.recipe.source_name()
+        targets = [name for name in names if name != source]
         results = Results(
-            self.recipe.name, self.recipe.seed, source, names, [n for n in names if n != source], []
+            self.recipe.name, self.recipe.seed, source, names, targets, [1] * len(targets)
         )
-        results.learnt = [1] * len(results.targets)
-        notes = list(self.recipe.notes)
+        results.notes = list(self.recipe.notes)
         if len(networks) > 1:
-            notes.append(self._score_all(networks, results))
+            results.notes.append(self._score_all(networks, results))
         else:
-            results.add(networks[0][0], self._evaluate(networks[0][1]))
-        return results, notes + self.unlisted.report()
+            name, files = networks[0]
+            results.add(name, self._evaluate(files))
+        results.notes += self.unlisted.report()
+        return results
 
     def _score_all(self, networks: Networks, results: Results) -> str:
         """Score snapshots to choose from, those that are new; returns the choice in words."""
         if not any(samples.with_labels for samples in self.domains.validation.values()):
-            raise MuhdiError(
+            raise DataError(
                 "test.mode: best chooses by validation labels, but"
                 f" {', '.join(self.domains.validation)} has none; set test.mode: last, or"
                 " test.domains to a domain with labels"
@@ -213,47 +297,44 @@ class _Scorer:
                 cache.put(key, row, met)
                 self.unlisted.merge(met.files)
             results.add(name, row)
-        best = results.steps[best_row(results, self.kinds[0])]["name"]
+        best = results.steps[best_row(results, results.kinds()[0])]["name"]
         return (
             f"{best} is the best of {len(networks)} snapshots, chosen by the validation labels of"
             f" {', '.join(results.domains)}; scores of unchanged snapshots are read from"
             f" {cache.path}"
         )
 
-    def _evaluate(
-        self, files: list[Path], unlisted: UnlistedIds | None = None
-    ) -> dict[str, dict[str, Entry]]:
-        each = [self._load(file) for file in files]
-        model: Network = each[0].model
-        statistics = each[0].statistics
-        if len(each) > 1:
-            weights = self.recipe.test.weights or [1.0] * len(each)
-            model = Ensemble([checkpoint.model for checkpoint in each], weights)
-            statistics = joint_statistics([checkpoint.statistics for checkpoint in each])
-        model.to(self.device)
-        if self.refresh:
+    def _evaluate(self, files: list[Path], unlisted: UnlistedIds | None = None) -> Row:
+        checkpoints = [self._load(file) for file in files]
+        network: Network = checkpoints[0].network
+        by_domain = checkpoints[0].statistics
+        if len(checkpoints) > 1:
+            weights = self.recipe.test.weights or [1.0] * len(checkpoints)
+            network = Ensemble([checkpoint.network for checkpoint in checkpoints], weights)
+            by_domain = joint_statistics([checkpoint.statistics for checkpoint in checkpoints])
+        network.to(self.device)
+        if self.how.refresh:
             for samples in self.domains.unlabelled():
-                images = image_batches(samples, self.recipe, self.device)
-                statistics[samples.images.domain] = measure_statistics(model, images)
+                measured = measure_domain(network, samples, self.recipe, self.device)
+                by_domain[samples.images.domain] = measured
+        scored = Scored(network, by_domain, self.statistics, self.how.head)
         met = self.unlisted if unlisted is None else unlisted
-        return evaluate_domains(
-            self.recipe, model, statistics, self.domains, self.kinds, met, self.head
-        )
+        return evaluate_domains(scored, self.domains, self.recipe, met)
 
     def _load(self, file: Path) -> Checkpoint:
         classes = self.recipe.class_set().classes
         if file.suffix == ".safetensors":
-            checkpoint = load_checkpoint(file)
+            checkpoint = load_checkpoint(file, trust_code=self.how.trust_code)
         else:
             checkpoint = load_reference(file, classes, self.recipe.image_size)
         if checkpoint.classes != classes:
-            raise MuhdiError(
+            raise DataError(
                 f"{file}: its classes are not those of the recipe {self.recipe.name!r}; give the"
                 " recipe it was made by"
             )
-        if self.head not in checkpoint.model.heads:
-            raise MuhdiError(
-                f"--head {self.head}: the network has the heads {', '.join(checkpoint.model.heads)}"
+        if self.how.head not in checkpoint.network.heads:
+            raise DataError(
+                f"--head {self.how.head}: the network has the heads {', '.join(checkpoint.network.heads)}"
             )
         return checkpoint
 
@@ -267,7 +348,9 @@ class _Scorer:
             name: [samples.size, samples.images.fingerprint()]
             for name, samples in self.domains.validation.items()
         }
-        rest = json.dumps([said, data, self.kinds, self.head, self.refresh], sort_keys=True)
+        rest = json.dumps(
+            [said, data, self.statistics, self.how.head, self.how.refresh], sort_keys=True
+        )
         digest = hashlib.sha256(rest.encode())
         for file in files:
             with open(file, "rb") as stream:

@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -24,17 +25,14 @@ from typing import Any
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
-from muhdi.recipe.load import load_recipe
+from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 
 _SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]")
 
-_OF_NO_WEIGHT = {
-    "name", "description", "notes", "steps", "extra_domains", "evaluation", "test", "snapshots", "logs", "keep",
-    "skip_bad",
-}  # fmt: skip
-"""Keys of a recipe on which the training on the source does not depend."""
+_LATER = ("name", "steps", "extra_domains", "evaluation")
+"""Keys of the experiment on which the training on the source does not depend."""
 
 Say = Callable[[str], None]
 
@@ -56,10 +54,10 @@ class _Job:
 
 
 def sweep(
-    recipes: Sequence[str],
+    recipes: Sequence[Recipe | Path | str],
     seeds: Sequence[int],
     settings: Sequence[str] = (),
-    experiments: Path = Path("experiments"),
+    experiments: Path | str = Path("experiments"),
     jobs: int | None = None,
     say: Say = print,
 ) -> dict[str, list[Results]]:
@@ -69,7 +67,7 @@ def sweep(
     thread.
 
     Args:
-        recipes: files or names.
+        recipes: files, names, or recipes as objects.
         seeds: of the runs.
         settings: ``key=value`` for all of them.
         experiments: folder of the runs.
@@ -82,6 +80,33 @@ def sweep(
         Interrupted: after SIGINT or SIGTERM; all runs are saved, and the same call goes on with
             them.
     """
+    with tempfile.TemporaryDirectory() as folder:
+        names = [_as_file(recipe, Path(folder)) for recipe in recipes]
+        return _sweep(names, seeds, settings, Path(experiments), _Screen(jobs, say))
+
+
+def _as_file(recipe: Recipe | Path | str, folder: Path) -> str:
+    """The name or file of a recipe; an object is written to ``folder``."""
+    if not isinstance(recipe, Recipe):
+        return str(recipe)
+    path = folder / f"{recipe.name}.yml"
+    path.write_text(save_recipe(recipe), encoding="utf-8")
+    return str(path)
+
+
+@dataclass(frozen=True)
+class _Screen:
+    jobs: int | None
+    say: Say
+
+
+def _sweep(
+    recipes: Sequence[str],
+    seeds: Sequence[int],
+    settings: Sequence[str],
+    experiments: Path,
+    screen: _Screen,
+) -> dict[str, list[Results]]:
     plan = [_Job(recipe, seed, tuple(settings)) for seed in seeds for recipe in recipes]
     _refuse_shared_directories(plan)
     sources: dict[str, _Job] = {}
@@ -107,7 +132,7 @@ def sweep(
                 ),
             )
         )
-    with _Processes(experiments, jobs or os.cpu_count() or 1, say) as processes:
+    with _Processes(experiments, screen.jobs or os.cpu_count() or 1, screen.say) as processes:
         processes.run(list(sources.values()))
         results = processes.run(
             [job if start is None else job.started_from(start) for job, start in arms]
@@ -129,7 +154,7 @@ def _refuse_shared_directories(plan: list[_Job]) -> None:
 
 def _source_key(recipe: Recipe) -> str:
     """Identifies what the training on the source depends on."""
-    relevant = recipe.model_dump(mode="json", exclude=_OF_NO_WEIGHT)
+    relevant = {key: value for key, value in recipe.experiment().items() if key not in _LATER}
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
 
 

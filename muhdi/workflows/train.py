@@ -1,55 +1,46 @@
-"""The continual sequence.
-
-Train on the source, then step by step, and evaluate every domain after every step.
-"""
+"""Train on the source, then on every target in turn; evaluate all domains after each stage."""
 
 from __future__ import annotations
 
-import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
+from lightning_fabric import Fabric
 
 from muhdi import distributed
 from muhdi.data.domains import Domains
-from muhdi.data.paths import find_file
-from muhdi.data.prepared import PreparedSet
-from muhdi.data.stream import Batch
+from muhdi.data.stream import LoadedBatch
 from muhdi.data.unlisted import UnlistedIds
-from muhdi.errors import Interrupted, MuhdiError
-from muhdi.evaluation.domains import evaluate_domains, image_batches
-from muhdi.evaluation.predict import predict
-from muhdi.evaluation.results import Entry, Results, without_score
-from muhdi.files import file_name, writing
-from muhdi.models.checkpoint import (
-    Checkpoint,
-    Start,
-    initialise,
-    load_exactly,
-    read_tensors,
-    save_checkpoint,
-    save_tensors,
-)
-from muhdi.models.discriminator import Discriminator
-from muhdi.models.norms import convert_norms
-from muhdi.models.segmenter import build_segmenter
-from muhdi.models.statistics import Statistics, average_statistics, measure_statistics
-from muhdi.recipe.methods import AdventConfig
+from muhdi.errors import Interrupted, RecipeError
+from muhdi.evaluation.domains import Scored, evaluate_domains, measure_domain
+from muhdi.evaluation.results import Results, untrained_row
+from muhdi.evaluation.samples import save_samples
+from muhdi.files import writing
+from muhdi.models.checkpoint import Checkpoint, save_checkpoint, save_tensors
 from muhdi.recipe.schema import Recipe
-from muhdi.run.directory import RunDirectory
-from muhdi.run.progress import Monitor, SilentMonitor
+from muhdi.run.directory import RunDirectory, open_run
+from muhdi.run.log import RunLog
 from muhdi.run.signals import noted_signals
+from muhdi.training.carried import Carried
 from muhdi.training.fabric import check_batches, launch, lost_processes_are_told
-from muhdi.training.stage import Hooks, Sets, StageTrainer, State, first_signal
+from muhdi.training.resume import (
+    Position,
+    iterations_before,
+    restore,
+    training_state,
+)
+from muhdi.training.stage import Event, Sets, StageTrainer, Watcher, first_signal
+from muhdi.training.start import Start, start
+from muhdi.workflows.report import report
 
-REPORT_AFTER = 50
-"""Training batches after which label ids that no table lists are reported, long before the first evaluation."""
+REPORT_UNLISTED_AFTER = 50
+"""Training batches after which label ids that no table lists are reported.
+
+Long before the first evaluation: hours may lie between.
+"""
 
 
-def run_sequence(
+def train(
     recipe: Recipe,
     experiments: Path | str | None = None,
     *,
@@ -57,375 +48,251 @@ def run_sequence(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Results:
-    """Train and evaluate a whole recipe; see `muhdi.run.directory` for what is written where.
+    """Train and evaluate a whole recipe; `muhdi.run.directory` says what is written where.
 
     Args:
-        recipe: from `muhdi.load_recipe`.
+        recipe: what to train.
         experiments: folder of ``snapshots`` and ``logs``; None: the recipe says where they are.
-        resume: go on with an interrupted run (or begin, if there is none).
-        overwrite: begin anew where a run exists.
+        resume: continue an interrupted run, or begin if there is none.
+        overwrite: begin again where a run exists.
         quiet: nothing on the screen.
+
+    Returns:
+        Scores of every domain after every stage.
 
     Raises:
         MuhdiError: something in the recipe or the data is wrong; nothing was written then.
-        muhdi.errors.Interrupted: after SIGINT or SIGTERM, with everything saved.
+        Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
-    return _Sequence(recipe, experiments, resume=resume, overwrite=overwrite, quiet=quiet).run()
+    if recipe.source is None:
+        raise RecipeError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
+    check_batches(recipe)
+    fabric = launch(recipe)
+    # All files are found, and the network is made, before anything is written.
+    with distributed.fail_together():
+        domains = Domains(recipe)
+        beginning = start(recipe, domains)
+    carried = beginning.carried
+    with open_run(recipe, experiments, resume=resume, overwrite=overwrite) as run:
+        position = restore(run, recipe, carried, resume=resume)
+        where = {"length": position.metrics, "step": position.iterations}
+        with RunLog.open(run, recipe, **where, quiet=quiet) as log, noted_signals() as signals:
+            session = Session(fabric, recipe, domains, run, log, beginning, signals)
+            session.print_notes(position.notes)
+            with lost_processes_are_told(fabric):
+                for stage in range(position.stage, len(recipe.steps) + 1):
+                    train_stage(session, stage, position)
+                    evaluate_stage(session, stage)
+                    stop_if_asked(session)
+            finish_run(session)
+    return carried.results
 
 
-class _Sequence:
-    def __init__(
-        self,
-        recipe: Recipe,
-        experiments: Path | str | None,
-        *,
-        resume: bool,
-        overwrite: bool,
-        quiet: bool,
-    ) -> None:
-        self.recipe = recipe
-        if recipe.source is None:
-            raise MuhdiError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
-        self.directory = RunDirectory.of(recipe, experiments)
-        check_batches(recipe)
-        self.fabric = launch(recipe)
-        self.first = distributed.is_rank_zero()
-        distributed.on_rank_zero(
-            lambda: self.directory.check(recipe, resume=resume, overwrite=overwrite)
-        )
-        with distributed.fail_together():
-            self._open()
-        distributed.on_rank_zero(lambda: self.directory.create(recipe, overwrite=overwrite))
-        self.state: State | None = None
-        self.damaged: list[str] = []
-        if resume:
-            self._read_state()
-        self.results = distributed.on_rank_zero(lambda: self._earlier_results(resume=resume))
-        with distributed.fail_together():
-            self.monitor = self._new_monitor(quiet)
+@dataclass
+class Session:
+    """What the stages of a run share.
 
-    def _read_state(self) -> None:
-        """The first process puts damaged states out of the way.
+    Attributes:
+        unlisted: label ids that no table lists, as they are met.
+        batches: training batches so far.
+    """
 
-        Then the others read the same one, in that folder.
-        """
-        with distributed.fail_together():
-            if self.first:
-                self.state, self.damaged = self.directory.states.load()
-        with distributed.fail_together():
-            if not self.first:
-                self.state, _ = self.directory.states.load()
-            seen = (
-                None
-                if self.state is None
-                else (self.state["stage"], self.state["trainer"]["iteration"])
-            )
-        if len(set(distributed.all_gather_objects(seen))) > 1:
-            distributed.raise_on_all(
-                MuhdiError(
-                    f"{self.directory.folder}: not all machines see the same training state there;"
-                    " they need one file system"
-                )
-            )
+    fabric: Fabric
+    recipe: Recipe
+    domains: Domains
+    run: RunDirectory
+    log: RunLog
+    start: Start
+    signals: list[int]
+    unlisted: UnlistedIds = field(default_factory=UnlistedIds)
+    batches: int = 0
 
-    def _open(self) -> None:
-        """Find all data, and make the network that the sequence starts from."""
-        recipe = self.recipe
-        self.domains = Domains(recipe)
-        torch.manual_seed(recipe.seed)
-        self.classes = recipe.class_set()
-        self.model = build_segmenter(
-            recipe.model.backbone, len(self.classes), multi_level=recipe.model.multi_level
-        )
-        self.start = Start(False, {})
-        if recipe.model.init is not None:
-            path = find_file(recipe.model.init, recipe.root, "model.init")
-            self.start = initialise(self.model, path, recipe.model.backbone, self.classes.classes)
-        convert_norms(self.model, recipe.model.batch_norm)
-        self.statistics: dict[str, Statistics] = self.start.statistics
-        self.unlisted, self.looked_at = UnlistedIds(), 0
-        self._check_start()
+    @property
+    def carried(self) -> Carried:
+        """What goes from stage to stage."""
+        return self.start.carried
 
-    def _new_monitor(self, quiet: bool) -> Monitor:
-        """Of the first process: it goes on where the state was saved."""
-        if not self.first:
-            return SilentMonitor()
-        length, done = 0, 0
-        if self.state is not None:
-            length = self.state["metrics"]
-            done = self._before(self.state["stage"]) + self.state["trainer"]["iteration"]
-        return Monitor(self.directory.metrics, self.directory.logs, length, done, quiet=quiet)
+    @property
+    def scored(self) -> Scored:
+        """The network, and how the recipe wants it scored."""
+        statistics = self.recipe.evaluation.statistics
+        return Scored(self.carried.network, self.carried.statistics, statistics)
 
-    def _check_start(self) -> None:
-        """A retention needs an old model that has learnt something."""
-        recipe = self.recipe
-        learnt = self.start.heads or recipe.source_training.iterations
-        if recipe.steps and not learnt and recipe.steps[0].retention.method != "none":
-            raise MuhdiError(
-                "steps.0.retention: model.init holds a backbone alone, so there is nothing to"
-                f" retain with {recipe.steps[0].retention.method!r}; set"
-                " source_training.iterations, or retention: none"
-            )
-        for number in range(1, len(recipe.steps) + 1):
-            config = recipe.steps[number - 1].adaptation
-            if isinstance(config, AdventConfig):
-                for path in self._given_networks(number).values():
-                    load_exactly(
-                        Discriminator(len(self.classes), config.width), read_tensors(path)[0], path
-                    )
+    def has_learned(self, stage: int) -> bool:
+        """Whether the network's heads are worth a score after a stage."""
+        return bool(stage or self.recipe.source_training.iterations or self.start.trained)
 
-    def _earlier_results(self, *, resume: bool) -> Results:
-        recipe = self.recipe
-        steps = [step.target.domain_name for step in recipe.steps]
-        extra = [data.domain_name for data in recipe.extra_domains]
-        targets = list(dict.fromkeys(steps)) or extra  # source only: how well it serves the others
-        learnt = [steps.index(name) + 1 if name in steps else 1 for name in targets]
-        domains = list(self.domains.validation)
-        results = Results(recipe.name, recipe.seed, recipe.source_name(), domains, targets, learnt)
-        saved = self.directory.load_results() if resume else {}
-        known = Results.from_json(saved).steps if saved else []
-        if self.state is None:
-            if known:
-                raise MuhdiError(
-                    f"{self.directory.folder}: holds results, but no training state to go on from;"
-                    " start anew with --overwrite, or choose another name with --set name="
-                )
-            return results
-        # The state may not be the newest one: results and networks go back to its time.
-        stage, iteration = self.state["stage"], self.state["trainer"]["iteration"]
-        ended = iteration == self._iterations(stage)
-        results.steps = max(known, self.state.get("results", []), key=len)[: stage + ended]
-        if len(results.steps) < stage:
-            raise MuhdiError(
-                f"{self.directory.results}: lacks the first {stage} steps; restore the file"
-            )
-        if len(results.steps) != len(known):
-            self.directory.save_results(results.to_json())
-        self.directory.drop_after(stage, iteration, complete=ended and stage == len(recipe.steps))
-        return results
-
-    def _iterations(self, stage: int) -> int:
-        return (
-            self.recipe.steps[stage - 1].iterations
-            if stage
-            else self.recipe.source_training.iterations
-        )
-
-    def _before(self, stage: int) -> int:
-        """Iterations of all stages before this one."""
-        return sum(self._iterations(number) for number in range(stage))
-
-    def run(self) -> Results:
-        for note in [*self.recipe.notes, *self.domains.notes, *self.damaged]:
-            self.monitor.say(note)
-        try:
-            with lost_processes_are_told(self.fabric), noted_signals() as stopped:
-                first = self.state["stage"] if self.state else 0
-                for stage in range(first, len(self.recipe.steps) + 1):
-                    self._run_stage(stage, stopped)
-                    if (signum := first_signal(stopped)) is not None:
-                        raise Interrupted(signum)
-            with writing(self.directory.samples):
-                distributed.on_rank_zero(self._save_samples)
-        except MuhdiError:
-            self.monitor.close()  # before its files go: it writes from a thread of its own
-            if self.first and not self.directory.states.files():
-                self.directory.discard()  # nothing was learnt yet: the corrected command need not ask for --overwrite
-            raise
-        except Interrupted:
-            if not self.first:
-                sys.exit(0)  # the first process speaks for all
-            raise
-        finally:
-            self.monitor.close()
-            if self.first:
-                self.directory.release()
-        return self.results
-
-    def _run_stage(self, stage: int, stopped: list[int]) -> None:
-        """Train one stage (0.
-
-        The source) to its end, save the network, measure statistics, evaluate.
-        """
-        name = self._stage_name(stage)
-        target = self.domains.targets[stage - 1] if stage else None
-        trainer = StageTrainer(
-            self.fabric, self.recipe, stage, self.model, Sets(self.domains.source, target)
-        )
-        with distributed.fail_together():
-            for network, path in (
-                self._previous_networks(stage) | self._given_networks(stage)
-            ).items():
-                load_exactly(trainer.adaptation.networks()[network], read_tensors(path)[0], path)
-        if self.state is not None and self.state["stage"] == stage:
-            trainer.load_state(self.state["trainer"])
-            self.statistics = self.state["statistics"]
-            if trainer.iteration:
-                self.monitor.say(f"{name}: going on after iteration {trainer.iteration}")
-            self.state = None  # it holds every network a second time
-
-        def save() -> None:
-            state = {"stage": stage, "trainer": trainer.state(), "statistics": self.statistics,
-                     "metrics": self.monitor.length(), "results": self.results.steps}  # fmt: skip
-            done = self._before(stage) + trainer.iteration
-            distributed.on_rank_zero(
-                lambda: self.directory.states.save(state, done, self.recipe.keep)
-            )
-
-        def snapshot() -> None:
-            average_statistics(self.model)
-            path = self.directory.model(stage, name, trainer.iteration)
-            distributed.on_rank_zero(lambda: save_checkpoint(path, self._checkpoint()))
-
-        if trainer.iteration < trainer.config.iterations:
-            trainer.fit(self.monitor, name, Hooks(save, snapshot, self._look_at), stopped)
-        average_statistics(self.model)
-        trained = bool(stage or trainer.config.iterations or self.start.heads)
-        if trained:
-            self._measure(target)
-        distributed.on_rank_zero(lambda: self._save_networks(stage, name, trainer))
-        save()
-        if len(self.results.steps) <= stage:
-            self.results.add(name, self._evaluate() if trained else self._untrained())
-            distributed.on_rank_zero(lambda: self.directory.save_results(self.results.to_json()))
-            self._announce(stage, name)
-
-    def _save_networks(self, stage: int, name: str, trainer: StageTrainer) -> None:
-        """Files of all networks after a stage, if it has changed any."""
-        total = trainer.config.iterations
-        if total or not self.recipe.steps:
-            save_checkpoint(self.directory.model(stage, name, total), self._checkpoint())
-            for network, module in trainer.adaptation.networks().items():
-                save_tensors(
-                    self.directory.network(stage, name, network, total), module.state_dict()
-                )
-
-    def _given_networks(self, stage: int) -> dict[str, Path]:
-        """Files from which the recipe wants the adaptation's own networks of a stage to start, by name."""
-        config = self.recipe.steps[stage - 1].adaptation if stage else None
-        if not isinstance(config, AdventConfig):
-            return {}
-        given = {
-            "D_main": config.init_main,
-            "D_aux": config.init_aux if self.recipe.model.multi_level else None,
-        }
-        key = f"steps.{stage - 1}.adaptation"
-        return {
-            name: find_file(path, self.recipe.root, key)
-            for name, path in given.items()
-            if path is not None
-        }
-
-    def _previous_networks(self, stage: int) -> dict[str, Path]:
-        """Files of the discriminators of the last step that had some, if this one is to go on with them."""
-        config = self.recipe.steps[stage - 1].adaptation if stage else None
-        if not isinstance(config, AdventConfig) or config.discriminators == "fresh":
-            return {}
-        for earlier in range(stage - 1, 0, -1):
-            if isinstance(self.recipe.steps[earlier - 1].adaptation, AdventConfig):
-                name, total = self._stage_name(earlier), self._iterations(earlier)
-                return {f"D_{level}": self.directory.network(earlier, name, f"D_{level}", total)
-                        for level in self.model.levels}  # fmt: skip
-        return {}
-
-    def _look_at(self, domain: str, batch: Batch) -> None:
-        """Count the raw ids of a training batch that the label table does not list.
-
-        Tell of them early.
-        """
-        self.looked_at += 1
-        for image, counts in batch.unlisted.items():
-            self.unlisted.add(domain, image, counts)
-        if self.looked_at == REPORT_AFTER:
-            self._report_unlisted()
-
-    def _report_unlisted(self) -> None:
-        for other in distributed.all_gather_objects(self.unlisted.files):
-            self.unlisted.merge(other)
-        for line in self.unlisted.report():
-            self.monitor.say(line)
-
-    def _untrained(self) -> dict[str, dict[str, Entry]]:
-        """The row of a network whose heads are still random."""
-        row = dict.fromkeys(self.domains.validation, without_score("untrained"))
-        return {kind: dict(row) for kind in self.recipe.evaluation.statistics}
-
-    def _stage_name(self, stage: int) -> str:
+    def stage_name(self, stage: int) -> str:
+        """Of the source, or of the stage's target domain."""
         return self.recipe.steps[stage - 1].target.domain_name if stage else "source"
 
-    def _checkpoint(self) -> Checkpoint:
-        recipe = self.recipe
+    def sets(self, stage: int) -> Sets:
+        """Where the images of a stage come from."""
+        assert self.domains.source is not None
+        return Sets(self.domains.source, self.domains.targets[stage - 1] if stage else None)
+
+    def checkpoint(self) -> Checkpoint:
+        """What a network's file holds."""
+        carried = self.carried
         return Checkpoint(
-            self.model,
-            recipe.model.backbone,
-            self.classes.classes,
-            recipe.image_size,
-            self.statistics,
+            carried.network,
+            self.recipe.model.backbone,
+            self.recipe.class_set().classes,
+            self.recipe.image_size,
+            statistics=carried.statistics,
+            memory=carried.memory,
+            networks=carried.networks,
         )
 
-    def _measure(self, target: PreparedSet | None) -> None:
-        """Statistics of the source, whose images are always there, and of the current target.
+    def print_notes(self, notes: list[str]) -> None:
+        """Tell the user what the recipe, the data and the saved state have to say."""
+        for note in [*self.recipe.notes, *self.domains.notes, *notes]:
+            self.log.print(note)
 
-        Those of earlier targets stay as they were measured, since their images are gone.
-        """
-        for samples in (self.domains.source, target):
-            if samples is not None:
-                images = image_batches(samples, self.recipe, self.fabric.device)
-                self.statistics = self.statistics | {
-                    samples.images.domain: measure_statistics(self.model, images)
-                }
+    def count_unlisted(self, domain: str, batch: LoadedBatch) -> None:
+        """Count the raw ids of a training batch that the label table does not list."""
+        self.batches += 1
+        for image, counts in batch.unlisted.items():
+            self.unlisted.add(domain, image, counts)
+        if self.batches == REPORT_UNLISTED_AFTER:
+            self.report_unlisted()
 
-    def _evaluate(self) -> dict[str, dict[str, Entry]]:
-        kinds = self.recipe.evaluation.statistics
-        return evaluate_domains(
-            self.recipe, self.model, self.statistics, self.domains, kinds, self.unlisted
-        )
+    def report_unlisted(self) -> None:
+        """Report the raw ids that were met, of all processes, each domain once."""
+        for files in distributed.all_gather_objects(self.unlisted.files):
+            self.unlisted.merge(files)
+        for line in self.unlisted.report():
+            self.log.print(line)
 
-    def _announce(self, stage: int, name: str) -> None:
-        self._report_unlisted()
-        flat: dict[str, float] = {}
-        for kind in self.results.kinds():
-            row = self.results.matrix(kind)[stage]
-            known = dict(zip(self.results.domains, row, strict=True))
-            cells = "  ".join(f"{d} {'-' if v is None else f'{v:.1f}'}" for d, v in known.items())
-            self.monitor.say(f"{name}: mIoU with {kind} statistics: {cells}")
-            flat |= {f"{kind}/{d}": v for d, v in known.items() if v is not None}
-        self.monitor.scores(self._before(stage) + self._iterations(stage), flat)
 
-    def _save_samples(self) -> None:
-        """Images, labels and predictions after the last step, a few per domain.
+def train_stage(session: Session, stage: int, position: Position) -> None:
+    """Train one stage (0: the source) to its end, measure statistics, and save everything.
 
-        With them the run is complete.
-        """
-        palette = self.classes.palette().flatten().tolist()
+    Args:
+        session: of the run.
+        stage: its number.
+        position: where the run was interrupted; the trainer's state in it is used up.
+    """
+    name = session.stage_name(stage)
+    trainer = StageTrainer(
+        session.fabric,
+        session.recipe,
+        stage,
+        session.carried,
+        session.sets(stage),
+        resumed=position.trainer is not None,
+    )
+    if position.trainer is not None:
+        trainer.load_state(position.trainer)
+        position.trainer = None  # it holds every network a second time
+        if trainer.iteration:
+            session.log.print(f"{name}: continuing after iteration {trainer.iteration}")
+    if trainer.iteration < trainer.config.iterations:
+        watcher = Watcher(session.log, session.count_unlisted, session.signals)
+        for event in trainer.fit(name, watcher):
+            trainer.sync_statistics()
+            if event is Event.SNAPSHOT:
+                save_network(session, stage, trainer.iteration)
+            else:
+                save_state(session, stage, trainer)
+    trainer.finish()
+    if session.has_learned(stage):
+        measure_seen_domains(session, stage)
+    if trainer.config.iterations or not session.recipe.steps:
+        save_network(session, stage, trainer.iteration, trainer)
+    # Before the evaluation: a crash there costs no training.
+    save_state(session, stage, trainer)
 
-        folder = self.directory.samples.with_name("samples.tmp")
 
-        def save(name: str, label: Any) -> None:
-            picture = Image.fromarray(np.asarray(label, np.uint8))
-            picture.putpalette(palette)
-            picture.save(folder / name)
+def measure_seen_domains(session: Session, stage: int) -> None:
+    """Measure the source, whose images are always there, and the stage's target.
 
-        evaluation = self.recipe.evaluation
-        if self.directory.samples.exists():
-            return
-        folder.mkdir(exist_ok=True)
-        for domain, samples in self.domains.validation.items():
-            for kind in evaluation.statistics:
-                if kind == "domain" and domain not in self.statistics:
-                    continue
-                predictions = predict(
-                    self.model,
-                    samples,
-                    kind=kind,
-                    domain=self.statistics.get(domain),
-                    size=evaluation.size,
-                    count=evaluation.samples,
-                )
-                for number, (sample, prediction) in enumerate(predictions):
-                    stem = f"{file_name(domain)}_{number}"
-                    Image.fromarray(sample.image).save(folder / f"{stem}_image.png")
-                    if sample.label is not None:
-                        save(f"{stem}_label.png", sample.label)
-                    save(f"{stem}_predicted_{kind}.png", prediction.cpu())
-        folder.rename(self.directory.samples)
+    The statistics of earlier targets stay as they were measured, since their images are gone.
+    """
+    sets = session.sets(stage)
+    for samples in (sets.source, sets.target):
+        if samples is not None:
+            measured = measure_domain(
+                session.carried.network, samples, session.recipe, session.fabric.device
+            )
+            session.carried.statistics[samples.images.domain] = measured
+
+
+def evaluate_stage(session: Session, stage: int) -> None:
+    """Score every domain after a stage, write the results, and tell the user."""
+    results = session.carried.results
+    if len(results.steps) > stage:
+        return  # evaluated before the run was interrupted
+    name = session.stage_name(stage)
+    if session.has_learned(stage):
+        row = evaluate_domains(session.scored, session.domains, session.recipe, session.unlisted)
+    else:
+        row = untrained_row(session.scored.rows, list(session.domains.validation))
+    results.add(name, row)
+    distributed.on_rank_zero(lambda: session.run.save_results(results.to_json()))
+    session.report_unlisted()
+    announce(session, stage)
+
+
+def announce(session: Session, stage: int) -> None:
+    """A line of scores per kind of statistics, and the numbers for the loggers."""
+    results = session.carried.results
+    scores: dict[str, float] = {}
+    for statistics in results.kinds():
+        cells = []
+        for domain, miou in zip(results.domains, results.matrix(statistics)[stage], strict=True):
+            cells.append(f"{domain} -" if miou is None else f"{domain} {miou:.1f}")
+            if miou is not None:
+                scores[f"{statistics}/{domain}"] = miou
+        name = session.stage_name(stage)
+        session.log.print(f"{name}: mIoU with {statistics} statistics: {'  '.join(cells)}")
+    done = iterations_before(session.recipe, stage + 1)
+    session.log.scores(done, scores)
+
+
+def save_network(
+    session: Session, stage: int, iterations: int, finished: StageTrainer | None = None
+) -> None:
+    """Write the network after so many iterations of a stage; at its end also methods' own ones."""
+    directory = session.run
+    name = session.stage_name(stage)
+
+    def write() -> None:
+        path = directory.model(stage, name, iterations)
+        save_checkpoint(path, session.checkpoint())
+        own_networks = finished.own_networks if finished is not None else {}
+        for key, own in own_networks.items():
+            network = key.rpartition("/")[2]
+            path = directory.network(stage, name, network, iterations)
+            save_tensors(path, own.module.state_dict())
+
+    distributed.on_rank_zero(write)
+
+
+def save_state(session: Session, stage: int, trainer: StageTrainer) -> None:
+    """Write a training state from which the run can continue."""
+    state = training_state(stage, trainer.state(), session.log.length(), session.carried)
+    done = iterations_before(session.recipe, stage) + trainer.iteration
+    keep = session.recipe.runtime.keep
+    distributed.on_rank_zero(lambda: session.run.states.save(state, done, keep))
+
+
+def stop_if_asked(session: Session) -> None:
+    """Leave between two stages after a signal; everything is saved."""
+    signal = first_signal(session.signals)
+    if signal is not None:
+        raise Interrupted(signal)
+
+
+def finish_run(session: Session) -> None:
+    """What a run ends with: sample images and the report; loggers get both."""
+
+    def write() -> None:
+        save_samples(session.run, session.scored, session.domains, session.recipe)
+        path = report(session.run.folder, trust_code=True)
+        step = iterations_before(session.recipe, len(session.recipe.steps) + 1)
+        session.log.images(step, sorted(session.run.samples.glob("*.png")))
+        session.log.artefact(path)
+
+    with writing(session.run.samples):
+        distributed.on_rank_zero(write)

@@ -22,7 +22,7 @@ from muhdi.errors import MuhdiError
 from muhdi.preflight.fill_cache import prepare
 from muhdi.recipe.load import load_recipe
 from muhdi.taxonomy import CLASS_SETS
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 
 Files = Callable[..., FileSet]
 SIZE = (32, 16)
@@ -154,9 +154,7 @@ def recipe(folders: Path, tmp_path: Path) -> Path:
 def test_prepared_images_are_never_decoded_again_and_change_no_number(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = run_sequence(
-        load_recipe(recipe, ["name=plain", "cache=null"]), tmp_path / "exp", quiet=True
-    )
+    plain = train(load_recipe(recipe, ["name=plain", "cache=null"]), tmp_path / "exp", quiet=True)
     steps: list[tuple[int, int]] = []
     assert prepare(load_recipe(recipe), 2, lambda done, total: steps.append((done, total))) == 16
     assert steps[-1] == (16, 16)
@@ -165,7 +163,7 @@ def test_prepared_images_are_never_decoded_again_and_change_no_number(
     monkeypatch.setattr(
         files, "_open", lambda path, **kind: opened.append(path) or before(path, **kind)
     )
-    cached = run_sequence(load_recipe(recipe), tmp_path / "exp", quiet=True)
+    cached = train(load_recipe(recipe), tmp_path / "exp", quiet=True)
     assert cached.steps == plain.steps
     # The source's statistics are measured without its labels, which is another sample.
     assert {path.parent.parent.name for path in opened} <= {"day"}

@@ -27,7 +27,7 @@ from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.taxonomy import CLASS_SETS
 from muhdi.training.stage import StageTrainer
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 from tests.data.test_data import context, folder
 from tests.workflows.test_train import assert_same_run
 from tests.trees import write_16_bit_rgb
@@ -215,7 +215,7 @@ def test_labels_that_are_all_ignored_train_to_finite_numbers(
     for path in (folders / "day_labels").rglob("*.png"):
         Image.new("L", (36, 24), 9).save(path)
     recipe = own()
-    results = run_sequence(recipe, tmp_path, quiet=True)
+    results = train(recipe, tmp_path, quiet=True)
     text = RunDirectory.of(recipe, tmp_path).metrics.read_text()
     assert "NaN" not in text
     assert json.loads(text.splitlines()[0])["seg_main"] == 0
@@ -228,7 +228,7 @@ def test_a_domain_of_one_image_trains(own: Own, folders: Path, tmp_path: Path) -
         for split in ("train", "val"):
             for path in sorted((folders / kind / split).iterdir())[1:]:
                 path.unlink()
-    results = run_sequence(own(), tmp_path, quiet=True)
+    results = train(own(), tmp_path, quiet=True)
     assert len(results.steps) == 2
 
 
@@ -241,7 +241,7 @@ def test_an_empty_split_stops_before_anything_is_written(
         MuhdiError,
         match=r"steps\.0\.target: images: the pattern 'rain/val/\*\.png' matches no file",
     ):
-        run_sequence(own(), tmp_path / "e", quiet=True)
+        train(own(), tmp_path / "e", quiet=True)
     assert not (tmp_path / "e").exists()
 
 
@@ -252,7 +252,7 @@ def test_a_file_that_vanishes_while_training_costs_nothing(
     """Nothing but the vanishing makes this run save anything within the step."""
     recipe = own(f"loader.workers={workers}")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_sequence(recipe, whole, quiet=True)
+    train(recipe, whole, quiet=True)
     lost, aside = folders / "rain" / "train" / "img 2.png", tmp_path / "aside.png"
     original = StageTrainer.fit
 
@@ -264,7 +264,7 @@ def test_a_file_that_vanishes_while_training_costs_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(StageTrainer, "fit", fit)
         with pytest.raises(MuhdiError, match=r"img 2\.png: the file is missing"):
-            run_sequence(recipe, broken, quiet=True)
+            train(recipe, broken, quiet=True)
     aside.rename(lost)
     run = RunDirectory.of(recipe, broken)
     done = run.states.load()[0]["trainer"]["iteration"]
@@ -277,7 +277,7 @@ def test_a_file_that_vanishes_while_training_costs_nothing(
     assert done == order.index(2) // 2 == 1, (
         "every iteration before the one that needs the file is saved"
     )
-    run_sequence(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
 
 

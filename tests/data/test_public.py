@@ -18,7 +18,7 @@ from muhdi.data.resize import pad_label, resize_image, resize_label
 from muhdi.errors import MuhdiError
 from muhdi.recipe.load import load_recipe
 from muhdi.taxonomy import CLASS_SETS, IGNORE
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 from tests.trees import (
     DATASETS,
     NAMES,
@@ -380,7 +380,7 @@ def test_a_sequence_trains_on_target_splits_without_any_label_file(trees: Path) 
     assert not (trees / "mapillary/train/labels").exists()
     path = trees / "recipe.json"
     path.write_text(recipe_text(root=str(trees), classes="urban7"))
-    results = run_sequence(load_recipe(path), trees, quiet=True)
+    results = train(load_recipe(path), trees, quiet=True)
     assert len(results.steps) == 3
 
 

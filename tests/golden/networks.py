@@ -19,7 +19,7 @@ from muhdi.models.backbones.resnet import DilatedResNet
 from muhdi.models.checkpoint import initialise
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.reference_weights import from_foreign, to_reference
-from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, Outputs, Segmenter
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs, Segmenter
 from muhdi.recipe.schema import OptimizerConfig
 from muhdi.training.optim import build_optimizer, multiplicity
 from tests.golden import numbers as recipe

@@ -20,7 +20,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.run import states
 from muhdi.run.directory import RunDirectory
 from muhdi.run.states import States
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 from tests.workflows.test_train import Crash, assert_same_run, crashing
 
 Tiny = Callable[..., Path]
@@ -56,7 +56,7 @@ def test_a_damaged_newest_state_is_told_of_and_the_one_before_it_goes_on_exactly
     recipe = load_recipe(tiny(), ["save_every=9", "keep=3", "evaluation.statistics=[running]"])
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
-        run_sequence(recipe, folder, quiet=True)
+        train(recipe, folder, quiet=True)
     run = RunDirectory.of(recipe, broken)
     newest, second, third = run.states.files()
     assert [newest.name, second.name, third.name] == [f"training_state_{n}.pt" for n in (9, 6, 3)]
@@ -65,7 +65,7 @@ def test_a_damaged_newest_state_is_told_of_and_the_one_before_it_goes_on_exactly
     with monkeypatch.context() as patch:
         crashing(patch, 0)
         with pytest.raises(Crash):
-            run_sequence(recipe, broken, resume=True)
+            train(recipe, broken, resume=True)
     said = capsys.readouterr().out
     assert said.count("going on from training_state_3.pt, the one before") == 2
     assert str(newest) in said
@@ -76,7 +76,7 @@ def test_a_damaged_newest_state_is_told_of_and_the_one_before_it_goes_on_exactly
     assert {json.loads(line)["stage"] for line in run.metrics.read_text().splitlines()} == {
         "source"
     }
-    run_sequence(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
     assert len(list(run.folder.glob("*.damaged"))) == 2
 
@@ -85,7 +85,7 @@ def test_without_any_whole_state_nothing_is_removed_and_one_line_says_so(
     tiny: Tiny, tmp_path: Path
 ) -> None:
     recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
-    run_sequence(recipe, tmp_path, quiet=True)
+    train(recipe, tmp_path, quiet=True)
     run = RunDirectory.of(recipe, tmp_path)
     for path in run.states.files():
         path.write_bytes(flip(path.read_bytes()))
@@ -93,22 +93,22 @@ def test_without_any_whole_state_nothing_is_removed_and_one_line_says_so(
     with pytest.raises(
         MuhdiError, match=r"training_state_9\.pt: .*checksum.*, nor can the 1 before it; start anew"
     ):
-        run_sequence(recipe, tmp_path, resume=True, quiet=True)
+        train(recipe, tmp_path, resume=True, quiet=True)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
     for path in run.states.files():
         path.unlink()
     with pytest.raises(MuhdiError, match="holds results, but no training state"):
-        run_sequence(recipe, tmp_path, resume=True, quiet=True)
+        train(recipe, tmp_path, resume=True, quiet=True)
     assert len(run.models()) == 3
 
 
 def test_lost_results_are_written_again_from_the_state(tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
-    run_sequence(recipe, tmp_path, quiet=True)
+    train(recipe, tmp_path, quiet=True)
     results = RunDirectory.of(recipe, tmp_path).results
     before = results.read_bytes()
     results.unlink()
-    run_sequence(recipe, tmp_path, resume=True, quiet=True)
+    train(recipe, tmp_path, resume=True, quiet=True)
     assert results.read_bytes() == before
 
 
@@ -117,18 +117,18 @@ def test_a_run_of_an_earlier_version_goes_on(
 ) -> None:
     recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_sequence(recipe, whole, quiet=True)
+    train(recipe, whole, quiet=True)
     with monkeypatch.context() as patch:
         crashing(patch, 6)
         with pytest.raises(Crash):
-            run_sequence(recipe, broken, quiet=True)
+            train(recipe, broken, quiet=True)
     run = RunDirectory.of(recipe, broken)
     state, _ = run.states.load()
     del state["results"], state["trainer"]["skipped"]
     for path in run.states.files():
         path.unlink()
     torch.save(state, run.folder / "training_state.pt")
-    run_sequence(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
     assert not (run.folder / "training_state.pt").exists()
 
@@ -202,7 +202,7 @@ def test_a_disk_that_fails_costs_no_more_than_a_resume(
     """
     recipe = load_recipe(tiny(), ["evaluation.statistics=[running]", "evaluation.samples=0"])
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_sequence(recipe, whole, quiet=True)
+    train(recipe, whole, quiet=True)
     run, right, rng = RunDirectory.of(recipe, broken), getattr(os, call), random.Random(code + 1)
 
     def fails(*arguments):
@@ -217,7 +217,7 @@ def test_a_disk_that_fails_costs_no_more_than_a_resume(
     for _ in range(40):
         done = run.states.files()[:1]
         try:
-            run_sequence(recipe, broken, resume=True, quiet=True)
+            train(recipe, broken, resume=True, quiet=True)
             break
         except MuhdiError as error:
             messages.append(str(error))
@@ -239,17 +239,17 @@ def test_a_real_limit_of_the_system_leaves_the_last_good_state(tiny: Tiny, tmp_p
     """
     recipe = load_recipe(tiny(), ["every_step.retention=muhdi", "evaluation.statistics=[running]"])
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_sequence(recipe, whole, quiet=True)
+    train(recipe, whole, quiet=True)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = RunDirectory.of(recipe, whole).states.files()[0].stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size - 100, limit[1]))
     try:
         with pytest.raises(MuhdiError, match="cannot be written: File too large; free some space"):
-            run_sequence(recipe, broken, quiet=True)
+            train(recipe, broken, quiet=True)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
     run = RunDirectory.of(recipe, broken)
     assert run.states.load()[0] is not None
     assert not list(run.folder.rglob("*.tmp"))
-    run_sequence(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)

@@ -22,7 +22,7 @@ from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.nonfinite import Finite
 from muhdi.training.stage import StageTrainer
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 from tests.workflows.test_train import Crash, assert_same_run, crashing
 
 Tiny = Callable[..., Path]
@@ -77,7 +77,7 @@ def test_the_first_bad_iteration_is_named_though_losses_are_read_later(
     )
     bad_where(monkeypatch, lambda labels: len(seen) == 3)
     with pytest.raises(MuhdiError, match="seg_aux is not finite at iteration 3") as error:
-        run_sequence(recipe, tmp_path, quiet=True)
+        train(recipe, tmp_path, quiet=True)
     assert len(seen) == 5
     assert f"(images: {', '.join(seen[2])})" in str(error.value)
     assert "go on with --resume" in str(error.value)
@@ -88,7 +88,7 @@ def test_the_last_good_state_stays_and_the_run_goes_on_from_it(
 ) -> None:
     recipe = load_recipe(tiny(), settings("none", "none", "source_training.iterations=8"))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_sequence(recipe, whole, quiet=True)
+    train(recipe, whole, quiet=True)
     calls = 0
 
     def fifth(labels: torch.Tensor) -> bool:
@@ -99,11 +99,11 @@ def test_the_last_good_state_stays_and_the_run_goes_on_from_it(
     with monkeypatch.context() as patch:
         bad_where(patch, fifth)
         with pytest.raises(MuhdiError, match="not finite at iteration 5"):
-            run_sequence(recipe, broken, quiet=True)
+            train(recipe, broken, quiet=True)
     assert [path.name for path in RunDirectory.of(recipe, broken).states.files()] == [
         "training_state_4.pt", "training_state_2.pt",
     ]  # fmt: skip
-    run_sequence(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
 
 
@@ -121,7 +121,7 @@ def test_spoilt_weights_are_never_saved(
     bad_where(monkeypatch, last, gradient=True)
     recipe = load_recipe(tiny(), ["source_training.iterations=4", "steps=[]"])
     with pytest.raises(MuhdiError, match="the network's weights are not finite after iteration 4"):
-        run_sequence(recipe, tmp_path, quiet=True)
+        train(recipe, tmp_path, quiet=True)
     run = RunDirectory.of(recipe, tmp_path)
     assert [path.name for path in run.states.files()] == ["training_state_2.pt"]
     assert not run.models()
@@ -142,7 +142,7 @@ def test_skipping_is_deterministic_and_survives_resuming(
         tiny(), settings(adaptation, retention, "every_step.iterations=6", "skip_bad=6")
     )
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_sequence(recipe, whole, quiet=True)
+    train(recipe, whole, quiet=True)
     skipped = [line for line in lines(recipe, whole) if "skipped" in line]
     assert 2 <= len(skipped) < 15
     assert all(line["skipped"][0].startswith("sim_") for line in skipped)
@@ -150,8 +150,8 @@ def test_skipping_is_deterministic_and_survives_resuming(
         with monkeypatch.context() as patch:
             crashing(patch, after)
             with pytest.raises(Crash):
-                run_sequence(recipe, broken, resume=True, quiet=True)
-    run_sequence(recipe, broken, resume=True, quiet=True)
+                train(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
 
 
@@ -160,7 +160,7 @@ def test_good_data_gives_the_same_bits_with_and_without_skipping(
 ) -> None:
     for name, number in (("off", 0), ("on", 3)):
         recipe = load_recipe(tiny(), settings(METHODS[0][0], "muhdi", f"skip_bad={number}"))
-        run_sequence(recipe, tmp_path / name, quiet=True)
+        train(recipe, tmp_path / name, quiet=True)
     assert_same_run(tmp_path / "off", tmp_path / "on", recipe)
 
 
@@ -178,10 +178,10 @@ def test_a_skipped_batch_leaves_nothing_behind(
             original(self, fabric, recipe, number, *rest)
 
         patch.setattr(StageTrainer, "__init__", begin)
-        run_sequence(recipe, tmp_path, quiet=True)
+        train(recipe, tmp_path, quiet=True)
     run = RunDirectory.of(recipe, tmp_path)
     before, after = (
-        load_checkpoint(run.model(n, s, 3)).model.state_dict()
+        load_checkpoint(run.model(n, s, 3)).network.state_dict()
         for n, s in ((1, "city"), (2, "night"))
     )
     common = [
@@ -202,12 +202,12 @@ def test_one_more_than_may_be_skipped_stops_and_a_higher_number_goes_on(
     step = settings("none", "none", "every_step.iterations=6", "source_training.iterations=6")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     recipe = load_recipe(tiny(), [*step, "skip_bad=6"])
-    run_sequence(recipe, whole, quiet=True)
+    train(recipe, whole, quiet=True)
     with pytest.raises(
         MuhdiError, match=r"not finite at iteration \d, after 1 bad batches that were skipped"
     ):
-        run_sequence(load_recipe(tiny(), [*step, "skip_bad=1"]), broken, quiet=True)
-    run_sequence(recipe, broken, resume=True, quiet=True)
+        train(load_recipe(tiny(), [*step, "skip_bad=1"]), broken, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
 
 

@@ -14,7 +14,7 @@ from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 
 METHODS = ["every_step.adaptation=selftrain", "every_step.retention=muhdi"]
 Tiny = Callable[..., Path]
@@ -25,10 +25,10 @@ def run(
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
     """Weights and metric lines of a run."""
     recipe = load_recipe(tiny(), [*METHODS, *settings])
-    run_sequence(recipe, folder, quiet=True)
+    train(recipe, folder, quiet=True)
     directory = RunDirectory.of(recipe, folder)
     lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
-    return load_checkpoint(directory.last_model()).model.state_dict(), lines
+    return load_checkpoint(directory.last_model()).network.state_dict(), lines
 
 
 def far(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:

@@ -24,7 +24,7 @@ from muhdi.models.norms import convert_norms
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import check_batches, launch
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 from tests.processes import ADAPTATIONS, RECIPE, RETENTIONS, draw, recipe, run_all
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_what_is_saved_has_seen_the_images_of_all_processes(tmp_path: Path, data
     alone = load_recipe(RECIPE, [f"root={data}", "steps=[]", "every_step={}"])
     torch.set_default_dtype(torch.float64)
     try:
-        run_sequence(alone, tmp_path / "one", quiet=True)
+        train(alone, tmp_path / "one", quiet=True)
     finally:
         torch.set_default_dtype(torch.float32)
     one, two = (
@@ -225,7 +225,7 @@ def test_stopped_on_two_devices_it_goes_on_with_one(tmp_path: Path, data: Path) 
     assert load_recipe(folder / "recipe.yml").devices == 2
     same = [word for word in SELFTRAIN if word != "--set"]
     alone = load_recipe(RECIPE, [f"root={data}", *same, *settings])
-    assert len(run_sequence(alone, tmp_path, resume=True, quiet=True).steps) == 2
+    assert len(train(alone, tmp_path, resume=True, quiet=True).steps) == 2
     iterations = [json.loads(line)["iteration"] for line in metrics.read_text().splitlines()]
     assert iterations == [1, *range(1, 61)]
 
@@ -358,6 +358,6 @@ def test_a_frozen_batch_norm_keeps_its_statistics_and_still_measures(
     backbone(torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8))
     assert all(torch.equal(before[key], value) for key, value in backbone.state_dict().items())
     recipe_ = recipe(data, "none", "none", "model.batch_norm=frozen")
-    run_sequence(recipe_, tmp_path, quiet=True)
+    train(recipe_, tmp_path, quiet=True)
     scores = results(tmp_path, "none_none")["steps"][-1]["scores"]
     assert scores["running"] != scores["domain"]  # measured from images, in spite of all

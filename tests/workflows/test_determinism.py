@@ -12,7 +12,7 @@ import pytest
 
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 from tests.workflows.test_train import assert_same_run
 
 Tiny = Callable[..., Path]
@@ -27,7 +27,7 @@ def test_another_process_gives_the_same_results_file(
     """Another order of sets and dictionaries too: Python's hashes are seeded differently."""
     path = tiny()
     recipe = load_recipe(path, SETTINGS, 5)
-    run_sequence(recipe, tmp_path / "here", quiet=True)
+    train(recipe, tmp_path / "here", quiet=True)
     command = [
         sys.executable,
         "-m",
@@ -49,6 +49,6 @@ def test_another_seed_gives_other_results(tiny: Tiny, tmp_path: Path) -> None:
     texts = []
     for seed in (5, 6):
         recipe = load_recipe(tiny(), SETTINGS, seed)
-        run_sequence(recipe, tmp_path, quiet=True)
+        train(recipe, tmp_path, quiet=True)
         texts.append(RunDirectory.of(recipe, tmp_path).metrics.read_text())
     assert all(one != two for one, two in zip(*(text.splitlines() for text in texts), strict=True))

@@ -28,10 +28,10 @@ from muhdi.models.checkpoint import (
 )
 from muhdi.models.ensemble import Ensemble
 from muhdi.models.reference_weights import to_reference
-from muhdi.models.segmenter import AGNOSTIC, SPECIALIST, build_segmenter
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST, build_segmenter
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.evaluate import evaluate_network
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 
 Tiny = Callable[..., Path]
 
@@ -40,7 +40,7 @@ Tiny = Callable[..., Path]
 def trained(tiny: Tiny, tmp_path: Path) -> Path:
     """A recipe whose run has a snapshot every two iterations."""
     path = tiny(snapshot_every=2, test={"mode": "best", "domains": ["city"]})
-    run_sequence(load_recipe(path), tmp_path / "exp", quiet=True)
+    train(load_recipe(path), tmp_path / "exp", quiet=True)
     return path
 
 
@@ -119,7 +119,7 @@ def test_a_recipe_without_a_run_or_with_nothing_to_train(tiny: Tiny, tmp_path: P
     path = tiny(source=None, steps=[], source_training={}, extra_domains=[{"dataset": "scenes", "domain": "rain"}],
                 test={"models": ["gone.pth"]})  # fmt: skip
     with pytest.raises(MuhdiError, match="trains nothing, it only tests"):
-        run_sequence(load_recipe(path), tmp_path / "exp", quiet=True)
+        train(load_recipe(path), tmp_path / "exp", quiet=True)
     with pytest.raises(MuhdiError, match=r"test\.models: the file gone\.pth"):
         evaluate_network(path)
 
@@ -148,7 +148,7 @@ def test_convert_of_a_run_brings_its_discriminators(tiny: Tiny, tmp_path: Path) 
         source_training={"iterations": 1}, evaluation={"statistics": ["running"], "samples": 0},
         every_step={"iterations": 1, "adaptation": {"method": "advent", "width": 4}},
     )  # fmt: skip
-    run_sequence(load_recipe(path), tmp_path / "exp", quiet=True)
+    train(load_recipe(path), tmp_path / "exp", quiet=True)
     written = convert(tmp_path / "exp" / "snapshots" / "tiny", tmp_path / "model.pth")
     assert [file.name for file in written] == ["model.pth", "model_D_main.pth", "model_D_aux.pth"]
     tensors = read_tensors(tmp_path / "model_D_main.pth")[0]
@@ -159,9 +159,9 @@ def test_convert_of_a_run_brings_its_discriminators(tiny: Tiny, tmp_path: Path) 
     again = ["name=again", f"model.init={tmp_path}/model.pth", "source_training.iterations=0",
              f"every_step.adaptation.init_main={tmp_path}/model_D_main.pth",
              f"every_step.adaptation.init_aux={tmp_path}/model_D_aux.pth"]  # fmt: skip
-    run_sequence(load_recipe(path, again), tmp_path / "exp", quiet=True)
+    train(load_recipe(path, again), tmp_path / "exp", quiet=True)
     with pytest.raises(MuhdiError, match="does not fit this network"):
-        run_sequence(
+        train(
             load_recipe(path, [*again, "name=wide", "every_step.adaptation.width=8"]),
             tmp_path / "exp",
         )
@@ -180,7 +180,7 @@ def test_discriminators_go_on_from_step_to_step(tiny: Tiny, tmp_path: Path) -> N
         "learning_rate": 1e-9,
     }
     path = tiny(every_step={"iterations": 2, "adaptation": adaptation})
-    run_sequence(load_recipe(path), tmp_path / "exp", quiet=True)
+    train(load_recipe(path), tmp_path / "exp", quiet=True)
     folder = tmp_path / "exp" / "snapshots" / "tiny"
     first = read_tensors(folder / "1_city" / "D_main_2.safetensors")[0]
     second = read_tensors(folder / "2_night" / "D_main_2.safetensors")[0]
@@ -189,7 +189,7 @@ def test_discriminators_go_on_from_step_to_step(tiny: Tiny, tmp_path: Path) -> N
         name="fresh",
         every_step={"iterations": 2, "adaptation": adaptation | {"discriminators": "fresh"}},
     )
-    run_sequence(load_recipe(fresh), tmp_path / "exp", quiet=True)
+    train(load_recipe(fresh), tmp_path / "exp", quiet=True)
     other = read_tensors(
         tmp_path / "exp" / "snapshots" / "fresh" / "2_night" / "D_main_2.safetensors"
     )[0]
@@ -223,7 +223,7 @@ def test_the_cache_knows_when_labels_or_scenes_have_changed(folders: Path, tmp_p
     }  # fmt: skip
     path = tmp_path / "day.yml"
     path.write_text(yaml.safe_dump(recipe))
-    run_sequence(load_recipe(path), tmp_path / "exp", quiet=True)
+    train(load_recipe(path), tmp_path / "exp", quiet=True)
     first, notes = evaluate_network(path, experiments=tmp_path / "exp")
     again, repeated = evaluate_network(path, experiments=tmp_path / "exp")
     assert first.steps == again.steps

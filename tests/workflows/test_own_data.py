@@ -11,7 +11,7 @@ from PIL import Image
 from muhdi.errors import MuhdiError
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def own(folders: Path, tmp_path: Path) -> Path:
 def test_ones_own_data_needs_no_code_and_an_unlabelled_target_is_not_zero(
     own: Path, tmp_path: Path, capsys
 ) -> None:
-    results = run_sequence(load_recipe(own), tmp_path / "e")
+    results = train(load_recipe(own), tmp_path / "e")
     assert results.steps[-1]["scores"]["running"]["rain"] == {"miou": None, "reason": "unlabelled"}
     assert results.summary("running").average is None
     output = capsys.readouterr().out
@@ -49,7 +49,7 @@ def test_ones_own_data_needs_no_code_and_an_unlabelled_target_is_not_zero(
 
 def test_a_domain_may_have_any_name(own: Path, tmp_path: Path) -> None:
     recipe = load_recipe(own, ["steps.0.target.name=my/city at night"])
-    run_sequence(recipe, tmp_path / "e", quiet=True)
+    train(recipe, tmp_path / "e", quiet=True)
     folder = tmp_path / "e" / "snapshots" / "own"
     assert RunDirectory(folder).last_model().parent.name == "1_my_city_at_night"
     assert {path.parent for path in folder.rglob("*.safetensors")} == {
@@ -69,14 +69,14 @@ def test_target_labels_are_needed_for_evaluation_alone(
         "steps.0.target.images=rain/{split}/*.png",
         "steps.0.target.labels=flat/{split}_{stem}.png",
     ]
-    results = run_sequence(load_recipe(own, settings), tmp_path / "e", quiet=True)
+    results = train(load_recipe(own, settings), tmp_path / "e", quiet=True)
     assert results.steps[-1]["scores"]["running"]["rain"]["miou"] is not None
     for image in (folders / "rain" / "train").glob("*.png"):
         image.rename(image.with_stem(f"train {image.stem}"))
     settings[1] = "steps.0.target.labels=flat/val_{stem}.png"
-    assert run_sequence(load_recipe(own, [*settings, "name=two"]), tmp_path / "e", quiet=True)
+    assert train(load_recipe(own, [*settings, "name=two"]), tmp_path / "e", quiet=True)
     with pytest.raises(MuhdiError, match=r"steps\.0\.target: .*its label"):
-        run_sequence(
+        train(
             load_recipe(own, [*settings, "name=three", "steps.0.adaptation=oracle"]),
             tmp_path / "e",
             quiet=True,
@@ -90,6 +90,6 @@ def test_a_bad_file_is_one_line_and_leaves_no_run(
     for path in (folders / "day" / "train").glob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(MuhdiError, match="not an image") as error:
-        run_sequence(load_recipe(own, [f"loader.workers={workers}"]), tmp_path / "e", quiet=True)
+        train(load_recipe(own, [f"loader.workers={workers}"]), tmp_path / "e", quiet=True)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "e" / "snapshots" / "own").exists()

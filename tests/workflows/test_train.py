@@ -29,7 +29,7 @@ from muhdi.run.directory import RunDirectory
 from muhdi.training.stage import StageTrainer
 from muhdi.workflows.evaluate import evaluate_network
 from muhdi.workflows.sweep import sweep
-from muhdi.workflows.train import run_sequence
+from muhdi.workflows.train import train
 
 ADAPTATIONS = ("none", "minent", "advent", "selftrain", "oracle")
 RETENTIONS = ("none", "distill", "muhdi")
@@ -38,7 +38,7 @@ Tiny = Callable[..., Path]
 
 
 def weights(experiments: Path, recipe: Recipe) -> dict[str, torch.Tensor]:
-    return load_checkpoint(RunDirectory.of(recipe, experiments).last_model()).model.state_dict()
+    return load_checkpoint(RunDirectory.of(recipe, experiments).last_model()).network.state_dict()
 
 
 def assert_same_run(one: Path, two: Path, recipe: Recipe) -> None:
@@ -78,7 +78,7 @@ def test_every_combination_trains_and_resumes_exactly(
         tiny(), [f"every_step.adaptation={adaptation}", f"every_step.retention={retention}"]
     )
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    results = run_sequence(recipe, whole, quiet=True)
+    results = train(recipe, whole, quiet=True)
     assert [step["name"] for step in results.steps] == ["source", "city", "night"]
     assert all(value is not None for value in results.matrix("running")[-1])
     for after in (
@@ -89,8 +89,8 @@ def test_every_combination_trains_and_resumes_exactly(
         with monkeypatch.context() as patch:
             crashing(patch, after)
             with pytest.raises(Crash):
-                run_sequence(recipe, broken, resume=True, quiet=True)
-    run_sequence(recipe, broken, resume=True, quiet=True)
+                train(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
     started, ended = (
         json.loads(line)
@@ -117,11 +117,11 @@ def _lines(experiments: Path, recipe: Recipe, stage: str) -> list[str]:
 
 def test_what_a_method_trains_moves_and_what_it_keeps_stays(tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe(tiny(), ["every_step.adaptation=advent", "every_step.retention=muhdi"])
-    run_sequence(recipe, tmp_path, quiet=True)
+    train(recipe, tmp_path, quiet=True)
     state, _ = RunDirectory.of(recipe, tmp_path).states.load()
     before = load_checkpoint(
         RunDirectory.of(recipe, tmp_path).model(1, "city", 3)
-    ).model.state_dict()
+    ).network.state_dict()
     trainer = state["trainer"]
     kept = {key.removeprefix("old.model."): value for key, value in trainer["retention"].items()}
     assert {key for key in before if "specialist" not in key} == set(kept), (
@@ -139,7 +139,7 @@ def test_what_a_method_trains_moves_and_what_it_keeps_stays(tiny: Tiny, tmp_path
 
 def test_the_run_directory_holds_what_is_promised(tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe(tiny())
-    run_sequence(recipe, tmp_path, quiet=True)
+    train(recipe, tmp_path, quiet=True)
     folder = tmp_path / "snapshots" / "tiny"
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert {"recipe.yml", "results.json", "metrics.jsonl", "training_state_8.pt", "training_state_9.pt",
@@ -169,7 +169,7 @@ def test_a_crash_between_stages_loses_nothing(
 ) -> None:
     recipe = load_recipe(tiny())
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_sequence(recipe, whole, quiet=True)
+    train(recipe, whole, quiet=True)
     where = {
         "evaluation": "muhdi.workflows.train.evaluate_domains",
         "saving": "muhdi.workflows.train.save_checkpoint",
@@ -182,15 +182,15 @@ def test_a_crash_between_stages_loses_nothing(
         with monkeypatch.context() as patch:
             patch.setattr(where[moment], die)
             with pytest.raises(Crash):
-                run_sequence(recipe, broken, resume=True, quiet=True)
-    run_sequence(recipe, broken, resume=True, quiet=True)
+                train(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
 
 
 def test_a_finished_run_resumes_to_itself(tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe(tiny())
-    first = run_sequence(recipe, tmp_path, quiet=True)
-    assert run_sequence(recipe, tmp_path, resume=True, quiet=True).steps == first.steps
+    first = train(recipe, tmp_path, quiet=True)
+    assert train(recipe, tmp_path, resume=True, quiet=True).steps == first.steps
 
 
 def test_a_killed_process_goes_on_exactly(tiny: Tiny, tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_killed_process_goes_on_exactly(tiny: Tiny, tmp_path: Path) -> None:
     )
     recipe = load_recipe(path)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    run_sequence(recipe, whole, quiet=True)
+    train(recipe, whole, quiet=True)
     command = [sys.executable, "-m", "muhdi", "train", str(path), "--experiments", str(broken), "--resume",
                "--set", "loader.workers=2"]  # fmt: skip
     metrics = RunDirectory.of(recipe, broken).metrics
@@ -229,7 +229,7 @@ def test_a_killed_process_goes_on_exactly(tiny: Tiny, tmp_path: Path) -> None:
         if status == 143:
             assert "--resume" in errors
             assert "Traceback" not in errors
-    run_sequence(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
 
 
@@ -245,7 +245,7 @@ def test_a_sweep_shares_the_source_and_changes_no_number(tiny: Tiny, tmp_path: P
     said: list[str] = []
     runs = sweep([str(path)], [1], [], tmp_path / "swept", 1, said.append)[str(path)]
     assert sum("source_" in line and "training" in line for line in said) == 1
-    alone = run_sequence(load_recipe(path, seed=1), tmp_path / "alone", quiet=True)
+    alone = train(load_recipe(path, seed=1), tmp_path / "alone", quiet=True)
     assert runs[0].steps == alone.steps
     recipe = load_recipe(path, seed=1)
     one, two = weights(tmp_path / "swept", recipe), weights(tmp_path / "alone", recipe)
@@ -280,10 +280,7 @@ def test_a_stopped_sweep_leaves_no_process_and_goes_on(tiny: Tiny, tmp_path: Pat
 
 
 def test_seeds_differ(tiny: Tiny, tmp_path: Path) -> None:
-    runs = [
-        run_sequence(load_recipe(tiny(), ["steps=[]"], seed=s), tmp_path, quiet=True)
-        for s in (1, 2)
-    ]
+    runs = [train(load_recipe(tiny(), ["steps=[]"], seed=s), tmp_path, quiet=True) for s in (1, 2)]
     assert runs[0].matrix("running") != runs[1].matrix("running")
 
 
@@ -294,12 +291,12 @@ def test_a_backbone_alone_can_start_a_sequence_and_has_no_score_before_it(
     torch.save(donor, tmp_path / "resnet.pth")
     settings = ["model.backbone=resnet50", f"model.init={tmp_path / 'resnet.pth'}", "source_training.iterations=0",
                 "every_step.iterations=1", "evaluation.statistics=[running]", "steps.1.retention=muhdi"]  # fmt: skip
-    results = run_sequence(load_recipe(tiny(), settings), tmp_path, quiet=True)
+    results = train(load_recipe(tiny(), settings), tmp_path, quiet=True)
     assert results.matrix("running")[0] == [None, None, None]
     assert None not in results.matrix("running")[-1]
     assert results.summary("running").forgetting is not None
     with pytest.raises(MuhdiError, match="a backbone alone, so there is nothing to retain"):
-        run_sequence(
+        train(
             load_recipe(tiny(), [*settings, "every_step.retention=muhdi", "name=x"]),
             tmp_path,
             quiet=True,
@@ -311,22 +308,22 @@ def test_two_processes_never_share_a_run(tiny: Tiny, tmp_path: Path) -> None:
     directory = RunDirectory.of(recipe, tmp_path)
     directory.create(recipe, overwrite=False)
     with pytest.raises(MuhdiError, match="another process is at work"):
-        run_sequence(recipe, tmp_path, resume=True, quiet=True)
+        train(recipe, tmp_path, resume=True, quiet=True)
     directory.release()
-    run_sequence(recipe, tmp_path, resume=True, quiet=True)
+    train(recipe, tmp_path, resume=True, quiet=True)
 
 
 def test_what_says_where_and_how_fast_may_change_on_resume(tiny: Tiny, tmp_path: Path) -> None:
-    run_sequence(load_recipe(tiny(), ["source_training.iterations=2"]), tmp_path, quiet=True)
+    train(load_recipe(tiny(), ["source_training.iterations=2"]), tmp_path, quiet=True)
     changed = load_recipe(
         tiny(), ["source_training.iterations=2", "loader.workers=1", "save_every=9", "log_every=5"]
     )
-    run_sequence(changed, tmp_path, resume=True, quiet=True)
+    train(changed, tmp_path, resume=True, quiet=True)
 
 
 def test_evaluate_scores_a_run_a_file_and_fresh_statistics(tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe(tiny())
-    results = run_sequence(recipe, tmp_path, quiet=True)
+    results = train(recipe, tmp_path, quiet=True)
     folder = RunDirectory.of(recipe, tmp_path).folder
     again, _ = evaluate_network(folder)
     assert again.steps[0]["scores"] == results.steps[-1]["scores"]
@@ -356,7 +353,7 @@ def test_interrupted_in_the_same_process_says_so(
     with monkeypatch.context() as patch:
         patch.setattr(StageTrainer, "_iterate", iterate)
         with pytest.raises(Interrupted) as stop:
-            run_sequence(recipe, tmp_path, quiet=True)
+            train(recipe, tmp_path, quiet=True)
     assert stop.value.signum == signal.SIGINT
     state, _ = RunDirectory.of(recipe, tmp_path).states.load()
     assert (state["stage"], state["trainer"]["iteration"]) == (0, 1)
@@ -370,7 +367,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_files_named(
         lambda logits, labels, pixels: logits.sum() * float("nan"),
     )
     with pytest.raises(MuhdiError, match=r"seg_aux is not finite at iteration 1 \(images: sim_"):
-        run_sequence(load_recipe(tiny()), tmp_path, quiet=True)
+        train(load_recipe(tiny()), tmp_path, quiet=True)
 
 
 def test_bf16_and_sgd_train_too(tiny: Tiny, tmp_path: Path) -> None:
@@ -381,7 +378,7 @@ def test_bf16_and_sgd_train_too(tiny: Tiny, tmp_path: Path) -> None:
         "every_step.adaptation=advent",
         "every_step.retention=muhdi",
     ]
-    results = run_sequence(load_recipe(tiny(), settings), tmp_path, quiet=True)
+    results = train(load_recipe(tiny(), settings), tmp_path, quiet=True)
     assert results.matrix("running")[-1][0] is not None
     assert json.loads(_lines(tmp_path, load_recipe(tiny()), "night")[-1])["d_main_target"] > 0
 
@@ -408,14 +405,12 @@ def test_source_and_target_of_other_sizes(
     monkeypatch.setattr(MuHDi, "on_target", noted(MuHDi.on_target, "retention"))
     target = {"dataset": "scenes", "domain": "city", "train": 4, "val": 2, "image_size": [32, 24]}
     step = {"iterations": 1, "adaptation": "minent", "retention": "muhdi", "target_batch_size": 3}
-    run_sequence(
-        load_recipe(tiny(every_step=step, steps=[{"target": target}])), tmp_path, quiet=True
-    )
+    train(load_recipe(tiny(every_step=step, steps=[{"target": target}])), tmp_path, quiet=True)
     assert seen == {"target": {(24, 32)}, "retention": {(24, 32)}}
 
 
 def test_no_new_folder_appears_in_the_root_of_the_file_system(tiny: Tiny) -> None:
     recipe = load_recipe(tiny(snapshots="/gpfsnowhere/expe"))
     with pytest.raises(MuhdiError, match="there is no /gpfsnowhere on this machine"):
-        run_sequence(recipe, quiet=True)
+        train(recipe, quiet=True)
     assert not Path("/gpfsnowhere").exists()

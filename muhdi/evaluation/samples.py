@@ -1,0 +1,142 @@
+"""Pictures of what networks make of a few images of every domain."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from muhdi.data.arrays import images_tensor
+from muhdi.data.domains import Domains
+from muhdi.data.files import read_image
+from muhdi.data.paths import find_file
+from muhdi.errors import MuhdiError
+from muhdi.evaluation.argmax import classes_at
+from muhdi.evaluation.domains import Scored
+from muhdi.evaluation.predict import predict
+from muhdi.evaluation.results import Results
+from muhdi.files import file_name, read_json, write_bytes
+from muhdi.models.checkpoint import load_checkpoint
+from muhdi.models.inference import Inference
+from muhdi.recipe.schema import Recipe
+from muhdi.run.directory import RunDirectory
+from muhdi.run.sample_files import after_name, sample_images
+from muhdi.taxonomy import ClassSet
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def save_samples(directory: RunDirectory, scored: Scored, domains: Domains, recipe: Recipe) -> None:
+    """Write images, labels and predictions after the last step, a few per domain.
+
+    With them a run is complete: the folder gets its name when everything is in it.
+    """
+    if directory.samples.exists():
+        return
+    folder = directory.samples.with_name("samples.tmp")
+    folder.mkdir(exist_ok=True)
+    for domain in domains.validation:
+        for statistics in scored.rows:
+            stored = scored.by_domain.get(domain) if statistics == "domain" else None
+            if statistics == "domain" and stored is None:
+                continue
+            inference = Inference(scored.network, scored.head, statistics, stored)
+            _save_domain(folder, domain, inference, domains, recipe)
+    folder.rename(directory.samples)
+
+
+def _save_domain(
+    folder: Path, domain: str, inference: Inference, domains: Domains, recipe: Recipe
+) -> None:
+    classes = recipe.class_set()
+    evaluation = recipe.evaluation
+    samples = domains.validation[domain]
+    predictions = predict(inference, samples, size=evaluation.size, count=evaluation.samples)
+    for number, (sample, prediction) in enumerate(predictions):
+        stem = f"{file_name(domain)}_{number}"
+        Image.fromarray(sample.image).save(folder / f"{stem}_image.png")
+        if sample.label is not None:
+            label_image(sample.label, classes).save(folder / f"{stem}_label.png")
+        predicted = label_image(prediction.cpu().numpy(), classes)
+        predicted.save(folder / f"{stem}_predicted_{inference.statistics}.png")
+
+
+def label_image(label: Pixels, classes: ClassSet) -> Image.Image:
+    """A label or prediction as a palette image, whose pixels hold the class positions."""
+    image = Image.fromarray(np.asarray(label, np.uint8))
+    image.putpalette(classes.palette().flatten().tolist())
+    return image
+
+
+def add_earlier_predictions(run: Path, *, trust_code: bool = False) -> None:
+    """Write predictions after every stage but the last into a finished run's samples.
+
+    They come from the networks that the run saved after each stage, with each kind of statistics,
+    at the size of the last ones; those that exist stay. A stage whose network is gone has none.
+    """
+    directory = RunDirectory(run)
+    if not directory.samples.is_dir() or not directory.results.is_file():
+        return
+    recipe = directory.recipe()
+    results = Results.from_json(read_json(directory.results))
+    for stage in range(len(results.steps) - 1):
+        path = _network_after(directory, recipe, stage)
+        if path is None:
+            continue
+        for statistics in results.kinds():
+            for domain in results.domains:
+                _add_predictions(directory, path, (stage, statistics, domain), trust_code)
+
+
+def _network_after(directory: RunDirectory, recipe: Recipe, stage: int) -> Path | None:
+    """The network after a stage; where another run trained the source, the one it gave."""
+    found = recipe.stages()[stage]
+    path = directory.model(stage, found.name, found.config.iterations)
+    if not stage and not found.config.iterations and recipe.model.init is not None:
+        try:
+            path = find_file(recipe.model.init, recipe.runtime.root, "model.init")
+        except MuhdiError:
+            return None
+    return path if path.is_file() and path.suffix == ".safetensors" else None
+
+
+def _add_predictions(
+    directory: RunDirectory, network: Path, which: tuple[int, str, str], trust_code: bool
+) -> None:
+    """Predictions of one network on the samples of one domain."""
+    stage, statistics, domain = which
+    inference: Inference | None = None
+    for image in sample_images(directory.folder, domain):
+        stem = image.name.removesuffix("_image.png")
+        last = directory.samples / f"{stem}_predicted_{statistics}.png"
+        target = directory.samples / after_name(stem, stage, statistics)
+        if target.exists() or not last.exists():
+            continue
+        if inference is None:
+            inference = _inference(network, statistics, domain, trust_code=trust_code)
+        if inference is None:
+            return
+        with Image.open(last) as shown, torch.no_grad():
+            logits = inference(images_tensor([read_image(image)], inference.device))
+            predicted = classes_at(logits, shown.size[::-1])[0].cpu().numpy()
+        buffer = io.BytesIO()
+        label_image(predicted, directory.recipe().class_set()).save(buffer, "PNG")
+        write_bytes(target, buffer.getvalue())
+
+
+def _inference(
+    network: Path, statistics: str, domain: str, *, trust_code: bool
+) -> Inference | None:
+    """None where the network has no such statistics, or its code is not trusted."""
+    try:
+        checkpoint = load_checkpoint(network, trust_code=trust_code)
+        stored = checkpoint.statistics.get(domain) if statistics == "domain" else None
+        if statistics == "domain" and stored is None:
+            return None
+        return Inference(checkpoint.network, statistics=statistics, domain=stored)
+    except MuhdiError:
+        return None

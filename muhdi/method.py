@@ -1,0 +1,118 @@
+"""What adaptations and retentions have in common: the life of a method.
+
+The loop calls, in this order::
+
+    method = config.build(context)             # the recipe's section builds its class
+    method.begin(network, memory, batches)     # a step starts
+    in every iteration:
+        method.passes(source, target)          # further forward passes, with their objectives
+        method.penalty(network)                # loss terms of the weights themselves
+        method.after_step(network)             # after the optimizer's step
+    method.end(network, batches) -> memory     # the step is over; what later steps need to know
+
+Whatever a method trains, averages or keeps during a step is a submodule or a buffer: so it is saved
+with the run, and a run that is interrupted continues with the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from muhdi.losses import Losses
+from muhdi.models.segmenter import Segmenter
+from muhdi.passes import Batch, Pass
+
+Memory = dict[str, Tensor]
+"""What a method remembers from step to step, by name: Fisher values, styles, prototypes."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method is built from, beside its section of the recipe.
+
+    Attributes:
+        classes: number of classes C.
+        levels: names of the heads' levels, such as ``("aux", "main")``.
+        head: the head that learns from the source's labels and by the adaptation.
+        generator: source of all randomness of the method, on the CPU. Its state is saved.
+    """
+
+    classes: int
+    levels: tuple[str, ...]
+    head: str
+    generator: torch.Generator
+
+
+class Batches(Protocol):
+    """Images of the stage to look at before or after training: evenly spread, not augmented."""
+
+    def source(self, count: int) -> Iterator[Batch]:
+        """Up to ``count`` labelled source images, one by one; each process yields its own share."""
+        ...
+
+    def target(self, count: int) -> Iterator[Batch]:
+        """Up to ``count`` target images without labels; nothing in a stage without a target."""
+        ...
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network of a method's own, such as a discriminator.
+
+    The loop zeroes its gradients, averages them over the processes, steps and schedules its
+    optimizer, saves and restores both, writes it beside the network, and carries it to later steps.
+
+    Attributes:
+        module: also a submodule of the method.
+        optimizer: over the module's parameters.
+        learning_rate: at the start of the step; it decays as the network's own does.
+    """
+
+    module: nn.Module
+    optimizer: Optimizer
+    learning_rate: float
+
+
+class Method(nn.Module):
+    """Base of all adaptations and retentions; by itself it does nothing.
+
+    Attributes:
+        config_class: the section of the recipe that describes the method.
+    """
+
+    config_class: ClassVar[type[Any]]
+
+    def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
+        """A step starts.
+
+        Args:
+            network: as the step before has left it; copy what must stay.
+            memory: what `end` has returned after an earlier step; empty in the first one.
+            batches: images to look at. When an interrupted step continues there are none, since
+                everything that this call computes is then replaced by the saved state.
+        """
+
+    def passes(self, source: Batch, target: Batch) -> Sequence[Pass]:
+        """Further passes of an iteration, after the ones on the source and on the target."""
+        return ()
+
+    def penalty(self, network: Segmenter) -> Losses:
+        """Loss terms that depend on the weights alone; called once per iteration."""
+        return {}
+
+    def after_step(self, network: Segmenter) -> None:
+        """The optimizer has made its step: mean teachers follow here."""
+
+    def end(self, network: Segmenter, batches: Batches) -> Memory:
+        """The step is over: what later steps need to know; it is saved in the network's file."""
+        return {}
+
+    def own_networks(self) -> dict[str, OwnNetwork]:
+        """Networks of the method's own by name, such as ``D_main``; the same ones at every call."""
+        return {}

@@ -1,0 +1,91 @@
+"""What every backbone is: images in, features out.
+
+A backbone takes plain RGB images (uint8, or float in 0..255) and owns their normalisation, so that
+neither data code nor an exported model has to know it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from muhdi.recipe import plugins
+from muhdi.recipe.backbones import BackboneConfig
+
+Family = Literal["dilated", "pyramid", "plain"]
+
+
+class FeatureInfo(NamedTuple):
+    """One feature map: its channels, and how many pixels of the image one of its pixels spans."""
+
+    channels: int
+    stride: int
+
+
+class Backbone(nn.Module):
+    """What a `Segmenter` needs of a backbone.
+
+    Attributes:
+        config_class: the section of the recipe that describes it.
+        features: what `forward` gives, from fine to coarse; the last two carry the heads' levels.
+        dilations: dilations of the heads' convolutions that suit the resolution of the features.
+        multiple: sides of images are padded to a multiple of this, and outputs cut.
+        family: ``dilated`` (the coarse features keep their resolution), ``pyramid``, or ``plain``
+            (all features have one stride).
+        frozen_affine: whether scale and shift of its batch norms stay while it trains.
+    """
+
+    config_class: ClassVar[type[Any]] = BackboneConfig
+    features: list[FeatureInfo]
+    dilations: tuple[int, ...] = (1, 3, 6, 9)
+    multiple: int = 1
+    family: Family = "dilated"
+    frozen_affine: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        plugins.register(cls)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images [N, 3, H, W], RGB 0..255 -> one map [N, K, h, w] for each of `features`."""
+        raise NotImplementedError
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel, on RGB values of 0..255.
+
+    Args:
+        mean: per channel, in the order of the network.
+        std: the same.
+        bgr: turn the channels round first, for networks that expect BGR.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, mean: tuple[float, ...], std: tuple[float, ...], *, bgr: bool = False
+    ) -> None:
+        super().__init__()
+        self.bgr = bgr
+        self.memory_format = torch.contiguous_format
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        images = images.to(self.mean.dtype)
+        if self.bgr:
+            images = images.flip(1)
+        normalised = (images - self.mean) / self.std
+        if self.memory_format is not torch.contiguous_format:
+            return normalised.contiguous(memory_format=self.memory_format)
+        return normalised
+
+
+def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+    """What brings a block's shortcut to its channels and resolution; None where they agree."""
+    if stride == 1 and inputs == outputs:
+        return None
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))

@@ -1,0 +1,136 @@
+"""A network as it is used: with one head, and one choice of normalisation statistics."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muhdi.errors import RecipeError, nearest
+from muhdi.models.ensemble import Ensemble
+from muhdi.models.fast import accelerate
+from muhdi.models.outputs import AGNOSTIC
+from muhdi.models.segmenter import Segmenter
+from muhdi.models.statistics import Statistics, batch_norms
+
+Network = Segmenter | Ensemble
+"""What can be used."""
+
+
+class ImageNorm(nn.Module):
+    """A batch norm that normalises every image with its own mean and variance.
+
+    So a batch of images gives what they give one at a time.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight = norm.weight
+        self.bias = norm.bias
+        self.eps = norm.eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
+        scale = (variance + self.eps).rsqrt() * self.weight[:, None, None]
+        shift = self.bias[:, None, None] - mean * scale
+        return torch.addcmul(shift, x, scale)
+
+
+class Inference(nn.Module):
+    """Images in, logits out: the one form for scoring, prediction, adaptation and export.
+
+    It shares the weights of the network and never changes it: it has modules of its own, in
+    evaluation mode, whose parameters and buffers are the network's.
+
+    Args:
+        network: whose weights are used, also when they change later.
+        head: whose logits are given.
+        statistics: what batch norms use: ``running``, ``domain`` or ``image``; ``none`` for a
+            network without batch norms.
+        domain: the statistics of the domain, with ``domain``.
+        fast: use the ways of computing that are quick on a CPU; without them it can be exported.
+
+    Raises:
+        RecipeError: the network has no such head or statistics.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        head: str = AGNOSTIC,
+        statistics: str = "running",
+        domain: Statistics | None = None,
+        *,
+        fast: bool = True,
+    ) -> None:
+        super().__init__()
+        check_head(network, head)
+        check_statistics(network, statistics)
+        assert (domain is not None) == (statistics == "domain")
+        self.head = head
+        self.statistics = statistics
+        self.network = _sharing_weights(network)
+        accelerate(self.network, enabled=fast)
+        for name, norm in batch_norms(self.network).items():
+            if statistics == "image":
+                _replace(self.network, name, ImageNorm(norm))
+            elif domain is not None:
+                norm.running_mean = domain[f"{name}.running_mean"].to(norm.weight.device)
+                norm.running_var = domain[f"{name}.running_var"].to(norm.weight.device)
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where images must be."""
+        return next(self.parameters()).device
+
+    def train(self, mode: bool = True) -> Inference:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images RGB [N, 3, H, W], 0..255 -> low-resolution logits [N, C, h, w]."""
+        logits: Tensor = self.network.segment(images, self.head)
+        return logits
+
+
+def check_head(network: Network, head: str) -> None:
+    """Refuse a head that the network does not have."""
+    networks = network.models if isinstance(network, Ensemble) else [network]
+    for one in networks:
+        heads = list(one.heads)  # type: ignore[arg-type]
+        if head not in heads:
+            known = ", ".join(heads)
+            raise RecipeError(
+                f"head {head}: the network has the heads {known}{nearest(head, heads)}"
+            )
+
+
+def check_statistics(network: Network, statistics: str) -> None:
+    """Refuse statistics that the network cannot use."""
+    known = list(network.statistics_kinds)
+    if statistics in known:
+        return
+    if known == ["none"]:
+        raise RecipeError(
+            f"statistics {statistics}: the network has no batch norms, so there is no choice; leave "
+            "it out"
+        )
+    raise RecipeError(
+        f"statistics {statistics}: must be one of {', '.join(known)}{nearest(statistics, known)}"
+    )
+
+
+def _sharing_weights(network: Network) -> Any:
+    """Modules like the network's, with its very parameters and buffers."""
+    tensors = [*network.parameters(), *network.buffers()]
+    # What `deepcopy` finds in its memo counts as copied already.
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+    return deepcopy(network, memo)
+
+
+def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(module.get_submodule(parent), child, new)

@@ -1,0 +1,79 @@
+"""What a network gives: logits by head and level, and features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from muhdi.losses import upsample
+
+AGNOSTIC = "agnostic"
+"""The head that is the model's output; it must serve every domain."""
+
+SPECIALIST = "specialist"
+"""A head that learns the current target alone."""
+
+
+class Levels(NamedTuple):
+    """Logits of one head, [N, C, h, w]: ``aux`` after stage 3 of the backbone, ``main`` after 4.
+
+    ``aux`` is None in a network of a single level.
+    """
+
+    aux: Tensor | None
+    main: Tensor
+
+    def items(self) -> Iterable[tuple[str, Tensor]]:
+        """The levels that there are by name, aux first."""
+        if self.aux is None:
+            return (("main", self.main),)
+        return (("aux", self.aux), ("main", self.main))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Levels:
+        """``function`` of every level."""
+        aux = None if self.aux is None else function(self.aux)
+        return Levels(aux, function(self.main))
+
+    def upsampled(self, size: tuple[int, int]) -> Levels:
+        """Every level at ``size`` (height, width)."""
+        return self.map(lambda logits: upsample(logits, size))
+
+    def detach(self) -> Levels:
+        """Every level, cut off from the graph."""
+        return self.map(Tensor.detach)
+
+
+class Outputs:
+    """What one forward pass gives.
+
+    Attributes:
+        heads: logits at low resolution, by head.
+        features: what the backbone gives, from fine to coarse, [N, K, h, w] each.
+    """
+
+    def __init__(self, heads: dict[str, Levels], features: Sequence[Tensor]) -> None:
+        self.heads = heads
+        self.features = tuple(features)
+        self._upsampled: dict[tuple[str, tuple[int, int]], Levels] = {}
+
+    def upsampled(self, head: str, size: tuple[int, int]) -> Levels:
+        """Logits of a head at ``size`` (height, width).
+
+        They are computed once, however many losses ask for them.
+        """
+        key = (head, size)
+        if key not in self._upsampled:
+            self._upsampled[key] = self.heads[head].upsampled(size)
+        return self._upsampled[key]
+
+    def full_precision(self) -> Outputs:
+        """The same in float32, where the network computes in 16 bits: losses need the digits."""
+        heads = {name: levels.map(_full) for name, levels in self.heads.items()}
+        return Outputs(heads, [_full(feature) for feature in self.features])
+
+
+def _full(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor

@@ -1,0 +1,90 @@
+"""One iteration is a list of passes: this is what a pass is.
+
+A pass is data: a batch, and what is learned from it. Whether it trains is a property of the pass.
+The loop (`muhdi.training.iteration`) runs passes and knows no method; a third pass or a third
+stream of images is one more element of the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from muhdi.errors import RunError
+from muhdi.losses import Losses
+from muhdi.models.outputs import Outputs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images, and what the network's outputs on them are compared with.
+
+    Attributes:
+        images: [N, 3, H, W], RGB, uint8 or float in 0..255.
+        labels: int64 [N, H, W], class positions and 255 (ignored): true ones or pseudo-labels.
+            None where there are none.
+        confidence: [N, H, W] in 0..1, a factor per pixel; None: 1 everywhere.
+        pixels: the number of labelled pixels that a loss on this batch is averaged over, a scalar.
+            The loop fills it in, so that parts of a batch and the processes that share one weigh
+            every pixel alike; pass it to `muhdi.losses.cross_entropy`.
+    """
+
+    images: Tensor
+    labels: Tensor | None = None
+    confidence: Tensor | None = None
+    pixels: Tensor | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the images."""
+        return self.images.shape[-2], self.images.shape[-1]
+
+    def split(self, parts: int) -> Iterator[Batch]:
+        """The batch in ``parts`` equal parts along N."""
+        if parts == 1:
+            yield self
+            return
+        nothing = (None,) * parts
+        images = self.images.chunk(parts)
+        labels = nothing if self.labels is None else self.labels.chunk(parts)
+        confidence = nothing if self.confidence is None else self.confidence.chunk(parts)
+        # The mean number of a part's pixels: the parts' losses are averaged, so every pixel of the
+        # batch has the same weight whichever part it falls into.
+        pixels = None if self.pixels is None else self.pixels / parts
+        for part in zip(images, labels, confidence, strict=True):
+            yield Batch(*part, pixels)
+
+
+Objective = Callable[[Outputs, Batch], Losses]
+"""Loss terms of the network's outputs on (a part of) a batch."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass.
+
+    Attributes:
+        batch: what the network sees.
+        objective: what is learned from its outputs. None: normalisation sees the images and nothing
+            is learned.
+    """
+
+    batch: Batch
+    objective: Objective | None = None
+
+
+def merged(*terms: Losses) -> Losses:
+    """All loss terms together.
+
+    Raises:
+        RunError: two terms have one name; the one would hide the other, gradient and all.
+    """
+    together: Losses = {}
+    for some in terms:
+        for name, loss in some.items():
+            if name in together:
+                raise RunError(f"two loss terms are called {name!r}; rename one of them")
+            together[name] = loss
+    return together

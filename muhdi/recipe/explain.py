@@ -1,0 +1,120 @@
+"""What is wrong with a recipe, in one line: ``key: what is wrong; what to do``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from muhdi.errors import nearest
+from muhdi.recipe import plugins
+from muhdi.recipe.read import shortened, spread_steps
+
+Location = tuple[int | str, ...]
+
+FILE_KEYS = ("extends", "every_step")
+"""Keys that a file may hold in addition to those of a recipe."""
+
+
+def explain(error: ValidationError, data: dict[Any, Any], model: type[BaseModel]) -> str:
+    """The first error.
+
+    Args:
+        error: pydantic's.
+        data: of the recipe, as it was read.
+        model: the recipe's.
+    """
+    first = error.errors(include_url=False)[0]
+    spread = spread_steps(data)
+    location = _as_written(first["loc"], spread)
+    shared = data.get("every_step", {})
+    if len(location) > 2 and location[0] == "steps" and _holds(shared, location[2:]):
+        location = ("every_step", *location[2:])
+    key = ".".join(map(str, location)) or "recipe"
+    return f"{key}: {_problem(first, location, spread, model)}"
+
+
+def _problem(
+    first: Mapping[str, Any], location: Location, data: Any, model: type[BaseModel]
+) -> str:
+    kind = first["type"]
+    value = first.get("input")
+    if kind == "explained":
+        return str(first["msg"])
+    if kind == "missing":
+        return "this key is missing"
+    if kind == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1], data, model)
+        return f"unknown key{nearest(str(location[-1]), known)}"
+    if kind == "literal_error":
+        known = re.findall(r"'([^']+)'", first["ctx"]["expected"])
+        hint = nearest(str(value), known)
+        return f"unknown value {shortened(repr(value))}{hint} (known: {', '.join(known)})"
+    message = first["msg"]
+    return f"{message[0].lower()}{message[1:]} (it is {shortened(repr(value))})"
+
+
+def _as_written(loc: Location, data: Any) -> Location:
+    """The keys of an error as the user wrote them: pydantic adds the names of union members."""
+    keys: list[int | str] = []
+    for position, part in enumerate(loc):
+        if isinstance(data, dict):
+            inside = part in data
+        else:
+            inside = isinstance(data, list) and part in range(len(data))
+        if inside:
+            data = data[part]
+        elif position < len(loc) - 1 or not isinstance(data, (dict, list)):
+            continue
+        keys.append(part)
+    return tuple(keys)
+
+
+def _holds(data: Any, keys: Location) -> bool:
+    for key in keys:
+        if not isinstance(data, dict) or key not in data:
+            return False
+        data = data[key]
+    return True
+
+
+def _known_keys(loc: Location, data: Any, model: type[BaseModel]) -> list[str]:
+    """Keys of the section at ``loc``, by walking the types of the fields."""
+    if not loc:
+        return [*model.model_fields, *FILE_KEYS]
+    models = [model]
+    for key in loc:
+        data = _inside(data, key)
+        if isinstance(key, int):
+            continue
+        fields = [m.model_fields[key].annotation for m in models if key in m.model_fields]
+        models = [nested for annotation in fields for nested in nested_models(annotation)]
+        models = [_registered(nested, data) for nested in models]
+    return sorted({name for nested in models for name in nested.model_fields})
+
+
+def _inside(data: Any, key: int | str) -> Any:
+    try:
+        return data[key]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _registered(model: type[BaseModel], data: Any) -> type[BaseModel]:
+    """The section that a method, backbone or data set has; any other model as it is."""
+    kind = getattr(model, "kind", "")
+    if not kind or not isinstance(data, dict):
+        return model
+    name = data.get(getattr(model, "key_field", ""))
+    found: type[BaseModel] = plugins.sections(kind).get(str(name), model)
+    return found
+
+
+def nested_models(annotation: Any) -> list[type[BaseModel]]:
+    """The models inside a type, such as a list or a union of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    inner = getattr(annotation, "__args__", ())
+    return [model for part in inner for model in nested_models(part)]

@@ -1,0 +1,34 @@
+"""What goes from stage to stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from muhdi.evaluation.results import Results
+from muhdi.method import Memory
+from muhdi.models.segmenter import Segmenter
+from muhdi.models.statistics import Statistics
+
+
+@dataclass
+class Carried:
+    """The one value that a stage takes from the stage before and hands to the next.
+
+    It is what a training state holds (together with the stage's own), and what a network's file
+    holds (but for the results), so that `muhdi adapt` continues with it.
+
+    Attributes:
+        network: trained in place.
+        statistics: normalisation statistics by domain.
+        memory: what methods remember, by the method's name in recipes.
+        networks: state dicts of methods' own networks, by ``<method>/<network>``.
+        results: scores of the stages so far.
+    """
+
+    network: Segmenter
+    results: Results
+    statistics: dict[str, Statistics] = field(default_factory=dict)
+    memory: dict[str, Memory] = field(default_factory=dict)
+    networks: dict[str, dict[str, Tensor]] = field(default_factory=dict)

@@ -1,0 +1,132 @@
+"""The passes of one iteration: adaptation x retention.
+
+Source: segmentation + what both methods learn on the source. Target: what both methods learn there.
+Then whatever further passes the methods have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from muhdi import distributed
+from muhdi.adaptation.base import Adaptation
+from muhdi.errors import RunError
+from muhdi.losses import Losses, cross_entropy, labelled_pixels
+from muhdi.method import Method
+from muhdi.models.outputs import Levels, Outputs
+from muhdi.models.segmenter import Segmenter
+from muhdi.passes import Batch, Pass, merged
+from muhdi.retention.base import Retention
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What an iteration learns.
+
+    Attributes:
+        adaptation: how the new domain is learned.
+        retention: how the earlier ones are kept.
+        weights: factor per level, in the segmentation loss on the source.
+    """
+
+    adaptation: Adaptation
+    retention: Retention
+    weights: dict[str, float]
+
+    def passes(self, source: Batch, target: Batch | None) -> list[Pass]:
+        """The passes of one iteration, in order.
+
+        Args:
+            source: labelled images.
+            target: images of the new domain; None while training on the source alone.
+        """
+        passes = [Pass(source, self._on_source)]
+        if target is not None:
+            seen = self.adaptation.target_batch(source, target)
+            passes.append(Pass(seen, self._on_target if self._learns_on_target else None))
+            for method in (self.adaptation, self.retention):
+                further = method.passes(source, target)
+                passes += [_explained(method, one) for one in further]
+        return [replace(one, batch=_counted(one.batch)) for one in passes]
+
+    def penalty(self, network: Segmenter) -> Losses:
+        """Loss terms of the weights themselves."""
+        return merged(
+            _explain(self.adaptation, self.adaptation.penalty(network)),
+            _explain(self.retention, self.retention.penalty(network)),
+        )
+
+    def after_step(self, network: Segmenter) -> None:
+        """The optimizer has made its step."""
+        self.adaptation.after_step(network)
+        self.retention.after_step(network)
+
+    @property
+    def _learns_on_target(self) -> bool:
+        return self.adaptation.learns_on_target or self.retention.learns_on_target
+
+    def _on_source(self, outputs: Outputs, batch: Batch) -> Losses:
+        logits = outputs.upsampled(self.retention.trained_head, batch.size)
+        return merged(
+            segmentation(logits, batch, self.weights),
+            _explain(self.adaptation, self.adaptation.on_source(logits, batch)),
+            _explain(self.retention, self.retention.on_source(outputs, batch)),
+        )
+
+    def _on_target(self, outputs: Outputs, batch: Batch) -> Losses:
+        logits = outputs.upsampled(self.retention.trained_head, batch.size)
+        return merged(
+            _explain(self.adaptation, self.adaptation.on_target(logits, batch)),
+            _explain(self.retention, self.retention.on_target(outputs, batch)),
+        )
+
+
+def segmentation(logits: Levels, batch: Batch, weights: dict[str, float]) -> Losses:
+    """w_main CE(main) + w_aux CE(aux); logits at the size of the labels."""
+    assert batch.labels is not None
+    return {
+        f"seg_{name}": weights[name] * cross_entropy(level, batch.labels, pixels=batch.pixels)
+        for name, level in logits.items()
+    }
+
+
+def _counted(batch: Batch) -> Batch:
+    """The batch with the number of its labelled pixels, the mean over the processes."""
+    if batch.labels is None or batch.pixels is not None:
+        return batch
+    return replace(batch, pixels=distributed.all_reduce_mean(labelled_pixels(batch.labels)))
+
+
+def _explained(method: Method, one: Pass) -> Pass:
+    """A method's own pass, whose faults are told in its name."""
+    objective = one.objective
+    if objective is None:
+        return one
+
+    def checked(outputs: Outputs, batch: Batch) -> Losses:
+        return _explain(method, objective(outputs, batch))
+
+    return replace(one, objective=checked)
+
+
+def _explain(method: Method, losses: Losses) -> Losses:
+    """The loss terms of a method, if they are what they must be.
+
+    Raises:
+        RunError: they are no scalars by name, or one carries no gradient; the message names the
+            method's class.
+    """
+    name = f"{type(method).__module__}:{type(method).__qualname__}"
+    if not isinstance(losses, dict):
+        raise RunError(f"{name}: must return losses as a dict of names and scalars")
+    for term, loss in losses.items():
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            raise RunError(f"{name}: its loss {term!r} is not a scalar tensor")
+        if torch.is_grad_enabled() and not loss.requires_grad:
+            raise RunError(
+                f"{name}: its loss {term!r} carries no gradient, so nothing is learned from it; "
+                "compute it from the outputs that it is given, without detach()"
+            )
+    return losses

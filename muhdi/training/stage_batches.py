@@ -1,0 +1,56 @@
+"""Images of a stage for methods to look at, before its first and after its last iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from muhdi import distributed
+from muhdi.data.arrays import spread_indices
+from muhdi.data.prepared import PreparedSet
+from muhdi.data.stream import collate
+from muhdi.passes import Batch
+
+
+class StageBatches:
+    """The `muhdi.method.Batches` of a stage: single images, evenly spread, not augmented.
+
+    Args:
+        source: labelled images.
+        target: images of the new domain; None in a stage without a target.
+        device: where the batches go.
+    """
+
+    def __init__(
+        self, source: PreparedSet, target: PreparedSet | None, device: torch.device
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._device = device
+
+    def source(self, count: int) -> Iterator[Batch]:
+        """Up to ``count`` labelled source images; each process yields its own share."""
+        return self._some(self._source, count)
+
+    def target(self, count: int) -> Iterator[Batch]:
+        """Up to ``count`` target images, without labels."""
+        return iter(()) if self._target is None else self._some(self._target, count)
+
+    def _some(self, samples: PreparedSet, count: int) -> Iterator[Batch]:
+        indices = spread_indices(len(samples), count)
+        for index in indices[distributed.rank() :: distributed.world_size()]:
+            batch = collate([samples[index]]).to(self._device)
+            yield Batch(batch.images, batch.labels)
+
+
+class NoBatches:
+    """Nothing to look at: a stage that continues takes everything from its saved state."""
+
+    def source(self, count: int) -> Iterator[Batch]:
+        """No image."""
+        return iter(())
+
+    def target(self, count: int) -> Iterator[Batch]:
+        """No image."""
+        return iter(())

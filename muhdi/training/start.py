@@ -1,0 +1,112 @@
+"""What a run starts from: a network, random or from a file, and empty results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from muhdi.data.domains import Domains
+from muhdi.data.paths import find_file
+from muhdi.errors import RecipeError
+from muhdi.evaluation.results import Results
+from muhdi.method import Context
+from muhdi.models.checkpoint import initialise, load_exactly, read_tensors
+from muhdi.models.norms import convert_norms
+from muhdi.models.outputs import AGNOSTIC
+from muhdi.models.segmenter import Segmenter, build_segmenter
+from muhdi.recipe.schema import Recipe
+from muhdi.training.carried import Carried
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of a run.
+
+    Attributes:
+        carried: what the first stage takes over.
+        trained: whether the network's heads have learned something already.
+    """
+
+    carried: Carried
+    trained: bool
+
+
+def start(recipe: Recipe, domains: Domains) -> Start:
+    """Make the network that a run starts from.
+
+    Raises:
+        MuhdiError: a file that the recipe names is missing or does not fit, or a retention is asked
+            to keep what no network has learned.
+    """
+    torch.manual_seed(recipe.seed)
+    classes = recipe.class_set()
+    model = recipe.model
+    network = build_segmenter(model.backbone, len(classes), multi_level=model.multi_level)
+    carried = Carried(network, _empty_results(recipe, domains))
+    trained = False
+    if model.init is not None:
+        path = find_file(model.init, recipe.runtime.root, "model.init")
+        found = initialise(network, path, model.backbone, classes.classes)
+        trained = found.heads
+        carried.statistics = found.statistics
+        carried.memory = found.memory
+        carried.networks = found.networks
+    convert_norms(network, model.batch_norm)
+    _check_retention(recipe, trained=trained)
+    _check_initial_files(recipe, network)
+    return Start(carried, trained)
+
+
+def _empty_results(recipe: Recipe, domains: Domains) -> Results:
+    steps = [step.target.domain_name for step in recipe.steps]
+    # Without steps the extra domains are the targets: how well the source alone serves them.
+    targets = list(dict.fromkeys(steps)) or [data.domain_name for data in recipe.extra_domains]
+    adapted_at = [steps.index(name) + 1 if name in steps else 1 for name in targets]
+    return Results(
+        recipe.name,
+        recipe.seed,
+        recipe.source_name(),
+        list(domains.validation),
+        targets,
+        adapted_at,
+    )
+
+
+def _check_retention(recipe: Recipe, *, trained: bool) -> None:
+    """A retention needs an old model that has learned something."""
+    if trained or recipe.source_training.iterations or not recipe.steps:
+        return
+    retention = recipe.steps[0].retention
+    if retention.needs_old_model:
+        raise RecipeError(
+            "steps.0.retention: model.init holds a backbone alone, so there is nothing to retain "
+            f"with {retention.key!r}; set source_training.iterations, or retention: none"
+        )
+
+
+def _check_initial_files(recipe: Recipe, network: Segmenter) -> None:
+    """Files that methods' own networks start from fit, long before their step comes."""
+    for number, step in enumerate(recipe.steps):
+        for part in ("adaptation", "retention"):
+            load_initial_files(getattr(step, part), recipe, f"steps.{number}.{part}", network)
+
+
+def load_initial_files(config: Any, recipe: Recipe, key: str, network: Segmenter) -> None:
+    """Build a method only to see whether the files that it names fit its own networks."""
+    if not config.initial_files():
+        return
+    with torch.random.fork_rng(devices=[]):
+        context = Context(network.classes, network.levels, AGNOSTIC, torch.Generator())
+        fill_from_files(config.build(context).own_networks(), config, recipe, key)
+
+
+def fill_from_files(own_networks: dict[str, Any], config: Any, recipe: Recipe, key: str) -> None:
+    """Load the files that a method's section names into its own networks."""
+    for name, file in config.initial_files().items():
+        if name not in own_networks:
+            known = ", ".join(own_networks) or "none"
+            raise RecipeError(f"{key}: there is no network {name!r} to start (there are: {known})")
+        path = find_file(file, recipe.runtime.root, key)
+        load_exactly(own_networks[name].module, read_tensors(path)[0], path)
