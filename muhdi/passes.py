@@ -69,10 +69,12 @@ class Pass:
         batch: what the network sees.
         objective: what is learned from its outputs. None: normalisation sees the images and nothing
             is learned.
+        owner: whose pass it is, for messages.
     """
 
     batch: Batch
     objective: Objective | None = None
+    owner: str = "muhdi"
 
 
 def merged(*terms: Losses) -> Losses:

@@ -65,7 +65,7 @@ def evaluate(
     check_format(form)
     if output is not None:
         check_target(output)
-    what, domains = read_arguments(network, recipe, settings, seed)
+    what, domains = read_arguments(network, recipe, settings, seed, trust_code=trust_code)
     results = run_evaluate(
         what,
         domains,

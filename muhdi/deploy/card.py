@@ -64,7 +64,7 @@ def model_card(predictor: Predictor, run: Path | None, verified: str) -> str:
 
 
 def _training(run: Path) -> str:
-    recipe = load_recipe(run / "recipe.yml")
+    recipe = load_recipe(run / "recipe.yml", trust_code=False)
     lines = ["## Training\n", f"Recipe `{recipe.name}`, seed {recipe.seed}. {recipe.description}\n"]
     lines.append(
         f"* source: {recipe.source_name()}, {recipe.source_training.iterations} iterations"

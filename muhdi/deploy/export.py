@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi.data.files import read_image
@@ -30,7 +31,6 @@ from muhdi.deploy.find import CARD, CONFIG, WEIGHTS, network_file, run_of
 from muhdi.deploy.predictor import SMALLEST, Predictor
 from muhdi.errors import MuhdiError
 from muhdi.files import TEMPORARY, check_target, write_bytes, write_json, write_text
-from muhdi.losses import upsample
 from muhdi.models.inference import Inference
 from muhdi.run.sample_files import sample_images
 
@@ -273,7 +273,11 @@ class Exported(nn.Module):
         ).cpu()
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = upsample(self.inference(images), (images.shape[2], images.shape[3]))
+        # `upsample` would ask for sizes, and so fix them in the export.
+        size = [images.shape[2], images.shape[3]]
+        logits = F.interpolate(
+            self.inference(images), size=size, mode="bilinear", align_corners=True
+        )
         return logits.argmax(1).to(torch.uint8) if self.output == "classes" else logits
 
 

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from muhdi.errors import DataError, MuhdiError
+from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.files import write_bytes
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import backbone_of, from_foreign, unwrapped
@@ -128,7 +128,10 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"its description cannot be read ({error})") from None
     section = _backbone_section(path, backbone, trust_code=trust_code)
-    network = build_segmenter(section, len(classes), heads, multi_level=multi_level)
+    try:
+        network = build_segmenter(section, len(classes), heads, multi_level=multi_level)
+    except RecipeError as error:  # a foreign backbone that is not trusted
+        raise DataError(f"{path}: {error}") from None
     load_exactly(network, _part(tensors, "model/"), path)
     statistics = _group(tensors, "statistics", names)
     _check_statistics(path, network, statistics)

@@ -108,11 +108,12 @@ class Segmenter(nn.Module):
 
     def _features(self, images: Tensor) -> tuple[Tensor, ...]:
         multiple = self.backbone.multiple
-        height, width = images.shape[-2:]
-        bottom, right = -height % multiple, -width % multiple
-        if not (bottom or right):
+        if multiple == 1:
             features: tuple[Tensor, ...] = self.backbone(images)
             return features
+        height, width = images.shape[-2:]
+        # Without asking whether there is anything to pad: an exported network takes any size.
+        bottom, right = -height % multiple, -width % multiple
         padded = self.backbone(F.pad(images, (0, right, 0, bottom)))
         cut: list[Tensor] = []
         for feature, info in zip(padded, self.backbone.features, strict=True):

@@ -107,6 +107,8 @@ def _registered(model: type[BaseModel], data: Any) -> type[BaseModel]:
     kind = getattr(model, "kind", "")
     if not kind or not isinstance(data, dict):
         return model
+    if "class" in data:
+        return plugins.config_class_of(str(data["class"])) or model
     name = data.get(getattr(model, "key_field", ""))
     found: type[BaseModel] = plugins.sections(kind).get(str(name), model)
     return found

@@ -272,8 +272,6 @@ class EWCConfig(RetentionConfig):
 class _Opaque(MethodConfig):
     """A section that was read without trust: it keeps its text and imports nothing."""
 
-    model_config = ConfigDict(extra="allow")
-
     def build(self, *arguments: Any, **options: Any) -> NoReturn:
         raise plugins.refuse_foreign(self.key)
 
@@ -284,9 +282,13 @@ class _Opaque(MethodConfig):
 class OpaqueAdaptationConfig(_Opaque, AdaptationConfig):
     """An adaptation of another package, not imported."""
 
+    model_config = ConfigDict(extra="allow")
+
 
 class OpaqueRetentionConfig(_Opaque, RetentionConfig):
     """A retention of another package, not imported."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 AdaptationField = Annotated[

@@ -138,6 +138,13 @@ def opaque(base: SectionClass) -> SectionClass:
     return found
 
 
+def config_class_of(reference: str) -> SectionClass:
+    """The section of a foreign class that was imported already; None if it was not."""
+    if reference not in _imported:
+        return None
+    return import_name(reference).config_class
+
+
 def refuse_foreign(reference: str) -> RecipeError:
     """The error of whoever needs a foreign class that is not trusted."""
     return RecipeError(

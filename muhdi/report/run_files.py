@@ -73,7 +73,7 @@ def read_run(folder: Path) -> RunData:
     environment, change = folder / "environment.json", folder / CHANGE
     return RunData(
         folder,
-        load_recipe(folder / "recipe.yml"),
+        load_recipe(folder / "recipe.yml", trust_code=False),
         (folder / "recipe.yml").read_text(encoding="utf-8"),
         Results.from_json(read_json(folder / "results.json")),
         [entry for line in lines if (entry := _entry(line)) is not None],

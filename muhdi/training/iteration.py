@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from muhdi.errors import RunError
 from muhdi.losses import Losses
 from muhdi.models.outputs import Outputs
 from muhdi.passes import Batch, Pass, merged
@@ -44,7 +45,11 @@ def train_iteration(
     """
     logged: Losses = {}
     for one in passes:
-        logged = merged(logged, _train_pass(run, one, parts))
+        losses = _train_pass(run, one, parts)
+        try:
+            logged = merged(logged, losses)
+        except RunError as error:
+            raise RunError(f"{one.owner}: {error}") from None
     weights = penalty()
     if weights:
         run.backward(total(weights))

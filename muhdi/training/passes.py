@@ -48,15 +48,12 @@ class Methods:
             passes.append(Pass(seen, self._on_target if self._learns_on_target else None))
             for method in (self.adaptation, self.retention):
                 further = method.passes(source, target)
-                passes += [_explained(method, one) for one in further]
+                passes += [_owned(method, one) for one in further]
         return [replace(one, batch=_counted(one.batch)) for one in passes]
 
     def penalty(self, network: Segmenter) -> Losses:
         """Loss terms of the weights themselves."""
-        return merged(
-            _explain(self.adaptation, self.adaptation.penalty(network)),
-            _explain(self.retention, self.retention.penalty(network)),
-        )
+        return self._joined({}, self.adaptation.penalty(network), self.retention.penalty(network))
 
     def after_step(self, network: Segmenter) -> None:
         """The optimizer has made its step."""
@@ -69,18 +66,28 @@ class Methods:
 
     def _on_source(self, outputs: Outputs, batch: Batch) -> Losses:
         logits = outputs.upsampled(self.retention.trained_head, batch.size)
-        return merged(
+        return self._joined(
             segmentation(logits, batch, self.weights),
-            _explain(self.adaptation, self.adaptation.on_source(logits, batch)),
-            _explain(self.retention, self.retention.on_source(outputs, batch)),
+            self.adaptation.on_source(logits, batch),
+            self.retention.on_source(outputs, batch),
         )
 
     def _on_target(self, outputs: Outputs, batch: Batch) -> Losses:
         logits = outputs.upsampled(self.retention.trained_head, batch.size)
-        return merged(
-            _explain(self.adaptation, self.adaptation.on_target(logits, batch)),
-            _explain(self.retention, self.retention.on_target(outputs, batch)),
+        return self._joined(
+            {},
+            self.adaptation.on_target(logits, batch),
+            self.retention.on_target(outputs, batch),
         )
+
+    def _joined(self, own: Losses, adaptation: Losses, retention: Losses) -> Losses:
+        """The terms of the stage itself and of both methods, once they are what they must be."""
+        terms = (own, checked(self.adaptation, adaptation), checked(self.retention, retention))
+        try:
+            return merged(*terms)
+        except RunError as error:
+            names = f"{class_name(self.adaptation)} with {class_name(self.retention)}"
+            raise RunError(f"{names}: {error}") from None
 
 
 def segmentation(logits: Levels, batch: Batch, weights: dict[str, float]) -> Losses:
@@ -99,26 +106,31 @@ def _counted(batch: Batch) -> Batch:
     return replace(batch, pixels=distributed.all_reduce_mean(labelled_pixels(batch.labels)))
 
 
-def _explained(method: Method, one: Pass) -> Pass:
-    """A method's own pass, whose faults are told in its name."""
+def _owned(method: Method, one: Pass) -> Pass:
+    """A method's own pass, whose losses are checked in its name."""
     objective = one.objective
     if objective is None:
         return one
 
-    def checked(outputs: Outputs, batch: Batch) -> Losses:
-        return _explain(method, objective(outputs, batch))
+    def checked_objective(outputs: Outputs, batch: Batch) -> Losses:
+        return checked(method, objective(outputs, batch))
 
-    return replace(one, objective=checked)
+    return Pass(one.batch, checked_objective, class_name(method))
 
 
-def _explain(method: Method, losses: Losses) -> Losses:
+def class_name(method: Method) -> str:
+    """What messages call a method: ``package.module:Name``."""
+    return f"{type(method).__module__}:{type(method).__qualname__}"
+
+
+def checked(method: Method, losses: Losses) -> Losses:
     """The loss terms of a method, if they are what they must be.
 
     Raises:
         RunError: they are no scalars by name, or one carries no gradient; the message names the
             method's class.
     """
-    name = f"{type(method).__module__}:{type(method).__qualname__}"
+    name = class_name(method)
     if not isinstance(losses, dict):
         raise RunError(f"{name}: must return losses as a dict of names and scalars")
     for term, loss in losses.items():

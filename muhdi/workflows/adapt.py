@@ -23,7 +23,7 @@ from muhdi.data.domains import Domains
 from muhdi.deploy.find import device_of, network_file, run_of
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import MuhdiError
-from muhdi.evaluation.domains import image_batches
+from muhdi.evaluation.domains import Scored, image_batches
 from muhdi.evaluation.results import Results
 from muhdi.files import file_name, write_json
 from muhdi.losses import entropy
@@ -189,7 +189,9 @@ def plan_adaptation(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapt.yml"
         path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        return Plan(load_recipe(path, settings, seed), network, notes)
+        # What the run names is trusted as far as the run is; a source was named by the user.
+        trusted = trust_code or source is not None
+        return Plan(load_recipe(path, settings, seed, trust_code=trusted), network, notes)
 
 
 def _earlier(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list[str]]:
@@ -225,13 +227,18 @@ def record_change(plan: Plan, run: Path) -> None:
     ``agreement`` (pixels of the same class), in percent. What cannot be measured, since a network
     holds no statistics of the domain, is left out.
     """
-    device, rows = device_of("auto"), []
+    device = device_of("auto")
     networks = (plan.network, network_file(run))
-    for kind in plan.recipe.evaluation.statistics:
+    scored = Scored(
+        load_checkpoint(plan.network, trust_code=True).network,
+        statistics=plan.recipe.evaluation.statistics,
+    )
+    rows: list[dict[str, Any]] = []
+    for statistics in scored.rows:
         for name, samples in Domains(plan.recipe, training=False).validation.items():
-            pair = [_predictor(file, kind, name) for file in networks]
+            pair = [_predictor(file, statistics, name) for file in networks]
             batches = image_batches(samples, plan.recipe, device)
-            rows.append({"statistics": kind, "domain": name, **_change(pair, batches)})
+            rows.append({"statistics": statistics, "domain": name, **_change(pair, batches)})
     write_json(run / CHANGE, rows)
 
 

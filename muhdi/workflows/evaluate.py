@@ -70,7 +70,7 @@ def evaluate(
                 f"{what}: --experiments and --seed find the run of a recipe; this is a file or "
                 "folder itself"
             )
-        networks, loaded = _of_path(Path(what), recipe)
+        networks, loaded = _of_path(Path(what), recipe, trust_code=trust_code)
         return _Scorer(loaded, [], how).score(networks)
     if recipe is not None:
         raise RecipeError(
@@ -106,7 +106,12 @@ def evaluate_network(
 
 
 def read_arguments(
-    path: Path | str, recipe: str | None, settings: Sequence[str], seed: int | None
+    path: Path | str,
+    recipe: str | None,
+    settings: Sequence[str],
+    seed: int | None,
+    *,
+    trust_code: bool = False,
 ) -> tuple[Path | str | Recipe, Recipe | None]:
     """The first two arguments of `evaluate`, from what a command line gives.
 
@@ -115,6 +120,7 @@ def read_arguments(
         recipe: with the domains, of a run or a file.
         settings: ``key=value`` changes to the recipe.
         seed: of a recipe's run.
+        trust_code: whether classes of other packages, which a run names, are imported.
     """
     if not _is_network(Path(path)):
         if recipe is not None:
@@ -129,7 +135,7 @@ def read_arguments(
     if recipe is not None:
         return path, load_recipe(recipe, settings)
     if own.is_file():
-        return path, load_recipe(own, settings, trust_code=False)
+        return path, load_recipe(own, settings, trust_code=trust_code)
     return path, None
 
 
@@ -182,7 +188,9 @@ def _run_of(path: Path) -> Path:
     return path if path.is_dir() else path.parent.parent
 
 
-def _of_path(path: Path, recipe: Path | str | Recipe | None) -> tuple[Networks, Recipe]:
+def _of_path(
+    path: Path, recipe: Path | str | Recipe | None, *, trust_code: bool
+) -> tuple[Networks, Recipe]:
     """A run's newest network, or a file, and the recipe to score it by."""
     network = RunDirectory(path).last_model() if path.is_dir() else path
     networks: Networks = [(network.stem, [network])]
@@ -195,7 +203,7 @@ def _of_path(path: Path, recipe: Path | str | Recipe | None) -> tuple[Networks, 
         raise RecipeError(
             f"{path}: is in no run directory; say with --recipe on which domains to evaluate it"
         )
-    return networks, load_recipe(own, trust_code=False)
+    return networks, load_recipe(own, trust_code=trust_code)
 
 
 def _of_recipe(recipe: Recipe, experiments: Path | str | None) -> Networks:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from muhdi.data import files
+from muhdi.data import files as image_files
 from muhdi.data.cache import SampleCache
 from muhdi.data.files import FileSet
 from muhdi.data.prepared import PreparedSet
@@ -67,7 +67,7 @@ def test_what_comes_out_is_what_decoding_gives(
     for index in range(3):
         same(cached[index], plain[index])
     expected = [plain[index] for index in range(3)]
-    monkeypatch.setattr(files, "_open", lambda *a, **k: pytest.fail("decoded again"))
+    monkeypatch.setattr(image_files, "_open", lambda *a, **k: pytest.fail("decoded again"))
     for index in range(3):
         same(cached[index], expected[index])
 
@@ -159,9 +159,9 @@ def test_prepared_images_are_never_decoded_again_and_change_no_number(
     assert prepare(load_recipe(recipe), 2, lambda done, total: steps.append((done, total))) == 16
     assert steps[-1] == (16, 16)
     opened = []
-    before = files._open
+    before = image_files._open
     monkeypatch.setattr(
-        files, "_open", lambda path, **kind: opened.append(path) or before(path, **kind)
+        image_files, "_open", lambda path, **kind: opened.append(path) or before(path, **kind)
     )
     cached = train(load_recipe(recipe), tmp_path / "exp", quiet=True)
     assert cached.steps == plain.steps

@@ -29,8 +29,8 @@ from muhdi.taxonomy import CLASS_SETS
 from muhdi.training.stage import StageTrainer
 from muhdi.workflows.train import train
 from tests.data.test_data import context, folder
-from tests.workflows.test_train import assert_same_run
 from tests.trees import write_16_bit_rgb
+from tests.workflows.test_train import assert_same_run
 
 TABLE = CLASS_SETS["urban7"].lookup(None)
 Own = Callable[..., Recipe]

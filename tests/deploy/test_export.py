@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from muhdi.deploy.plain import PlainPredictor
 from PIL import Image
 
 import muhdi as library
 from muhdi.deploy import export as module
-from muhdi.deploy.plain import PlainPredictor
 from muhdi.deploy.predictor import Predictor
 from muhdi.models.backbones.resnet import Pointwise
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint

@@ -18,8 +18,8 @@ from muhdi.errors import MuhdiError
 from muhdi.models.backbones.resnet import DilatedResNet
 from muhdi.models.checkpoint import initialise
 from muhdi.models.discriminator import Discriminator
-from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs, Segmenter
+from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.recipe.schema import OptimizerConfig
 from muhdi.training.optim import build_optimizer, multiplicity
 from tests.golden import numbers as recipe

@@ -14,8 +14,8 @@ from muhdi.errors import MuhdiError
 from muhdi.models.backbones.resnet import BACKBONES
 from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
 from muhdi.models.decoders import WIDE, Classifier, classify
-from muhdi.models.reference_weights import to_reference
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST, build_segmenter
+from muhdi.models.reference_weights import to_reference
 from muhdi.models.statistics import batch_statistics, measure_statistics, read_statistics, using
 from muhdi.models.teacher import Teacher
 

@@ -27,8 +27,8 @@ from muhdi.models.checkpoint import (
     save_reference,
 )
 from muhdi.models.ensemble import Ensemble
-from muhdi.models.reference_weights import to_reference
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST, build_segmenter
+from muhdi.models.reference_weights import to_reference
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.evaluate import evaluate_network
 from muhdi.workflows.train import train

@@ -1,0 +1,1 @@
+"""A small foreign package, and what it goes through."""
