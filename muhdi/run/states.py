@@ -103,8 +103,10 @@ class States:
                 continue
             for damaged in problems:
                 damaged.rename(damaged.with_name(damaged.name + ".damaged"))
-            return state, [f"{old}: {reason}; going on from {path.name}, the one before" for old, reason in
-                           problems.items()]  # fmt: skip
+            return state, [
+                f"{old}: {reason}; going on from {path.name}, the one before"
+                for old, reason in problems.items()
+            ]
         if not problems:
             return None, []
         path, reason = next(iter(problems.items()))

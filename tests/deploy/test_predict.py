@@ -161,7 +161,7 @@ def test_head_and_statistics_choose_the_prediction(trained: Path, tmp_path: Path
     image = np.asarray(Image.open(trained / "samples/night_0_image.png"))
     checkpoint = load_checkpoint(RunDirectory(trained).last_model())
     batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
-    model = checkpoint.model.eval()
+    model = checkpoint.network.eval()
     expected = {
         "running": model.segment(batch),
         "specialist": model.segment(batch, "specialist"),

@@ -18,8 +18,9 @@ from muhdi.errors import MuhdiError
 from muhdi.models.backbones.resnet import DilatedResNet
 from muhdi.models.checkpoint import initialise
 from muhdi.models.discriminator import Discriminator
-from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs, Segmenter
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.reference_weights import from_foreign, to_reference
+from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.schema import OptimizerConfig
 from muhdi.training.optim import build_optimizer, multiplicity
 from tests.golden import numbers as recipe
@@ -195,7 +196,7 @@ def _compare(arrays: dict, prefix: str, model: Segmenter, outputs: Outputs, nois
         error = np.abs(named[key].numpy() - expected).max() / np.abs(expected).max()
         assert error < noise, (prefix + key, error)
         checked += 1
-    for number, stage in enumerate(outputs.stages):
+    for number, stage in enumerate(outputs.features):
         key = f"{prefix}att{number}/"
         if key + "val" not in arrays:
             continue

@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from muhdi.adaptation import Adaptation, build_adaptation
-from muhdi.data.stream import Batch
 from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.reference_yaml import translate

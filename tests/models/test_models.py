@@ -13,9 +13,11 @@ import torch
 from muhdi.errors import MuhdiError
 from muhdi.models.backbones.resnet import BACKBONES
 from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
-from muhdi.models.decoders import WIDE, Classifier, classify
-from muhdi.models.outputs import AGNOSTIC, SPECIALIST, build_segmenter
+from muhdi.models.decoders import AsppSum
+from muhdi.models.fast import WIDE, decode_folded
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import to_reference
+from muhdi.models.segmenter import build_segmenter
 from muhdi.models.statistics import batch_statistics, measure_statistics, read_statistics, using
 from muhdi.models.teacher import Teacher
 
@@ -30,7 +32,7 @@ def test_every_backbone_makes_logits_of_every_head_at_both_levels(backbone: str)
         assert torch.equal(
             model(images.float()).heads[SPECIALIST].aux, outputs.heads[SPECIALIST].aux
         )
-    assert len(outputs.stages) == 4
+    assert len(outputs.features) == 4
     for level in (*outputs.heads[AGNOSTIC], *outputs.heads[SPECIALIST]):
         assert level.shape[:2] == (1, 5)
 
@@ -66,7 +68,7 @@ def test_a_teacher_never_changes_and_agrees_with_an_equal_student() -> None:
     after = teacher.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
     running = Teacher(student, "running")
-    assert torch.equal(running(images).stages[3], student.eval()(images).stages[3])
+    assert torch.equal(running(images).features[3], student.eval()(images).features[3])
 
 
 def test_mean_teacher_follows() -> None:
@@ -208,9 +210,9 @@ def test_a_wrapped_reference_network_keeps_its_heads(tmp_path: Path, prefix: str
 
 def test_quick_classifiers_are_the_plain_sums() -> None:
     torch.manual_seed(0)
-    classifiers = [Classifier(WIDE, 5, (6, 12, 18, 24)).double() for _ in range(2)]
+    classifiers = [AsppSum(WIDE, 5, (6, 12, 18, 24)).double() for _ in range(2)]
     x = torch.randn(2, WIDE, 13, 30, dtype=torch.float64, requires_grad=True)
-    quick, plain = classify(classifiers, x), [classifier(x) for classifier in classifiers]
+    quick, plain = decode_folded(classifiers, x), [classifier(x) for classifier in classifiers]
     for a, b in zip(quick, plain, strict=True):
         assert torch.allclose(a, b, atol=1e-12)
     parameters = [p for classifier in classifiers for p in classifier.parameters()]

@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 
 from muhdi.cli import app
 from muhdi.errors import MuhdiError
-from muhdi.models.segmenter import build_segmenter
 from muhdi.models.norms import convert_norms
+from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import check_batches, launch
