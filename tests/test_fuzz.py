@@ -32,6 +32,7 @@ from muhdi.models.checkpoint import (
 )
 from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.taxonomy import CLASS_SETS, IGNORE
 
@@ -188,7 +189,7 @@ def network_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A small network in our layout; its backbone's tensors, cut down, as a PyTorch file."""
     folder = tmp_path_factory.mktemp("networks")
     model = build_segmenter("small", 2)
-    save_checkpoint(folder / "net.safetensors", Checkpoint(model, "small", ("a", "b"), (48, 32)))
+    save_checkpoint(folder / "net.safetensors", Checkpoint(model, read_backbone("small"), ("a", "b"), (48, 32)))
     save_reference(
         folder / "net.pth", {key: value.flatten()[:3] for key, value in model.state_dict().items()}
     )

@@ -21,6 +21,7 @@ from muhdi.deploy.convert import convert
 from muhdi.errors import MuhdiError
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.train import train
 from tests.data.test_data import context, folder
@@ -208,7 +209,7 @@ def test_a_description_that_lies_is_refused(tmp_path: Path, key: str, value: str
     import safetensors.torch
 
     path = tmp_path / "net.safetensors"
-    save_checkpoint(path, Checkpoint(build_segmenter("small", 2), "small", ("a", "b"), (48, 32)))
+    save_checkpoint(path, Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (48, 32)))
     tensors, metadata = read_tensors(path)
     safetensors.torch.save_file(tensors, path, metadata | {key: value})
     with pytest.raises(MuhdiError, match="its checksum does not agree"):

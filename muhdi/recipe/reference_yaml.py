@@ -171,9 +171,12 @@ def _recipe(cfg: Values, notes: list[str]) -> Values:
             "head_factor": 10.0,
             "updates": "reference",
         },
-        "loader": {"workers": cfg["NUM_WORKERS"]},
-        "device": f"cuda:{cfg['GPU_ID']}" if cfg["GPU_ID"] else "auto",
-        "save_every": train["SAVE_PRED_EVERY"],
+        "runtime": {
+            "workers": cfg["NUM_WORKERS"],
+            "device": f"cuda:{cfg['GPU_ID']}" if cfg["GPU_ID"] else "auto",
+            "save_every": train["SAVE_PRED_EVERY"],
+            **_folders(cfg),
+        },
         "snapshot_every": train["SAVE_PRED_EVERY"],
         "evaluation": {
             "statistics": ["running"],
@@ -189,7 +192,10 @@ def _recipe(cfg: Values, notes: list[str]) -> Values:
     else:
         recipe["extra_domains"] = targets
         recipe["model"]["init"] = None
-    return recipe | _folders(cfg)
+    snapshots = train["SNAPSHOT_DIR"]
+    if snapshots:
+        recipe["name"] = Path(str(_path(snapshots))).name
+    return recipe
 
 
 def _refuse_what_is_fixed(cfg: Values) -> None:
@@ -403,16 +409,13 @@ def _experiment_name(cfg: Values) -> str:
 
 def _folders(cfg: Values) -> Values:
     """Where snapshots and logs go, as far as the file says."""
-    folders: Values = {}
     root = cfg["EXP_ROOT"]
     given = {
         "snapshots": cfg["EXP_ROOT_SNAPSHOT"] or (root and f"{root}/snapshots"),
         "logs": cfg["EXP_ROOT_LOGS"] or (root and f"{root}/logs"),
     }
-    for key, value in given.items():
-        if value:
-            folders[key] = _path(value)
-    if cfg["TRAIN"]["SNAPSHOT_DIR"]:
-        folder = Path(str(_path(cfg["TRAIN"]["SNAPSHOT_DIR"])))
-        folders |= {"snapshots": str(folder.parent), "name": folder.name}
+    folders: Values = {key: _path(value) for key, value in given.items() if value}
+    snapshots = cfg["TRAIN"]["SNAPSHOT_DIR"]
+    if snapshots:
+        folders["snapshots"] = str(Path(str(_path(snapshots))).parent)
     return folders

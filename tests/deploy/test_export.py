@@ -17,6 +17,7 @@ from muhdi.deploy.predictor import Predictor
 from muhdi.models.backbones.resnet import Pointwise
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 
 
 def images(trained: Path) -> torch.Tensor:
@@ -170,7 +171,7 @@ def test_a_lone_network_needs_images_to_be_verified_on(
 ) -> None:
     save_checkpoint(
         tmp_path / "net.safetensors",
-        Checkpoint(build_segmenter("small", 3), "small", ("a", "b", "c"), (48, 32)),
+        Checkpoint(build_segmenter("small", 3), read_backbone("small"), ("a", "b", "c"), (48, 32)),
     )
     status, _, errors = muhdi("export", "net.safetensors", "net.pt2")
     assert status == 2

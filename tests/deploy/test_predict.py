@@ -23,6 +23,7 @@ from muhdi.evaluation.argmax import classes_at
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
 from muhdi.models.statistics import batch_statistics
+from muhdi.recipe.backbones import read_backbone
 from muhdi.run.directory import RunDirectory
 from muhdi.taxonomy import CLASS_SETS
 
@@ -274,7 +275,7 @@ def test_a_film_gives_ids_per_picture_and_an_overlay_film(
 
 
 def test_a_network_of_ones_own_classes_has_colours(muhdi, tmp_path: Path) -> None:
-    checkpoint = Checkpoint(build_segmenter("small", 3), "small", ("a", "b", "c"), (48, 32))
+    checkpoint = Checkpoint(build_segmenter("small", 3), read_backbone("small"), ("a", "b", "c"), (48, 32))
     save_checkpoint(tmp_path / "net.safetensors", checkpoint)
     picture(tmp_path / "x.png")
     assert muhdi("predict", "net.safetensors", "x.png", "-o", "out")[0] == 0

@@ -16,6 +16,7 @@ import muhdi as library
 from muhdi.data.scenes.draw import draw_scene
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 from muhdi.run.directory import RunDirectory
 
 LITTLE = ["--set", "every_step.iterations=3"]
@@ -147,7 +148,7 @@ def test_mistakes_are_one_line_and_leave_no_run(
 ) -> None:
     save_checkpoint(
         tmp_path / "ab.safetensors",
-        Checkpoint(build_segmenter("small", 2), "small", ("a", "b"), (64, 32)),
+        Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (64, 32)),
     )
     rainy.rename(tmp_path / "city")
     for words, message in (
