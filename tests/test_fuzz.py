@@ -189,7 +189,9 @@ def network_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A small network in our layout; its backbone's tensors, cut down, as a PyTorch file."""
     folder = tmp_path_factory.mktemp("networks")
     model = build_segmenter("small", 2)
-    save_checkpoint(folder / "net.safetensors", Checkpoint(model, read_backbone("small"), ("a", "b"), (48, 32)))
+    save_checkpoint(
+        folder / "net.safetensors", Checkpoint(model, read_backbone("small"), ("a", "b"), (48, 32))
+    )
     save_reference(
         folder / "net.pth", {key: value.flatten()[:3] for key, value in model.state_dict().items()}
     )

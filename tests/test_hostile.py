@@ -209,7 +209,9 @@ def test_a_description_that_lies_is_refused(tmp_path: Path, key: str, value: str
     import safetensors.torch
 
     path = tmp_path / "net.safetensors"
-    save_checkpoint(path, Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (48, 32)))
+    save_checkpoint(
+        path, Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (48, 32))
+    )
     tensors, metadata = read_tensors(path)
     safetensors.torch.save_file(tensors, path, metadata | {key: value})
     with pytest.raises(MuhdiError, match="its checksum does not agree"):

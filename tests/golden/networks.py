@@ -56,7 +56,12 @@ def network(
     layers: tuple[int, ...], classes: int, *, two_heads: bool, multi_level: bool
 ) -> Segmenter:
     heads = (AGNOSTIC, SPECIALIST) if two_heads else (AGNOSTIC,)
-    return Segmenter(DilatedResNet(ResNetConfig(name="resnet50"), layers), classes, heads, multi_level=multi_level)
+    return Segmenter(
+        DilatedResNet(ResNetConfig(name="resnet50"), layers),
+        classes,
+        heads,
+        multi_level=multi_level,
+    )
 
 
 def golden_weights(model: Segmenter, salt: str) -> dict[str, torch.Tensor]:

@@ -105,7 +105,9 @@ def test_checkpoint_round_trip_keeps_every_bit(tmp_path: Path) -> None:
     model = build_segmenter("small", 3, (AGNOSTIC, SPECIALIST))
     statistics = {"a/b domain": read_statistics(model)}
     path = tmp_path / "net.safetensors"
-    save_checkpoint(path, Checkpoint(model, read_backbone("small"), ("a", "b", "c"), (48, 32), statistics))
+    save_checkpoint(
+        path, Checkpoint(model, read_backbone("small"), ("a", "b", "c"), (48, 32), statistics)
+    )
     loaded = load_checkpoint(path)
     assert loaded.classes == ("a", "b", "c")
     assert loaded.image_size == (48, 32)
@@ -171,7 +173,9 @@ def test_a_pickle_is_refused_and_executes_nothing(tmp_path: Path) -> None:
 
 def test_another_architecture_or_class_count_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
-    save_checkpoint(path, Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (48, 32)))
+    save_checkpoint(
+        path, Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (48, 32))
+    )
     with pytest.raises(MuhdiError, match="backbone is 'small'"):
         initialise(build_segmenter("resnet50", 2), path, read_backbone("resnet50"), ("a", "b"))
     with pytest.raises(MuhdiError, match="knows 2 classes"):

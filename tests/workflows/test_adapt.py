@@ -64,7 +64,10 @@ def test_adapt_gives_the_next_model_and_what_changed(
     images = torch.from_numpy(
         np.stack([np.asarray(Image.open(p)) for p in sorted(rainy.glob("val/*.png"))])
     )
-    shares = [library.load(path)(images.permute(0, 3, 1, 2)).softmax(1) for path in (trained, run)]
+    shares = [
+        library.Predictor.load(path)(images.permute(0, 3, 1, 2)).softmax(1)
+        for path in (trained, run)
+    ]
     row = rows["running", "rainy"]
     assert row["images"] == 3
     for moment, one in zip(("before", "after"), shares, strict=True):
