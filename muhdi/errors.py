@@ -30,9 +30,7 @@ class PeerFailed(Exception):
 
 
 _STOP_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
-STOP_SIGNALS = tuple(
-    int(getattr(signal, name)) for name in _STOP_NAMES if hasattr(signal, name)
-)
+STOP_SIGNALS = tuple(int(getattr(signal, name)) for name in _STOP_NAMES if hasattr(signal, name))
 """Signals after which a run saves its state and stops, of those that the platform has.
 
 Ctrl-C; the end of a job; a terminal that is closed; a warning that a cluster sends before the end.

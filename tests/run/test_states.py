@@ -63,7 +63,9 @@ DAMAGES = {"cut": cut, "bit": flip, "empty": lambda data: b"", "other": lambda d
 def test_a_damaged_newest_state_is_reported_and_the_run_continues_from_the_one_before(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, damage: str
 ) -> None:
-    recipe = load_recipe(tiny(), ["runtime.save_every=9", "runtime.keep=3", "evaluation.statistics=[running]"])
+    recipe = load_recipe(
+        tiny(), ["runtime.save_every=9", "runtime.keep=3", "evaluation.statistics=[running]"]
+    )
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         train(recipe, folder, quiet=True)
@@ -101,7 +103,8 @@ def test_without_an_intact_state_nothing_is_removed_and_one_line_says_so(
         path.write_bytes(flip(path.read_bytes()))
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     with pytest.raises(
-        MuhdiError, match=r"training_state_9\.pt: .*checksum.*, nor can the 1 before it; start again"
+        MuhdiError,
+        match=r"training_state_9\.pt: .*checksum.*, nor can the 1 before it; start again",
     ):
         train(recipe, tmp_path, resume=True, quiet=True)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
