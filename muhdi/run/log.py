@@ -69,7 +69,7 @@ class RunLog:
             MuhdiError: a file cannot be written.
         """
         first = distributed.is_rank_zero()
-        console = Screen(quiet=quiet or not first, highlight=False, soft_wrap=True)
+        console = Screen(quiet=quiet or not first)
         record: JsonLines | None = None
         loggers: list[RunLogger] = []
         with distributed.fail_together():

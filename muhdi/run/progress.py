@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.progress import (
@@ -29,7 +30,16 @@ _LONGEST_NAME = 14
 
 
 class Screen(Console):
-    """A rich console whose end does not end the run: a pipe or a terminal may be closed early."""
+    """A rich console whose end does not end the run: a pipe or a terminal may be closed early.
+
+    Args:
+        quiet: nothing is shown.
+        options: of `rich.console.Console`.
+    """
+
+    def __init__(self, *, quiet: bool = False, **options: Any) -> None:
+        # Lines are read in files, too: they are not broken to fit the terminal.
+        super().__init__(quiet=quiet, highlight=False, soft_wrap=True, **options)
 
     def on_broken_pipe(self) -> None:
         """After ``muhdi train | head``: print nothing more, and stop the run as a signal does."""

@@ -176,7 +176,7 @@ def test_the_newest_states_stay(tmp_path: Path, keep: int) -> None:
 def test_the_newest_good_state_is_never_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that gives back other bytes than it was given is noticed before anything older is removed."""
+    """A disk that returns other bytes than it was given is noticed before a state is removed."""
     kept = States(tmp_path)
     kept.save(STATE, 1, 1)
     right = states.write_bytes
