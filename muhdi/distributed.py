@@ -18,28 +18,28 @@ from muhdi.errors import MuhdiError, PeerFailed
 
 T = TypeVar("T")
 
+BUCKET_BYTES = 25 * 2**20
+"""What `average_tensors` exchanges at a time; PyTorch's DDP takes the same size."""
 
 _apart = 0
 """How many `without_peers` contexts there are around the code that runs."""
 
 
 def world_size() -> int:
-    """How many processes there are."""
-    return (
-        1
-        if _apart or not (dist.is_available() and dist.is_initialized())
-        else dist.get_world_size()
-    )
+    """The number of processes."""
+    if _apart or not dist.is_available() or not dist.is_initialized():
+        return 1
+    return dist.get_world_size()
 
 
 def rank() -> int:
-    """Which one this is, from 0."""
+    """The number of this process, from 0."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 @contextmanager
 def without_peers() -> Iterator[None]:
-    """Inside, this process works by itself, as if there were no others."""
+    """Inside, this process works alone, as if there were no others."""
     global _apart
     _apart += 1
     try:
@@ -49,34 +49,35 @@ def without_peers() -> Iterator[None]:
 
 
 def is_rank_zero() -> bool:
-    """Whether this process is the one that writes files and speaks to the user."""
+    """Whether this process is the one that writes files and prints."""
     return rank() == 0
 
 
 def local_slice(values: Sequence[T]) -> Sequence[T]:
-    """This process's part of a sequence that they share in order.
-
-    Its length must be a multiple of their number.
-    """
+    """This process's slice of a sequence whose length is a multiple of `world_size`."""
     size = len(values) // world_size()
-    return values[rank() * size : (rank() + 1) * size]
+    start = rank() * size
+    return values[start : start + size]
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over the processes."""
-    if world_size() > 1:
-        tensor = tensor.clone()
-        dist.all_reduce(tensor)
-    return tensor
+    """The sum of a tensor over the processes; with one process, the tensor itself."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
 
 
 def all_reduce_mean(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over the processes; alone, the very tensor."""
-    return tensor if world_size() == 1 else all_reduce_sum(tensor) / world_size()
+    """The mean of a tensor over the processes; with one process, the tensor itself."""
+    if world_size() == 1:
+        return tensor
+    return all_reduce_sum(tensor) / world_size()
 
 
 def all_gather(tensor: Tensor) -> Tensor:
-    """The tensors of all processes, of one shape, one after another along the first axis."""
+    """The tensors of all processes, which have one shape, concatenated along the first axis."""
     if world_size() == 1:
         return tensor
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
@@ -85,7 +86,7 @@ def all_gather(tensor: Tensor) -> Tensor:
 
 
 class _Gathered(torch.autograd.Function):
-    """`all_gather`, through which gradients flow: every process's loss depends on every tensor."""
+    """`all_gather` with gradients: every process's loss depends on every process's tensor."""
 
     @staticmethod
     def forward(context: Any, tensor: Tensor) -> Tensor:
@@ -97,12 +98,15 @@ class _Gathered(torch.autograd.Function):
 
 
 def all_gather_with_gradient(tensor: Tensor) -> Tensor:
-    """`all_gather`, for use in a loss; its gradient is that of the sum of the processes' losses."""
+    """`all_gather` for use in a loss: the gradient is that of the sum of the processes' losses.
+
+    Equal to ``Fabric.all_gather(sync_grads=True)``, for code that has no `Fabric`.
+    """
     return _Gathered.apply(tensor)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def all_gather_objects(value: T) -> list[T]:
-    """The values of all processes, in order."""
+    """The values of all processes, which can be pickled, by rank."""
     if world_size() == 1:
         return [value]
     values: list[T | None] = [None] * world_size()
@@ -110,13 +114,13 @@ def all_gather_objects(value: T) -> list[T]:
     return values  # type: ignore[return-value]
 
 
-BUCKET = 25 * 2**20
-"""Bytes that are exchanged at a time by `average_tensors`."""
-
-
 @torch.no_grad()
 def average_tensors(tensors: Iterable[Tensor]) -> None:
-    """Replace tensors by their means over the processes, in buckets of one type each."""
+    """Replace tensors in place by their means over the processes.
+
+    They are exchanged in buckets of about `BUCKET_BYTES`, so that the memory this takes does not
+    grow with the network. All processes must give tensors of the same shapes in the same order.
+    """
     if world_size() == 1:
         return
     by_type: dict[torch.dtype, list[Tensor]] = {}
@@ -128,15 +132,16 @@ def average_tensors(tensors: Iterable[Tensor]) -> None:
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Groups of about `BUCKET` bytes, in order."""
+    """Groups of about `BUCKET_BYTES`, in order."""
     bucket: list[Tensor] = []
     size = 0
     for tensor in tensors:
         bucket.append(tensor)
         size += tensor.numel() * tensor.element_size()
-        if size >= BUCKET:
+        if size >= BUCKET_BYTES:
             yield bucket
-            bucket, size = [], 0
+            bucket = []
+            size = 0
     if bucket:
         yield bucket
 
@@ -149,11 +154,11 @@ def _average_bucket(tensors: Sequence[Tensor]) -> None:
 
 
 def raise_on_all(error: MuhdiError) -> NoReturn:
-    """Raise a mistake that all processes have met at this very place.
+    """Raise an error that all processes have met at the same point.
 
     Raises:
         MuhdiError: on rank zero.
-        PeerFailed: elsewhere; one message is enough for the user.
+        PeerFailed: on all others; one message is enough for the user.
     """
     if is_rank_zero():
         raise error
@@ -162,12 +167,12 @@ def raise_on_all(error: MuhdiError) -> NoReturn:
 
 @contextmanager
 def fail_together() -> Iterator[None]:
-    """Wait for each other at the end, and end together where one of them has met an error.
+    """Wait for all processes at the end, and fail in all of them if one has failed.
 
     Raises:
-        MuhdiError: on rank zero, what whichever process has met.
-        PeerFailed: elsewhere.
-        Exception: in the process that has met it, where it is not a mistake of the user's.
+        MuhdiError: on rank zero, the error of the first process that has failed.
+        PeerFailed: on all others.
+        Exception: in the process that has met it, if it is not a mistake of the user's.
     """
     if world_size() == 1:
         yield
@@ -175,23 +180,29 @@ def fail_together() -> Iterator[None]:
     error: Exception | None = None
     try:
         yield
-    except Exception as problem:
-        error = problem
-    messages = [
-        text
-        for text in all_gather_objects(None if error is None else str(error))
-        if text is not None
-    ]
+    except Exception as caught:
+        error = caught
+    failures = [failure for failure in all_gather_objects(_failure(error)) if failure is not None]
     if error is not None and not isinstance(error, MuhdiError):
         raise error
-    if messages:
-        raise_on_all(MuhdiError(messages[0]))
+    if failures:
+        kind, message = failures[0]
+        raise_on_all(kind(message))
+
+
+def _failure(error: Exception | None) -> tuple[type[MuhdiError], str] | None:
+    """What the other processes get to know of an error."""
+    if error is None:
+        return None
+    kind = type(error) if isinstance(error, MuhdiError) else MuhdiError
+    return kind, str(error)
 
 
 def on_rank_zero(function: Callable[[], T]) -> T:
-    """What the first process alone does, in the name of all.
+    """Call a function on rank zero only; all processes wait for it and get what it returns.
 
-    They wait for it, and all get what it returns.
+    Raises:
+        MuhdiError: on rank zero, what the function raises; see `fail_together`.
     """
     result: T | None = None
     with fail_together():

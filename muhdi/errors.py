@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class MuhdiError(Exception):
     """A mistake in what the user gave: the message names the file or key and says what to do.
@@ -27,8 +29,16 @@ class PeerFailed(Exception):
     """Another process of this run has met a mistake, and has the message for the user."""
 
 
+_STOP_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
+STOP_SIGNALS = tuple(int(getattr(signal, name)) for name in _STOP_NAMES if hasattr(signal, name))
+"""Signals after which a run saves its state and stops, of those that the platform has.
+
+Ctrl-C; the end of a job; a terminal that is closed; a warning that a cluster sends before the end.
+"""
+
+
 class Interrupted(Exception):
-    """What runs was asked to stop by a signal; all state is saved."""
+    """A run was asked to stop by a signal; all state is saved."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)

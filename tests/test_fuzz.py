@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -35,6 +36,7 @@ from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.taxonomy import CLASS_SETS, IGNORE
+from tests.test_hostile import as_first_format
 
 URBAN = CLASS_SETS["urban7"]
 ONE_FOLDER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
@@ -246,8 +248,8 @@ def test_networks_of_the_first_format_are_still_read(
     path = tmp_path / "net.safetensors"
     path.write_bytes(network_files["net.safetensors"])
     tensors, metadata = read_tensors(path)
-    del metadata["sha256"]
-    safetensors.torch.save_file(tensors, path, metadata | {"format": "muhdi 1"})
+    first = as_first_format(json.loads(metadata["muhdi"]))
+    safetensors.torch.save_file(tensors, path, first)
     assert load_checkpoint(path).classes == ("a", "b")
 
 

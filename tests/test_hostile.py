@@ -213,15 +213,26 @@ def test_a_description_that_lies_is_refused(tmp_path: Path, key: str, value: str
         path, Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (48, 32))
     )
     tensors, metadata = read_tensors(path)
-    safetensors.torch.save_file(tensors, path, metadata | {key: value})
+    lie = json.loads(metadata["muhdi"]) | {key: json.loads(value)}
+    safetensors.torch.save_file(tensors, path, {"muhdi": json.dumps(lie)})
     with pytest.raises(MuhdiError, match="its checksum does not agree"):
         load_checkpoint(path)
-    safetensors.torch.save_file(
-        tensors, path, metadata | {key: value, "format": "muhdi 1"}
-    )  # which has no checksum
+    # The first format has no checksum.
+    first = as_first_format(json.loads(metadata["muhdi"])) | {key: value}
+    safetensors.torch.save_file(tensors, path, first)
     with pytest.raises(MuhdiError, match=r"net\.safetensors: ") as error:
         load_checkpoint(path)
     assert "\n" not in str(error.value)
+
+
+def as_first_format(description: dict) -> dict[str, str]:
+    """What a file of version 0.1 said of itself: a JSON text under every key."""
+    same = {key: json.dumps(description[key]) for key in ("classes", "heads", "image_size")}
+    return same | {
+        "format": "muhdi 1",
+        "backbone": description["backbone"]["name"],
+        "domains": json.dumps(description["names"]["statistics"]),
+    }
 
 
 def test_results_never_go_over_a_folder_or_a_device(tiny: Tiny, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from muhdi import distributed
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.sets import Sample, Unlisted
 from muhdi.data.workers import end_with_process
-from muhdi.errors import MuhdiError
+from muhdi.errors import STOP_SIGNALS, MuhdiError
 from muhdi.recipe.domains import AugmentConfig
 
 Draw = tuple[int, int]
@@ -218,6 +218,6 @@ def _leave_signals_to_the_main_process(main: int, worker: int) -> None:
 
     The main one saves, and then ends the others.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     end_with_process(main)

@@ -1,9 +1,15 @@
 """The run directory: where a run keeps its recipe, networks, training state and results.
 
-``<experiments>/snapshots/<name>/`` holds ``recipe.yml``,
-``<number>_<stage>/model_<iterations>.safetensors`` (and ``D_main_...``, ``D_aux_...`` where there
-are discriminators), ``training_state_<iterations>.pt``, ``results.json``, ``metrics.jsonl`` and
-``samples/``; ``<experiments>/logs/<name>/`` the TensorBoard events.
+``<experiments>/snapshots/<name>/`` holds
+
+* ``recipe.yml`` and ``environment.json``: what was run, and on what;
+* ``<number>_<stage>/model_<iterations>.safetensors``, and the methods' own networks next to it,
+  such as ``D_main_<iterations>.safetensors``;
+* ``training_state_<iterations>.pt``: the last few states to continue from;
+* ``results.json``, ``metrics.jsonl``, ``samples/`` and ``report.html``;
+* ``loggers.json``: the run's identifiers at W&B and MLflow, if it has any.
+
+``<experiments>/logs/<name>/`` holds the TensorBoard events.
 """
 
 from __future__ import annotations
@@ -34,8 +40,8 @@ class RunDirectory:
     """Paths and files of one run.
 
     Args:
-        folder: of snapshots.
-        logs: of TensorBoard events.
+        folder: ``.../snapshots/<name>``.
+        logs: of TensorBoard events; None: ``.../logs/<name>``.
     """
 
     def __init__(self, folder: Path, logs: Path | None = None) -> None:
@@ -60,8 +66,8 @@ class RunDirectory:
         """Refuse what would spoil an existing run; nothing is changed.
 
         Raises:
-            MuhdiError: the directory exists and neither resuming nor overwriting was asked for, or
-                it is to be resumed with another recipe.
+            RunError: the run exists, and neither resuming nor overwriting was asked for, or it
+                belongs to another recipe.
         """
         if not self._holds_something():
             return
@@ -86,12 +92,11 @@ class RunDirectory:
             )
 
     def create(self, recipe: Recipe, *, overwrite: bool) -> None:
-        """Make the directory, or empty it, and write the recipe.
-
-        From now on no other process may use it.
+        """Make the directory, or empty it, and write the recipe; other processes are locked out.
 
         Raises:
-            MuhdiError: another process is at work there, or the folder cannot be written.
+            RunError: another process uses the directory, or it cannot be made.
+            MuhdiError: it cannot be written.
         """
         self._make()
         self._lock = FileLock(self.folder / LOCK)
@@ -103,8 +108,9 @@ class RunDirectory:
                     f"{self.folder}: another process is at work on this run; wait for it, or"
                     " stop it"
                 ) from None
-            for left in self.folder.rglob(f".*{TEMPORARY}"):  # a process was killed while it wrote
-                left.unlink()
+            # Left by a process that was killed while it wrote.
+            for unfinished in self.folder.rglob(f".*{TEMPORARY}"):
+                unfinished.unlink()
         if overwrite:
             self._empty()
         if overwrite or not (self.folder / RECIPE).exists():
@@ -114,15 +120,20 @@ class RunDirectory:
         """Let other processes use the directory."""
         self._lock.release()
 
+    def has_saved(self) -> bool:
+        """Whether there is something that only training can give back."""
+        return bool(self.states.files() or self.models()) or self.results.exists()
+
     def discard(self) -> None:
-        """Remove a run that never saved anything."""
+        """Remove the run."""
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.logs, ignore_errors=True)
 
     def _make(self) -> None:
         for key, path in (("snapshots", self.folder), ("logs", self.logs)):
+            # A path of another machine, such as /gpfs: nobody wants it made here.
             top = Path(*path.absolute().parts[:2])
-            if not top.exists():  # a path of another machine, such as /gpfs
+            if not top.exists():
                 raise RunError(
                     f"{path}: there is no {top} on this machine; choose another folder: --set"
                     f" runtime.{key}=FOLDER"
@@ -130,26 +141,34 @@ class RunDirectory:
         made: list[Path] = []
         for path in (self.folder, self.logs):
             try:
-                new = not path.exists()
+                is_new = not path.exists()
                 path.mkdir(parents=True, exist_ok=True)
             except (OSError, ValueError) as error:
                 for empty in made:
                     empty.rmdir()
                 reason = getattr(error, "strerror", None) or str(error)
                 raise RunError(f"{path}: cannot be made: {reason}; choose another folder") from None
-            made += [path] if new else []
+            if is_new:
+                made.append(path)
 
     def _empty(self) -> None:
         """Delete everything but the recipe, so that a crash here leaves a run directory."""
+        # One set, since both may be the same folder.
         for path in {*self.folder.iterdir(), *self.logs.iterdir()}:
-            if path.name not in (RECIPE, LOCK):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.name in (RECIPE, LOCK):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
     def _holds_something(self) -> bool:
-        """Whether there is more than what a process leaves that was killed before it began."""
-        if self.folder.exists() and not self.folder.is_dir():
+        """Whether there is more than the leftovers of a process that was killed at once."""
+        if not self.folder.exists():
+            return False
+        if not self.folder.is_dir():
             return True
-        names = [path.name for path in self.folder.iterdir()] if self.folder.exists() else []
+        names = [path.name for path in self.folder.iterdir()]
         return any(name != LOCK and not name.endswith(TEMPORARY) for name in names)
 
     def recipe(self) -> Recipe:
@@ -157,7 +176,7 @@ class RunDirectory:
         return load_recipe(self.folder / RECIPE, trust_code=False)
 
     def holds(self, recipe: Recipe) -> bool:
-        """Whether this is a run of just this recipe."""
+        """Whether this is a run of exactly this recipe."""
         if not (self.folder / RECIPE).is_file():
             return False
         return self.recipe().model_dump() == recipe.model_dump()
@@ -167,21 +186,23 @@ class RunDirectory:
         return self.folder / f"{number}_{file_name(stage)}" / f"model_{iterations}.safetensors"
 
     def network(self, number: int, stage: str, network: str, iterations: int) -> Path:
-        """File of a network of the adaptation's own after a stage, of the discriminator ``D_main`` for example."""
-        return self.model(number, stage, iterations).with_name(
-            f"{network}_{iterations}.safetensors"
-        )
+        """File of a method's own network after a stage, such as the discriminator ``D_main``."""
+        model = self.model(number, stage, iterations)
+        return model.with_name(f"{network}_{iterations}.safetensors")
 
     def models(self) -> list[Path]:
         """Files of all networks, in the order in which they were trained."""
-        found = []
+        return [path for _, _, path in self._numbered_models()]
+
+    def _numbered_models(self) -> list[tuple[int, int, Path]]:
+        """Number of the stage, iterations in it, and file of every network, in order."""
+        found: list[tuple[int, int, Path]] = []
         for path in self.folder.glob("*/model_*.safetensors"):
-            numbers = re.fullmatch(
-                r"(\d+)_.*/model_(\d+)", f"{path.parent.name}/{path.stem}", re.ASCII | re.DOTALL
-            )
+            name = f"{path.parent.name}/{path.stem}"
+            numbers = re.fullmatch(r"(\d+)_.*/model_(\d+)", name, re.ASCII | re.DOTALL)
             if numbers:
                 found.append((int(numbers[1]), int(numbers[2]), path))
-        return [path for _, _, path in sorted(found)]
+        return sorted(found)
 
     def last_model(self) -> Path:
         """File of the newest network."""
@@ -193,23 +214,23 @@ class RunDirectory:
         return models[-1]
 
     def drop_after(self, stage: int, iteration: int, *, complete: bool) -> None:
-        """Remove networks of a later time than the training state from which the run goes on.
+        """Remove networks and samples that are newer than the state to continue from.
 
-        ``complete``: whether this is the run's last state; else samples are of a later time too.
-
-        They will be written again. Until then they would be a network of one time beside results of
+        The run will write them again. Until then, networks of one time would be next to results of
         another.
+
+        Args:
+            stage: the state's.
+            iteration: the state's, in its stage.
+            complete: whether it is the state at the end of the run; then the samples remain.
         """
-        for path in self.models():
-            number, iterations = (
-                int(path.parent.name.partition("_")[0]),
-                int(path.stem.rpartition("_")[2]),
-            )
-            if (number, iterations) > (stage, iteration):
-                for network in path.parent.glob(f"*_{iterations}.safetensors"):
-                    network.unlink()
-                if not any(path.parent.iterdir()):
-                    path.parent.rmdir()
+        for number, iterations, path in self._numbered_models():
+            if (number, iterations) <= (stage, iteration):
+                continue
+            for network in path.parent.glob(f"*_{iterations}.safetensors"):
+                network.unlink()
+            if not any(path.parent.iterdir()):
+                path.parent.rmdir()
         if not complete and self.samples.exists():
             shutil.rmtree(self.samples)
 
@@ -233,12 +254,12 @@ def open_run(
 ) -> Iterator[RunDirectory]:
     """The directory of a recipe's run, made or found, and locked until the end.
 
-    What the run ran on is recorded at the end; a run that has saved nothing by a mistake leaves
-    nothing, so that the corrected command need not ask for ``--overwrite``.
+    At the end, what the run ran on is recorded. A run that fails before it has saved anything is
+    removed, so that the corrected command needs no ``--overwrite``.
 
     Raises:
         RunError: see `RunDirectory.check` and `RunDirectory.create`.
-        PeerFailed: on ranks but zero, after a signal: rank zero speaks for all.
+        PeerFailed: on all ranks but zero, after a signal: rank zero has the message for the user.
     """
     directory = RunDirectory.of(recipe, experiments)
     distributed.on_rank_zero(lambda: directory.check(recipe, resume=resume, overwrite=overwrite))
@@ -248,7 +269,7 @@ def open_run(
         with recorded(directory.folder):
             yield directory
     except MuhdiError:
-        if first and not directory.states.files():
+        if first and not directory.has_saved():
             directory.discard()
         raise
     except Interrupted:
@@ -262,18 +283,22 @@ def open_run(
 
 def _first_difference(old: Any, new: Any, key: str = "") -> str:
     """Where two dumped recipes differ, as ``key: old there, new here``; empty if nowhere."""
+    for name, before, after in _pairs(old, new):
+        difference = _first_difference(before, after, f"{key}.{name}" if key else name)
+        if difference:
+            return difference
+    if _pairs(old, new) or old == new:
+        return ""
+    return f"{key}: {_short(old)} there, {_short(new)} here"
+
+
+def _pairs(old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    """Name, old and new value of what two mappings, or lists of one length, consist of."""
     if isinstance(old, dict) and isinstance(new, dict):
-        pairs = [
-            (f"{key}.{name}" if key else str(name), old.get(name), new.get(name))
-            for name in {**old, **new}
-        ]
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        pairs = [(f"{key}.{i}", a, b) for i, (a, b) in enumerate(zip(old, new, strict=True))]
-    else:
-        return "" if old == new else f"{key}: {_short(old)} there, {_short(new)} here"
-    return next(
-        (difference for name, a, b in pairs if (difference := _first_difference(a, b, name))), ""
-    )
+        return [(str(name), old.get(name), new.get(name)) for name in {**old, **new}]
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [(str(index), *pair) for index, pair in enumerate(zip(old, new, strict=True))]
+    return []
 
 
 def _short(value: Any) -> str:

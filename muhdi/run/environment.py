@@ -30,11 +30,13 @@ def recorded(folder: Path) -> Iterator[None]:
     """Add a session to the record of the run in ``folder``: an interrupted run has several.
 
     A session holds ``started`` (UTC), ``seconds``, ``memory_mb`` (the largest resident set of the
-    process) and ``gpu_memory_mb``, ``device``, ``python``, ``platform`` and versions. Nothing is
-    written after a mistake of the user's (the run in the folder may be another one), nor by other
-    processes than the first.
+    process, in MiB), ``gpu_memory_mb``, ``device``, ``threads``, ``python``, ``platform``,
+    ``versions`` of packages, and ``plugins``: classes of other packages that the recipe names, with
+    the versions of their packages. Nothing is written after a mistake of the user's (the run in the
+    folder may be another one), and only rank zero writes.
     """
-    started, clock = datetime.now(timezone.utc), time.monotonic()
+    started = datetime.now(timezone.utc)
+    clock = time.monotonic()
     mistaken = False
     try:
         yield
@@ -42,31 +44,33 @@ def recorded(folder: Path) -> Iterator[None]:
         mistaken = True
         raise
     finally:
-        if not mistaken and (folder / "recipe.yml").is_file() and distributed.is_rank_zero():
+        is_run = (folder / "recipe.yml").is_file()
+        if is_run and not mistaken and distributed.is_rank_zero():
             path = folder / FILE
             sessions = read_json(path) if path.is_file() else []
-            write_json(path, [*sessions, _session(started, time.monotonic() - clock)])
+            sessions.append(_session(started, time.monotonic() - clock))
+            write_json(path, sessions)
 
 
 def _session(started: datetime, seconds: float) -> dict[str, Any]:
+    # The system counts in bytes on macOS, in KiB elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
-    cuda = torch.cuda.is_available()
+    device = f"{platform.machine()}, {os.cpu_count()} cores"
+    gpu_memory: int | None = None
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+        gpu_memory = round(torch.cuda.max_memory_allocated() / 2**20)
     return {
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
         "memory_mb": round(memory),
-        "gpu_memory_mb": round(torch.cuda.max_memory_allocated() / 2**20) if cuda else None,
-        "device": (
-            torch.cuda.get_device_name()
-            if cuda
-            else f"{platform.machine()}, {os.cpu_count()} cores"
-        ),
+        "gpu_memory_mb": gpu_memory,
+        "device": device,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "versions": {name: _version(name) for name in PACKAGES},
-        # Classes of other packages that the recipe names, with the packages' versions.
         "plugins": plugins.imported(),
     }
 

@@ -1,46 +1,45 @@
-"""What a training run says: to the user, to its own record, and to loggers."""
+"""Where the numbers of a training run go: to the screen, to its own record, and to loggers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-
-from lightning_fabric.loggers.logger import Logger
-from rich.console import Console
 
 from muhdi import distributed
 from muhdi.files import writing
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
-from muhdi.run.loggers import JsonLines, build_loggers
-from muhdi.run.progress import StageProgress
+from muhdi.run.loggers import JsonLines, RunLogger, build_loggers, reason
+from muhdi.run.progress import Screen, StageProgress
 
 
 class RunLog:
     """Screen, record and loggers of one run.
 
-    Only rank zero has any of them; elsewhere every call does nothing.
+    Only rank zero has any of them; on other ranks every call does nothing.
 
     Args:
         directory: of the run.
         console: the screen.
         record: ``metrics.jsonl``; None: nothing is recorded.
-        loggers: who else gets numbers.
+        loggers: what else gets numbers.
+        length: bytes of the record when the session began.
     """
 
     def __init__(
         self,
         directory: RunDirectory,
-        console: Console,
+        console: Screen,
         record: JsonLines | None,
-        loggers: Sequence[Logger],
+        loggers: Sequence[RunLogger],
+        length: int,
     ) -> None:
         self._directory = directory
         self._console = console
         self._record = record
-        self._loggers = loggers
+        self._loggers = list(loggers)
+        self._first_length = length
         self._progress: StageProgress | None = None
         self._stage = ""
         self._before = 0
@@ -64,17 +63,21 @@ class RunLog:
             length: bytes of the record that belong to the state that the run continues from.
             step: iterations of the whole run so far.
             quiet: nothing on the screen.
+
+        Raises:
+            RunError: a logger cannot be started.
+            MuhdiError: a file cannot be written.
         """
         first = distributed.is_rank_zero()
-        console = Console(quiet=quiet or not first, highlight=False, soft_wrap=True)
+        console = Screen(quiet=quiet or not first)
         record: JsonLines | None = None
-        loggers: list[Logger] = []
+        loggers: list[RunLogger] = []
         with distributed.fail_together():
             if first:
-                loggers = build_loggers(recipe, directory, step)
+                loggers = build_loggers(recipe, directory, step, quiet=quiet)
                 if "jsonl" in recipe.runtime.loggers:
                     record = JsonLines(directory.metrics, length)
-        log = cls(directory, console, record, loggers)
+        log = cls(directory, console, record, loggers, length)
         status = "failed"
         try:
             yield log
@@ -84,7 +87,8 @@ class RunLog:
 
     def print(self, text: str) -> None:
         """One line for the user."""
-        self._console.print(text, markup=False)
+        with self._console.may_be_gone():
+            self._console.print(text, markup=False)
 
     def start(self, stage: str, iterations: int, done: int, before: int) -> None:
         """A stage begins, or continues.
@@ -97,72 +101,98 @@ class RunLog:
         """
         self._stage = stage
         self._before = before
-        self._progress = StageProgress(self._console, stage, iterations, done)
+        with self._console.may_be_gone():
+            self._progress = StageProgress(self._console, stage, iterations, done)
 
-    def advance(self, done: int, images: int, losses: dict[str, float]) -> None:
-        """After an iteration: ``done`` so far, ``images`` in this one; losses to log, if any."""
+    def advance(self, done: int, images: int, losses: Mapping[str, float]) -> None:
+        """After an iteration.
+
+        Args:
+            done: iterations of the stage so far.
+            images: in this iteration.
+            losses: to log, if any.
+        """
         if losses:
             self._write({"stage": self._stage, "iteration": done, **losses})
             named = {f"loss/{name}": value for name, value in losses.items()}
             self._log(named, self._before + done)
         if self._progress is not None:
-            self._progress.advance(done, images, losses)
+            with self._console.may_be_gone():
+                self._progress.advance(done, images, losses)
 
     def skipped(self, done: int, images: list[str], text: str) -> None:
-        """Iteration ``done`` was left out because of a bad batch; ``text`` tells the user."""
+        """An iteration was left out because of a bad batch.
+
+        Args:
+            done: its number in the stage.
+            images: names of the batch's images.
+            text: says so to the user.
+        """
         self._write({"stage": self._stage, "iteration": done, "skipped": images})
         self.print(f"{self._stage}: {text}")
 
     def finish(self) -> None:
         """The stage ends, or is interrupted."""
         if self._progress is not None:
-            self._progress.stop()
+            with self._console.may_be_gone():
+                self._progress.stop()
             self._progress = None
 
-    def scores(self, step: int, scores: dict[str, float]) -> None:
+    def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Scores by name after ``step`` iterations of the whole run."""
         self._log({f"miou/{name}": value for name, value in scores.items()}, step)
 
     def images(self, step: int, paths: Sequence[Path]) -> None:
         """Sample images after ``step`` iterations of the whole run."""
-        for logger in self._loggers:
-            if hasattr(logger, "log_images"):
-                with writing(self._directory.logs):
-                    logger.log_images(paths, step)
+        self._send(lambda logger: logger.log_images(paths, step))
 
     def artefact(self, path: Path) -> None:
         """A file that services keep with the run, such as the report."""
-        for logger in self._loggers:
-            if hasattr(logger, "log_artefact"):
-                logger.log_artefact(path)
+        self._send(lambda logger: logger.log_artefact(path))
 
     def length(self) -> int:
         """Bytes of the record that are safely written."""
-        return 0 if self._record is None else self._record.length()
+        return self._first_length if self._record is None else self._record.length()
 
     def close(self, status: str = "success") -> None:
         """Flush and close everything."""
         self.finish()
+        # What matters was flushed before, or has failed with a message of its own.
         for logger in self._loggers:
-            self._closed(partial(logger.finalize, status))
+            try:
+                logger.finalize(status)
+            except Exception as error:
+                if not (logger.is_service or isinstance(error, OSError)):
+                    raise
+                self._print_lost_end(reason(error))
         if self._record is not None:
-            self._closed(self._record.close)
+            try:
+                self._record.close()
+            except OSError as error:
+                self._print_lost_end(error.strerror or str(error))
 
-    def _closed(self, close: Callable[[], object]) -> None:
-        try:
-            close()
-        except OSError as error:
-            # What matters was flushed before, or has failed with a message of its own.
-            reason = error.strerror or error
-            self.print(
-                f"{self._directory.folder}: the end of its curves cannot be written: {reason}"
-            )
+    def _print_lost_end(self, why: str) -> None:
+        self.print(f"{self._directory.folder}: the end of its curves cannot be written: {why}")
 
-    def _write(self, line: dict[str, object]) -> None:
+    def _write(self, line: Mapping[str, object]) -> None:
         if self._record is not None:
             self._record.write(line)
 
-    def _log(self, values: dict[str, float], step: int) -> None:
-        for logger in self._loggers:
-            with writing(self._directory.logs):
-                logger.log_metrics(values, step)
+    def _log(self, values: Mapping[str, float], step: int) -> None:
+        self._send(lambda logger: logger.log_metrics(dict(values), step))
+
+    def _send(self, send: Callable[[RunLogger], None]) -> None:
+        """Give something to every logger; one whose service fails gets nothing more."""
+        for logger in list(self._loggers):
+            if not logger.is_service:
+                with writing(self._directory.logs):
+                    send(logger)
+                continue
+            try:
+                send(logger)
+            except Exception as error:  # a server that is gone, for example
+                self._loggers.remove(logger)
+                self.print(
+                    f"{logger.name}: cannot be reached any more ({reason(error)}); the training "
+                    "continues without it"
+                )

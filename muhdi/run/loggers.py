@@ -1,24 +1,37 @@
-"""Who gets losses, scores, sample images and the report of a run: Fabric loggers by name."""
+"""The record of a run, and Fabric loggers that get its numbers, sample images and report."""
 
 from __future__ import annotations
 
 import json
 import os
+import time
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 from lightning_fabric.loggers.logger import Logger
 from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 from PIL import Image
 
 from muhdi.errors import RunError
 from muhdi.files import read_json, write_json, writing
+from muhdi.recipe.load import save_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 
+Params = dict[str, Any] | Namespace
+
 IDS = "loggers.json"
 """File of the run's identifiers at services, so that a resumed run continues there."""
+SERVICES = ("wandb", "mlflow")
+"""Loggers that need a package of their own, called like the extra that installs it."""
+_MOST_PARAMETERS = 100
+"""How many parameters MLflow takes at once."""
+_LONGEST_PARAMETER = 500
+"""Characters of a parameter's value that every version of MLflow takes."""
 
 
 class JsonLines:
@@ -54,122 +67,188 @@ class JsonLines:
         self._file.close()
 
 
-class TensorBoard(TensorBoardLogger):
-    """Fabric's, with the images of a run."""
+class RunLogger(Logger):
+    """A Fabric logger that also takes the images and files of a run.
 
-    def log_images(self, images: Sequence[Path], step: int) -> None:
-        """Show sample images."""
-        for path in images:
-            with Image.open(path) as image:
-                pixels = _array(image.convert("RGB"))
-            self.experiment.add_image(path.stem, pixels, step, dataformats="HWC")
-
-
-class Wandb(Logger):
-    """Weights & Biases; ``WANDB_MODE``, ``WANDB_PROJECT`` and so on say where and how.
-
-    Args:
-        recipe: its name and values describe the run there.
-        directory: of the run.
+    Attributes:
+        is_service: whether it depends on another program, whose failure must not stop a training.
     """
 
-    def __init__(self, recipe: Recipe, directory: RunDirectory) -> None:
+    is_service: ClassVar[bool] = False
+
+    def log_images(self, images: Sequence[Path], step: int) -> None:
+        """Show PNG files after ``step`` iterations of the whole run."""
+
+    def log_artefact(self, path: Path) -> None:
+        """Keep a file with the run."""
+
+
+class TensorBoard(TensorBoardLogger, RunLogger):
+    """Fabric's TensorBoard logger.
+
+    Args:
+        recipe: shown as text.
+        directory: of the run.
+        step: iterations of the whole run so far; later events are dropped.
+    """
+
+    def __init__(self, recipe: Recipe, directory: RunDirectory, step: int) -> None:
+        super().__init__(directory.logs, "", "", purge_step=step + 1)
+        # The first use opens the file: if that fails, it fails before the training.
+        if step == 0:
+            self.experiment.add_text("recipe", f"```yaml\n{save_recipe(recipe)}\n```", 0)
+
+    def log_images(self, images: Sequence[Path], step: int) -> None:
+        """Show PNG files after ``step`` iterations of the whole run."""
+        for path in images:
+            with Image.open(path) as image:
+                pixels = np.asarray(image.convert("RGB"))
+            self.experiment.add_image(f"samples/{path.stem}", pixels, step, dataformats="HWC")
+
+
+class Wandb(RunLogger):
+    """Weights & Biases; its variables, ``WANDB_MODE`` for example, say where and how.
+
+    Args:
+        recipe: its values are the run's configuration there.
+        directory: of the run; W&B keeps its files in the folder of logs.
+        quiet: W&B prints nothing.
+    """
+
+    is_service = True
+
+    def __init__(self, recipe: Recipe, directory: RunDirectory, *, quiet: bool = False) -> None:
+        # A folder ./wandb, which W&B itself makes, can be imported, but has no names.
         try:
-            import wandb
+            from wandb import Settings, init
         except ImportError:
             raise _missing("wandb") from None
-        self._wandb = wandb
-        self._run: Any = wandb.init(
+        self._run: Any = init(
             project=os.environ.get("WANDB_PROJECT", "muhdi"),
             name=recipe.name,
             id=_known_id(directory, "wandb"),
             resume="allow",
-            dir=str(directory.logs),
-            config=recipe.model_dump(mode="json"),
+            dir=os.environ.get("WANDB_DIR", str(directory.logs)),
+            config=recipe.model_dump(mode="json", exclude_none=True),
+            settings=Settings(silent=quiet),
         )
         _remember_id(directory, "wandb", self._run.id)
 
     @property
     def name(self) -> str:
-        """Of the logger."""
+        """Of the service."""
         return "wandb"
 
     @property
     def version(self) -> str:
-        """The run's identifier."""
+        """The run's identifier there."""
         return str(self._run.id)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Numbers by name after ``step`` iterations of the whole run."""
-        self._run.log(dict(metrics), step=step)
+        # A resumed run repeats iterations after its last state, with equal numbers. W&B has them.
+        if step is None or step >= self._run.step:
+            self._run.log(dict(metrics), step=step)
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Values of the recipe."""
-        self._run.config.update(params, allow_val_change=True)
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """Values that describe the run."""
+        self._run.config.update(_mapping(params), allow_val_change=True)
 
     def log_images(self, images: Sequence[Path], step: int) -> None:
-        """Show sample images."""
-        shown = {path.stem: self._wandb.Image(str(path)) for path in images}
-        self._run.log(shown, step=step)
+        """Show PNG files after ``step`` iterations of the whole run."""
+        from wandb import Image as WandbImage
+
+        shown = {f"samples/{path.stem}": WandbImage(str(path)) for path in images}
+        self._run.log(shown, step=max(step, self._run.step))
 
     def log_artefact(self, path: Path) -> None:
         """Keep a file with the run."""
-        artefact = self._wandb.Artifact(path.stem, type="report")
+        from wandb import Artifact
+
+        artefact = Artifact(f"{path.stem}-{self.version}", type=path.stem)
         artefact.add_file(str(path))
         self._run.log_artifact(artefact)
 
     def finalize(self, status: str) -> None:
         """The run ends, or is interrupted."""
-        self._run.finish()
+        self._run.finish(exit_code=0 if status == "success" else 1)
 
 
-class MLflow(Logger):
+class MLflow(RunLogger):
     """MLflow; ``MLFLOW_TRACKING_URI`` says where its store is.
 
     Args:
-        recipe: its name and values describe the run there.
+        recipe: its values are the run's parameters there.
         directory: of the run.
     """
+
+    is_service = True
 
     def __init__(self, recipe: Recipe, directory: RunDirectory) -> None:
         try:
             from mlflow.tracking import MlflowClient
         except ImportError:
             raise _missing("mlflow") from None
+        if os.environ.get("MLFLOW_TRACKING_URI", "").startswith("file:"):
+            # MLflow discourages such stores, and takes them only if that is said twice.
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
         self._client: Any = MlflowClient()
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "muhdi")
         known = _known_id(directory, "mlflow")
         if known is None:
-            found = self._client.get_experiment_by_name(name)
-            number = self._client.create_experiment(name) if found is None else found.experiment_id
-            known = self._client.create_run(number, run_name=recipe.name).info.run_id
+            self._id = self._created(recipe.name)
+            self.log_hyperparams(_flat(recipe.model_dump(mode="json", exclude_none=True)))
+            _remember_id(directory, "mlflow", self._id)
+        else:
             self._id = known
-            self.log_hyperparams(_flat(recipe.model_dump(mode="json")))
-        self._id = known
-        _remember_id(directory, "mlflow", known)
+            self._client.update_run(known, status="RUNNING")
+
+    def _created(self, run_name: str) -> str:
+        """The identifier of a new run."""
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "muhdi")
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            experiment_id = self._client.create_experiment(name)
+        else:
+            experiment_id = experiment.experiment_id
+        return str(self._client.create_run(experiment_id, run_name=run_name).info.run_id)
 
     @property
     def name(self) -> str:
-        """Of the logger."""
+        """Of the service."""
         return "mlflow"
 
     @property
     def version(self) -> str:
-        """The run's identifier."""
-        return str(self._id)
+        """The run's identifier there."""
+        return self._id
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Numbers by name after ``step`` iterations of the whole run."""
-        for name, value in metrics.items():
-            self._client.log_metric(self._id, _mlflow_name(name), value, step=step or 0)
+        from mlflow.entities import Metric
 
-    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Values of the recipe."""
-        for name, value in params.items():
-            self._client.log_param(self._id, _mlflow_name(name), str(value)[:500])
+        now = round(time.time() * 1000)
+        entries = []
+        for name, value in metrics.items():
+            entries.append(Metric(_mlflow_name(name), value, now, step or 0))
+        # All at once: each call waits for the server.
+        self._client.log_batch(self._id, metrics=entries)
+
+    def log_hyperparams(
+        self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
+    ) -> None:
+        """Values that describe the run."""
+        from mlflow.entities import Param
+
+        entries = []
+        for name, value in _mapping(params).items():
+            entries.append(Param(_mlflow_name(name), str(value)[:_LONGEST_PARAMETER]))
+        for start in range(0, len(entries), _MOST_PARAMETERS):
+            self._client.log_batch(self._id, params=entries[start : start + _MOST_PARAMETERS])
 
     def log_images(self, images: Sequence[Path], step: int) -> None:
-        """Keep sample images."""
+        """Keep PNG files."""
         for path in images:
             self._client.log_artifact(self._id, str(path), "samples")
 
@@ -179,52 +258,65 @@ class MLflow(Logger):
 
     def finalize(self, status: str) -> None:
         """The run ends, or is interrupted."""
-        ended = "FINISHED" if status == "success" else "KILLED"
-        self._client.set_terminated(self._id, ended)
+        self._client.set_terminated(self._id, "FINISHED" if status == "success" else "KILLED")
 
 
-def build_loggers(recipe: Recipe, directory: RunDirectory, step: int) -> list[Logger]:
-    """The loggers that a recipe names, but for the run's own record.
+def build_loggers(
+    recipe: Recipe, directory: RunDirectory, step: int, *, quiet: bool = False
+) -> list[RunLogger]:
+    """The loggers that a recipe names, except the run's own record.
 
     Args:
         recipe: of the run.
         directory: of the run.
-        step: iterations of the whole run so far; later TensorBoard events are dropped.
+        step: iterations of the whole run so far.
+        quiet: nothing on the screen.
 
     Raises:
         RunError: a package is missing, or a service cannot be reached.
     """
-    loggers: list[Logger] = []
+    loggers: list[RunLogger] = []
     for name in recipe.runtime.loggers:
         if name == "tensorboard":
             with writing(directory.logs):
-                logger = TensorBoard(directory.logs, "", "", purge_step=step + 1)
-                _ = logger.experiment  # opens the file now, so that a fault shows before training
-            loggers.append(logger)
-        elif name in ("wandb", "mlflow"):
-            loggers.append(_service(name, recipe, directory))
+                loggers.append(TensorBoard(recipe, directory, step))
+        elif name in SERVICES:
+            loggers.append(_service(name, recipe, directory, quiet=quiet))
     return loggers
 
 
-def _service(name: str, recipe: Recipe, directory: RunDirectory) -> Logger:
+def _service(name: str, recipe: Recipe, directory: RunDirectory, *, quiet: bool) -> RunLogger:
     try:
-        return Wandb(recipe, directory) if name == "wandb" else MLflow(recipe, directory)
+        if name == "wandb":
+            return Wandb(recipe, directory, quiet=quiet)
+        return MLflow(recipe, directory)
     except RunError:
         raise
     except Exception as error:  # whatever the service's library raises
-        reason = " ".join(str(error).split())[:200]
         raise RunError(
-            f"runtime.loggers: {name} cannot be started ({reason}); correct its settings, or leave "
-            "it out"
+            f"runtime.loggers: {name} cannot be started ({reason(error)}); correct its settings, "
+            "or leave it out"
         ) from None
 
 
-def check_loggers(recipe: Recipe) -> None:
-    """Refuse a logger whose package is missing, before anything is written."""
-    from importlib.util import find_spec
+def reason(error: Exception) -> str:
+    """What an exception of another package says, on one line of moderate length."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."
 
-    for name in recipe.runtime.loggers:
-        if name in ("wandb", "mlflow") and find_spec(name) is None:
+
+def check_loggers(recipe: Recipe) -> None:
+    """Refuse a logger whose package is missing, before anything is written.
+
+    Raises:
+        RunError: names the package and the command that installs it.
+    """
+    for name in SERVICES:
+        if name not in recipe.runtime.loggers:
+            continue
+        found = find_spec(name)
+        # A mere folder of that name can be found too, but has no file to import.
+        if found is None or found.origin is None:
             raise _missing(name)
 
 
@@ -235,24 +327,33 @@ def _missing(package: str) -> RunError:
     )
 
 
-def _known_id(directory: RunDirectory, service: str) -> str | None:
+def _known_ids(directory: RunDirectory) -> dict[str, str]:
     path = directory.folder / IDS
-    known = read_json(path) if path.is_file() else {}
-    return None if known.get(service) is None else str(known[service])
+    ids: dict[str, str] = read_json(path) if path.is_file() else {}
+    return ids
+
+
+def _known_id(directory: RunDirectory, service: str) -> str | None:
+    return _known_ids(directory).get(service)
 
 
 def _remember_id(directory: RunDirectory, service: str, identifier: str) -> None:
-    path = directory.folder / IDS
-    known = read_json(path) if path.is_file() else {}
-    write_json(path, {**known, service: identifier})
+    write_json(directory.folder / IDS, {**_known_ids(directory), service: identifier})
+
+
+def _mapping(params: Params) -> dict[str, Any]:
+    return params if isinstance(params, dict) else vars(params)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested values under dotted names."""
+    """Nested values under dotted names, ``steps.0.iterations`` for example."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
+        inner = value
+        if isinstance(value, list) and any(isinstance(entry, Mapping) for entry in value):
+            inner = {str(index): entry for index, entry in enumerate(value)}
+        if isinstance(inner, Mapping):
+            flat.update(_flat(inner, f"{prefix}{name}."))
         else:
             flat[f"{prefix}{name}"] = value
     return flat
@@ -261,9 +362,3 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _mlflow_name(name: str) -> str:
     """MLflow takes letters, digits and a few signs."""
     return "".join(c if c.isalnum() or c in "_-./ " else "_" for c in name)
-
-
-def _array(image: Image.Image) -> Any:
-    import numpy as np
-
-    return np.asarray(image)

@@ -20,6 +20,7 @@ from muhdi.models.checkpoint import Checkpoint, save_checkpoint, save_tensors
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory, open_run
 from muhdi.run.log import RunLog
+from muhdi.run.loggers import check_loggers
 from muhdi.run.signals import noted_signals
 from muhdi.training.carried import Carried
 from muhdi.training.fabric import check_batches, launch, lost_processes_are_told
@@ -67,6 +68,7 @@ def train(
     if recipe.source is None:
         raise RecipeError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
     check_batches(recipe)
+    check_loggers(recipe)
     fabric = launch(recipe)
     # All files are found, and the network is made, before anything is written.
     with distributed.fail_together():

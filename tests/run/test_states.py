@@ -1,8 +1,10 @@
-"""Training states: damaged ones, pruning, disks that fail, and where a run goes on from."""
+"""Training states: damaged ones, pruning, failing disks, and which one a run continues from."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import json
 import os
 import pickle
@@ -24,7 +26,15 @@ from muhdi.workflows.train import train
 from tests.workflows.test_train import Crash, assert_same_run, crashing
 
 Tiny = Callable[..., Path]
-STATE = {"stage": 0, "trainer": {"iteration": 1}, "statistics": {}, "metrics": 0, "results": []}
+STATE = {
+    "stage": 0,
+    "trainer": {"iteration": 1},
+    "statistics": {},
+    "memory": {},
+    "networks": {},
+    "metrics": 0,
+    "results": [],
+}
 
 
 class Payload:
@@ -42,18 +52,20 @@ def cut(data: bytes) -> bytes:
 
 
 def flip(data: bytes) -> bytes:
-    place = 2 * len(data) // 3
-    return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    index = 2 * len(data) // 3
+    return data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :]
 
 
 DAMAGES = {"cut": cut, "bit": flip, "empty": lambda data: b"", "other": lambda data: b"x" * 99}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_state_is_told_of_and_the_one_before_it_goes_on_exactly(
+def test_a_damaged_newest_state_is_reported_and_the_run_continues_from_the_one_before(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, damage: str
 ) -> None:
-    recipe = load_recipe(tiny(), ["save_every=9", "keep=3", "evaluation.statistics=[running]"])
+    recipe = load_recipe(
+        tiny(), ["runtime.save_every=9", "runtime.keep=3", "evaluation.statistics=[running]"]
+    )
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         train(recipe, folder, quiet=True)
@@ -66,10 +78,10 @@ def test_a_damaged_newest_state_is_told_of_and_the_one_before_it_goes_on_exactly
         crashing(patch, 0)
         with pytest.raises(Crash):
             train(recipe, broken, resume=True)
-    said = capsys.readouterr().out
-    assert said.count("going on from training_state_3.pt, the one before") == 2
-    assert str(newest) in said
-    # All that the folder holds is now of the time of that state.
+    printed = capsys.readouterr().out
+    assert printed.count("continuing from training_state_3.pt, the one before") == 2
+    assert str(newest) in printed
+    # Everything in the folder is now as old as that state.
     assert len(json.loads(run.results.read_text())["steps"]) == 1
     assert [path.parent.name for path in run.models()] == ["0_source"]
     assert not run.samples.exists()
@@ -81,7 +93,7 @@ def test_a_damaged_newest_state_is_told_of_and_the_one_before_it_goes_on_exactly
     assert len(list(run.folder.glob("*.damaged"))) == 2
 
 
-def test_without_any_whole_state_nothing_is_removed_and_one_line_says_so(
+def test_without_an_intact_state_nothing_is_removed_and_one_line_says_so(
     tiny: Tiny, tmp_path: Path
 ) -> None:
     recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
@@ -91,15 +103,11 @@ def test_without_any_whole_state_nothing_is_removed_and_one_line_says_so(
         path.write_bytes(flip(path.read_bytes()))
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     with pytest.raises(
-        MuhdiError, match=r"training_state_9\.pt: .*checksum.*, nor can the 1 before it; start anew"
+        MuhdiError,
+        match=r"training_state_9\.pt: .*checksum.*, nor can the 1 before it; start again",
     ):
         train(recipe, tmp_path, resume=True, quiet=True)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
-    for path in run.states.files():
-        path.unlink()
-    with pytest.raises(MuhdiError, match="holds results, but no training state"):
-        train(recipe, tmp_path, resume=True, quiet=True)
-    assert len(run.models()) == 3
 
 
 def test_lost_results_are_written_again_from_the_state(tiny: Tiny, tmp_path: Path) -> None:
@@ -112,25 +120,46 @@ def test_lost_results_are_written_again_from_the_state(tiny: Tiny, tmp_path: Pat
     assert results.read_bytes() == before
 
 
-def test_a_run_of_an_earlier_version_goes_on(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["training_state_3.pt", "training_state.pt"])
+def test_a_state_of_version_0_1_is_refused_and_stays(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, muhdi, name: str
 ) -> None:
-    recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(recipe, whole, quiet=True)
     with monkeypatch.context() as patch:
-        crashing(patch, 6)
+        crashing(patch, 3)
         with pytest.raises(Crash):
-            train(recipe, broken, quiet=True)
-    run = RunDirectory.of(recipe, broken)
-    state, _ = run.states.load()
-    del state["results"], state["trainer"]["skipped"]
+            train(load_recipe(tiny()), tmp_path, quiet=True)
+    run = RunDirectory.of(load_recipe(tiny()), tmp_path)
     for path in run.states.files():
         path.unlink()
-    torch.save(state, run.folder / "training_state.pt")
-    train(recipe, broken, resume=True, quiet=True)
-    assert_same_run(whole, broken, recipe)
-    assert not (run.folder / "training_state.pt").exists()
+    payload = io.BytesIO()
+    torch.save({"stage": 0, "trainer": {"iteration": 3}, "statistics": {}, "metrics": 0}, payload)
+    data = payload.getvalue()
+    if name != "training_state.pt":
+        data = b"muhdi state 1\n" + hashlib.sha256(data).digest() + data
+    old = run.folder / name
+    old.write_bytes(data)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    status, _, errors = muhdi("train", "tiny.yml", "--experiments", tmp_path, "--resume")
+    assert status == 2
+    assert errors.strip().splitlines() == [
+        f"error: {old}: saved by version 0.1, whose runs this version cannot continue; finish the "
+        "run with version 0.1, or start a new one from its last network with model.init"
+    ]
+    after = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    assert after == before
+    assert run.models()
+
+
+def test_a_run_without_states_keeps_its_networks(tiny: Tiny, tmp_path: Path) -> None:
+    """They are hours of training, so an error on resuming must not remove them."""
+    recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
+    train(recipe, tmp_path, quiet=True)
+    run = RunDirectory.of(recipe, tmp_path)
+    for path in run.states.files():
+        path.unlink()
+    with pytest.raises(MuhdiError, match="holds results, but no training state"):
+        train(recipe, tmp_path, resume=True, quiet=True)
+    assert len(run.models()) == 3
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -147,7 +176,7 @@ def test_the_newest_states_stay(tmp_path: Path, keep: int) -> None:
 def test_the_newest_good_state_is_never_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A disk that gives back other bytes than it was given is noticed before anything older is removed."""
+    """A disk that returns other bytes than it was given is noticed before a state is removed."""
     kept = States(tmp_path)
     kept.save(STATE, 1, 1)
     right = states.write_bytes
@@ -165,18 +194,13 @@ def test_the_newest_good_state_is_never_removed(
 
 def test_a_state_never_executes_code(tmp_path: Path) -> None:
     touched = tmp_path / "executed"
-    for number, name in enumerate(("training_state_5.pt", "training_state.pt")):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        payload = pickle.dumps(Payload(touched))
-        if number == 0:
-            payload = states._MAGIC + states.hashlib.sha256(payload).digest() + payload
-        (folder / name).write_bytes(payload)
+    saved = io.BytesIO()
+    torch.save({"stage": Payload(touched)}, saved)
+    for payload in (pickle.dumps(Payload(touched)), saved.getvalue()):
+        state = states._MAGIC + hashlib.sha256(payload).digest() + payload
+        (tmp_path / "training_state_5.pt").write_bytes(state)
         with pytest.raises(MuhdiError, match="cannot be read"):
-            States(folder).load()
-        torch.save({"stage": Payload(touched)}, folder / "training_state.pt")
-        with pytest.raises(MuhdiError, match="cannot be read"):
-            States(folder).load()
+            States(tmp_path).load()
     assert not touched.exists()
 
 

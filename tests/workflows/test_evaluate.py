@@ -138,7 +138,7 @@ def test_convert_round_trip_is_bit_equal(
     assert list(first) == list(second)
     assert all(torch.equal(first[key], second[key]) for key in first)
     checkpoint = load_checkpoint(tmp_path / "ours.safetensors")
-    assert (checkpoint.backbone, checkpoint.image_size) == ("resnet50", (64, 32))
+    assert (checkpoint.backbone.key, checkpoint.image_size) == ("resnet50", (64, 32))
     assert tuple(checkpoint.network.heads) == heads
 
 
