@@ -213,7 +213,7 @@ def test_a_description_that_lies_is_refused(tmp_path: Path, key: str, value: str
         path, Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (48, 32))
     )
     tensors, metadata = read_tensors(path)
-    lie = json.loads(metadata["muhdi"]) | {key: json.loads(value)}
+    lie = json.loads(metadata["muhdi"]) | {key: value}
     safetensors.torch.save_file(tensors, path, {"muhdi": json.dumps(lie)})
     with pytest.raises(MuhdiError, match="its checksum does not agree"):
         load_checkpoint(path)

@@ -29,7 +29,6 @@ from muhdi.errors import Interrupted, MuhdiError, PeerFailed, RunError
 from muhdi.files import TEMPORARY, file_name, read_json, write_json, write_text, writing
 from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.recipe.schema import Recipe
-from muhdi.run.environment import recorded
 from muhdi.run.states import States
 
 RECIPE = "recipe.yml"
@@ -254,8 +253,7 @@ def open_run(
 ) -> Iterator[RunDirectory]:
     """The directory of a recipe's run, made or found, and locked until the end.
 
-    At the end, what the run ran on is recorded. A run that fails before it has saved anything is
-    removed, so that the corrected command needs no ``--overwrite``.
+    A run that fails before it has saved anything is removed, so that the corrected command needs no ``--overwrite``.
 
     Raises:
         RunError: see `RunDirectory.check` and `RunDirectory.create`.
@@ -266,8 +264,7 @@ def open_run(
     distributed.on_rank_zero(lambda: directory.create(recipe, overwrite=overwrite))
     first = distributed.is_rank_zero()
     try:
-        with recorded(directory.folder):
-            yield directory
+        yield directory
     except MuhdiError:
         if first and not directory.has_saved():
             directory.discard()

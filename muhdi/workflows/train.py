@@ -19,6 +19,7 @@ from muhdi.files import writing
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint, save_tensors
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory, open_run
+from muhdi.run.environment import recorded
 from muhdi.run.log import RunLog
 from muhdi.run.loggers import check_loggers
 from muhdi.run.signals import noted_signals
@@ -78,16 +79,24 @@ def train(
     with open_run(recipe, experiments, resume=resume, overwrite=overwrite) as run:
         position = restore(run, recipe, carried, resume=resume)
         where = {"length": position.metrics, "step": position.iterations}
-        with RunLog.open(run, recipe, **where, quiet=quiet) as log, noted_signals() as signals:
-            session = Session(fabric, recipe, domains, run, log, beginning, signals)
-            session.print_notes(position.notes)
-            with lost_processes_are_told(fabric):
-                for stage in range(position.stage, len(recipe.steps) + 1):
-                    train_stage(session, stage, position)
-                    evaluate_stage(session, stage)
-                    stop_if_asked(session)
-            finish_run(session)
+        with RunLog.open(run, recipe, **where, quiet=quiet) as log:
+            session = Session(fabric, recipe, domains, run, log, beginning)
+            with recorded(run.folder), noted_signals() as session.signals:
+                session.print_notes(position.notes)
+                run_stages(session, position)
+                keep_samples(session)
+            # The report shows what was recorded.
+            keep_report(session)
     return carried.results
+
+
+def run_stages(session: Session, position: Position) -> None:
+    """Train and evaluate every stage from ``position`` on."""
+    with lost_processes_are_told(session.fabric):
+        for stage in range(position.stage, len(session.recipe.steps) + 1):
+            train_stage(session, stage, position)
+            evaluate_stage(session, stage)
+            stop_if_asked(session)
 
 
 @dataclass
@@ -105,7 +114,7 @@ class Session:
     run: RunDirectory
     log: RunLog
     start: Start
-    signals: list[int]
+    signals: list[int] = field(default_factory=list)
     unlisted: UnlistedIds = field(default_factory=UnlistedIds)
     batches: int = 0
 
@@ -286,15 +295,22 @@ def stop_if_asked(session: Session) -> None:
         raise Interrupted(signal)
 
 
-def finish_run(session: Session) -> None:
-    """What a run ends with: sample images and the report; loggers get both."""
+def keep_samples(session: Session) -> None:
+    """Sample images after the last step; with them the run is complete."""
 
     def write() -> None:
         save_samples(session.run, session.scored, session.domains, session.recipe)
-        path = report(session.run.folder, trust_code=True)
         step = iterations_before(session.recipe, len(session.recipe.steps) + 1)
         session.log.images(step, sorted(session.run.samples.glob("*.png")))
-        session.log.artefact(path)
 
     with writing(session.run.samples):
         distributed.on_rank_zero(write)
+
+
+def keep_report(session: Session) -> None:
+    """The page that a run ends with."""
+
+    def write() -> None:
+        session.log.artefact(report(session.run.folder, trust_code=True))
+
+    distributed.on_rank_zero(write)

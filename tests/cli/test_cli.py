@@ -24,6 +24,7 @@ from muhdi.cli import COMMANDS, app
 from muhdi.errors import MuhdiError
 from muhdi.files import write_text
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
+from muhdi.recipe.backbones import read_backbone
 from muhdi.models.segmenter import build_segmenter
 from muhdi.training.stage import StageTrainer
 
@@ -70,7 +71,7 @@ def test_demo_ends_with_tables_a_reading_and_a_picture(muhdi, tmp_path: Path) ->
     )
     assert status == 0, errors
     assert output.count("After the last step") == 3
-    for arm in ("none / none", "selftrain + distill", "selftrain + muhdi"):
+    for arm in ("none / none", "selftrain / distill", "selftrain / muhdi"):
         assert arm in output
     assert "With domain statistics (one seed)" in output
     assert Image.open(tmp_path / "demo" / "predictions.png").size[0] > 600
@@ -195,7 +196,7 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed(
     kept = (tmp_path / "experiments/snapshots/tiny/results.json").read_bytes()
     status, _, errors = muhdi("train", tiny())
     assert status == 2
-    assert "this run exists already; go on with --resume, start anew with --overwrite" in errors
+    assert "this run exists already; continue with --resume, start again with --overwrite" in errors
     status, _, errors = muhdi("train", tiny(), "--resume", "--set", "steps.0.iterations=9")
     assert status == 2
     assert "belongs to another recipe (steps.0.iterations: 3 there, 9 here)" in errors
@@ -218,7 +219,7 @@ def test_a_signal_saves_and_says_how_to_go_on(
         ended, _, errors = muhdi("train", tiny(), "--set", "log_every=2", "--skip-bad", "1")
     assert ended == status
     command = f"muhdi train {tiny()} --set log_every=2 --skip-bad 1 --resume"
-    assert errors == f"stopped; everything is saved. To go on: {command}\n"
+    assert errors == f"Stopped; progress is saved. Resume with: {command}\n"
     assert (tmp_path / "experiments/snapshots/tiny/training_state_1.pt").exists()
     assert muhdi(*command.split()[1:])[0] == 0
 
@@ -243,7 +244,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(
     names = tuple(f"c{i}" for i in range(classes))
     save_checkpoint(
         tmp_path / "net.safetensors",
-        Checkpoint(build_segmenter(backbone, classes), backbone, names, (48, 32)),
+        Checkpoint(build_segmenter(backbone, classes), read_backbone(backbone), names, (48, 32)),
     )
     status, _, errors = muhdi("train", tiny(), "--set", "model.init=net.safetensors")
     assert status == 2
@@ -321,7 +322,7 @@ SMALL = ["image_size=[64,32]", "source_training.iterations=1", "every_step.itera
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["source.image_size=[16,16]", "every_step.adaptation=advent"], "halve the image five times"),
+        (["source.image_size=[16,16]", "every_step.adaptation=advent"], "needs images of at least 32x32"),
         (["optimizer.momentum=1"], "optimizer.momentum: must be below 1"),
         (["every_step.learning_rate=1e300"], "every_step.learning_rate: input should be less"),
         (["image_size=[1000000000,1000000000]"], "image_size"),

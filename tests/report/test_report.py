@@ -26,7 +26,11 @@ Muhdi = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy of a finished run, which may be changed."""
-    return shutil.copytree(trained, tmp_path / "runs" / "trained")
+    copied = Path(shutil.copytree(trained, tmp_path / "runs" / "trained"))
+    # As if it had ended without them.
+    for name in ("report.html", "environment.json"):
+        (copied / name).unlink()
+    return copied
 
 
 def change(run: Path, name: str, edit: Callable[[Any], None]) -> None:

@@ -30,6 +30,7 @@ from muhdi.models.ensemble import Ensemble
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import to_reference
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.evaluate import evaluate_network
 from muhdi.workflows.train import train
@@ -151,7 +152,7 @@ def test_convert_of_a_run_brings_its_discriminators(tiny: Tiny, tmp_path: Path) 
     )  # fmt: skip
     train(load_recipe(path), tmp_path / "exp", quiet=True)
     written = convert(tmp_path / "exp" / "snapshots" / "tiny", tmp_path / "model.pth")
-    assert [file.name for file in written] == ["model.pth", "model_D_main.pth", "model_D_aux.pth"]
+    assert [file.name for file in written] == ["model.pth", "model_D_aux.pth", "model_D_main.pth"]
     tensors = read_tensors(tmp_path / "model_D_main.pth")[0]
     assert [tuple(value.shape) for key, value in tensors.items() if key == "0.weight"] == [
         (4, 7, 4, 4)
@@ -305,7 +306,7 @@ def test_odd_network_files_are_refused(tmp_path: Path, tensors: dict, words: str
 
 def test_convert_writes_all_or_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "1_city"
-    network = Checkpoint(build_segmenter("resnet50", 2), "resnet50", ("a", "b"), (8, 8))
+    network = Checkpoint(build_segmenter("resnet50", 2), read_backbone("resnet50"), ("a", "b"), (8, 8))
     save_checkpoint(folder / "model_2.safetensors", network)
     (folder / "D_main_2.safetensors").write_bytes(b"damaged")
     (tmp_path / "run" / "2_own").mkdir()
