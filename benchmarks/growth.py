@@ -28,7 +28,6 @@ from benchmarks.iteration import peak_gib
 from muhdi import distributed
 from muhdi.adaptation import build_adaptation
 from muhdi.data.domains import Domains
-from muhdi.data.stream import Batch
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.methods import AdventConfig, MuHDiConfig
 from muhdi.recipe.schema import OptimizerConfig, Recipe

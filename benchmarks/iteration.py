@@ -33,7 +33,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import AUX, PlainIteration
 from muhdi.adaptation import build_adaptation
-from muhdi.data.stream import Batch
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.methods import AdventConfig, MuHDiConfig
 from muhdi.recipe.schema import OptimizerConfig

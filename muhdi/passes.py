@@ -17,7 +17,7 @@ from muhdi.losses import Losses
 from muhdi.models.outputs import Outputs
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Images, and what the network's outputs on them are compared with.
 

@@ -16,9 +16,10 @@ import torch
 from PIL import Image
 
 from muhdi import distributed
+from muhdi.errors import PeerFailed
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
-from muhdi.training import iteration as step
+from muhdi.training import passes
 from muhdi.workflows.train import train
 
 ADAPTATIONS = {
@@ -29,7 +30,7 @@ ADAPTATIONS = {
     "by_class": "{method: selftrain, threshold_per: class, threshold: 0.5}",
     "oracle": "oracle",
 }
-RETENTIONS = ("none", "distill", "muhdi")
+RETENTIONS = ("none", "distill", "muhdi", "ewc")
 RECIPE = Path(__file__).with_name("processes.yml")
 
 
@@ -84,7 +85,7 @@ def run_all(data: Path, experiments: Path, *settings: str) -> None:
 
 def spoil() -> None:
     """In the second process the third cross entropy is not a number."""
-    whole, calls = step.cross_entropy, 0
+    whole, calls = passes.cross_entropy, 0
 
     def spoilt(*arguments: Any, **more: Any) -> torch.Tensor:
         nonlocal calls
@@ -92,21 +93,25 @@ def spoil() -> None:
         loss = whole(*arguments, **more)
         return loss * float("nan") if calls == 3 and distributed.rank() == 1 else loss
 
-    step.cross_entropy = spoilt
+    passes.cross_entropy = spoilt
+
+
+def main() -> None:
+    data, experiments, *words = sys.argv[1:]
+    torch.set_num_threads(1)
+    if words[0] == "spoilt":
+        spoil()
+        train(recipe(Path(data), "selftrain", "muhdi", *words[1:]), Path(experiments), quiet=True)
+    elif words[0] == "once":
+        torch.set_default_dtype(torch.float64)
+        source_alone = load_recipe(RECIPE, [f"root={data}", "steps=[]", "every_step={}"])
+        train(source_alone, Path(experiments), quiet=True)
+    else:
+        run_all(Path(data), Path(experiments), *words)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    if sys.argv[3] == "spoilt":
-        spoil()
-        train(
-            recipe(Path(sys.argv[1]), "selftrain", "muhdi", *sys.argv[4:]),
-            Path(sys.argv[2]),
-            quiet=True,
-        )
-    elif sys.argv[3] == "once":
-        torch.set_default_dtype(torch.float64)
-        source_alone = load_recipe(RECIPE, [f"root={sys.argv[1]}", "steps=[]", "every_step={}"])
-        train(source_alone, Path(sys.argv[2]), quiet=True)
-    else:
-        run_all(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    try:
+        main()
+    except PeerFailed:
+        sys.exit(0)  # rank zero has the message

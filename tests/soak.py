@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -35,15 +36,14 @@ import muhdi.evaluation.domains
 import muhdi.files
 import muhdi.training.stage
 import muhdi.workflows.train
-from muhdi.models.checkpoint import read_tensors
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
-from muhdi.run.progress import Monitor
+from muhdi.run.loggers import JsonLines
 from muhdi.workflows.train import train
 
 ADAPTATIONS = ("none", "minent", "{method: advent, width: 8}", "selftrain", "oracle")
-RETENTIONS = ("none", "distill", "muhdi")
+RETENTIONS = ("none", "distill", "muhdi", "{method: ewc, samples: 2}")
 WORKERS = (0, 2)
 RECIPE = {
     "name": "soak",
@@ -64,6 +64,8 @@ RECIPE = {
 }
 
 
+OF_ONE_SESSION = ("environment.json", "report.html")
+"""Files that hold times and memory, which no two sessions share."""
 PATIENCE = 180
 """Seconds after which a run, which takes a few, counts as hung."""
 
@@ -95,15 +97,16 @@ def watched(events: Events) -> None:
 
         setattr(place, name, call)
 
-    before(muhdi.workflows.train, "measure_statistics", "measuring statistics")
+    before(muhdi.workflows.train, "measure_seen_domains", "measuring statistics")
     before(muhdi.workflows.train, "evaluate_domains", "evaluation")
     before(sys.modules["muhdi.evaluation.predict"], "confusion_matrix", "evaluation")
-    before(muhdi.workflows.train._Sequence, "_run_stage", "between stages")
-    before(muhdi.workflows.train._Sequence, "_save_samples", "saving samples")
+    before(muhdi.workflows.train, "train_stage", "between stages")
+    before(muhdi.workflows.train, "finish_run", "saving samples")
     before(muhdi.training.stage.StageTrainer, "_iterate", "between iterations")
+    before(muhdi.training.stage.StageTrainer, "finish", "what a method remembers")
     before(muhdi.training.stage, "train_iteration", "a step, before the passes")
     before(torch.Tensor, "backward", "a step, between the passes")
-    before(muhdi.training.stage.Finite, "spoiled", "a step, before the update")
+    before(muhdi.training.stage.StageTrainer, "_average_gradients", "a step, before the update")
     before(os, "fsync", "writing, before flushing")
     before(os, "replace", "writing, before renaming")
     before(os, "unlink", "removing an old state")
@@ -144,16 +147,17 @@ def _watch_half_writes(events: Events) -> None:
             yield Half(file)
 
     muhdi.files.open = half_open  # type: ignore[attr-defined]
-    write = Monitor._write
+    write = JsonLines.write
 
-    def line(self: Monitor, values: dict[str, Any]) -> None:
-        events.happens(
-            "writing, in the middle",
-            lambda: (self._metrics.write('{"stage": "s'), self._metrics.flush()),
-        )
+    def line(self: JsonLines, values: dict[str, Any]) -> None:
+        def half() -> None:
+            self._file.write('{"stage": "s')
+            self._file.flush()
+
+        events.happens("writing, in the middle", half)
         write(self, values)
 
-    Monitor._write = line  # type: ignore[method-assign]
+    JsonLines.write = line  # type: ignore[method-assign]
 
 
 def child(recipe: Recipe, folder: Path, last: int | None, seconds: float | None) -> tuple[int, str]:
@@ -205,18 +209,12 @@ def differences(recipe: Recipe, one: Path, two: Path) -> list[str]:
         str(p.relative_to(f))
         for f in (a, b)
         for p in f.rglob("*")
-        if p.is_file() and p.suffix != ".pt"
+        if p.is_file() and p.suffix != ".pt" and p.name not in OF_ONE_SESSION
     }
     found = []
     for name in sorted(names):
         if not ((a / name).is_file() and (b / name).is_file()):
             found.append(f"{name}: only in one")
-        elif name.endswith(".safetensors"):
-            first, second = read_tensors(a / name)[0], read_tensors(b / name)[0]
-            if first.keys() != second.keys() or not all(
-                torch.equal(first[key], second[key]) for key in first
-            ):
-                found.append(name)
         elif (a / name).read_bytes() != (b / name).read_bytes():
             found.append(name)
     states = [[path.name for path in RunDirectory(folder).states.files()] for folder in (a, b)]
@@ -259,15 +257,19 @@ def recipes(folder: Path, quick: bool) -> list[Recipe]:
     path.write_text(yaml.safe_dump(RECIPE))
     plan = [(a, r, w) for a in ADAPTATIONS for r in RETENTIONS for w in WORKERS]
     if quick:
-        plan = [(a, RETENTIONS[i % 3], WORKERS[i % 2]) for i, a in enumerate(ADAPTATIONS)]
-    return [
-        load_recipe(
-            path,
-            [f"every_step.adaptation={a}", f"every_step.retention={r}", f"loader.workers={w}",
-             f"name={a.split(',')[0].strip('{').replace('method: ', '')}_{r}_workers{w}"],
-        )
-        for a, r, w in plan
-    ]  # fmt: skip
+        plan = [(a, RETENTIONS[i % 4], WORKERS[i % 2]) for i, a in enumerate(ADAPTATIONS)]
+    found = []
+    for adaptation, retention, workers in plan:
+        words = re.findall(r"\w+", f"{adaptation} {retention}")
+        name = "_".join(word for word in words if word not in ("method", "width", "samples"))
+        settings = [
+            f"every_step.adaptation={adaptation}",
+            f"every_step.retention={retention}",
+            f"runtime.workers={workers}",
+            f"name={name}_workers{workers}",
+        ]
+        found.append(load_recipe(path, settings))
+    return found
 
 
 def main() -> int:
@@ -279,7 +281,7 @@ def main() -> int:
         "--minutes", type=float, default=float("inf"), help="stop killing after so long"
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="five combinations instead of thirty")
+    parser.add_argument("--quick", action="store_true", help="five combinations instead of all")
     options = parser.parse_args()
     until = time.monotonic() + 60 * options.minutes
     counts: Counter[str] = Counter()

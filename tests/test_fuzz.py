@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -32,8 +33,10 @@ from muhdi.models.checkpoint import (
 )
 from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.taxonomy import CLASS_SETS, IGNORE
+from tests.test_hostile import as_first_format
 
 URBAN = CLASS_SETS["urban7"]
 ONE_FOLDER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
@@ -188,7 +191,9 @@ def network_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """A small network in our layout; its backbone's tensors, cut down, as a PyTorch file."""
     folder = tmp_path_factory.mktemp("networks")
     model = build_segmenter("small", 2)
-    save_checkpoint(folder / "net.safetensors", Checkpoint(model, "small", ("a", "b"), (48, 32)))
+    save_checkpoint(
+        folder / "net.safetensors", Checkpoint(model, read_backbone("small"), ("a", "b"), (48, 32))
+    )
     save_reference(
         folder / "net.pth", {key: value.flatten()[:3] for key, value in model.state_dict().items()}
     )
@@ -243,8 +248,8 @@ def test_networks_of_the_first_format_are_still_read(
     path = tmp_path / "net.safetensors"
     path.write_bytes(network_files["net.safetensors"])
     tensors, metadata = read_tensors(path)
-    del metadata["sha256"]
-    safetensors.torch.save_file(tensors, path, metadata | {"format": "muhdi 1"})
+    first = as_first_format(json.loads(metadata["muhdi"]))
+    safetensors.torch.save_file(tensors, path, first)
     assert load_checkpoint(path).classes == ("a", "b")
 
 

@@ -21,6 +21,7 @@ from muhdi.deploy.convert import convert
 from muhdi.errors import MuhdiError
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.train import train
 from tests.data.test_data import context, folder
@@ -208,17 +209,30 @@ def test_a_description_that_lies_is_refused(tmp_path: Path, key: str, value: str
     import safetensors.torch
 
     path = tmp_path / "net.safetensors"
-    save_checkpoint(path, Checkpoint(build_segmenter("small", 2), "small", ("a", "b"), (48, 32)))
+    save_checkpoint(
+        path, Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (48, 32))
+    )
     tensors, metadata = read_tensors(path)
-    safetensors.torch.save_file(tensors, path, metadata | {key: value})
+    lie = json.loads(metadata["muhdi"]) | {key: json.loads(value)}
+    safetensors.torch.save_file(tensors, path, {"muhdi": json.dumps(lie)})
     with pytest.raises(MuhdiError, match="its checksum does not agree"):
         load_checkpoint(path)
-    safetensors.torch.save_file(
-        tensors, path, metadata | {key: value, "format": "muhdi 1"}
-    )  # which has no checksum
+    # The first format has no checksum.
+    first = as_first_format(json.loads(metadata["muhdi"])) | {key: value}
+    safetensors.torch.save_file(tensors, path, first)
     with pytest.raises(MuhdiError, match=r"net\.safetensors: ") as error:
         load_checkpoint(path)
     assert "\n" not in str(error.value)
+
+
+def as_first_format(description: dict) -> dict[str, str]:
+    """What a file of version 0.1 said of itself: a JSON text under every key."""
+    same = {key: json.dumps(description[key]) for key in ("classes", "heads", "image_size")}
+    return same | {
+        "format": "muhdi 1",
+        "backbone": description["backbone"]["name"],
+        "domains": json.dumps(description["names"]["statistics"]),
+    }
 
 
 def test_results_never_go_over_a_folder_or_a_device(tiny: Tiny, tmp_path: Path) -> None:

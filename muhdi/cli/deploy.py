@@ -108,9 +108,15 @@ def predict(
     with Progress(console=out, disable=not out.is_terminal) as bar:
         task = bar.add_task("predicting", total=None)
         count, failures = predict_files(
-            predictor, inputs, output, view, probabilities=probabilities, overwrite=overwrite, every=every,
+            predictor,
+            inputs,
+            output,
+            view,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            every=every,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )  # fmt: skip
+        )
     out.print(f"{count} pictures predicted, in {output}", soft_wrap=True, markup=False)
     for failure in failures:
         typer.echo(f"failed: {one_line(failure)}", err=True)
@@ -168,9 +174,16 @@ def export(
         hugging_face()
     files = [item.path for item in find_inputs(images) if not item.is_film] if images else []
     path, verified = run_export(
-        model, target, head=head, statistics=statistics, domain=domain, output=output,  # type: ignore[arg-type]
-        images=files, overwrite=overwrite, trust_code=trust_code,
-    )  # fmt: skip
+        model,
+        target,
+        head=head,
+        statistics=statistics,
+        domain=domain,
+        output=output,  # type: ignore[arg-type]
+        images=files,
+        overwrite=overwrite,
+        trust_code=trust_code,
+    )
     typer.echo(f"Written to {one_line(path)}; {verified}")
     if push is not None:
         typer.echo(f"Uploaded to {push_to_hub(path, push)}")

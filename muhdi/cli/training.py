@@ -110,10 +110,18 @@ def sweep(
 
 DEMO = {
     "scenes_none": "none / none",
-    "scenes_selftrain": "selftrain",
-    "scenes_selftrain_distill": "selftrain + distill",
-    "scenes_selftrain_muhdi": "selftrain + muhdi",
+    "scenes_selftrain": "selftrain / none",
+    "scenes_selftrain_distill": "selftrain / distill",
+    "scenes_selftrain_muhdi": "selftrain / muhdi",
 }
+"""Shipped recipes, and what tables call them: adaptation / retention."""
+DEMO_METHOD = "scenes_selftrain_muhdi"
+DEMO_CONTROLS = {
+    "scenes_selftrain": "sequential self-training",
+    "scenes_selftrain_distill": "single-head distillation",
+    "scenes_none": "no adaptation at all",
+}
+"""What the method is compared with, in words."""
 
 
 def demo(
@@ -143,17 +151,14 @@ def demo(
         out.print(f"\n{title}")
         for kind in results[0].kinds():
             out.print(matrix_table(results[0], kind).terminal())
-    kinds = sorted(arms["none / none"][0].kinds(), key=("domain", "running", "image").index)
+    kinds = sorted(runs[DEMO_METHOD][0].kinds(), key=("domain", "running", "image").index)
     for kind in kinds:
         out.print(arms_table(arms, kind).terminal())
-    controls = {"selftrain": "sequential self-training", "selftrain + distill": "single-head distillation",
-                "none / none": "no adaptation at all"}  # fmt: skip
-    out.print(reading(arms, kinds[0], "selftrain + muhdi", controls), soft_wrap=True)
-    picture = output / "predictions.png"
-    samples = {
-        title: output / "snapshots" / results[0].name / "samples" for title, results in arms.items()
-    }
-    predictions_figure(
-        picture, samples, {t: r[0] for t, r in arms.items()}, CLASS_SETS["urban7"], kinds[0]
-    )
-    out.print(f"Predictions of every arm on every domain: {picture}", soft_wrap=True)
+    controls = {DEMO[recipe]: text for recipe, text in DEMO_CONTROLS.items()}
+    out.print(reading(arms, kinds[0], DEMO[DEMO_METHOD], controls), soft_wrap=True)
+    path = output / "predictions.png"
+    snapshots = output / "snapshots"
+    first = {title: results[0] for title, results in arms.items()}
+    samples = {title: snapshots / result.name / "samples" for title, result in first.items()}
+    predictions_figure(path, samples, first, CLASS_SETS["urban7"], kinds[0])
+    out.print(f"Predictions of every arm on every domain: {path}", soft_wrap=True)

@@ -329,9 +329,14 @@ def _write_onnx(predictor: Predictor, path: Path, output: Output) -> Runner:
     plain, example, sides = _traced(predictor, output)
     with _quiet():
         program: Any = torch.onnx.export(
-            plain, example, dynamo=True, dynamic_shapes=sides, input_names=["images"], output_names=[output],
+            plain,
+            example,
+            dynamo=True,
+            dynamic_shapes=sides,
+            input_names=["images"],
+            output_names=[output],
             verbose=False,
-        )  # fmt: skip
+        )
     program.model.metadata_props.update(_notes(predictor))
     program.save(path, external_data=False)
     runtime = _onnx()

@@ -77,8 +77,8 @@ class Inference(nn.Module):
             if statistics == "image":
                 _replace(self.network, name, ImageNorm(norm))
             elif domain is not None:
-                norm.running_mean = domain[f"{name}.running_mean"].to(norm.weight.device)
-                norm.running_var = domain[f"{name}.running_var"].to(norm.weight.device)
+                norm.running_mean = domain[f"{name}.running_mean"].to(norm.weight)
+                norm.running_var = domain[f"{name}.running_var"].to(norm.weight)
         self.eval()
 
     @property

@@ -14,8 +14,12 @@ from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 
 Tensors = dict[str, Tensor]
 
-_HEADS = {"layer5": (AGNOSTIC, "aux"), "layer7": (SPECIALIST, "aux"),
-          "layer6": (AGNOSTIC, "main"), "layer8": (SPECIALIST, "main")}  # fmt: skip
+_HEADS = {
+    "layer5": (AGNOSTIC, "aux"),
+    "layer7": (SPECIALIST, "aux"),
+    "layer6": (AGNOSTIC, "main"),
+    "layer8": (SPECIALIST, "main"),
+}
 """The reference's names of heads and levels, in the order in which its files hold them."""
 
 _PARTS = {"conv1", "bn1", "fc", *(f"layer{number}" for number in range(1, 9))}

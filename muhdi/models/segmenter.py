@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -118,9 +119,15 @@ class Segmenter(nn.Module):
         cut: list[Tensor] = []
         for feature, info in zip(padded, self.backbone.features, strict=True):
             # Rounded up: the last pixel of a feature may span padding, too.
-            rows, columns = -(-height // info.stride), -(-width // info.stride)
-            cut.append(feature[..., :rows, :columns])
+            rows = -(-height // info.stride)
+            columns = -(-width // info.stride)
+            cut.append(_first(_first(feature, -2, rows), -1, columns))
         return tuple(cut)
+
+
+def _first(feature: Tensor, dimension: int, count: int) -> Tensor:
+    """The first ``count`` lines of a map; not a slice, whose bounds would fix sizes in an export."""
+    return feature.index_select(dimension, torch.arange(count, device=feature.device))
 
 
 def build_segmenter(

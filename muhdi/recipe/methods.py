@@ -300,6 +300,9 @@ RetentionField = Annotated[
     BeforeValidator(partial(plugins.read_section, RetentionConfig)),
 ]
 
+NO_ADAPTATION = NoAdaptationConfig()
+NO_RETENTION = NoRetentionConfig()
+
 NEXT_STEP: dict[str, Any] = {
     "iterations": 300,
     "batch_size": 4,

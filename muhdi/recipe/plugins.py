@@ -117,7 +117,7 @@ def read_section(base: SectionClass, value: Any, info: ValidationInfo) -> Any:
     reference = value.get("class")
     name = value.get(base.key_field)
     if reference is None and name is None:
-        message = f"needs the key {base.key_field}"
+        message = f"needs the key {base.key_field!r}"
         raise PydanticCustomError("explained", "{message}", {"message": message})
     section = None if reference is not None else _sections[base.kind].get(str(name))
     if section is not None and not _is_foreign(section):

@@ -86,7 +86,7 @@ def _read_extended(path: Path, chain: tuple[Path, ...]) -> Mapping:
     data = read_yaml(path)
     if is_reference(data):
         translated, notes = translate(data, str(path))
-        return upgrade(translated, str(path)) | {"notes": notes}
+        return translated | {"notes": notes}
     data = upgrade(data, str(path))
     if "extends" not in data:
         return data

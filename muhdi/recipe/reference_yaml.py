@@ -158,28 +158,44 @@ def _recipe(cfg: Values, notes: list[str]) -> Values:
         "seed": train["RANDOM_SEED"],
         "classes": CLASSES[cfg["NUM_CLASSES"]],
         "image_size": train["INPUT_SIZE_TARGET"],
-        "model": {"backbone": "resnet101", "multi_level": train["MULTI_LEVEL"], "init": _path(train["RESTORE_FROM"])},
-        "optimizer": {
-            "name": "sgd", "momentum": train["MOMENTUM"], "weight_decay": train["WEIGHT_DECAY"],
-            "power": train["POWER"], "head_factor": 10.0, "updates": "reference",
+        "model": {
+            "backbone": "resnet101",
+            "multi_level": train["MULTI_LEVEL"],
+            "init": _path(train["RESTORE_FROM"]),
         },
-        "loader": {"workers": cfg["NUM_WORKERS"]},
-        "device": f"cuda:{cfg['GPU_ID']}" if cfg["GPU_ID"] else "auto",
-        "save_every": train["SAVE_PRED_EVERY"],
+        "optimizer": {
+            "name": "sgd",
+            "momentum": train["MOMENTUM"],
+            "weight_decay": train["WEIGHT_DECAY"],
+            "power": train["POWER"],
+            "head_factor": 10.0,
+            "updates": "reference",
+        },
+        "runtime": {
+            "workers": cfg["NUM_WORKERS"],
+            "device": f"cuda:{cfg['GPU_ID']}" if cfg["GPU_ID"] else "auto",
+            "save_every": train["SAVE_PRED_EVERY"],
+            **_folders(cfg),
+        },
         "snapshot_every": train["SAVE_PRED_EVERY"],
         "evaluation": {
-            "statistics": ["running"], "batch_size": test["BATCH_SIZE_TARGET"],
-            "input_size": test["INPUT_SIZE_TARGET"], "size": test["OUTPUT_SIZE_TARGET"],
+            "statistics": ["running"],
+            "batch_size": test["BATCH_SIZE_TARGET"],
+            "input_size": test["INPUT_SIZE_TARGET"],
+            "size": test["OUTPUT_SIZE_TARGET"],
         },
         "test": _test(test),
-    }  # fmt: skip
+    }
     if trains:
         recipe["source"] = _source(cfg, notes)
         recipe["steps"] = [{"target": targets[0], **_step(train)}]
     else:
         recipe["extra_domains"] = targets
         recipe["model"]["init"] = None
-    return recipe | _folders(cfg)
+    snapshots = train["SNAPSHOT_DIR"]
+    if snapshots:
+        recipe["name"] = Path(str(_path(snapshots))).name
+    return recipe
 
 
 def _refuse_what_is_fixed(cfg: Values) -> None:
@@ -199,8 +215,12 @@ def _refuse_what_is_fixed(cfg: Values) -> None:
         _one_of("TEST.MODEL", model, MODELS)
     _one_of("TRAIN.TEACHER_LOSS", train["TEACHER_LOSS"], ("KL", "MSE"))
     _one_of("TEST.MODE", test["MODE"], ("single", "best"))
-    for key, part, size in (("TRAIN", train, "INPUT_SIZE_SOURCE"), ("TRAIN", train, "INPUT_SIZE_TARGET"),
-                            ("TEST", test, "INPUT_SIZE_TARGET"), ("TEST", test, "OUTPUT_SIZE_TARGET")):  # fmt: skip
+    for key, part, size in (
+        ("TRAIN", train, "INPUT_SIZE_SOURCE"),
+        ("TRAIN", train, "INPUT_SIZE_TARGET"),
+        ("TEST", test, "INPUT_SIZE_TARGET"),
+        ("TEST", test, "OUTPUT_SIZE_TARGET"),
+    ):
         if len(part[size]) != 2:
             raise MuhdiError(f"{key}.{size}: must be a width and a height")
 
@@ -224,12 +244,16 @@ def _step(train: Values) -> Values:
         "weight_main": train["LAMBDA_SEG_MAIN"],
         "weight_aux": train["LAMBDA_SEG_AUX"],
         "adaptation": {
-            "method": REFERENCE["adaptation"], "weight_main": train["LAMBDA_ADV_MAIN"], "weight_aux": train["LAMBDA_ADV_AUX"],
-            "learning_rate": train["LEARNING_RATE_D"], "aux_sees_source": multi_head,
-            "init_main": _path(train["RESTORE_D_MAIN"]), "init_aux": _path(train["RESTORE_D_AUX"]),
+            "method": REFERENCE["adaptation"],
+            "weight_main": train["LAMBDA_ADV_MAIN"],
+            "weight_aux": train["LAMBDA_ADV_AUX"],
+            "learning_rate": train["LEARNING_RATE_D"],
+            "aux_sees_source": multi_head,
+            "init_main": _path(train["RESTORE_D_MAIN"]),
+            "init_aux": _path(train["RESTORE_D_AUX"]),
         },
         "retention": "none",
-    }  # fmt: skip
+    }
     if not multi_head:
         return step
     if not train["LAMBDA_SEG_MAIN"]:
@@ -239,12 +263,18 @@ def _step(train: Values) -> Values:
         )
     distill, main, aux = train["DISTILL"], train["LAMBDA_SEG_MAIN"], train["LAMBDA_SEG_AUX"]
     step["retention"] = {
-        "method": REFERENCE["retention"], "weight_source": distill["KT_LAMBDA"] if distill["KT_LOGITS"] else 0.0,
-        "weight_pod": distill["FEAT_LAMBDA"] if distill["FEAT"] else 0.0, "weight_target": train["LAMBDA_KT_TARGET"],
+        "method": REFERENCE["retention"],
+        "weight_source": distill["KT_LAMBDA"] if distill["KT_LOGITS"] else 0.0,
+        "weight_pod": distill["FEAT_LAMBDA"] if distill["FEAT"] else 0.0,
+        "weight_target": train["LAMBDA_KT_TARGET"],
         # On the source the aux level weighs relative to the main one, on the target absolutely.
-        "aux": aux / main, "aux_target": aux if main != 1 else None, "target_loss": train["TEACHER_LOSS"].lower(),
-        "kl_reduction": "element", "old_statistics": "running", "heads": "reference",
-    }  # fmt: skip
+        "aux": aux / main,
+        "aux_target": aux if main != 1 else None,
+        "target_loss": train["TEACHER_LOSS"].lower(),
+        "kl_reduction": "element",
+        "old_statistics": "running",
+        "heads": "reference",
+    }
     return step
 
 
@@ -261,9 +291,11 @@ def _test(test: Values) -> Values:
     if len(folders) > 1:
         raise MuhdiError("TEST.SNAPSHOT_DIR: give one folder; the best of its snapshots is chosen")
     return {
-        "mode": "best", "every": test["SNAPSHOT_STEP"], "until": test["SNAPSHOT_MAXITER"],
+        "mode": "best",
+        "every": test["SNAPSHOT_STEP"],
+        "until": test["SNAPSHOT_MAXITER"],
         "snapshots": next(iter(folders), None),
-    }  # fmt: skip
+    }
 
 
 def _source(cfg: Values, notes: list[str]) -> Values:
@@ -377,14 +409,13 @@ def _experiment_name(cfg: Values) -> str:
 
 def _folders(cfg: Values) -> Values:
     """Where snapshots and logs go, as far as the file says."""
-    folders: Values = {}
     root = cfg["EXP_ROOT"]
-    given = {"snapshots": cfg["EXP_ROOT_SNAPSHOT"] or (root and f"{root}/snapshots"),
-             "logs": cfg["EXP_ROOT_LOGS"] or (root and f"{root}/logs")}  # fmt: skip
-    for key, value in given.items():
-        if value:
-            folders[key] = _path(value)
-    if cfg["TRAIN"]["SNAPSHOT_DIR"]:
-        folder = Path(str(_path(cfg["TRAIN"]["SNAPSHOT_DIR"])))
-        folders |= {"snapshots": str(folder.parent), "name": folder.name}
+    given = {
+        "snapshots": cfg["EXP_ROOT_SNAPSHOT"] or (root and f"{root}/snapshots"),
+        "logs": cfg["EXP_ROOT_LOGS"] or (root and f"{root}/logs"),
+    }
+    folders: Values = {key: _path(value) for key, value in given.items() if value}
+    snapshots = cfg["TRAIN"]["SNAPSHOT_DIR"]
+    if snapshots:
+        folders["snapshots"] = str(Path(str(_path(snapshots))).parent)
     return folders

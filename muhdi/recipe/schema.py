@@ -15,9 +15,9 @@ from muhdi.recipe.backbones import BackboneField, SmallConfig
 from muhdi.recipe.domains import AugmentConfig, DomainConfig, DomainField, FolderConfig
 from muhdi.recipe.explain import explain
 from muhdi.recipe.methods import (
+    NO_ADAPTATION,
+    NO_RETENTION,
     AdaptationField,
-    NoAdaptationConfig,
-    NoRetentionConfig,
     RetentionField,
 )
 from muhdi.recipe.read import find_recipe, is_of_reference, read_recipe, spread_steps
@@ -95,9 +95,9 @@ class StepConfig(StageConfig):
     """The new domain."""
     iterations: Positive
     """Number of updates."""
-    adaptation: AdaptationField = NoAdaptationConfig()
+    adaptation: AdaptationField = NO_ADAPTATION
     """How the target is learned."""
-    retention: RetentionField = NoRetentionConfig()
+    retention: RetentionField = NO_RETENTION
     """How the earlier domains are kept."""
     target_batch_size: Positive | None = None
     """Target images per update; none: `batch_size`."""

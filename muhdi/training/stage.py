@@ -23,7 +23,7 @@ from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import average_statistics
 from muhdi.passes import Batch
-from muhdi.recipe.methods import NoAdaptationConfig, NoRetentionConfig
+from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
 from muhdi.recipe.schema import Recipe, StageConfig, StepConfig
 from muhdi.run.log import RunLog
 from muhdi.training.carried import Carried
@@ -126,8 +126,8 @@ class StageTrainer:
         self.skip_bad = SkipBad(recipe.runtime.skip_bad, trained)
 
     def _begin_methods(self) -> Methods:
-        adaptation_config: Any = NoAdaptationConfig()
-        retention_config: Any = NoRetentionConfig()
+        adaptation_config: Any = NO_ADAPTATION
+        retention_config: Any = NO_RETENTION
         if isinstance(self.config, StepConfig):
             adaptation_config = self.config.adaptation
             retention_config = self.config.retention

@@ -179,13 +179,16 @@ def plan_adaptation(
         "name": f"{run.name if run is not None else network.stem}_{file_name(target['name'])}",
         "description": f"{target['name']}, learnt from {found.count} images without labels, after {base.name}",
         "source_training": data["source_training"] | {"iterations": 0},
-        "model": {"backbone": checkpoint.backbone.model_dump(mode="json", exclude_none=True), "init": os.path.abspath(network),
-                  "multi_level": checkpoint.network.multi_level},
+        "model": {
+            "backbone": checkpoint.backbone.model_dump(mode="json", exclude_none=True),
+            "init": os.path.abspath(network),
+            "multi_level": checkpoint.network.multi_level,
+        },
         "image_size": list(checkpoint.image_size),
         "extra_domains": [domain.model_dump(mode="json", exclude_none=True) for domain in extra],
         "every_step": step,
         "steps": [{"target": target}],
-    }  # fmt: skip
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "adapt.yml"
         path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from muhdi.data.catalog import CATALOG, Context, open_split
+from muhdi.data.catalog import Context, open_split
 from muhdi.data.files import FileSet
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.scenes.draw import CLASSES, STYLES, draw_scene
 from muhdi.data.sets import Sample
 from muhdi.data.stream import EndlessSampler, augment, endless_batches
 from muhdi.errors import MuhdiError
+from muhdi.recipe import plugins
 from muhdi.recipe.domains import AugmentConfig, FolderConfig, ScenesConfig
 from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, custom
 
@@ -250,7 +251,7 @@ def test_class_sets_have_a_colour_of_its_own_for_every_class(classes) -> None:
 
 
 def test_the_catalogue_holds_exactly_the_data_sets_that_recipes_may_name() -> None:
-    assert set(CATALOG) == {
+    assert set(plugins.sections("dataset")) == {
         "scenes",
         "folder",
         "gta5",

@@ -399,6 +399,6 @@ def test_a_source_or_oracle_without_labels_says_where_they_were_looked_for(trees
         Domains(load_recipe(path))
     path.write_text(recipe_text(root=str(trees)))
     with pytest.raises(
-        MuhdiError, match=r"the oracle needs labels, but 'cityscapes' has none.*_labelIds\.png"
+        MuhdiError, match=r"oracle needs labels, but 'cityscapes' has none.*_labelIds\.png"
     ):
         Domains(load_recipe(path, ["steps.0.adaptation=oracle"]))

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from muhdi.deploy.plain import PlainPredictor
 from PIL import Image
 
 import muhdi as library
 from muhdi.deploy import export as module
 from muhdi.deploy.predictor import Predictor
-from muhdi.models.backbones.resnet import Pointwise
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 
 
 def images(trained: Path) -> torch.Tensor:
@@ -33,18 +32,19 @@ def test_the_plain_network_computes_the_same(backbone: str) -> None:
     for part in model.modules():
         if isinstance(part, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-    predictor = Predictor(
-        Checkpoint(model, backbone, tuple("abcdefg"), (64, 48)), statistics="image"
-    )
-    plain = PlainPredictor(predictor)
-    assert not [m for m in plain.modules() if isinstance(m, (Pointwise, torch.nn.MaxPool2d))]
+    checkpoint = Checkpoint(model, read_backbone(backbone), tuple("abcdefg"), (64, 48))
+    predictor = Predictor(checkpoint, statistics="image")
+    exported = module.Exported(predictor, "logits")
+    quick = [
+        m for m in predictor.modules() if isinstance(m, torch.nn.Conv2d) and m.dilation == (2, 2)
+    ]
+    assert any(m.kernel_size == (1, 1) for m in quick), "the predictor itself has the quick ways"
+    plain = [m for m in exported.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert not any(m.kernel_size == (1, 1) and m.dilation != (1, 1) for m in plain)
     for size in ((64, 48), (49, 66), (35, 47)):
         batch = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
         expected = predictor(batch)
-        assert (plain(batch) - expected).abs().max() < 1e-4 * expected.abs().max(), size
-    assert [m for m in predictor.modules() if isinstance(m, Pointwise)], (
-        "the predictor itself was changed"
-    )
+        assert (exported(batch) - expected).abs().max() < 1e-4 * expected.abs().max(), size
 
 
 def test_onnx_takes_bytes_of_any_number_and_size(muhdi, trained: Path) -> None:
@@ -59,7 +59,7 @@ def test_onnx_takes_bytes_of_any_number_and_size(muhdi, trained: Path) -> None:
         session = runtime.InferenceSession(f"{output}.onnx", providers=["CPUExecutionProvider"])
         (given,) = session.get_inputs()
         assert (given.name, given.type, given.shape[1]) == ("images", "tensor(uint8)", 3)
-        predictor = library.load(trained, statistics=options[1] if options else None)
+        predictor = library.Predictor.load(trained, statistics=options[1] if options else None)
         for batch in (images(trained), images(trained)[:1, :, :33, :20]):
             expected = predictor(batch).numpy()
             (found,) = session.run([output], {"images": batch.contiguous().numpy()})
@@ -83,9 +83,11 @@ def test_torch_export_holds_the_statistics_of_a_domain(
     assert "100.000 % of the classes agree" in told
     program = torch.export.load(tmp_path / "night.pt2").module()
     batch = images(trained)
-    expected = library.load(trained, domain="night", head="specialist")(batch)
+    expected = library.Predictor.load(trained, domain="night", head="specialist")(batch)
     assert (program(batch) - expected).abs().max() < 1e-3 * expected.abs().max()
-    assert (expected - library.load(trained)(batch)).abs().max() > 0.1 * expected.abs().max()
+    assert (
+        expected - library.Predictor.load(trained)(batch)
+    ).abs().max() > 0.1 * expected.abs().max()
 
 
 def test_a_folder_is_loaded_again_with_its_choices_and_has_a_card(
@@ -102,9 +104,10 @@ def test_a_folder_is_loaded_again_with_its_choices_and_has_a_card(
     again = Predictor.from_pretrained(folder)
     image = trained / "samples/city_0_image.png"
     assert (
-        again.predict(image).ids == library.load(trained, domain="city").predict(image).ids
+        again.predict(image).ids
+        == library.Predictor.load(trained, domain="city").predict(image).ids
     ).all()
-    assert library.load(folder, statistics="image").statistics == "image"
+    assert library.Predictor.load(folder, statistics="image").statistics == "image"
     config = json.loads((folder / "config.json").read_text())
     assert config["id2label"]["6"] == "vehicle"
     card = (folder / "README.md").read_text()
@@ -116,17 +119,17 @@ def test_a_folder_is_loaded_again_with_its_choices_and_has_a_card(
     assert status == 2
     assert "exists already" in errors
     assert muhdi("export", trained, "out/v1.0/", "--overwrite")[0] == 0
-    assert library.load(folder).statistics == "running"
+    assert library.Predictor.load(folder).statistics == "running"
 
 
 def test_an_export_that_disagrees_is_not_kept(
     muhdi, trained: Path, tmp_path: Path, monkeypatch
 ) -> None:
-    class Wrong(PlainPredictor):
+    class Wrong(module.Exported):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return super().forward(images.flip(1))
 
-    monkeypatch.setattr(module, "PlainPredictor", Wrong)
+    monkeypatch.setattr(module, "Exported", Wrong)
     (tmp_path / "net.pt2").write_text("the last one")
     status, _, errors = muhdi("export", trained, "net.pt2", "--overwrite")
     assert status == 2
@@ -170,7 +173,7 @@ def test_a_lone_network_needs_images_to_be_verified_on(
 ) -> None:
     save_checkpoint(
         tmp_path / "net.safetensors",
-        Checkpoint(build_segmenter("small", 3), "small", ("a", "b", "c"), (48, 32)),
+        Checkpoint(build_segmenter("small", 3), read_backbone("small"), ("a", "b", "c"), (48, 32)),
     )
     status, _, errors = muhdi("export", "net.safetensors", "net.pt2")
     assert status == 2

@@ -22,7 +22,8 @@ from muhdi.errors import MuhdiError
 from muhdi.evaluation.argmax import classes_at
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
-from muhdi.models.statistics import batch_statistics
+from muhdi.models.statistics import batch_norms
+from muhdi.recipe.backbones import read_backbone
 from muhdi.run.directory import RunDirectory
 from muhdi.taxonomy import CLASS_SETS
 
@@ -107,12 +108,12 @@ def test_a_bad_file_is_listed_and_does_not_stop_the_rest(
     [
         (
             ["in", "--head", "agnostik"],
-            "head agnostik: the network has agnostic, specialist; did you mean 'agnostic'?",
+            "head agnostik: the network has the heads agnostic, specialist; did you mean 'agnostic'?",
         ),
         (["in", "--statistics", "domain"], "'domain' needs a domain's name"),
         (
             ["in", "--statistics", "running", "--domain", "city"],
-            "'domain' needs a domain's name, the other kinds none",
+            "'domain' needs a domain's name, the other choices none",
         ),
         (["in", "--domain", "nigth"], "holds no statistics of it; did you mean 'night'?"),
         (["in", "--statistics", "mean"], "must be one of running, domain, image"),
@@ -161,18 +162,19 @@ def test_head_and_statistics_choose_the_prediction(trained: Path, tmp_path: Path
     image = np.asarray(Image.open(trained / "samples/night_0_image.png"))
     checkpoint = load_checkpoint(RunDirectory(trained).last_model())
     batch = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
-    model = checkpoint.model.eval()
+    model = checkpoint.network.eval()
     expected = {
         "running": model.segment(batch),
         "specialist": model.segment(batch, "specialist"),
     }
-    with batch_statistics(model):
-        expected["image"] = model.segment(batch)
+    for norm in batch_norms(model).values():
+        norm.training = True
+    expected["image"] = model.segment(batch)
     found = {
-        "running": library.load(trained),
-        "specialist": library.load(trained, head="specialist"),
-        "image": library.load(trained, statistics="image"),
-        "night": library.load(trained, domain="night"),
+        "running": library.Predictor.load(trained),
+        "specialist": library.Predictor.load(trained, head="specialist"),
+        "image": library.Predictor.load(trained, statistics="image"),
+        "night": library.Predictor.load(trained, domain="night"),
     }
     kept = np.asarray(Image.open(trained / "samples/night_0_predicted_domain.png"))
     assert (found["night"].predict(image).ids == kept).mean() > 0.99
@@ -183,7 +185,7 @@ def test_head_and_statistics_choose_the_prediction(trained: Path, tmp_path: Path
 
 
 def test_each_image_has_its_own_statistics_in_any_batch(trained: Path) -> None:
-    predictor = library.load(trained, statistics="image")
+    predictor = library.Predictor.load(trained, statistics="image")
     images = [
         np.asarray(Image.open(trained / f"samples/{name}_0_image.png"))
         for name in ("city", "night", "sim")
@@ -201,6 +203,7 @@ class Brightness(torch.nn.Module):
     """
 
     heads = ("agnostic",)
+    statistics_kinds = ("none",)
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,7 +215,7 @@ class Brightness(torch.nn.Module):
 
 
 def brightness() -> Predictor:
-    return Predictor(Checkpoint(Brightness(), "none", ("bright", "dark"), (40, 24)))  # type: ignore[arg-type]
+    return Predictor(Checkpoint(Brightness(), read_backbone("small"), ("bright", "dark"), (40, 24)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("width", "height"), [(40, 24), (101, 77), (64, 24), (30, 200)])
@@ -274,7 +277,9 @@ def test_a_film_gives_ids_per_picture_and_an_overlay_film(
 
 
 def test_a_network_of_ones_own_classes_has_colours(muhdi, tmp_path: Path) -> None:
-    checkpoint = Checkpoint(build_segmenter("small", 3), "small", ("a", "b", "c"), (48, 32))
+    checkpoint = Checkpoint(
+        build_segmenter("small", 3), read_backbone("small"), ("a", "b", "c"), (48, 32)
+    )
     save_checkpoint(tmp_path / "net.safetensors", checkpoint)
     picture(tmp_path / "x.png")
     assert muhdi("predict", "net.safetensors", "x.png", "-o", "out")[0] == 0

@@ -15,11 +15,15 @@ import pytest
 import torch
 
 from muhdi.errors import MuhdiError
+from muhdi.method import Context
 from muhdi.models.backbones.resnet import DilatedResNet
 from muhdi.models.checkpoint import initialise
 from muhdi.models.discriminator import Discriminator
-from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs, Segmenter
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.reference_weights import from_foreign, to_reference
+from muhdi.models.segmenter import Segmenter
+from muhdi.recipe.backbones import ResNetConfig, read_backbone
+from muhdi.recipe.methods import MuHDiConfig, NoRetentionConfig
 from muhdi.recipe.schema import OptimizerConfig
 from muhdi.training.optim import build_optimizer, multiplicity
 from tests.golden import numbers as recipe
@@ -52,7 +56,12 @@ def network(
     layers: tuple[int, ...], classes: int, *, two_heads: bool, multi_level: bool
 ) -> Segmenter:
     heads = (AGNOSTIC, SPECIALIST) if two_heads else (AGNOSTIC,)
-    return Segmenter(DilatedResNet(layers), classes, heads, multi_level=multi_level)
+    return Segmenter(
+        DilatedResNet(ResNetConfig(name="resnet50"), layers),
+        classes,
+        heads,
+        multi_level=multi_level,
+    )
 
 
 def golden_weights(model: Segmenter, salt: str) -> dict[str, torch.Tensor]:
@@ -195,7 +204,7 @@ def _compare(arrays: dict, prefix: str, model: Segmenter, outputs: Outputs, nois
         error = np.abs(named[key].numpy() - expected).max() / np.abs(expected).max()
         assert error < noise, (prefix + key, error)
         checked += 1
-    for number, stage in enumerate(outputs.stages):
+    for number, stage in enumerate(outputs.features):
         key = f"{prefix}att{number}/"
         if key + "val" not in arrays:
             continue
@@ -258,11 +267,10 @@ def test_restoring_a_checkpoint(golden: Path, tmp_path: Path) -> None:
             continue  # the reference raises; here it is DeepLabv2, see test_differences
         torch.save(weights := checkpoint(source, ""), tmp_path / "net.pth")
         model = network((2, 2, 2, 2), 7, two_heads=False, multi_level=True)
-        initialise(model, tmp_path / "net.pth", "", ())
+        initialise(model, tmp_path / "net.pth", read_backbone("resnet50"), ())
         if expected["error"]:
-            model.set_heads(
-                (AGNOSTIC,), "reference"
-            )  # here a MuHDi network goes on as one with a single head
+            # Here a MuHDi network continues as one with a single head.
+            start_heads(model, NoRetentionConfig())
             assert torch.equal(
                 model.heads[AGNOSTIC].main.convs[0].weight, weights["layer6.conv2d_list.0.weight"]
             )
@@ -272,14 +280,19 @@ def test_restoring_a_checkpoint(golden: Path, tmp_path: Path) -> None:
             for key, value in to_reference(model.state_dict()).items()
             if key[:6] not in ("layer7", "layer8")
         }
-        model.set_heads(
-            (AGNOSTIC, SPECIALIST) if kind == "DeepLabv2MuHDi" else (AGNOSTIC,), "reference"
-        )
+        two = kind == "DeepLabv2MuHDi"
+        start_heads(model, MuHDiConfig(heads="reference") if two else NoRetentionConfig())
         _same(to_reference(model.state_dict()), weights, expected["model"]["others"])
         if "old_model" in expected:
             _same(old, weights, expected["old_model"]["others"])
         checked += 1
     assert checked
+
+
+def start_heads(model: Segmenter, config: MuHDiConfig | NoRetentionConfig) -> None:
+    """The heads of a step, as its retention starts them."""
+    context = Context(model.classes, model.levels, AGNOSTIC, torch.Generator())
+    config.build(context).start_heads(model)
 
 
 def _same(state: dict, weights: dict, others: dict[str, list[str]]) -> None:

@@ -15,17 +15,21 @@ import numpy as np
 import pytest
 import torch
 
-from muhdi.adaptation import Adaptation, build_adaptation
-from muhdi.data.stream import Batch
+from muhdi.adaptation.base import Adaptation
+from muhdi.method import Context
 from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.segmenter import Segmenter
+from muhdi.passes import Batch
 from muhdi.recipe.reference_yaml import translate
 from muhdi.recipe.schema import Recipe
-from muhdi.retention import build_retention
-from muhdi.training.iteration import plain_pass, train_iteration
+from muhdi.retention.base import Retention
+from muhdi.training.iteration import train_iteration
 from muhdi.training.optim import build_optimizer, poly, set_learning_rate
+from muhdi.training.passes import Methods
+from muhdi.training.stage_batches import NoBatches
 from tests.golden import numbers as recipe
 from tests.golden.networks import golden_weights, network, read
+from tests.testers import PlainRunner
 
 CLASSES = 7
 TOLERANCE = {"float64": (1e-9, 1e-9, 1e-7), "float32": (1e-4, 5e-3, None)}
@@ -90,12 +94,12 @@ def batch(kind: str, number: int, size: tuple[int, int], salt: str, dtype: torch
         coarse = recipe.generator(f"src.lab.{number}", salt).integers(0, CLASSES + 1, size=shape)
         coarse = torch.from_numpy(np.where(coarse == CLASSES, 255, coarse))
         labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :h, :w]
-    return Batch(images, labels, [], {})
+    return Batch(images, labels)
 
 
 def start(
     facts: dict[str, Any], variant: dict[str, Any], run: Recipe
-) -> tuple[Segmenter, Any, Adaptation]:
+) -> tuple[Segmenter, Retention, Adaptation]:
     """Network, retention and adaptation as the reference restores them from the variant's checkpoint."""
     salt, config = facts["salt"], run.steps[0]
     two = variant["checkpoint"] == "muhdi.pth"
@@ -103,8 +107,11 @@ def start(
         tuple(facts["layers"]), CLASSES, two_heads=two, multi_level=run.model.multi_level
     )
     model.load_state_dict(from_foreign(golden_weights(model, salt)))
-    retention = build_retention(config.retention, model)
-    model.set_heads(retention.heads, retention.start)
+    head = config.retention.target_class().trained_head
+    context = Context(model.classes, model.levels, head, torch.Generator())
+    retention = config.retention.build(context)
+    retention.begin(model, {}, NoBatches())
+    retention.start_heads(model)
     if (
         "specialist" in model.heads and not two
     ):  # random in the reference, and given in the golden files
@@ -112,8 +119,10 @@ def start(
                               for key, value in to_reference(model.state_dict()).items()})  # fmt: skip
         own = {k: v for k, v in fresh.items() if k.startswith("heads.specialist.")}
         model.load_state_dict(model.state_dict() | own)
-    adaptation = build_adaptation(config.adaptation, model, retention.learner, torch.Generator())
-    for name, module in adaptation.networks().items():
+    adaptation = config.adaptation.build(context)
+    adaptation.begin(model, {}, NoBatches())
+    for name, own in adaptation.own_networks().items():
+        module = own.module
         prefix = name.lower() + "."
         module.load_state_dict(
             {
@@ -186,7 +195,7 @@ def test_trajectory(golden: Path, variant: tuple[str, str]) -> None:
         module.to(kind)
     networks = {
         "model": model,
-        **{key.lower(): module for key, module in adaptation.networks().items()},
+        **{key.lower(): own.module for key, own in adaptation.own_networks().items()},
     }
     before = {
         key: {k: v.clone() for k, v in module.state_dict().items()}
@@ -195,20 +204,23 @@ def test_trajectory(golden: Path, variant: tuple[str, str]) -> None:
     optimizer = build_optimizer(model, run.optimizer, run.steps[0].learning_rate)
     config, size = run.steps[0], tuple(facts["input_hw"])
     model.train()
+    weights = {"main": config.weight_main, "aux": config.weight_aux}
+    methods = Methods(adaptation, retention, weights)
     first, later, end = TOLERANCE[dtype]
     for i in range(facts["iterations"]):
         set_learning_rate(
             optimizer, poly(config.learning_rate, i, config.schedule, run.optimizer.power)
         )
-        rate = poly(adaptation.learning_rate, i, config.schedule, run.optimizer.power)
-        set_learning_rate(adaptation.optimizer, rate)
         optimizer.zero_grad()
+        for own in adaptation.own_networks().values():
+            rate = poly(own.learning_rate, i, config.schedule, run.optimizer.power)
+            set_learning_rate(own.optimizer, rate)
+            own.optimizer.zero_grad()
         source, target = (batch(kind_, i, size, facts["salt"], kind) for kind_ in ("src", "trg"))
-        losses = train_iteration(
-            plain_pass(model), model, adaptation, retention, source, target,
-            {"main": config.weight_main, "aux": config.weight_aux},
-        )  # fmt: skip
+        losses = train_iteration(PlainRunner(model), methods.passes(source, target))
         optimizer.step()
+        for own in adaptation.own_networks().values():
+            own.optimizer.step()
         row = under_the_references_names(losses, run)
         assert row.keys() <= expected["losses"][i].keys()
         assert len(row) >= 6

@@ -11,16 +11,21 @@ import pytest
 import torch
 
 from muhdi.errors import MuhdiError
-from muhdi.models.backbones.resnet import BACKBONES
+from muhdi.method import Context
 from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
-from muhdi.models.decoders import WIDE, Classifier, classify
-from muhdi.models.outputs import AGNOSTIC, SPECIALIST, build_segmenter
+from muhdi.models.decoders import AsppSum
+from muhdi.models.fast import WIDE, decode_folded
+from muhdi.models.inference import Inference
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import to_reference
-from muhdi.models.statistics import batch_statistics, measure_statistics, read_statistics, using
+from muhdi.models.segmenter import build_segmenter
+from muhdi.models.statistics import measure_statistics, read_statistics
 from muhdi.models.teacher import Teacher
+from muhdi.recipe.backbones import read_backbone
+from muhdi.recipe.methods import MuHDiConfig, NoRetentionConfig
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ["small", "resnet50", "resnet101"])
 def test_every_backbone_makes_logits_of_every_head_at_both_levels(backbone: str) -> None:
     model = build_segmenter(backbone, 5, (AGNOSTIC, SPECIALIST)).eval()
     images = torch.randint(0, 256, (1, 3, 33, 49), dtype=torch.uint8)
@@ -30,19 +35,20 @@ def test_every_backbone_makes_logits_of_every_head_at_both_levels(backbone: str)
         assert torch.equal(
             model(images.float()).heads[SPECIALIST].aux, outputs.heads[SPECIALIST].aux
         )
-    assert len(outputs.stages) == 4
+    assert len(outputs.features) == 4
     for level in (*outputs.heads[AGNOSTIC], *outputs.heads[SPECIALIST]):
         assert level.shape[:2] == (1, 5)
 
 
 def test_new_heads_copy_the_agnostic_one_and_share_nothing() -> None:
     model = build_segmenter("small", 3)
-    model.set_heads((AGNOSTIC, SPECIALIST))
+    retention = MuHDiConfig().build(Context(3, ("aux", "main"), SPECIALIST, torch.Generator()))
+    retention.start_heads(model)
     agnostic, specialist = model.heads[AGNOSTIC], model.heads[SPECIALIST]
     for a, b in zip(agnostic.parameters(), specialist.parameters(), strict=True):
         assert torch.equal(a, b)
         assert a.data_ptr() != b.data_ptr()
-    model.set_heads((AGNOSTIC,))
+    NoRetentionConfig().build(Context(3, ("main",), AGNOSTIC, torch.Generator())).start_heads(model)
     assert list(model.heads) == [AGNOSTIC]
 
 
@@ -66,7 +72,7 @@ def test_a_teacher_never_changes_and_agrees_with_an_equal_student() -> None:
     after = teacher.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
     running = Teacher(student, "running")
-    assert torch.equal(running(images).stages[3], student.eval()(images).stages[3])
+    assert torch.equal(running(images).features[3], student.eval()(images).features[3])
 
 
 def test_mean_teacher_follows() -> None:
@@ -86,10 +92,10 @@ def test_statistics_of_a_domain_are_those_of_its_batches_and_leave_the_network_a
     domain = measure_statistics(model, [images])
     assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items())
     assert not model.training
-    with batch_statistics(model), torch.no_grad():
-        own = model.segment(images)
-    with using(model, domain), torch.no_grad():
-        stored = model.segment(images)
+    with torch.no_grad():
+        own = model.train().segment(images)
+        model.load_state_dict(before)
+        stored = Inference(model.eval(), statistics="domain", domain=domain)(images)
     # One batch: its own statistics are the domain's, but for the unbiased variance that is stored.
     assert torch.allclose(own, stored, atol=2e-2 * float(own.abs().max()))
     assert all(torch.equal(read_statistics(model)[key], before[key]) for key in domain)
@@ -99,12 +105,14 @@ def test_checkpoint_round_trip_keeps_every_bit(tmp_path: Path) -> None:
     model = build_segmenter("small", 3, (AGNOSTIC, SPECIALIST))
     statistics = {"a/b domain": read_statistics(model)}
     path = tmp_path / "net.safetensors"
-    save_checkpoint(path, Checkpoint(model, "small", ("a", "b", "c"), (48, 32), statistics))
+    save_checkpoint(
+        path, Checkpoint(model, read_backbone("small"), ("a", "b", "c"), (48, 32), statistics)
+    )
     loaded = load_checkpoint(path)
     assert loaded.classes == ("a", "b", "c")
     assert loaded.image_size == (48, 32)
     for key, value in model.state_dict().items():
-        assert torch.equal(loaded.model.state_dict()[key], value)
+        assert torch.equal(loaded.network.state_dict()[key], value)
     assert {k: v.sum() for k, v in loaded.statistics["a/b domain"].items()} == {
         k: v.sum() for k, v in statistics["a/b domain"].items()
     }
@@ -121,7 +129,7 @@ def test_torchvision_names_start_the_backbone_alone_and_see_the_same_colours(
     }
     path = tmp_path / "resnet50.pth"
     torch.save(state | {"fc.weight": torch.zeros(1000, 2048), "fc.bias": torch.zeros(1000)}, path)
-    assert not initialise(model, path, "resnet50", ()).heads
+    assert not initialise(model, path, read_backbone("resnet50"), ()).heads
     assert torch.equal(model.backbone.layer4[2].conv3.weight, donor.backbone.layer4[2].conv3.weight)
     # What the file's own first convolution makes of a difference of two pictures, as torchvision
     # prepares them.
@@ -148,7 +156,7 @@ def test_a_file_that_fits_nothing_is_refused_by_name(tmp_path: Path, make, words
     path = tmp_path / "bad.pth"
     make(path)
     with pytest.raises(MuhdiError, match=words) as error:
-        initialise(build_segmenter("small", 3), path, "small", ("a", "b", "c"))
+        initialise(build_segmenter("small", 3), path, read_backbone("small"), ("a", "b", "c"))
     assert "bad.pth" in str(error.value)
 
 
@@ -159,17 +167,19 @@ def test_a_pickle_is_refused_and_executes_nothing(tmp_path: Path) -> None:
 
     torch.save({"a": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(MuhdiError, match=r"evil\.pth"):
-        initialise(build_segmenter("small", 3), tmp_path / "evil.pth", "small", ())
+        initialise(build_segmenter("small", 3), tmp_path / "evil.pth", read_backbone("small"), ())
     assert not (tmp_path / "executed").exists()
 
 
 def test_another_architecture_or_class_count_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
-    save_checkpoint(path, Checkpoint(build_segmenter("small", 2), "small", ("a", "b"), (48, 32)))
+    save_checkpoint(
+        path, Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (48, 32))
+    )
     with pytest.raises(MuhdiError, match="backbone is 'small'"):
-        initialise(build_segmenter("resnet50", 2), path, "resnet50", ("a", "b"))
+        initialise(build_segmenter("resnet50", 2), path, read_backbone("resnet50"), ("a", "b"))
     with pytest.raises(MuhdiError, match="knows 2 classes"):
-        initialise(build_segmenter("small", 3), path, "small", ("a", "b", "c"))
+        initialise(build_segmenter("small", 3), path, read_backbone("small"), ("a", "b", "c"))
 
 
 @pytest.mark.parametrize("prefix", ["module.", "backbone.", "module.encoder."])
@@ -188,7 +198,7 @@ def test_a_wrapped_backbone_is_the_same_backbone(tmp_path: Path, prefix: str) ->
     )
     plain, wrapped = build_segmenter("resnet50", 3), build_segmenter("resnet50", 3)
     for model, name in ((plain, "plain.pth"), (wrapped, "wrapped.pth")):
-        assert not initialise(model, tmp_path / name, "resnet50", ()).heads
+        assert not initialise(model, tmp_path / name, read_backbone("resnet50"), ()).heads
     assert torch.equal(plain.backbone.conv1.weight, wrapped.backbone.conv1.weight)
     assert not torch.equal(plain.backbone.conv1.weight, donor.backbone.conv1.weight)
 
@@ -200,7 +210,7 @@ def test_a_wrapped_reference_network_keeps_its_heads(tmp_path: Path, prefix: str
         {prefix + k: v for k, v in to_reference(donor.state_dict()).items()}, tmp_path / "net.pth"
     )
     model = build_segmenter("resnet50", 3)
-    assert initialise(model, tmp_path / "net.pth", "resnet50", ()).heads
+    assert initialise(model, tmp_path / "net.pth", read_backbone("resnet50"), ()).heads
     assert all(
         torch.equal(value, donor.state_dict()[key]) for key, value in model.state_dict().items()
     )
@@ -208,9 +218,9 @@ def test_a_wrapped_reference_network_keeps_its_heads(tmp_path: Path, prefix: str
 
 def test_quick_classifiers_are_the_plain_sums() -> None:
     torch.manual_seed(0)
-    classifiers = [Classifier(WIDE, 5, (6, 12, 18, 24)).double() for _ in range(2)]
+    classifiers = [AsppSum(WIDE, 5, (6, 12, 18, 24)).double() for _ in range(2)]
     x = torch.randn(2, WIDE, 13, 30, dtype=torch.float64, requires_grad=True)
-    quick, plain = classify(classifiers, x), [classifier(x) for classifier in classifiers]
+    quick, plain = decode_folded(classifiers, x), [classifier(x) for classifier in classifiers]
     for a, b in zip(quick, plain, strict=True):
         assert torch.allclose(a, b, atol=1e-12)
     parameters = [p for classifier in classifiers for p in classifier.parameters()]

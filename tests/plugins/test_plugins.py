@@ -107,7 +107,9 @@ def test_its_network_predicts_and_exports_once_it_is_trusted(run: Path, tmp_path
     assert done.returncode == 0, done.stderr
     done = command("export", run, tmp_path / "folder", "--trust-code", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert command("predict", tmp_path / "folder", image, "-o", "o", folder=tmp_path).returncode == 2
+    assert (
+        command("predict", tmp_path / "folder", image, "-o", "o", folder=tmp_path).returncode == 2
+    )
 
 
 def test_reading_a_run_imports_nothing(run: Path) -> None:
@@ -140,9 +142,7 @@ def test_adapt_continues_with_the_memory(run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "village"
     folder.mkdir()
     for number in range(4):
-        Image.fromarray(np.full((32, 48, 3), 40 * number, np.uint8)).save(
-            folder / f"{number}.png"
-        )
+        Image.fromarray(np.full((32, 48, 3), 40 * number, np.uint8)).save(folder / f"{number}.png")
     words = ["adapt", run, "--images", folder, "--experiments", tmp_path / "e"]
     refused = command(*words, folder=tmp_path)
     assert refused.returncode == 2

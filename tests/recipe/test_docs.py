@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from muhdi.recipe.docs import json_schema, reference_page
-from muhdi.recipe.load import _read, load_recipe, shipped_recipes
+from muhdi.recipe.docs import all_sections, json_schema, reference_page
+from muhdi.recipe.load import load_recipe, shipped_recipes
+from muhdi.recipe.yaml_text import read_yaml
 
 jsonschema = pytest.importorskip(
     "jsonschema", reason="jsonschema is not installed: pip install 'muhdi[dev]'"
@@ -23,8 +24,8 @@ def schema():
 
 @pytest.mark.parametrize("name", sorted(shipped_recipes()))
 def test_every_shipped_recipe_follows_the_schema(schema, name: str) -> None:
-    schema.validate(json.loads(json.dumps(_read(shipped_recipes()[name]))))
-    schema.validate(load_recipe(name).model_dump(mode="json"))
+    schema.validate(json.loads(json.dumps(read_yaml(shipped_recipes()[name]))))
+    schema.validate(load_recipe(name).model_dump(mode="json", exclude_none=True))
 
 
 @pytest.mark.parametrize(
@@ -45,10 +46,10 @@ def test_the_schema_finds_mistakes(schema, wrong: dict[str, object]) -> None:
 
 def test_the_schema_and_the_reference_tell_what_fields_are_for(schema) -> None:
     fields = schema.schema["$defs"]["FolderConfig"]["properties"]
-    assert fields["ids"]["description"].startswith("raw id -> class name")
+    assert fields["ids"]["description"].startswith("Raw id in the label images -> class name")
     page = reference_page()
     assert (
-        '| `threshold_per` | `pixel`, `class` | `"pixel"` | one threshold for every pixel' in page
+        '| `threshold_per` | `pixel`, `class` | `"pixel"` | One threshold for every `pixel`' in page
     )
     for part in ("SelfTrain", "MuHDi", "Folder", "Optimizer"):
         assert f"\n## {part}\n" in page
@@ -58,3 +59,16 @@ def test_the_command_prints_it(muhdi) -> None:
     status, output, _ = muhdi("recipes", "--schema")
     assert status == 0
     assert json.loads(output) == json_schema()
+
+
+def test_every_key_has_a_docstring_of_its_own() -> None:
+    """It is the schema's text, the page's and the help."""
+    sections = all_sections()
+    assert len(sections) > 20
+    for section in sections:
+        assert section.__doc__, section
+        for name, field in section.model_fields.items():
+            text = field.description
+            assert text, f"{section.__name__}.{name} has no docstring"
+            assert text[0].isupper() or text[0] == "`", f"{section.__name__}.{name}: {text}"
+            assert text.endswith("."), f"{section.__name__}.{name}: {text}"

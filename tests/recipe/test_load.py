@@ -81,7 +81,7 @@ MISTAKES = [
     ),
     (
         "model.backbone=resnet102",
-        "model.backbone: unknown value 'resnet102'; did you mean 'resnet101'?",
+        "model.backbone: unknown backbone 'resnet102'; did you mean 'resnet101'?",
     ),
     ("classes=urban8", "classes: unknown class set 'urban8'; did you mean 'urban7'?"),
     ("classes=[a]", "classes: give from 2 to 200 class names"),
@@ -127,7 +127,7 @@ def test_a_mistake_is_named(setting: str, words: str) -> None:
     ("text", "words"),
     [
         ("a: [1", "line 1"),
-        ("name: a\nname: b", "line 2: the key 'name' stands twice"),
+        ("name: a\nname: b", "line 2: the key 'name' is given twice"),
         ("- 1", "must hold keys and values"),
         ("", "must hold keys and values"),
         ("image_size: [8, 8]", "source: this key is missing"),

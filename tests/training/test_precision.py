@@ -60,7 +60,7 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(
     def noted(self, images):
         outputs = forward(self, images)
         if torch.is_grad_enabled():
-            seen.add(outputs.stages[3].dtype)
+            seen.add(outputs.features[3].dtype)
         return outputs
 
     monkeypatch.setattr(Segmenter, "forward", noted)

@@ -16,6 +16,7 @@ import muhdi as library
 from muhdi.data.scenes.draw import draw_scene
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 from muhdi.run.directory import RunDirectory
 
 LITTLE = ["--set", "every_step.iterations=3"]
@@ -63,7 +64,10 @@ def test_adapt_gives_the_next_model_and_what_changed(
     images = torch.from_numpy(
         np.stack([np.asarray(Image.open(p)) for p in sorted(rainy.glob("val/*.png"))])
     )
-    shares = [library.load(path)(images.permute(0, 3, 1, 2)).softmax(1) for path in (trained, run)]
+    shares = [
+        library.Predictor.load(path)(images.permute(0, 3, 1, 2)).softmax(1)
+        for path in (trained, run)
+    ]
     row = rows["running", "rainy"]
     assert row["images"] == 3
     for moment, one in zip(("before", "after"), shares, strict=True):
@@ -147,7 +151,7 @@ def test_mistakes_are_one_line_and_leave_no_run(
 ) -> None:
     save_checkpoint(
         tmp_path / "ab.safetensors",
-        Checkpoint(build_segmenter("small", 2), "small", ("a", "b"), (64, 32)),
+        Checkpoint(build_segmenter("small", 2), read_backbone("small"), ("a", "b"), (64, 32)),
     )
     rainy.rename(tmp_path / "city")
     for words, message in (

@@ -27,8 +27,9 @@ from muhdi.models.checkpoint import (
     save_reference,
 )
 from muhdi.models.ensemble import Ensemble
-from muhdi.models.outputs import AGNOSTIC, SPECIALIST, build_segmenter
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import to_reference
+from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.evaluate import evaluate_network
 from muhdi.workflows.train import train
@@ -137,8 +138,8 @@ def test_convert_round_trip_is_bit_equal(
     assert list(first) == list(second)
     assert all(torch.equal(first[key], second[key]) for key in first)
     checkpoint = load_checkpoint(tmp_path / "ours.safetensors")
-    assert (checkpoint.backbone, checkpoint.image_size) == ("resnet50", (64, 32))
-    assert tuple(checkpoint.model.heads) == heads
+    assert (checkpoint.backbone.key, checkpoint.image_size) == ("resnet50", (64, 32))
+    assert tuple(checkpoint.network.heads) == heads
 
 
 def test_convert_of_a_run_brings_its_discriminators(tiny: Tiny, tmp_path: Path) -> None:

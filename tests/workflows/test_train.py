@@ -32,7 +32,7 @@ from muhdi.workflows.sweep import sweep
 from muhdi.workflows.train import train
 
 ADAPTATIONS = ("none", "minent", "advent", "selftrain", "oracle")
-RETENTIONS = ("none", "distill", "muhdi")
+RETENTIONS = ("none", "distill", "muhdi", "ewc", "l2sp")
 CLASSES_AND_ONE = ["flat", "construction", "object", "nature", "sky", "human", "vehicle", "other"]
 Tiny = Callable[..., Path]
 
@@ -106,7 +106,8 @@ def test_every_combination_trains_and_resumes_exactly(
         "none": "seg_main",
     }
     assert expected[adaptation] in ended
-    assert ("kd_main" in ended) == (retention != "none")
+    assert ("kd_main" in ended) == (retention in ("distill", "muhdi"))
+    assert (retention in ended) == (retention in ("ewc", "l2sp"))
     assert ("kt_main" in ended) == (retention == "muhdi")
 
 
@@ -271,7 +272,7 @@ def test_a_stopped_sweep_leaves_no_process_and_goes_on(tiny: Tiny, tmp_path: Pat
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143, errors
-    assert "stopped; everything is saved. To go on: muhdi sweep" in errors
+    assert "Stopped; progress is saved. Resume with: muhdi sweep" in errors
     assert (
         str(tmp_path)
         not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
@@ -363,7 +364,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_files_named(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "muhdi.training.iteration.cross_entropy",
+        "muhdi.training.passes.cross_entropy",
         lambda logits, labels, pixels: logits.sum() * float("nan"),
     )
     with pytest.raises(MuhdiError, match=r"seg_aux is not finite at iteration 1 \(images: sim_"):
@@ -390,14 +391,12 @@ def test_source_and_target_of_other_sizes(
     seen: dict[str, set[tuple[int, ...]]] = {}
 
     def noted(method, kind):
-        def call(self, *arguments):
-            sizes = (
-                [tuple(level.shape[-2:]) for _, level in arguments[0].items()]
-                if kind == "target"
-                else [arguments[1]]
-            )
+        def call(self, outputs, batch):
+            sizes = {batch.size}
+            if kind == "target":
+                sizes = {tuple(level.shape[-2:]) for _, level in outputs.items()}
             seen.setdefault(kind, set()).update(sizes)
-            return method(self, *arguments)
+            return method(self, outputs, batch)
 
         return call
 

@@ -52,15 +52,22 @@ class DilatedResNet(Backbone):
     """ResNet whose stages 3 and 4 keep stride 8 by dilation 2 and 4 (Chen et al. 2017).
 
     Parameter names are those of torchvision and of the reference.
+
+    Args:
+        config: says how deep it is.
+        blocks: per stage, for a depth without a name.
     """
 
     config_class = ResNetConfig
     dilations = (6, 12, 18, 24)
     frozen_affine = True
 
-    def __init__(self, config: ResNetConfig) -> None:
+    def __init__(
+        self, config: ResNetConfig, blocks: tuple[int, int, int, int] | None = None
+    ) -> None:
         super().__init__()
-        blocks = BLOCKS[config.name]
+        if blocks is None:
+            blocks = BLOCKS[config.name]
         self.features = [
             FeatureInfo(256, 4),
             FeatureInfo(512, 8),

@@ -1,0 +1,286 @@
+"""Testers: what every method and every backbone must stand, whoever has written it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muhdi.losses import Losses
+from muhdi.method import Context
+from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
+from muhdi.models.segmenter import Segmenter, build_segmenter
+from muhdi.passes import Batch
+from muhdi.recipe.backbones import BackboneConfig
+from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
+from muhdi.training.iteration import train_iteration
+from muhdi.training.passes import Methods
+
+SIZE = (32, 48)
+CLASSES = 3
+
+
+class PlainRunner:
+    """Passes through a bare network, on one device and in its own precision."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def forward(self, images: Tensor) -> Outputs:
+        outputs: Outputs = self.network(images)
+        return outputs
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
+
+class FewBatches:
+    """Two single images of each domain."""
+
+    def __init__(self, source: Batch, target: Batch) -> None:
+        self._batches = {"source": source, "target": target}
+
+    def source(self, count: int) -> Iterator[Batch]:
+        return self._some("source", count)
+
+    def target(self, count: int) -> Iterator[Batch]:
+        return self._some("target", count)
+
+    def _some(self, role: str, count: int) -> Iterator[Batch]:
+        return iter(list(self._batches[role].split(2))[:count])
+
+
+def batches(*, labelled_target: bool) -> tuple[Batch, Batch]:
+    """Source and target images; a part of a source label is ignored."""
+    generator = torch.Generator().manual_seed(3)
+    images = torch.randint(0, 256, (4, 3, *SIZE), dtype=torch.uint8, generator=generator)
+    coarse = torch.randint(0, CLASSES, (4, SIZE[0] // 8, SIZE[1] // 8), generator=generator)
+    labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)
+    labels[0, :16] = 255
+    target = Batch(images[2:], labels[2:] if labelled_target else None)
+    return Batch(images[:2], labels[:2]), target
+
+
+def begin(
+    adaptation: Any, retention: Any, network: Segmenter, source: Batch, target: Batch
+) -> Methods:
+    """Both methods at the start of a step, in the order of a stage."""
+    head = retention.target_class().trained_head
+    generator = torch.Generator().manual_seed(5)
+    context = Context(network.classes, network.levels, head, generator)
+    images = FewBatches(source, target)
+    kept = retention.build(context)
+    kept.begin(network, {}, images)
+    kept.start_heads(network)
+    learned = adaptation.build(context)
+    learned.begin(network, {}, images)
+    return Methods(learned, kept, {"main": 1.0, "aux": 0.1})
+
+
+class MethodTester:
+    """Runs a method through real iterations.
+
+    Args:
+        adaptation: a section of a recipe; None: none.
+        retention: the same.
+    """
+
+    def __init__(self, adaptation: Any = None, retention: Any = None) -> None:
+        self.adaptation = adaptation or NO_ADAPTATION
+        self.retention = retention or NO_RETENTION
+        reads_labels = self.adaptation.reads_target_labels
+        self.source, self.target = batches(labelled_target=reads_labels)
+
+    def started(self) -> tuple[Segmenter, Methods]:
+        """A network that has learned nothing, and the methods at the start of a step."""
+        torch.manual_seed(0)
+        network = build_segmenter("small", CLASSES).train()
+        methods = begin(self.adaptation, self.retention, network, self.source, self.target)
+        return network, methods
+
+    def iterate(self, network: Segmenter, methods: Methods, parts: int = 1) -> Losses:
+        """One update of everything that is trained, by plain SGD."""
+        owns = [
+            *methods.adaptation.own_networks().values(),
+            *methods.retention.own_networks().values(),
+        ]
+        modules = [network, *(own.module for own in owns)]
+        for module in modules:
+            module.zero_grad(set_to_none=True)
+        passes = methods.passes(self.source, self.target)
+        losses = train_iteration(
+            PlainRunner(network), passes, lambda: methods.penalty(network), parts
+        )
+        with torch.no_grad():
+            for weight in network.parameters():
+                if weight.grad is not None:
+                    weight -= 0.01 * weight.grad
+        for own in owns:
+            own.optimizer.step()
+        methods.after_step(network)
+        return losses
+
+    def run_all(self) -> None:
+        """Every check."""
+        self.it_trains()
+        self.its_state_is_all_that_it_needs()
+        self.two_parts_give_finite_losses_of_the_same_names()
+        self.its_memory_is_tensors()
+
+    def it_trains(self) -> None:
+        network, methods = self.started()
+        before = {name: value.clone() for name, value in network.named_parameters()}
+        losses = self.iterate(network, methods)
+        assert "seg_main" in losses
+        assert all(value.isfinite().all() for value in losses.values()), losses
+        assert any(not torch.equal(before[name], p) for name, p in network.named_parameters())
+        for method in (methods.adaptation, methods.retention):
+            for own in method.own_networks().values():
+                inside = {id(p) for p in method.parameters()}
+                assert all(id(p) in inside for p in own.module.parameters()), "not a submodule"
+
+    def its_state_is_all_that_it_needs(self) -> None:
+        """Saved after one iteration and loaded into a fresh start, the next one is the same."""
+        network, methods = self.started()
+        self.iterate(network, methods)
+        saved = _through_a_file(_state(network, methods))
+        expected = self.iterate(network, methods)
+        other, again = self.started()
+        with torch.no_grad():  # what a fresh start computes must not matter
+            for weight in other.parameters():
+                weight += 0.1
+        _load_state(other, again, saved)
+        losses = self.iterate(other, again)
+        assert losses.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.equal(losses[name], value), name
+        for name, value in network.state_dict().items():
+            assert torch.equal(other.state_dict()[name], value), name
+
+    def two_parts_give_finite_losses_of_the_same_names(self) -> None:
+        whole = self.iterate(*self.started())
+        parts = self.iterate(*self.started(), parts=2)
+        assert whole.keys() == parts.keys()
+        assert all(value.isfinite().all() for value in parts.values())
+
+    def its_memory_is_tensors(self) -> None:
+        network, methods = self.started()
+        images = FewBatches(self.source, self.target)
+        for method in (methods.adaptation, methods.retention):
+            memory = method.end(network, images)
+            assert all(isinstance(value, Tensor) for value in memory.values())
+            method.begin(network, memory, images)
+
+
+def _state(network: Segmenter, methods: Methods) -> dict[str, Any]:
+    generator = getattr(methods.adaptation, "generator", None)
+    optimizers = [
+        own.optimizer.state_dict()
+        for method in (methods.adaptation, methods.retention)
+        for own in method.own_networks().values()
+    ]
+    return {
+        "network": network.state_dict(),
+        "adaptation": methods.adaptation.state_dict(),
+        "retention": methods.retention.state_dict(),
+        "optimizers": optimizers,
+        "generator": None if generator is None else generator.get_state(),
+    }
+
+
+def _load_state(network: Segmenter, methods: Methods, state: dict[str, Any]) -> None:
+    network.load_state_dict(state["network"])
+    methods.adaptation.load_state_dict(state["adaptation"])
+    methods.retention.load_state_dict(state["retention"])
+    owns = [
+        own
+        for method in (methods.adaptation, methods.retention)
+        for own in method.own_networks().values()
+    ]
+    for own, optimizer in zip(owns, state["optimizers"], strict=True):
+        own.optimizer.load_state_dict(optimizer)
+    if state["generator"] is not None:
+        methods.adaptation.generator.set_state(state["generator"])
+
+
+def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    loaded: dict[str, Any] = torch.load(buffer, weights_only=True)
+    return loaded
+
+
+class BackboneTester:
+    """Runs a backbone through what a network needs of it.
+
+    Args:
+        section: of a recipe.
+    """
+
+    def __init__(self, section: BackboneConfig) -> None:
+        self.section = section
+
+    def run_all(self) -> None:
+        """Every check."""
+        self.features_are_what_it_says()
+        self.two_heads_and_every_trained_parameter_learn()
+        self.images_of_any_size_and_type()
+        self.it_exports()
+
+    def network(self) -> Segmenter:
+        torch.manual_seed(0)
+        return build_segmenter(self.section, CLASSES, (AGNOSTIC, SPECIALIST))
+
+    def features_are_what_it_says(self) -> None:
+        network = self.network().eval()
+        with torch.no_grad():
+            features = network(torch.zeros(1, 3, 64, 96)).features
+        assert len(features) == len(network.backbone.features)
+        for feature, info in zip(features, network.backbone.features, strict=True):
+            assert feature.shape[1] == info.channels
+            # Some networks add a line when they halve.
+            assert abs(feature.shape[2] - 64 // info.stride) <= 1
+            assert abs(feature.shape[3] - 96 // info.stride) <= 1
+        assert network.backbone.family in ("dilated", "pyramid", "plain")
+
+    def two_heads_and_every_trained_parameter_learn(self) -> None:
+        network = self.network().train()
+        outputs = network(torch.randint(0, 256, (2, 3, *SIZE), dtype=torch.uint8))
+        total = torch.zeros(())
+        for levels in outputs.heads.values():
+            for _, level in levels.items():
+                assert level.shape[:2] == (2, CLASSES)
+                total = total + level.square().mean()
+        total.backward()
+        for name, weight in network.named_parameters():
+            assert (weight.grad is not None) == weight.requires_grad, name
+
+    def images_of_any_size_and_type(self) -> None:
+        network = self.network().eval()
+        images = torch.randint(0, 256, (1, 3, 33, 50), dtype=torch.uint8)
+        with torch.no_grad():
+            outputs = network(images)
+            same = network(images.float())
+            alone = network.segment(images, SPECIALIST)
+        assert torch.equal(outputs.heads[AGNOSTIC].main, same.heads[AGNOSTIC].main)
+        assert torch.equal(alone, outputs.heads[SPECIALIST].main)
+
+    def it_exports(self) -> None:
+        network = self.network().eval()
+
+        class Main(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.network = network
+
+            def forward(self, images: Tensor) -> Tensor:
+                return self.network.segment(images)
+
+        example = torch.randint(0, 256, (1, 3, 48, 64), dtype=torch.uint8)
+        program = torch.export.export(Main(), (example,)).module()
+        with torch.no_grad():
+            torch.testing.assert_close(program(example), network.segment(example))
