@@ -52,9 +52,11 @@ class Screen(Console):
 
     @contextmanager
     def may_be_gone(self) -> Iterator[None]:
-        """Inside, output may fail. The SIGHUP of the closed terminal, if any, stops the run."""
+        """Inside, output may fail: a closed terminal also sends SIGHUP, which stops the run."""
         try:
             yield
+        except BrokenPipeError:  # by a rich that does not call the method itself
+            self.on_broken_pipe()
         except OSError:
             self.quiet = True
 

@@ -1,11 +1,7 @@
-"""Losses, gradients and weights that are not finite.
-
-The stop, the files named, and what skipping does.
-"""
+"""Losses, gradients and weights that are not finite: the stop, its message, and skipping."""
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +10,17 @@ import pytest
 import torch
 from torch import nn
 
-from muhdi import losses
 from muhdi.errors import MuhdiError
+from muhdi.losses import Losses
 from muhdi.models.checkpoint import load_checkpoint, read_tensors
+from muhdi.models.outputs import Levels
+from muhdi.passes import Batch
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
-from muhdi.training.nonfinite import Finite
+from muhdi.training import passes
+from muhdi.training.nonfinite import IterationLosses, LossReader, check_weights
+from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage import StageTrainer
 from muhdi.workflows.train import train
 from tests.workflows.test_train import Crash, assert_same_run, crashing
@@ -35,17 +35,33 @@ METHODS = [
 def bad_where(
     monkeypatch: pytest.MonkeyPatch, bad: Callable[[torch.Tensor], bool], *, gradient: bool = False
 ) -> None:
-    """The source's loss, or only its gradient, is not a number for batches whose labels are ``bad``."""
+    """The source's losses, or only their gradients, are not numbers if its labels are ``bad``."""
+    segmentation = passes.segmentation
 
-    def cross_entropy(
-        logits: torch.Tensor, labels: torch.Tensor, **options: torch.Tensor
-    ) -> torch.Tensor:
-        loss = losses.cross_entropy(logits, labels, **options)
-        if not bad(labels):
-            return loss
-        return loss + torch.sqrt((0 * logits).sum()) if gradient else loss * float("nan")
+    def spoilt(logits: Levels, batch: Batch, weights: dict[str, float]) -> Losses:
+        losses = segmentation(logits, batch, weights)
+        assert batch.labels is not None
+        if not bad(batch.labels):
+            return losses
+        if gradient:
+            # The square root of 0 is 0, but its gradient is infinite.
+            nothing = sum(torch.sqrt((0 * level).sum()) for _, level in logits.items())
+            return {name: loss + nothing for name, loss in losses.items()}
+        return {name: loss * float("nan") for name, loss in losses.items()}
 
-    monkeypatch.setattr("muhdi.training.iteration.cross_entropy", cross_entropy)
+    monkeypatch.setattr(passes, "segmentation", spoilt)
+
+
+def bad_after(monkeypatch: pytest.MonkeyPatch, iterations: int, *, gradient: bool = False) -> None:
+    """`bad_where` in all iterations of this process but the first few."""
+    done = 0
+
+    def bad(labels: torch.Tensor) -> bool:
+        nonlocal done
+        done += 1
+        return done > iterations
+
+    bad_where(monkeypatch, bad, gradient=gradient)
 
 
 def some(labels: torch.Tensor) -> bool:
@@ -53,23 +69,20 @@ def some(labels: torch.Tensor) -> bool:
 
 
 def settings(adaptation: str, retention: str, *more: str) -> list[str]:
-    return [f"every_step.adaptation={adaptation}", f"every_step.retention={retention}",
-            "evaluation.statistics=[running]", *more]  # fmt: skip
+    methods = [f"every_step.adaptation={adaptation}", f"every_step.retention={retention}"]
+    return [*methods, "evaluation.statistics=[running]", *more]
 
 
 def lines(recipe: Recipe, experiments: Path) -> list[dict]:
-    return [
-        json.loads(line)
-        for line in RunDirectory.of(recipe, experiments).metrics.read_text().splitlines()
-    ]
+    text = RunDirectory.of(recipe, experiments).metrics.read_text()
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def test_the_first_bad_iteration_is_named_though_losses_are_read_later(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = load_recipe(
-        tiny(), ["log_every=100", "source_training.iterations=5", "save_every=100"]
-    )
+    settings_ = ["source_training.iterations=5", "runtime.log_every=100", "runtime.save_every=100"]
+    recipe = load_recipe(tiny(), settings_)
     seen: list[list[str]] = []
     original = StageTrainer._iterate
     monkeypatch.setattr(
@@ -80,29 +93,21 @@ def test_the_first_bad_iteration_is_named_though_losses_are_read_later(
         train(recipe, tmp_path, quiet=True)
     assert len(seen) == 5
     assert f"(images: {', '.join(seen[2])})" in str(error.value)
-    assert "go on with --resume" in str(error.value)
+    assert "continue with --resume" in str(error.value)
 
 
-def test_the_last_good_state_stays_and_the_run_goes_on_from_it(
+def test_the_last_good_state_stays_and_the_run_continues_from_it(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = load_recipe(tiny(), settings("none", "none", "source_training.iterations=8"))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole, quiet=True)
-    calls = 0
-
-    def fifth(labels: torch.Tensor) -> bool:
-        nonlocal calls
-        calls += 1
-        return calls > 8  # two levels in each iteration
-
     with monkeypatch.context() as patch:
-        bad_where(patch, fifth)
+        bad_after(patch, 4)
         with pytest.raises(MuhdiError, match="not finite at iteration 5"):
             train(recipe, broken, quiet=True)
-    assert [path.name for path in RunDirectory.of(recipe, broken).states.files()] == [
-        "training_state_4.pt", "training_state_2.pt",
-    ]  # fmt: skip
+    states = [path.name for path in RunDirectory.of(recipe, broken).states.files()]
+    assert states == ["training_state_4.pt", "training_state_2.pt"]
     train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
 
@@ -111,14 +116,7 @@ def test_spoilt_weights_are_never_saved(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gradient of the very iteration after which a state, or the network, is saved."""
-    calls = 0
-
-    def last(labels: torch.Tensor) -> bool:
-        nonlocal calls
-        calls += 1
-        return calls > 6
-
-    bad_where(monkeypatch, last, gradient=True)
+    bad_after(monkeypatch, 3, gradient=True)
     recipe = load_recipe(tiny(), ["source_training.iterations=4", "steps=[]"])
     with pytest.raises(MuhdiError, match="the network's weights are not finite after iteration 4"):
         train(recipe, tmp_path, quiet=True)
@@ -139,7 +137,7 @@ def test_skipping_is_deterministic_and_survives_resuming(
 ) -> None:
     bad_where(monkeypatch, some, gradient=gradient)
     recipe = load_recipe(
-        tiny(), settings(adaptation, retention, "every_step.iterations=6", "skip_bad=6")
+        tiny(), settings(adaptation, retention, "every_step.iterations=6", "runtime.skip_bad=6")
     )
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole, quiet=True)
@@ -159,7 +157,7 @@ def test_good_data_gives_the_same_bits_with_and_without_skipping(
     tiny: Tiny, tmp_path: Path
 ) -> None:
     for name, number in (("off", 0), ("on", 3)):
-        recipe = load_recipe(tiny(), settings(METHODS[0][0], "muhdi", f"skip_bad={number}"))
+        recipe = load_recipe(tiny(), settings(METHODS[0][0], "muhdi", f"runtime.skip_bad={number}"))
         train(recipe, tmp_path / name, quiet=True)
     assert_same_run(tmp_path / "off", tmp_path / "on", recipe)
 
@@ -168,74 +166,108 @@ def test_good_data_gives_the_same_bits_with_and_without_skipping(
 def test_a_skipped_batch_leaves_nothing_behind(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptation: str, retention: str
 ) -> None:
-    """A last step of which every batch is bad ends with the network, and the discriminators, it began with."""
-    recipe = load_recipe(tiny(), settings(adaptation, retention, "skip_bad=3"))
-    original = StageTrainer.__init__
-    with monkeypatch.context() as patch:
-
-        def begin(self, fabric, recipe, number, *rest):
-            bad_where(patch, lambda labels: number == 2)
-            original(self, fabric, recipe, number, *rest)
-
-        patch.setattr(StageTrainer, "__init__", begin)
-        train(recipe, tmp_path, quiet=True)
+    """A last step of bad batches only ends with the networks that it began with."""
+    recipe = load_recipe(tiny(), settings(adaptation, retention, "runtime.skip_bad=3"))
+    # Three iterations on the source, and three in the first step.
+    bad_after(monkeypatch, 6)
+    train(recipe, tmp_path, quiet=True)
+    assert [line["iteration"] for line in lines(recipe, tmp_path) if "skipped" in line] == [1, 2, 3]
     run = RunDirectory.of(recipe, tmp_path)
-    before, after = (
-        load_checkpoint(run.model(n, s, 3)).network.state_dict()
-        for n, s in ((1, "city"), (2, "night"))
-    )
-    common = [
-        key for key in before if "specialist" not in key
-    ]  # which starts each step as the agnostic head's copy
+    before = load_checkpoint(run.model(1, "city", 3)).network.state_dict()
+    after = load_checkpoint(run.model(2, "night", 3)).network.state_dict()
+    # The specialist starts each step as a copy of the agnostic head.
+    common = [key for key in before if "specialist" not in key]
     assert all(torch.equal(before[key], after[key]) for key in common)
     if "advent" in adaptation:
-        one, two = (
-            read_tensors(run.network(n, s, "D_main", 3))[0] for n, s in ((1, "city"), (2, "night"))
-        )
+        one, _ = read_tensors(run.network(1, "city", "D_main", 3))
+        two, _ = read_tensors(run.network(2, "night", "D_main", 3))
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_one_more_than_may_be_skipped_stops_and_a_higher_number_goes_on(
+def test_one_more_than_may_be_skipped_stops_and_a_higher_number_continues(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bad_where(monkeypatch, some)
     step = settings("none", "none", "every_step.iterations=6", "source_training.iterations=6")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    recipe = load_recipe(tiny(), [*step, "skip_bad=6"])
+    recipe = load_recipe(tiny(), [*step, "runtime.skip_bad=6"])
     train(recipe, whole, quiet=True)
     with pytest.raises(
-        MuhdiError, match=r"not finite at iteration \d, after 1 bad batches that were skipped"
+        MuhdiError, match=r"not finite at iteration \d, after 1 bad batches were skipped"
     ):
-        train(load_recipe(tiny(), [*step, "skip_bad=1"]), broken, quiet=True)
+        train(load_recipe(tiny(), [*step, "runtime.skip_bad=1"]), broken, quiet=True)
     train(recipe, broken, resume=True, quiet=True)
     assert_same_run(whole, broken, recipe)
 
 
-def test_what_is_put_back_is_all_that_had_changed() -> None:
-    """Buffers, the adaptation's network, and its optimizer's moments.
+# --- the parts ------------------------------------------------------------------------------------
 
-    The second one begins with none.
-    """
-    norm, own = nn.BatchNorm2d(3), nn.Linear(2, 2)
-    optimizer, adam = (
-        torch.optim.SGD(norm.parameters(), lr=0.1),
-        torch.optim.Adam(own.parameters()),
+
+def losses_of(iteration: int, *images: str, **values: float) -> IterationLosses:
+    tensors = {name: torch.tensor(value) for name, value in values.items()}
+    return IterationLosses.of(iteration, tensors, images)
+
+
+def test_losses_that_are_read_late_are_those_of_the_newest_iteration() -> None:
+    reader = LossReader()
+    reader.record(losses_of(1, "a.png", seg_main=1.0))
+    reader.record(losses_of(2, "b.png", seg_main=2.0, kt_main=3.0))
+    assert reader.flush() == {"seg_main": 2.0, "kt_main": 3.0}
+    assert reader.flush() == {}
+
+
+def test_the_message_names_the_first_bad_loss_and_at_most_eight_images() -> None:
+    reader = LossReader()
+    images = [f"{number}.png" for number in range(11)]
+    reader.record(losses_of(7, "good.png", seg_main=1.0))
+    reader.record(losses_of(8, *images, seg_main=1.0, pod=float("inf")))
+    reader.record(losses_of(9, "later.png", seg_main=float("nan")))
+    with pytest.raises(MuhdiError) as error:
+        reader.flush()
+    start = "the loss pod is not finite at iteration 8 (images: 0.png, 1.png, 2.png, 3.png, "
+    assert str(error.value).startswith(f"{start}4.png, 5.png, 6.png, 7.png and 3 more); ")
+
+
+def test_weights_that_are_not_finite_are_refused() -> None:
+    weights = [torch.ones(3), torch.tensor([1.0, float("-inf")])]
+    check_weights(weights[:1], 5, ["a.png"])
+    with pytest.raises(MuhdiError, match=r"weights are not finite after iteration 5 .*a\.png"):
+        check_weights(weights, 5, ["a.png"])
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_the_buffers_that_a_bad_batch_has_changed_are_put_back(what: str) -> None:
+    norm = nn.BatchNorm2d(3)
+    norm(torch.randn(4, 3, 5, 5))
+    skip_bad = SkipBad(9, [norm])
+    good, bad = torch.tensor([1.0]), torch.tensor([float("nan")])
+    before = {name: value.clone() for name, value in norm.state_dict().items()}
+    skip_bad.snapshot()
+    norm(torch.full((4, 3, 5, 5), float("nan")))
+    loss, gradient = (bad, good) if what == "loss" else (good, bad)
+    assert skip_bad.roll_back_if_bad({"pod": loss}, [good, gradient])
+    torch.testing.assert_close(dict(norm.state_dict()), before, rtol=0, atol=0)
+    assert skip_bad.skipped == 1
+    message = skip_bad.message(losses_of(7, "x.png", pod=float(loss)))
+    subject = "the loss pod" if what == "loss" else "a gradient"
+    assert message == (
+        f"{subject} is not finite at iteration 7: skipped bad batch 1 of at most 9: x.png"
     )
-    for steps_before in (0, 1):
-        watch = Finite(9, [norm, own], optimizer, adam)
-        adam.zero_grad()
-        if steps_before:
-            own(torch.ones(2)).sum().backward()
-            adam.step()
-        before = copy.deepcopy((norm.state_dict(), own.state_dict(), adam.state_dict()))
-        watch.begin()
-        loss = norm(torch.randn(4, 3, 5, 5) * float("nan")).sum()
-        own(torch.full((2,), float("nan"))).sum().backward()
-        adam.step()
-        assert watch.spoiled({"loss": loss})
-        after = (norm.state_dict(), own.state_dict(), adam.state_dict())
-        torch.testing.assert_close(after, before, rtol=0, atol=0)
-        assert "the loss loss is not finite at iteration 7: bad batch 1 of 9" in watch.note(
-            7, {"loss": loss}, ["x.png"]
-        )
-        assert watch.read() == {}
+
+
+def test_a_good_batch_keeps_what_it_has_changed() -> None:
+    norm = nn.BatchNorm2d(3)
+    skip_bad = SkipBad(9, [norm])
+    skip_bad.snapshot()
+    norm(torch.randn(4, 3, 5, 5))
+    after = norm.running_mean.clone()
+    assert not skip_bad.roll_back_if_bad({"pod": torch.tensor(1.0)}, [torch.ones(2)])
+    assert torch.equal(norm.running_mean, after)
+    assert after.abs().max() > 0
+
+
+def test_without_permission_nothing_is_looked_at() -> None:
+    """The loss reader stops at the bad loss; looking at each iteration would cost time."""
+    skip_bad = SkipBad(0, [])
+    skip_bad.snapshot()
+    assert not skip_bad.roll_back_if_bad({"pod": torch.tensor(float("nan"))}, [])
