@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from muhdi.method import Context
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.passes import Batch
+from muhdi.recipe import plugins
 from muhdi.recipe.backbones import BackboneConfig
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
 from muhdi.training.iteration import train_iteration
@@ -21,6 +23,16 @@ from muhdi.training.passes import Methods
 
 SIZE = (32, 48)
 CLASSES = 3
+
+
+def forget(package: str) -> None:
+    """As if a foreign package had never been imported."""
+    sys.modules.pop(package, None)
+    plugins._imported.clear()
+    for known in plugins._sections.values():
+        for name, section in list(known.items()):
+            if section.__module__ == package:
+                del known[name]
 
 
 class PlainRunner:

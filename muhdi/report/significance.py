@@ -8,15 +8,10 @@ from statistics import mean, stdev
 
 from muhdi.evaluation.results import Results
 from muhdi.report.result_table import spread, text
+from muhdi.report.student import student_quantile
 
 NOISE = 1.5
 """Points of mIoU below which a difference on validation sets of this size is no evidence."""
-
-_STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)
-"""97.5 % quantile of Student's t for 1, 2, ...
-
-Degrees of freedom; beyond the list 2 is near enough.
-"""
 
 
 def reading(
@@ -80,8 +75,8 @@ class Difference:
         count = len(self.values)
         if count < 2:
             return None
-        quantile = _STUDENT[count - 2] if count - 2 < len(_STUDENT) else 2.0
-        return float(quantile * stdev(self.values) / count**0.5)
+        quantile = student_quantile(count - 1)
+        return quantile * stdev(self.values) / count**0.5
 
     @property
     def counts(self) -> bool:

@@ -24,8 +24,8 @@ from muhdi.cli import COMMANDS, app
 from muhdi.errors import MuhdiError
 from muhdi.files import write_text
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
-from muhdi.recipe.backbones import read_backbone
 from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import read_backbone
 from muhdi.training.stage import StageTrainer
 
 Tiny = Callable[..., Path]

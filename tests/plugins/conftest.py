@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from muhdi.recipe import plugins
+from tests.testers import forget
 
 ENTRY_POINTS = """[muhdi.adaptations]
 masked_teacher = lanterns:MaskedTeacher
@@ -38,18 +37,9 @@ def lanterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(str(folder))
     path = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
     monkeypatch.setenv("PYTHONPATH", path)
-    forget()
+    forget("lanterns")
     yield folder
-    forget()
-
-
-def forget() -> None:
-    """As if the package had never been imported."""
-    sys.modules.pop("lanterns", None)
-    plugins._imported.clear()
-    for known in plugins._sections.values():
-        for name in [name for name, section in known.items() if section.__module__ == "lanterns"]:
-            del known[name]
+    forget("lanterns")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from muhdi.errors import Interrupted, MuhdiError, RunError
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory, open_run
+from muhdi.run.environment import recorded
 from muhdi.workflows.train import train
 
 Tiny = Callable[..., Path]
@@ -28,7 +29,7 @@ def save_something(run: RunDirectory) -> None:
 
 
 def test_a_new_run_is_made_locked_and_recorded(recipe: Recipe, tmp_path: Path) -> None:
-    with open_run(recipe, tmp_path) as run:
+    with open_run(recipe, tmp_path) as run, recorded(run.folder):
         assert run.folder == tmp_path / "snapshots" / "tiny"
         assert run.logs == tmp_path / "logs" / "tiny"
         assert run.recipe() == recipe
@@ -45,7 +46,7 @@ def test_a_new_run_is_made_locked_and_recorded(recipe: Recipe, tmp_path: Path) -
     assert session["memory_mb"] > 50
     assert session["plugins"] == {}
     # The lock is released, and every session is recorded.
-    with open_run(recipe, tmp_path, resume=True):
+    with open_run(recipe, tmp_path, resume=True), recorded(run.folder):
         pass
     assert len(json.loads((run.folder / "environment.json").read_text())) == 2
 
@@ -96,7 +97,7 @@ def test_whatever_is_no_part_of_the_experiment_may_change(tiny: Tiny, tmp_path: 
 
 
 def fail(recipe: Recipe, experiments: Path, error: Exception, *, saved: bool, **how: bool) -> None:
-    with open_run(recipe, experiments, **how) as run:
+    with open_run(recipe, experiments, **how) as run, recorded(run.folder):
         if saved:
             save_something(run)
         raise error

@@ -306,7 +306,9 @@ def test_odd_network_files_are_refused(tmp_path: Path, tensors: dict, words: str
 
 def test_convert_writes_all_or_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "run" / "1_city"
-    network = Checkpoint(build_segmenter("resnet50", 2), read_backbone("resnet50"), ("a", "b"), (8, 8))
+    network = Checkpoint(
+        build_segmenter("resnet50", 2), read_backbone("resnet50"), ("a", "b"), (8, 8)
+    )
     save_checkpoint(folder / "model_2.safetensors", network)
     (folder / "D_main_2.safetensors").write_bytes(b"damaged")
     (tmp_path / "run" / "2_own").mkdir()
