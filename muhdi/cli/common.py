@@ -6,12 +6,13 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from muhdi.errors import Interrupted, MuhdiError, nearest
+from muhdi.errors import Interrupted, MuhdiError, PeerFailed, nearest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,8 +142,11 @@ def run(commands: typer.Typer) -> None:
         ]:  # a sweep goes on by itself
             words.append("--resume")
         command = shlex.join(_called() + words)
-        typer.echo(f"Stopped; progress is saved. Resume with: {command}", err=True)
+        with suppress(OSError):  # the terminal may be closed, which is why the run has stopped
+            typer.echo(f"Stopped; progress is saved. Resume with: {command}", err=True)
         sys.exit(128 + stop.signum)
+    except PeerFailed:
+        sys.exit(0)  # rank zero has the message; its status counts
 
 
 def _called() -> list[str]:

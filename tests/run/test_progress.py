@@ -159,5 +159,6 @@ def test_a_terminal_that_is_closed_stops_the_run_and_its_state_is_saved(
         if select.select([terminal], [], [], 1)[0]:
             output += os.read(terminal, 65536).decode(errors="replace")
     os.close(terminal)
-    os.waitpid(number, 0)
+    _, status = os.waitpid(number, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
     assert last_saved(run) > 40
