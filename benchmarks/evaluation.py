@@ -150,7 +150,7 @@ def main() -> None:
     print(f"equal to the last pixel; plain / ours = {mean(ratios):.1f}{spread} in CPU time")
     image = image_statistics(options.rounds)
     print(
-        f"image statistics: one by one / in batches = {image['ratio']} ± {image['ratio_sd']} in CPU "
+        f"image statistics: one by one / in batches = {image['ratio']} ± {image['ratio_sd']} CPU "
         f"time; {100 * image['pixels_counted_otherwise']:.4f} % of the pixels counted otherwise"
     )
     if options.json:

@@ -78,15 +78,23 @@ def steps(count: int) -> list[dict[str, float]]:
     looks = ("city", "dust", "night", "rain")
     scenes = {"dataset": "scenes", "train": 16, "val": 2}
     values = {
-        "name": "steps", "image_size": [128, 64], "source": scenes | {"domain": "sim"},
-        "optimizer": {"name": "adamw", "head_factor": 1}, "evaluation": {"statistics": ["running"], "samples": 0},
+        "name": "steps",
+        "image_size": [128, 64],
+        "source": scenes | {"domain": "sim"},
+        "optimizer": {"name": "adamw", "head_factor": 1},
+        "evaluation": {"statistics": ["running"], "samples": 0},
         "source_training": {"iterations": 8, "batch_size": 4},
         "steps": [
-            {"target": scenes | {"domain": looks[i % 4], "name": f"domain{i}", "seed": i}, "iterations": 8,
-             "batch_size": 4, "adaptation": "selftrain", "retention": "muhdi"}
+            {
+                "target": scenes | {"domain": looks[i % 4], "name": f"domain{i}", "seed": i},
+                "iterations": 8,
+                "batch_size": 4,
+                "adaptation": "selftrain",
+                "retention": "muhdi",
+            }
             for i in range(count)
         ],
-    }  # fmt: skip
+    }
     measured: list[dict[str, float]] = []
 
     class Measured(sequence.StageTrainer):
@@ -111,11 +119,18 @@ def devices() -> dict[str, float]:
     scenes = {"dataset": "scenes", "train": 8, "val": 1}
     step = {"iterations": iterations, "batch_size": batch}
     values = {
-        "name": "devices", "image_size": [320, 160], "source": scenes | {"domain": "sim"}, "device": "cpu",
-        "model": {"backbone": "resnet50"}, "evaluation": {"statistics": ["running"], "samples": 0, "domain_images": 1},
+        "name": "devices",
+        "image_size": [320, 160],
+        "source": scenes | {"domain": "sim"},
+        "device": "cpu",
+        "model": {"backbone": "resnet50"},
+        "evaluation": {"statistics": ["running"], "samples": 0, "domain_images": 1},
         "source_training": step | {"iterations": 1},
-        "steps": [step | {"target": scenes | {"domain": "city"}, "adaptation": "advent", "retention": "muhdi"}],
-    }  # fmt: skip
+        "steps": [
+            step
+            | {"target": scenes | {"domain": "city"}, "adaptation": "advent", "retention": "muhdi"}
+        ],
+    }
     seconds: list[float] = []
 
     class Measured(sequence.StageTrainer):
@@ -150,11 +165,20 @@ def files(count: int) -> dict[str, float]:
         for kind, ending in (("images", "jpg"), ("labels", "png")):
             (Path(place) / kind / "val").mkdir()
             (Path(place) / kind / "val" / f"1.{ending}").touch()
-        recipe = Recipe.model_validate({
-            "name": "many", "classes": ["a", "b"], "image_size": [64, 32], "source_training": {"iterations": 1},
-            "source": {"dataset": "folder", "root": place, "images": "images/{split}/**/*.jpg",
-                       "labels": "labels/{split}/{parent}/{stem}.png"},
-        })  # fmt: skip
+        recipe = Recipe.model_validate(
+            {
+                "name": "many",
+                "classes": ["a", "b"],
+                "image_size": [64, 32],
+                "source_training": {"iterations": 1},
+                "source": {
+                    "dataset": "folder",
+                    "root": place,
+                    "images": "images/{split}/**/*.jpg",
+                    "labels": "labels/{split}/{parent}/{stem}.png",
+                },
+            }
+        )
         times = []
         for _ in range(2):
             start = time.perf_counter()
@@ -206,7 +230,9 @@ def main() -> None:
 
 
 def apart(name: str, arguments: dict[str, int], processes: int = 1) -> Any:
-    """What a function of this file returns in a process of its own, or in several that torchrun starts."""
+    """What a function of this file returns in a process of its own, or in several that torchrun
+    starts.
+    """
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "benchmarks.growth"]
     call = json.dumps([name, arguments])

@@ -120,12 +120,15 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
 def unweighted(losses: dict[str, float]) -> dict[str, float]:
     """Our weighted terms as the plain version reports them."""
     return {
-        "seg_main": losses["seg_main"], "seg_aux": losses["seg_aux"] / AUX,
-        "kd": (losses["kd_main"] + losses["kd_aux"]) / 1e-5, "pod": losses["pod"] / 1e-5,
-        "adv_main": losses["adv_main"] / 0.001, "adv_aux": losses["adv_aux"] / 0.0002,
+        "seg_main": losses["seg_main"],
+        "seg_aux": losses["seg_aux"] / AUX,
+        "kd": (losses["kd_main"] + losses["kd_aux"]) / 1e-5,
+        "pod": losses["pod"] / 1e-5,
+        "adv_main": losses["adv_main"] / 0.001,
+        "adv_aux": losses["adv_aux"] / 0.0002,
         "kt": losses["kt_main"] + losses["kt_aux"],
         **{name: value for name, value in losses.items() if name.startswith("d_")},
-    }  # fmt: skip
+    }
 
 
 def disagreement(backbone: str, size: tuple[int, int]) -> float:
@@ -149,7 +152,9 @@ def disagreement(backbone: str, size: tuple[int, int]) -> float:
 def measure(
     version: str, backbone: str, size: tuple[int, int], iterations: int
 ) -> dict[str, float]:
-    """In this process: seconds per iteration, peak memory in GiB, and how fast it multiplies large matrices."""
+    """In this process: seconds per iteration, peak memory in GiB, and how fast it multiplies large
+    matrices.
+    """
     torch.set_num_threads(1)
     iteration = build(version, backbone, size)
     iteration(0)
@@ -217,8 +222,18 @@ def main() -> None:
     torch.set_num_threads(1)
     difference = disagreement(options.backbone, (128, 64))
     print(f"losses of the plain version and ours agree to {difference:.1e}")
-    command = [sys.executable, "-m", "benchmarks.iteration", "--size", *map(str, size), "--backbone", options.backbone,
-               "--iterations", str(options.iterations), "--only"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.iteration",
+        "--size",
+        *map(str, size),
+        "--backbone",
+        options.backbone,
+        "--iterations",
+        str(options.iterations),
+        "--only",
+    ]
     flop = operations(options.backbone, size)
     rounds: list[dict[str, dict[str, float]]] = []
     for _ in range(options.rounds):
@@ -243,9 +258,14 @@ def main() -> None:
             )
             print(f"{version}: {key}: plain / {version} = {with_spread(values)} ({both})")
     if options.json:
-        result = {"size": size, "backbone": options.backbone, "largest_relative_difference_of_a_loss": difference,
-                  "flop": flop,
-                  "rounds": rounds, "plain_over": ratios}  # fmt: skip
+        result = {
+            "size": size,
+            "backbone": options.backbone,
+            "largest_relative_difference_of_a_loss": difference,
+            "flop": flop,
+            "rounds": rounds,
+            "plain_over": ratios,
+        }
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -38,8 +38,12 @@ ARM = "scenes_selftrain_muhdi"
 def note_machine() -> None:
     """Write down what the benchmarks run on."""
     cpu = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    facts = {"cpu": cpu[1] if cpu else platform.processor(), "cores": os.cpu_count(), "torch": torch.__version__,
-             "bf16": bool(re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text()))}  # fmt: skip
+    facts = {
+        "cpu": cpu[1] if cpu else platform.processor(),
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "bf16": bool(re.search(r"\bamx_bf16\b", Path("/proc/cpuinfo").read_text())),
+    }
     MEASURED.mkdir(exist_ok=True)
     (MEASURED / "machine.json").write_text(json.dumps(facts, indent=1) + "\n")
 
@@ -189,18 +193,20 @@ def growth(result: dict[str, Any]) -> str:
         f"{f['files']:,} in {f['first_s']:.1f} s, again in {f['warm_s']:.1f} s" for f in files
     )
     one, two = result["devices"]
-    return "\n\n".join([
-        "One MuHDi iteration with a ResNet-50; where nothing else is said, 320x160, batch 1, 7 classes:",
-        markdown(["varied", "value", "CPU-seconds", "peak GiB"], rows),
-        paragraph(f"""A sequence of {len(steps)} steps, small network: step 2 took {steps[1]['cpu_s']:.2f} CPU-seconds
-            and the process held {steps[1]['held_mib']:.0f} MiB after it; step {len(steps)} took
-            {steps[-1]['cpu_s']:.2f} and held {steps[-1]['held_mib']:.0f} MiB. The images of the domains in between are
+    return "\n\n".join(
+        [
+            "One MuHDi iteration with a ResNet-50; where nothing else is said, 320x160, batch 1, 7 classes:",
+            markdown(["varied", "value", "CPU-seconds", "peak GiB"], rows),
+            paragraph(f"""A sequence of {len(steps)} steps, small network: step 2 took {steps[1]["cpu_s"]:.2f} CPU-seconds
+            and the process held {steps[1]["held_mib"]:.0f} MiB after it; step {len(steps)} took
+            {steps[-1]["cpu_s"]:.2f} and held {steps[-1]["held_mib"]:.0f} MiB. The images of the domains in between are
             kept for evaluation, up to `loader.memory_mb`."""),
-        paragraph(f"Finding the files of a domain with labels at the start of a run: {found}."),
-        paragraph(f"""Two processes of one thread each (`--devices 2`) on a batch of {one['batch']}, ResNet-50, 320x160:
-            {two['images_per_s']:.2f} images per second against {one['images_per_s']:.2f} of one process,
-            {two['images_per_s'] / one['images_per_s']:.2f} times as many."""),
-    ])  # fmt: skip
+            paragraph(f"Finding the files of a domain with labels at the start of a run: {found}."),
+            paragraph(f"""Two processes of one thread each (`--devices 2`) on a batch of {one["batch"]}, ResNet-50, 320x160:
+            {two["images_per_s"]:.2f} images per second against {one["images_per_s"]:.2f} of one process,
+            {two["images_per_s"] / one["images_per_s"]:.2f} times as many."""),
+        ]
+    )
 
 
 def main() -> None:

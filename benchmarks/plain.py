@@ -51,9 +51,13 @@ class PlainIteration:
     """
 
     def __init__(
-        self, model: Segmenter, old: Segmenter, discriminators: nn.ModuleDict, weights: tuple[float, float],
+        self,
+        model: Segmenter,
+        old: Segmenter,
+        discriminators: nn.ModuleDict,
+        weights: tuple[float, float],
         learning_rate: float,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.net, self.old = PlainNetwork(model).train(), PlainNetwork(old).eval()
         self.discriminators = copy.deepcopy(discriminators).requires_grad_(True)
         self.kd, self.pod = weights

@@ -115,9 +115,15 @@ def main() -> None:
 
 
 def collect(
-    name: str, recipes: Sequence[str], seed: int, experiments: Path, jobs: int | None, *, train: bool,
+    name: str,
+    recipes: Sequence[str],
+    seed: int,
+    experiments: Path,
+    jobs: int | None,
+    *,
+    train: bool,
     settings: Sequence[str] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Bring ``benchmarks/runs/<name>.json`` up to date for one seed."""
     known = read(name)
     missing = [

@@ -98,7 +98,7 @@ def kl_distillation(teacher: Tensor, student: Tensor, reduction: str = "pixel") 
 
 
 def mse_distillation(teacher: Tensor, student: Tensor) -> Tensor:
-    """Mean squared difference of the probabilities of two logit maps [N, C, H, W], over pixels and classes."""
+    """Mean squared difference of the probabilities of two logit maps [N, C, H, W]."""
     return F.mse_loss(F.softmax(student, 1), F.softmax(teacher, 1))
 
 

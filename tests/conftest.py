@@ -126,11 +126,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     recipe = load_recipe(
         "scenes",
-        ["name=trained", "image_size=[64,32]", "source_training.iterations=8", "source_training.batch_size=2",
-         "every_step.iterations=4", "every_step.batch_size=2", "source.train=6", "source.val=3", "log_every=1",
-         "evaluation.samples=2", "evaluation.domain_images=4",
-         *(f"steps.{i}.target.{key}" for i in range(3) for key in ("train=6", "val=3"))],
-    )  # fmt: skip
+        [
+            "name=trained",
+            "image_size=[64,32]",
+            "source_training.iterations=8",
+            "source_training.batch_size=2",
+            "every_step.iterations=4",
+            "every_step.batch_size=2",
+            "source.train=6",
+            "source.val=3",
+            "log_every=1",
+            "evaluation.samples=2",
+            "evaluation.domain_images=4",
+            *(f"steps.{i}.target.{key}" for i in range(3) for key in ("train=6", "val=3")),
+        ],
+    )
     experiments = tmp_path_factory.mktemp("experiments")
     train(recipe, experiments, quiet=True)
     return experiments / "snapshots" / "trained"
@@ -152,9 +162,18 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         pytest.skip("no Chromium with its driver here: apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-                 "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                 "--window-size=1000,900", f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):  # fmt: skip
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--window-size=1000,900",
+        f"--user-data-dir={tmp_path_factory.mktemp('profile')}",
+    ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))

@@ -43,11 +43,31 @@ ONE_FOLDER = {"deadline": None, "suppress_health_check": [HealthCheck.function_s
 SHIPPED = ("scenes", "scenes_selftrain_muhdi", "acdc_sequence_muhdi", "gta_sequence_muhdi")
 
 anything = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12)
-    | st.sampled_from(["advent", "muhdi", "scenes", "folder", "reference", "auto", "cpu", "native", "1e-3", "~", "*"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=12)
+    | st.sampled_from(
+        [
+            "advent",
+            "muhdi",
+            "scenes",
+            "folder",
+            "reference",
+            "auto",
+            "cpu",
+            "native",
+            "1e-3",
+            "~",
+            "*",
+        ]
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=5,
-)  # fmt: skip
+)
 
 
 @lru_cache
@@ -216,8 +236,11 @@ def test_any_damage_to_a_network_file_is_one_line_or_no_damage(
     path = tmp_path / name
     path.write_bytes(damaged)
     target = tmp_path / ("out.pth" if name.endswith("safetensors") else "out.safetensors")
-    for read in (load_checkpoint, lambda path: convert(path, target, overwrite=True),
-                 lambda path: load_reference(path, ("a", "b"), (48, 32))):  # fmt: skip
+    for read in (
+        load_checkpoint,
+        lambda path: convert(path, target, overwrite=True),
+        lambda path: load_reference(path, ("a", "b"), (48, 32)),
+    ):
         try:
             read(path)
         except MuhdiError as error:
@@ -259,10 +282,13 @@ def test_conversion_there_and_back_keeps_every_bit(seed: int, classes: int, leve
     model = build_segmenter("resnet50", classes, multi_level=levels)
     generator = torch.Generator().manual_seed(seed)
     state = {
-        key: torch.randint(-(2**31), 2**31, value.shape, generator=generator).to(torch.int32).view(torch.float32)
-        if value.is_floating_point() else value
+        key: torch.randint(-(2**31), 2**31, value.shape, generator=generator)
+        .to(torch.int32)
+        .view(torch.float32)
+        if value.is_floating_point()
+        else value
         for key, value in model.state_dict().items()
-    }  # fmt: skip
+    }
     again = from_foreign(to_reference(state))
     assert again.keys() == state.keys()
     for key, value in state.items():

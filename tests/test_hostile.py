@@ -30,9 +30,22 @@ from tests.trees import opened, write_tree
 
 Tiny = Callable[..., Path]
 
-NAMES = ["../../up", "..", "a/b", "/absolute", "two\nlines", "with space", "ünïcödé 東京", "-rf", ".hidden", "~",
-         "$HOME",
-         "{split}", "a\\c", "\u202eright to left"]  # fmt: skip
+NAMES = [
+    "../../up",
+    "..",
+    "a/b",
+    "/absolute",
+    "two\nlines",
+    "with space",
+    "ünïcödé 東京",
+    "-rf",
+    ".hidden",
+    "~",
+    "$HOME",
+    "{split}",
+    "a\\c",
+    "\u202eright to left",
+]
 
 
 def test_domains_of_any_name_write_inside_the_runs_folders_alone(
@@ -42,11 +55,22 @@ def test_domains_of_any_name_write_inside_the_runs_folders_alone(
         {"dataset": "scenes", "domain": "city", "train": 2, "val": 1, "name": name}
         for name in NAMES
     ]
-    recipe = load_recipe(tiny(
-        source={"dataset": "scenes", "domain": "sim", "train": 2, "val": 1, "name": "../sim\0x".replace("\0", "")},
-        source_training={"iterations": 1}, steps=[{"target": domains[0], "iterations": 1}], extra_domains=domains[1:],
-        every_step={}, evaluation={"statistics": ["running"], "domain_images": 1, "samples": 1},
-    ))  # fmt: skip
+    recipe = load_recipe(
+        tiny(
+            source={
+                "dataset": "scenes",
+                "domain": "sim",
+                "train": 2,
+                "val": 1,
+                "name": "../sim\0x".replace("\0", ""),
+            },
+            source_training={"iterations": 1},
+            steps=[{"target": domains[0], "iterations": 1}],
+            extra_domains=domains[1:],
+            every_step={},
+            evaluation={"statistics": ["running"], "domain_images": 1, "samples": 1},
+        )
+    )
     place = tmp_path / "deep" / "down" / "experiments"
     before = set(tmp_path.rglob("*"))
     train(recipe, place, quiet=True)
@@ -201,10 +225,17 @@ def test_safetensors_that_promise_too_much_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("image_size", "[" * 9999), ("classes", '"abc"'), ("classes", "[1, 2]"), ("heads", "[]"),
-     ("backbone", "os.system"),
-     ("domains", '["x"]'), ("multi_level", "[]"), ("classes", json.dumps([str(n) for n in range(10**5)]))],
-)  # fmt: skip
+    [
+        ("image_size", "[" * 9999),
+        ("classes", '"abc"'),
+        ("classes", "[1, 2]"),
+        ("heads", "[]"),
+        ("backbone", "os.system"),
+        ("domains", '["x"]'),
+        ("multi_level", "[]"),
+        ("classes", json.dumps([str(n) for n in range(10**5)])),
+    ],
+)
 def test_a_description_that_lies_is_refused(tmp_path: Path, key: str, value: str) -> None:
     import safetensors.torch
 

@@ -25,9 +25,10 @@ prediction.overlay()  # a PIL image
 LIMITS = """
 ## Limits
 
-The network was adapted to its target domains without labels. Its scores are those of the domains in the tables and of
-no other place; a domain that is marked unlabelled was never scored. Which normalisation statistics are used matters as
-much as the method: `running` averages, those of a named `domain`, or each `image`'s own.
+The network was adapted to its target domains without labels. Its scores are those of the domains
+in the tables and of no other place; a domain that is marked unlabelled was never scored. Which
+normalisation statistics are used matters as much as the method: `running` averages, those of a
+named `domain`, or each `image`'s own.
 """
 
 

@@ -118,7 +118,7 @@ def _converted(
     checkpoint = load_checkpoint(source)
     if not isinstance(checkpoint.backbone, ResNetConfig):
         raise MuhdiError(
-            f"{source}: its backbone {checkpoint.backbone.key!r} is not one that the reference knows"
+            f"{source}: the reference does not know its backbone {checkpoint.backbone.key!r}"
         )
     return partial(save_reference, target, to_reference(checkpoint.network.state_dict()))
 

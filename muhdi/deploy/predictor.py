@@ -326,7 +326,7 @@ def as_pixels(image: Path | str | Image.Image | Pixels) -> Pixels:
 
 
 def _starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where windows begin that cover a length, evenly spread and overlapping by at least so much."""
+    """Where windows begin that cover a length, evenly spread, with at least this overlap."""
     count = math.ceil((length - window) / max(1, window * (1 - overlap))) + 1
     return [round(i * (length - window) / max(1, count - 1)) for i in range(count)]
 

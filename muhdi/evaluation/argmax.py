@@ -12,7 +12,7 @@ LARGE = 2**20
 
 
 def classes_at(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """The most likely class of every pixel at ``size`` (height, width), as `upsample` and argmax would give it.
+    """The class of every pixel at ``size`` (height, width), as `upsample` and argmax give it.
 
     Whatever the memory format: of channels-last maps `upsample` alone would round otherwise.
 

@@ -1,4 +1,4 @@
-"""Scores: confusion matrix -> IoU, and the result matrix of a sequence -> average, forgetting, transfer. No torch."""
+"""Scores, without torch: confusion matrix -> IoU; result matrix -> average and forgetting."""
 
 from __future__ import annotations
 

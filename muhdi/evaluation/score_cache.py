@@ -15,7 +15,7 @@ FILE = "scores.json"
 
 
 class ScoreCache:
-    """Rows of scores in ``scores.json``, in the run's directory, or beside snapshots that lie in none.
+    """Rows of scores in ``scores.json``, in the run's directory or beside a lone snapshot.
 
     Args:
         folder: of a snapshot.

@@ -120,8 +120,7 @@ def check_statistics(network: Network, statistics: str) -> None:
         return
     if known == ["none"]:
         raise RecipeError(
-            f"statistics {statistics}: the network has no batch norms, so there is no choice; leave "
-            "it out"
+            f"statistics {statistics}: the network has no batch norms to choose for; leave it out"
         )
     raise RecipeError(
         f"statistics {statistics}: must be one of {', '.join(known)}{nearest(statistics, known)}"

@@ -73,7 +73,7 @@ def from_foreign(tensors: Tensors) -> Tensors:
 
 
 def to_reference(state: Tensors) -> Tensors:
-    """The state dict of a `Segmenter` on a dilated ResNet -> the reference's names, in its order."""
+    """The state dict of a `Segmenter` on a ResNet -> the reference's names, in its order."""
     renamed = {
         key.removeprefix("backbone."): value
         for key, value in state.items()
@@ -97,6 +97,6 @@ def backbone_of(state: Tensors) -> str | None:
 
 
 def _for_bgr(weight: Tensor) -> Tensor:
-    """A first convolution for RGB in ImageNet's mean and deviation -> the same for BGR of 0..255 minus a mean."""
+    """A first convolution for ImageNet's RGB -> the same for BGR of 0..255 minus a mean."""
     deviation = weight.new_tensor((58.395, 57.12, 57.375)).view(1, 3, 1, 1)
     return (weight / deviation).flip(1) if weight.shape[1:2] == (3,) else weight

@@ -126,7 +126,7 @@ class Segmenter(nn.Module):
 
 
 def _first(feature: Tensor, dimension: int, count: int) -> Tensor:
-    """The first ``count`` lines of a map; not a slice, whose bounds would fix sizes in an export."""
+    """The first ``count`` lines of a map; a slice's bounds would fix sizes in an export."""
     return feature.index_select(dimension, torch.arange(count, device=feature.device))
 
 

@@ -141,4 +141,4 @@ KEYS = {
     "steps.0.target": "TARGETS",
     "source": "SOURCE",
 }
-"""Keys of a recipe -> the keys of such a file that they come from, for messages about their values."""
+"""Keys of a recipe -> the keys of such a file that they come from, for messages."""

@@ -77,7 +77,7 @@ def reference_arm(arms: Arms, against: str | None) -> str:
 
 
 def tables(arms: Arms, against: str, kind: str) -> list[ResultTable]:
-    """Means and spreads, differences from the arm ``against``, and every seed, with one kind of statistics."""
+    """Means, spreads, differences from the arm ``against``, and every seed, for one statistics."""
     results = {arm: [run.results for run in runs] for arm, runs in arms.items()}
     return [
         arms_table(results, kind),
@@ -89,7 +89,7 @@ def tables(arms: Arms, against: str, kind: str) -> list[ResultTable]:
 def differences_table(
     arms: Mapping[str, Sequence[Results]], against: str, kind: str
 ) -> ResultTable:
-    """What every arm has more or less than one of them, over the seeds that both have (paired t test, 95 %)."""
+    """Each arm minus one of them, over the seeds that both have (paired t test, 95 %)."""
     rows: list[list[Cell]] = []
     for arm, runs in arms.items():
         if arm == against:

@@ -16,7 +16,7 @@ from muhdi.taxonomy import ClassSet
 
 
 def contact_sheet(out: Path, found: Inspected, classes: ClassSet) -> None:
-    """Write a PNG: a row per sample (image, label, overlay), and below a bar per class in its colour, the legend."""
+    """Write a PNG: a row per sample (image, label, overlay), and below a legend of the classes."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

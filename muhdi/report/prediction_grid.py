@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,9 @@ from muhdi.evaluation.results import Results
 from muhdi.files import file_name, write_bytes
 from muhdi.run.sample_files import sample_images
 from muhdi.taxonomy import ClassSet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS = 2
 """Samples that are shown of each domain."""
@@ -42,7 +46,6 @@ def predictions_figure(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
     domains = next(iter(results.values())).domains
     columns = ["image", "label", *samples]
@@ -74,6 +77,20 @@ def predictions_figure(
             if row == 0:
                 axis.set_title(column, fontsize=9)
         axes[0].set_ylabel(domain, fontsize=9)
+    _add_legend(figure, classes)
+    figure.suptitle(
+        f"After the last step, {kind} statistics; under each prediction the domain's mIoU in"
+        " percent",
+        fontsize=9,
+    )
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(buffer)
+    write_bytes(out, buffer.getvalue())
+
+
+def _add_legend(figure: Figure, classes: ClassSet) -> None:
+    from matplotlib.patches import Patch
+
     colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in classes.colours]
     patches = [
         Patch(color=colour, label=name)
@@ -86,14 +103,6 @@ def predictions_figure(
         fontsize=8,
         frameon=False,
     )
-    figure.suptitle(
-        f"After the last step, {kind} statistics; under each prediction the domain's mIoU in"
-        " percent",
-        fontsize=9,
-    )
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    write_bytes(out, buffer.getvalue())
 
 
 def _picture(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

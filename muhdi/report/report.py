@@ -72,7 +72,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 
 def matrix_map(run: RunData, kind: str) -> HeatMap:
-    """R[step][domain]; the cell of the step that adapted to its domain is marked, and those before it are pale."""
+    """R[step][domain]: the step that adapted to a domain is marked, those before it are pale."""
     results = run.results
     learnt = dict(zip(results.targets, results.learnt, strict=True))
     table = matrix_table(results, kind)
@@ -149,7 +149,7 @@ def class_map(run: RunData, kind: str, domain: str) -> HeatMap | None:
 
 
 def confusion_map(run: RunData, kind: str, domain: str) -> HeatMap | None:
-    """Of the pixels of each class, the percentage that was given to each class, after the last step."""
+    """Of each class's pixels, the percentage given to each class after the last step."""
     matrix = run.results.confusion.get(kind, {}).get(domain)
     if matrix is None:
         return None

@@ -89,10 +89,11 @@ class ResultTable:
         lines += [" & ".join(map(_latex, row)) + r" \\" for row in self.rows]
         begin = rf"\begin{{tabular}}{{l{'r' * (len(self.header) - 1)}}}"
         table = "\n".join([begin, r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"])
-        return f"\\begin{{table}}\n\\centering\n\\caption{{{_escaped(self.title)}}}\n{table}\n\\end{{table}}\n"
+        caption = f"\\caption{{{_escaped(self.title)}}}"
+        return f"\\begin{{table}}\n\\centering\n{caption}\n{table}\n\\end{{table}}\n"
 
     def csv(self) -> str:
-        """Numbers in full; a column of means is followed by one of standard deviations where there are any."""
+        """Numbers in full; a column of means is followed by its standard deviations, if any."""
         deviations = {
             place
             for row in self.rows

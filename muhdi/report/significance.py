@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -76,7 +77,7 @@ class Difference:
         if count < 2:
             return None
         quantile = student_quantile(count - 1)
-        return quantile * stdev(self.values) / count**0.5
+        return quantile * stdev(self.values) / math.sqrt(count)
 
     @property
     def counts(self) -> bool:

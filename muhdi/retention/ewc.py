@@ -68,7 +68,9 @@ class EWC(L2SP):
         self.fisher.fill(memory or fisher_information(network, batches, self.config.samples))
 
     def importance(self, name: str) -> Tensor | float:
-        return self.fisher[name] if name in self.fisher else 0.0
+        if name not in self.fisher:
+            return 0.0
+        return self.fisher[name]
 
     def end(self, network: Segmenter, batches: Batches) -> Memory:
         newest = fisher_information(network, batches, self.config.samples)

@@ -253,7 +253,8 @@ def open_run(
 ) -> Iterator[RunDirectory]:
     """The directory of a recipe's run, made or found, and locked until the end.
 
-    A run that fails before it has saved anything is removed, so that the corrected command needs no ``--overwrite``.
+    A run that fails before it has saved anything is removed, so that the corrected command
+    needs no ``--overwrite``.
 
     Raises:
         RunError: see `RunDirectory.check` and `RunDirectory.create`.

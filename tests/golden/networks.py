@@ -85,7 +85,9 @@ def expected_entries(facts: dict, name: str) -> list[tuple[str, tuple[int, ...]]
     own = facts[name]
     if "state_dict" in own:
         return [(key, tuple(shape)) for key, shape, _ in own["state_dict"]]
-    base = next(entry["state_dict"] for entry in facts.values() if "requires_grad_false" in entry and "optimizer_groups" in entry and "state_dict" in entry)  # fmt: skip  # noqa: E501
+    needed = ("requires_grad_false", "optimizer_groups", "state_dict")
+    full = [entry for entry in facts.values() if all(key in entry for key in needed)]
+    base = full[0]["state_dict"]
     changed = {key: tuple(shape) for key, shape, *_ in own["state_dict_changed_shape"]}
     gone = set(own["state_dict_as_base_minus"])
     return [(key, changed.get(key, tuple(shape))) for key, shape, _ in base if key not in gone]

@@ -61,8 +61,13 @@ def is_muhdi(variant: dict[str, Any]) -> bool:
 def step_of(facts: dict[str, Any], variant: dict[str, Any]) -> Recipe:
     """The recipe of a variant: the reference's defaults with the file's overrides."""
     model = "DeepLabv2MuHDi" if is_muhdi(variant) else "DeepLabv2"
-    train: dict[str, Any] = {"MODEL": model, "RESTORE_FROM": variant["checkpoint"], "MAX_ITERS": facts["MAX_ITERS"],
-                             "EARLY_STOP": facts["iterations"], "DISTILL": {}}  # fmt: skip
+    train: dict[str, Any] = {
+        "MODEL": model,
+        "RESTORE_FROM": variant["checkpoint"],
+        "MAX_ITERS": facts["MAX_ITERS"],
+        "EARLY_STOP": facts["iterations"],
+        "DISTILL": {},
+    }
     for key, value in (facts["common_overrides"] | variant["overrides"]).items():
         part, _, name = key.rpartition(".")
         (train[part] if part else train)[name or key] = value
@@ -117,8 +122,12 @@ def start(
     if (
         "specialist" in model.heads and not two
     ):  # random in the reference, and given in the golden files
-        fresh = from_foreign({key: recipe.tensor(key, tuple(value.shape), f"{salt}init/")
-                              for key, value in to_reference(model.state_dict()).items()})  # fmt: skip
+        fresh = from_foreign(
+            {
+                key: recipe.tensor(key, tuple(value.shape), f"{salt}init/")
+                for key, value in to_reference(model.state_dict()).items()
+            }
+        )
         own = {k: v for k, v in fresh.items() if k.startswith("heads.specialist.")}
         model.load_state_dict(model.state_dict() | own)
     adaptation = config.adaptation.build(context)

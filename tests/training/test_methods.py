@@ -63,7 +63,7 @@ def test_a_pass_without_an_objective_only_shows_the_images_to_the_norms() -> Non
 
 
 def test_the_penalty_has_one_backward_whatever_the_parts() -> None:
-    network, methods = MethodTester().started()
+    network, _methods = MethodTester().started()
     weight = network.backbone.conv1.weight
     gradients = []
     for parts in (1, 2):

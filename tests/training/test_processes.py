@@ -234,8 +234,15 @@ def test_stopped_on_two_devices_it_goes_on_with_one(tmp_path: Path, data: Path) 
     assert iterations == [1, *range(1, 61)]
 
 
-SLURM = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "adapt", "SLURM_NODELIST": "localhost", "SLURM_NODEID": "0",
-         "SLURM_NNODES": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0"}  # fmt: skip
+SLURM = {
+    "SLURM_JOB_ID": "4711",
+    "SLURM_JOB_NAME": "adapt",
+    "SLURM_NODELIST": "localhost",
+    "SLURM_NODEID": "0",
+    "SLURM_NNODES": "1",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
 
 
 def test_processes_that_slurm_started_find_each_other(tmp_path: Path, data: Path) -> None:

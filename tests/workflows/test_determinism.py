@@ -16,8 +16,13 @@ from muhdi.workflows.train import train
 from tests.workflows.test_train import assert_same_run
 
 Tiny = Callable[..., Path]
-SETTINGS = ["every_step.adaptation=selftrain", "every_step.retention=muhdi", "augment.flip=true", "augment.crop=0.5",
-            "augment.colour=0.4"]  # fmt: skip
+SETTINGS = [
+    "every_step.adaptation=selftrain",
+    "every_step.retention=muhdi",
+    "augment.flip=true",
+    "augment.crop=0.5",
+    "augment.colour=0.4",
+]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

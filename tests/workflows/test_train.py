@@ -143,9 +143,16 @@ def test_the_run_directory_holds_what_is_promised(tiny: Tiny, tmp_path: Path) ->
     train(recipe, tmp_path, quiet=True)
     folder = tmp_path / "snapshots" / "tiny"
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert {"recipe.yml", "results.json", "metrics.jsonl", "training_state_8.pt", "training_state_9.pt",
-            "0_source/model_3.safetensors",
-            "1_city/model_3.safetensors", "2_night/model_3.safetensors"} <= found  # fmt: skip
+    assert {
+        "recipe.yml",
+        "results.json",
+        "metrics.jsonl",
+        "training_state_8.pt",
+        "training_state_9.pt",
+        "0_source/model_3.safetensors",
+        "1_city/model_3.safetensors",
+        "2_night/model_3.safetensors",
+    } <= found
     for domain in ("sim", "city", "night"):
         for what in ("image", "label", "predicted_running", "predicted_domain", "predicted_image"):
             picture = Image.open(folder / "samples" / f"{domain}_0_{what}.png")
@@ -210,12 +217,28 @@ def test_a_killed_process_goes_on_exactly(tiny: Tiny, tmp_path: Path) -> None:
     recipe = load_recipe(path)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole, quiet=True)
-    command = [sys.executable, "-m", "muhdi", "train", str(path), "--experiments", str(broken), "--resume",
-               "--set", "loader.workers=2"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "muhdi",
+        "train",
+        str(path),
+        "--experiments",
+        str(broken),
+        "--resume",
+        "--set",
+        "loader.workers=2",
+    ]
     metrics = RunDirectory.of(recipe, broken).metrics
     for signum, lines, status in ((signal.SIGKILL, 12, -9), (signal.SIGTERM, 25, 143)):
-        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+        process = subprocess.Popen(
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
         deadline = time.monotonic() + 120
         states = RunDirectory.of(recipe, broken).states
         before = states.files()[:1]
@@ -290,8 +313,14 @@ def test_a_backbone_alone_can_start_a_sequence_and_has_no_score_before_it(
 ) -> None:
     donor = build_segmenter("resnet50", 7).backbone.state_dict()
     torch.save(donor, tmp_path / "resnet.pth")
-    settings = ["model.backbone=resnet50", f"model.init={tmp_path / 'resnet.pth'}", "source_training.iterations=0",
-                "every_step.iterations=1", "evaluation.statistics=[running]", "steps.1.retention=muhdi"]  # fmt: skip
+    settings = [
+        "model.backbone=resnet50",
+        f"model.init={tmp_path / 'resnet.pth'}",
+        "source_training.iterations=0",
+        "every_step.iterations=1",
+        "evaluation.statistics=[running]",
+        "steps.1.retention=muhdi",
+    ]
     results = train(load_recipe(tiny(), settings), tmp_path, quiet=True)
     assert results.matrix("running")[0] == [None, None, None]
     assert None not in results.matrix("running")[-1]
