@@ -41,18 +41,27 @@ NAMES = {
     "synthia": Names("RGB/{n:07d}.png", *["GT/CLASSES/{n:07d}.png"] * 2, "GT/COLOR/{n:07d}.png"),
     "cityscapes": _suffixed(
         "leftImg8bit/{s}/aachen/aachen_{n:06d}_000019_leftImg8bit.png",
-        "gtFine/{s}/aachen/aachen_{n:06d}_000019_gtFine", "labelIds", "labelTrainIds", "color",
+        "gtFine/{s}/aachen/aachen_{n:06d}_000019_gtFine",
+        "labelIds",
+        "labelTrainIds",
+        "color",
     ),
     "idd": _suffixed(
         "leftImg8bit/{s}/30/{n:06d}_leftImg8bit.png",
-        "gtFine/{s}/30/{n:06d}_gtFine", "labelids", "labelcsTrainIds", "color",
+        "gtFine/{s}/30/{n:06d}_gtFine",
+        "labelids",
+        "labelcsTrainIds",
+        "color",
     ),
     "mapillary": Names("{s}/images/pic_{n}.jpg", *["{s}/labels/pic_{n}.png"] * 3),
     "acdc": _suffixed(
         "rgb_anon/{c}/{s}/GOPR0475/GOPR0475_frame_{n:06d}_rgb_anon.png",
-        "gt/{c}/{s}/GOPR0475/GOPR0475_frame_{n:06d}_gt", "labelIds", "labelTrainIds", "labelColor",
+        "gt/{c}/{s}/GOPR0475/GOPR0475_frame_{n:06d}_gt",
+        "labelIds",
+        "labelTrainIds",
+        "labelColor",
     ),
-}  # fmt: skip
+}
 
 
 def generator(*seed: object) -> np.random.Generator:

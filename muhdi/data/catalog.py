@@ -1,4 +1,4 @@
-"""The data sets: one entry each, which turns a recipe's description of a domain into an image set."""
+"""The data sets: one function each, from a recipe's description of a domain to an image set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from muhdi.data.files import FileSet, Palette
 from muhdi.data.paths import all_or_none, expand, expand_root, fixed_part, label_files, matches
 from muhdi.data.public.labels import colour_ids, label_table
 from muhdi.data.public.layouts import LAYOUTS, find_images, find_labels, label_kinds, label_paths
-from muhdi.data.scenes.draw import CLASSES, SceneSet
+from muhdi.data.scenes.draw import SceneSet
+from muhdi.data.scenes.styles import CLASSES
 from muhdi.data.sets import ImageSet, Size
 from muhdi.errors import MuhdiError
 from muhdi.recipe.domains import DomainConfig, FolderConfig, PublicConfig, ScenesConfig
@@ -47,6 +48,11 @@ def open_split(
 
 
 def open_scenes(config: ScenesConfig, split: str, context: Context, labels: bool) -> ImageSet:
+    """The built-in scenes of a domain and split.
+
+    Raises:
+        MuhdiError: the recipe's classes lack one that the scenes draw.
+    """
     absent = [name for name in CLASSES if name not in context.classes.classes]
     if absent:
         raise MuhdiError(
@@ -61,6 +67,11 @@ def open_scenes(config: ScenesConfig, split: str, context: Context, labels: bool
 
 
 def open_folder(config: FolderConfig, split: str, context: Context, labels: bool) -> ImageSet:
+    """Images of a folder, by the patterns of a recipe, with their labels if asked for.
+
+    Raises:
+        MuhdiError: the root is missing, a pattern matches nothing, or an image lacks its label.
+    """
     root = expand_root(context.root, config.root)
     key, pattern, label_pattern = "images", config.images, config.labels
     if split == "val" and config.val_images is not None:
@@ -86,6 +97,11 @@ def open_folder(config: FolderConfig, split: str, context: Context, labels: bool
 
 
 def open_public(config: PublicConfig, split: str, context: Context, labels: bool) -> ImageSet:
+    """A split of a public data set in its published layout.
+
+    Raises:
+        MuhdiError: files are missing, or the recipe's classes share none with the data set.
+    """
     layout = LAYOUTS[config.dataset]
     root = expand_root(context.root, layout.root if config.root is None else config.root)
     lists = [Path(expand(context.root, "root")), root, Path()]

@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def end_with_process(main: int) -> None:
-    """Let the system end this process as soon as the one that started it is gone, even if that was killed.
+    """Let the system end this process once its parent is gone, even if that was killed.
 
     Otherwise it lives on for seconds, or for good, and with it the lock of the run's directory,
     which it inherited: a run that was killed could not be resumed at once. Where the system is not

@@ -26,7 +26,7 @@ _sets: list[
 
 @dataclass
 class Split:
-    """What was found in the images of one split of a domain, and in their labels where a run reads them.
+    """What was found in the images of a domain's split, and in the labels that a run reads.
 
     Attributes:
         key: of the domain in the recipe.

@@ -19,7 +19,7 @@ from muhdi.taxonomy import IGNORE, MAX_CLASSES
 WIDEST = 480
 """Pixels of width that a small network on a CPU is given."""
 NAMES = ("classes.txt", "labels.txt", "names.txt")
-"""Files of class names, one per line in the order of the ids, that are looked for in the source's folder."""
+"""Names of files that list classes, one per line by id; looked for in the source's folder."""
 
 
 def new_recipe(source: Path, targets: Sequence[Path], name: str) -> str:
@@ -143,7 +143,7 @@ def _listed_names(source: Path) -> list[str] | None:
 
 
 def _network_size(size: tuple[int, int]) -> tuple[int, int]:
-    """The images' aspect ratio, not wider than a small network on a CPU can take, even and not too small."""
+    """The images' aspect ratio, at even sizes that a small network on a CPU can take."""
     scale = min(1.0, WIDEST / size[0])
     width, height = (max(32, round(side * scale / 2) * 2) for side in size)
     return width, height

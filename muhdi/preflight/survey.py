@@ -121,7 +121,7 @@ def _described(root: Path, images: list[Path], labels: list[Path]) -> Survey:
 
 
 def _labels_among(root: Path, files: list[Path]) -> list[Path]:
-    """The files that hold one id per pixel, and, where images are grey too, are called like labels."""
+    """The files with one id per pixel that, where images are grey too, are named like labels."""
     candidates = [
         path for path in files if path.suffix.lower() in (".png", ".bmp", ".tif", ".tiff")
     ]

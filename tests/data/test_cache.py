@@ -139,13 +139,26 @@ def test_a_full_disk_is_not_filled_further(
 @pytest.fixture
 def recipe(folders: Path, tmp_path: Path) -> Path:
     data = {
-        "image_size": [36, 24], "root": str(folders), "classes": ["a", "b"], "cache": str(tmp_path / "cache"),
-        "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",
-                   "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "a", 7: "b", 9: "ignore"}},
+        "image_size": [36, 24],
+        "root": str(folders),
+        "classes": ["a", "b"],
+        "cache": str(tmp_path / "cache"),
+        "source": {
+            "dataset": "folder",
+            "name": "day",
+            "images": "day/{split}/*.png",
+            "labels": "day_labels/{split}/{stem}_ids.png",
+            "ids": {0: "a", 7: "b", 9: "ignore"},
+        },
         "source_training": {"iterations": 2, "batch_size": 2},
-        "steps": [{"target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"}, "iterations": 2}],
+        "steps": [
+            {
+                "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                "iterations": 2,
+            }
+        ],
         "evaluation": {"statistics": ["running"], "samples": 0, "domain_images": 2},
-    }  # fmt: skip
+    }
     path = tmp_path / "cached.yml"
     path.write_text(yaml.safe_dump(data))
     return path

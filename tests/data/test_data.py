@@ -14,7 +14,8 @@ from PIL import Image
 from muhdi.data.catalog import Context, open_split
 from muhdi.data.files import FileSet
 from muhdi.data.prepared import PreparedSet
-from muhdi.data.scenes.draw import CLASSES, STYLES, draw_scene
+from muhdi.data.scenes.draw import draw_scene
+from muhdi.data.scenes.styles import CLASSES, STYLES
 from muhdi.data.sets import Sample
 from muhdi.data.stream import EndlessSampler, augment, endless_batches
 from muhdi.errors import MuhdiError
@@ -205,9 +206,10 @@ def test_labels_of_16_bit_and_palette_are_ids_and_rgb_is_refused(tmp_path: Path)
     palette.save(tmp_path / "p.png")
     Image.new("RGB", (2, 2)).save(tmp_path / "rgb.png")
     table = URBAN.lookup({0: "flat", 1000: "sky", 3: "nature", 6: "vehicle"})
-    read = lambda name: (
-        FileSet("d", [tmp_path / name], [tmp_path / name], table).read(0, True).label
-    )
+
+    def read(name):
+        return FileSet("d", [tmp_path / name], [tmp_path / name], table).read(0, True).label
+
     assert read("16.png").tolist() == [[0, 4], [6, 0]]
     assert read("p.png").tolist() == [[0, 3], [6, 0]]
     with pytest.raises(MuhdiError, match=r"rgb\.png: a label image must hold one id per pixel"):

@@ -131,8 +131,13 @@ def test_of_16_bit_images_the_high_bytes_count(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("pixels", "words"), [(np.full((2, 2), 70000, np.int32), "more than 16 bit"),
-                                               (np.full((2, 2), 0.5, np.float32), "no integers")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.full((2, 2), 70000, np.int32), "more than 16 bit"),
+        (np.full((2, 2), 0.5, np.float32), "no integers"),
+    ],
+)
 def test_images_of_other_numbers_are_refused(
     tmp_path: Path, pixels: np.ndarray, words: str
 ) -> None:
@@ -194,14 +199,31 @@ def own(folders: Path, tmp_path: Path) -> Own:
 
     def write(*settings: str, **changes: object) -> Recipe:
         recipe = {
-            "name": "own", "image_size": [48, 32], "root": str(folders), "log_every": 1, "save_every": 100,
-            "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",
-                       "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "flat", 7: "vehicle", 9: "ignore"}},
-            "source_training": {"iterations": 3, "batch_size": 2}, "loader": {"memory_mb": 0},
-            "steps": [{"target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
-                       "iterations": 6, "batch_size": 2, "adaptation": "minent", "retention": "muhdi"}],
+            "name": "own",
+            "image_size": [48, 32],
+            "root": str(folders),
+            "log_every": 1,
+            "save_every": 100,
+            "source": {
+                "dataset": "folder",
+                "name": "day",
+                "images": "day/{split}/*.png",
+                "labels": "day_labels/{split}/{stem}_ids.png",
+                "ids": {0: "flat", 7: "vehicle", 9: "ignore"},
+            },
+            "source_training": {"iterations": 3, "batch_size": 2},
+            "loader": {"memory_mb": 0},
+            "steps": [
+                {
+                    "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                    "iterations": 6,
+                    "batch_size": 2,
+                    "adaptation": "minent",
+                    "retention": "muhdi",
+                }
+            ],
             "evaluation": {"statistics": ["running"], "samples": 0, "domain_images": 2},
-        }  # fmt: skip
+        }
         path = tmp_path / "own.yml"
         path.write_text(yaml.safe_dump(recipe | changes))
         return load_recipe(path, settings)
@@ -308,7 +330,8 @@ from muhdi.data.stream import endless_batches, worker_ended
 from muhdi.errors import MuhdiError
 from tests.data.test_data import context, folder
 folders = Path(sys.argv[1])
-samples = PreparedSet(open_split(folder(), "train", context(folders)), (48, 32), (48, 32), with_labels=True)
+images = open_split(folder(), "train", context(folders))
+samples = PreparedSet(images, (48, 32), (48, 32), with_labels=True)
 batches = endless_batches(samples, 2, AugmentConfig(), (0,), workers=1)
 try:
     next(batches)

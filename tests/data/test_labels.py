@@ -209,9 +209,10 @@ def test_a_config_in_the_root_is_used(tmp_path: Path) -> None:
     raw = np.zeros(SHAPE, np.uint8)
     raw[5:] = 1
     write_label(tmp_path / "train/labels/pic_1.png", raw)
-    label = lambda: (
-        opened("mapillary", tmp_path, classes=URBAN7).read(0, True).label[[0, 9], 0].tolist()
-    )
+
+    def label():
+        return opened("mapillary", tmp_path, classes=URBAN7).read(0, True).label[[0, 9], 0].tolist()
+
     assert label() == [IGNORE, IGNORE]
     for name, first in (
         ("config_v2.0.json", "nature--sky"),
@@ -285,8 +286,13 @@ def test_urban7_is_as_published_and_differs_between_data_sets() -> None:
         for d in DATASETS
     }
     assert terrain == {
-        "gta5": "flat", "synthia": "flat", "mapillary": "flat", "cityscapes": "nature", "acdc": "nature", "idd": NONE,
-    }  # fmt: skip
+        "gta5": "flat",
+        "synthia": "flat",
+        "mapillary": "flat",
+        "cityscapes": "nature",
+        "acdc": "nature",
+        "idd": NONE,
+    }
     caravan = {
         d: class_of(next(x for x in raw_labels(d) if x.name == "caravan"), URBAN7)
         for d in ("gta5", "acdc")

@@ -354,10 +354,13 @@ def test_every_domain_has_its_own_size(trees: Path) -> None:
     path = trees / "recipe.json"
     path.write_text(recipe_text(root=str(trees)))
     domains = Domains(load_recipe(path))
-    shapes = lambda sample: (
-        sample.image.shape[:2],
-        None if sample.label is None else sample.label.shape,
-    )
+
+    def shapes(sample):
+        return (
+            sample.image.shape[:2],
+            None if sample.label is None else sample.label.shape,
+        )
+
     assert shapes(domains.source[0]) == ((32, 48), (32, 48))
     assert [shapes(target[0]) for target in domains.targets] == [((32, 64), None), ((32, 48), None)]
     assert [shapes(images[0])[0] for images in domains.unlabelled()] == [

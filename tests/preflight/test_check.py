@@ -26,12 +26,25 @@ def recipe(folders: Path, tmp_path: Path) -> Path:
     val.
     """
     data = {
-        "name": "own", "image_size": [48, 32], "root": str(folders), "classes": ["flat", "vehicle"],
-        "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",
-                   "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "flat", 7: "vehicle", 9: "ignore"}},
+        "name": "own",
+        "image_size": [48, 32],
+        "root": str(folders),
+        "classes": ["flat", "vehicle"],
+        "source": {
+            "dataset": "folder",
+            "name": "day",
+            "images": "day/{split}/*.png",
+            "labels": "day_labels/{split}/{stem}_ids.png",
+            "ids": {0: "flat", 7: "vehicle", 9: "ignore"},
+        },
         "source_training": {"iterations": 1},
-        "steps": [{"target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"}, "iterations": 1}],
-    }  # fmt: skip
+        "steps": [
+            {
+                "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                "iterations": 1,
+            }
+        ],
+    }
     path = tmp_path / "own.yml"
     path.write_text(yaml.safe_dump(data))
     return path
@@ -47,8 +60,11 @@ def test_what_is_counted_is_what_is_there(recipe: Path, folders: Path) -> None:
     assert report.problems == []
     assert steps[-1] == (16, 16)
     assert [(s.domain, s.split, s.images, s.labelled) for s in report.splits] == [
-        ("day", "train", 4, True), ("day", "val", 4, True), ("rain", "train", 4, False), ("rain", "val", 4, False),
-    ]  # fmt: skip
+        ("day", "train", 4, True),
+        ("day", "val", 4, True),
+        ("rain", "train", 4, False),
+        ("rain", "val", 4, False),
+    ]
     for split in report.splits[:2]:
         ids = np.stack(
             [np.asarray(Image.open(p)) for p in (folders / "day_labels" / split.split).iterdir()]
@@ -152,8 +168,10 @@ def test_what_is_only_remarkable_is_no_problem(recipe: Path, folders: Path) -> N
 def test_labels_of_a_target_are_looked_at_for_the_oracle_alone(recipe: Path, folders: Path) -> None:
     shutil.copytree(folders / "day_labels", folders / "rain_labels")
     (folders / "rain_labels" / "train" / "img 0_ids.png").write_bytes(b"")
-    labels = ["steps.0.target.labels='rain_labels/{split}/{stem}_ids.png'",
-              "steps.0.target.ids={0: flat, 7: vehicle, 9: ignore}"]  # fmt: skip
+    labels = [
+        "steps.0.target.labels='rain_labels/{split}/{stem}_ids.png'",
+        "steps.0.target.ids={0: flat, 7: vehicle, 9: ignore}",
+    ]
     assert look(recipe, *labels).problems == []
     assert any(
         "img 0_ids.png: not an image" in line

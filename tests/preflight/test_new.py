@@ -33,17 +33,43 @@ def files(
 
 LAYOUTS = [
     # images, labels -> patterns
-    (["train/images/a.jpg", "val/images/b.jpg"], ["train/labels/a.png", "val/labels/b.png"],
-     "{split}/images/*.jpg", "{split}/labels/{stem}.png", None),
-    (["images/train/a.png", "images/val/b.png"], ["masks/train/a_mask.png", "masks/val/b_mask.png"],
-     "images/{split}/*.png", "masks/{split}/{stem}_mask.png", None),
-    (["img/x/a.jpg", "img/y/a.jpg"], ["gt/x/a.png", "gt/y/a.png"], "img/**/*.jpg", "gt/{parent}/{stem}.png", None),
+    (
+        ["train/images/a.jpg", "val/images/b.jpg"],
+        ["train/labels/a.png", "val/labels/b.png"],
+        "{split}/images/*.jpg",
+        "{split}/labels/{stem}.png",
+        None,
+    ),
+    (
+        ["images/train/a.png", "images/val/b.png"],
+        ["masks/train/a_mask.png", "masks/val/b_mask.png"],
+        "images/{split}/*.png",
+        "masks/{split}/{stem}_mask.png",
+        None,
+    ),
+    (
+        ["img/x/a.jpg", "img/y/a.jpg"],
+        ["gt/x/a.png", "gt/y/a.png"],
+        "img/**/*.jpg",
+        "gt/{parent}/{stem}.png",
+        None,
+    ),
     (["a.jpg", "b.jpg"], ["a_labels.png", "b_labels.png"], "*.jpg", "{stem}_labels.png", None),
-    (["training/a.jpg", "validation/b.jpg"], ["training/gt/a.png", "validation/gt/b.png"],
-     "training/*.jpg", "training/gt/{stem}.png", ("validation/*.jpg", "validation/gt/{stem}.png")),
-    (["rgb {1}/a.jpg", "rgb {1}/b.jpg"], ["label {1}/{a}.png", "label {1}/{b}.png"],
-     "rgb {1}/*.jpg", "label {{1}}/{{{stem}}}.png", None),
-]  # fmt: skip
+    (
+        ["training/a.jpg", "validation/b.jpg"],
+        ["training/gt/a.png", "validation/gt/b.png"],
+        "training/*.jpg",
+        "training/gt/{stem}.png",
+        ("validation/*.jpg", "validation/gt/{stem}.png"),
+    ),
+    (
+        ["rgb {1}/a.jpg", "rgb {1}/b.jpg"],
+        ["label {1}/{a}.png", "label {1}/{b}.png"],
+        "rgb {1}/*.jpg",
+        "label {{1}}/{{{stem}}}.png",
+        None,
+    ),
+]
 
 
 @pytest.mark.parametrize(("images", "labels", "pattern", "label_pattern", "val"), LAYOUTS)
@@ -122,12 +148,25 @@ def test_inspect_counts_classes_and_draws_every_domain(
     muhdi, folders: Path, tmp_path: Path
 ) -> None:
     recipe = {
-        "name": "own", "root": str(folders), "classes": ["ground", "car", "sky"], "image_size": [36, 24],
-        "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",
-                   "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "ground", 7: "car"}},
+        "name": "own",
+        "root": str(folders),
+        "classes": ["ground", "car", "sky"],
+        "image_size": [36, 24],
+        "source": {
+            "dataset": "folder",
+            "name": "day",
+            "images": "day/{split}/*.png",
+            "labels": "day_labels/{split}/{stem}_ids.png",
+            "ids": {0: "ground", 7: "car"},
+        },
         "source_training": {"iterations": 1},
-        "steps": [{"target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"}, "iterations": 1}],
-    }  # fmt: skip
+        "steps": [
+            {
+                "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                "iterations": 1,
+            }
+        ],
+    }
     (tmp_path / "own.yml").write_text(yaml.safe_dump(recipe))
     status, output, errors = muhdi("inspect", "own.yml", "--format", "json", "--samples", 2)
     assert status == 0, errors
@@ -157,9 +196,17 @@ def test_inspect_counts_classes_and_draws_every_domain(
 
 def test_inspect_shows_a_wrong_table_at_once(muhdi, tmp_path: Path, monkeypatch) -> None:
     files(tmp_path, "images/a.png", "labels/a.png", ids=(0, 1, 2))
-    recipe = {"image_size": [40, 24], "classes": ["a", "b"], "source_training": {"iterations": 1},
-              "source": {"dataset": "folder", "images": "images/*.png", "labels": "labels/{stem}.png",
-                         "ids": {0: "a", 1: "ignore", 2: "ignore"}}}  # fmt: skip
+    recipe = {
+        "image_size": [40, 24],
+        "classes": ["a", "b"],
+        "source_training": {"iterations": 1},
+        "source": {
+            "dataset": "folder",
+            "images": "images/*.png",
+            "labels": "labels/{stem}.png",
+            "ids": {0: "a", 1: "ignore", 2: "ignore"},
+        },
+    }
     Path("r.yml").write_text(yaml.safe_dump(recipe))
     status, output, _ = muhdi("inspect", "r.yml")
     assert status == 0

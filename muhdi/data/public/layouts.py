@@ -98,7 +98,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Split:
-    """The images of a split, the name of its folders, and the folder that image paths are relative to."""
+    """The images of a split, the name of its folders, and what image paths are relative to."""
 
     images: list[Path]
     name: str
@@ -192,7 +192,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def find_images(config: PublicConfig, split: str, root: Path, list_folders: list[Path]) -> Split:
-    """The images of ``train`` or ``val``, from the list that ``config`` names, else from the folders.
+    """The images of ``train`` or ``val``, from the list in ``config``, else from the folders.
 
     Raises:
         MuhdiError: a folder, the list, an image of it, or every image is missing.
@@ -252,7 +252,7 @@ def _walk(
 
 
 def label_kinds(config: PublicConfig) -> list[LabelKind]:
-    """The kinds of labels that ``label_format`` allows, the preferred one first, each place once."""
+    """The kinds of labels that ``label_format`` allows, the preferred one first."""
     kinds: dict[str, LabelKind] = {}
     for kind in LAYOUTS[config.dataset].labels:
         if config.label_format in ("auto", kind.format):
