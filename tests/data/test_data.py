@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from muhdi.data.augment import augment
 from muhdi.data.catalog import Context, open_split
-from muhdi.data.files import FileSet
-from muhdi.data.prepared import PreparedSet
+from muhdi.data.files import FileSet, LabelFiles
+from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.scenes.draw import draw_scene
 from muhdi.data.scenes.styles import CLASSES, STYLES
 from muhdi.data.sets import Sample
-from muhdi.data.stream import EndlessSampler, augment, endless_batches
+from muhdi.data.stream import EndlessSampler, endless_batches
 from muhdi.errors import MuhdiError
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import AugmentConfig, FolderConfig, ScenesConfig
@@ -194,7 +195,7 @@ def test_unlisted_ids_are_ignored_and_counted_or_refused(folders: Path) -> None:
 def test_images_of_any_kind_become_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     Image.new(mode, (5, 4)).save(path)
-    sample = FileSet("d", [path], None, URBAN.lookup(None)).read(0, False)
+    sample = FileSet("d", [path]).read(0, False)
     assert sample.image.shape == (4, 5, 3)
 
 
@@ -208,7 +209,8 @@ def test_labels_of_16_bit_and_palette_are_ids_and_rgb_is_refused(tmp_path: Path)
     table = URBAN.lookup({0: "flat", 1000: "sky", 3: "nature", 6: "vehicle"})
 
     def read(name):
-        return FileSet("d", [tmp_path / name], [tmp_path / name], table).read(0, True).label
+        path = tmp_path / name
+        return FileSet("d", [path], LabelFiles([path], table)).read(0, True).label
 
     assert read("16.png").tolist() == [[0, 4], [6, 0]]
     assert read("p.png").tolist() == [[0, 3], [6, 0]]
@@ -221,12 +223,13 @@ def test_truncated_image_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(MuhdiError, match=r"x\.png: the image cannot be read"):
-        FileSet("d", [path], None, URBAN.lookup(None)).read(0, False)
+        FileSet("d", [path]).read(0, False)
 
 
 def test_remembered_samples_are_those_that_would_be_read(folders: Path) -> None:
     images = open_split(folder(), "val", context(folders))
-    kept = PreparedSet(images, (20, 10), (20, 10), with_labels=True, memory=3 * 20 * 10 * 4)
+    # Room for three samples of 20 x 10 pixels of four bytes.
+    kept = PreparedSet(images, (20, 10), (20, 10), with_labels=True, loading=Loading(memory=2400))
     fresh = PreparedSet(images, (20, 10), (20, 10), with_labels=True)
     for i in (0, 1, 2, 3, 0, 3):
         assert np.array_equal(kept[i].image, fresh[i].image)

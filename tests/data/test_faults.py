@@ -17,7 +17,7 @@ import yaml
 from PIL import Image, ImageOps
 
 from muhdi.data.catalog import open_split
-from muhdi.data.files import FileSet
+from muhdi.data.files import FileSet, LabelFiles
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import EndlessSampler
 from muhdi.errors import MuhdiError
@@ -37,7 +37,7 @@ Own = Callable[..., Recipe]
 
 
 def image_set(path: Path, label: Path | None = None) -> FileSet:
-    return FileSet("d", [path], None if label is None else [label], TABLE)
+    return FileSet("d", [path], None if label is None else LabelFiles([label], TABLE))
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -351,9 +351,7 @@ def test_a_loading_process_that_is_ended_is_one_message(folders: Path) -> None:
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
     )
-    assert done.stdout.startswith("loader.workers: a process that loads images was ended"), (
-        done.stderr
-    )
+    assert done.stdout.startswith("runtime.workers: a data-loading worker was killed"), done.stderr
 
 
 @pytest.mark.parametrize(("page", "least"), [("data-faults", 20), ("reliability", 25)])
