@@ -19,7 +19,7 @@ Arrays = dict[str, npt.NDArray[np.uint8]]
 
 RESERVE = 2**30
 """Bytes of the disk that stay free."""
-_VERSION = ["muhdi 2", PIL.__version__]
+_VERSION = ["muhdi 3", PIL.__version__]
 """Part of every key: another decoder, or another way of using it, may give other pixels."""
 
 

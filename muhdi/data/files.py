@@ -258,12 +258,15 @@ def _facts(path: Path) -> list[str | int]:
 def _open(path: Path, *, low_bytes: bool = False, draft: Size | None = None) -> Image.Image:
     """A decoded image; of 16-bit RGB Pillow keeps the high bytes, or the low ones if asked to."""
     try:
-        image = Image.open(path)
-        if draft is not None:
-            image.draft("RGB", _as_stored(image, draft))
-        if low_bytes:
-            _keep_low_bytes(image)
-        image.load()
+        # Opened here, not by Pillow: given a path it maps TIFF files into memory, and scrambles the
+        # pixels of those whose orientation exchanges width and height (seen in 13.0).
+        with path.open("rb") as file:
+            image = Image.open(file)
+            if draft is not None:
+                image.draft("RGB", _as_stored(image, draft))
+            if low_bytes:
+                _keep_low_bytes(image)
+            image.load()
     except FileNotFoundError:
         raise DataError(f"{path}: the file is missing") from None
     except UnidentifiedImageError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -197,9 +198,21 @@ def _ended_as_one_line(workers: int) -> Iterator[None]:
         # A process that was killed while it handed over a batch: the rest cannot be fetched.
         if not workers:
             raise
+        _await_the_signal_of_its_end()
         raise RunError(_ENDED) from None
 
 
+def _await_the_signal_of_its_end() -> None:
+    """Let PyTorch's handler of SIGCHLD raise here, instead of in whoever handles our error."""
+    try:
+        time.sleep(_SIGNAL_S)  # the handler interrupts it
+    except RuntimeError as error:
+        if worker_ended(error) is None:
+            raise
+
+
+_SIGNAL_S = 1.0
+"""Seconds after which a signal of the end of a process has surely come."""
 _ENDED = (
     "runtime.workers: a data-loading worker was killed, possibly out of memory; continue with"
     " --resume and fewer runtime.workers, or less runtime.memory_mb"

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -23,16 +24,18 @@ def end_with_process(main: int) -> None:
     """
     if sys.platform != "linux":
         return
+    if multiprocessing.get_start_method(allow_none=True) == "forkserver":
+        # The parent is the fork server, which outlives ``main`` while it has other children.
+        threading.Thread(target=_end_after_starter, daemon=True).start()
+        return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    # The main process may have ended before the call above.
-    if _is_orphan(main):
+    if os.getppid() != main:  # it had ended before the call above
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _is_orphan(main: int) -> bool:
-    """Whether the process that started this one is gone."""
-    if multiprocessing.get_start_method(allow_none=True) == "forkserver":
-        # The parent is the fork server, which is never ``main`` and ends with it.
-        starter = multiprocessing.parent_process()
-        return starter is not None and not starter.is_alive()
-    return os.getppid() != main
+def _end_after_starter() -> None:
+    """Wait for the end of the process that asked the fork server for this one, then end."""
+    starter = multiprocessing.parent_process()
+    if starter is not None:
+        starter.join()
+        os.kill(os.getpid(), signal.SIGKILL)

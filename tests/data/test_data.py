@@ -17,12 +17,12 @@ from muhdi.data.files import FileSet, LabelFiles
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.scenes.draw import draw_scene
 from muhdi.data.scenes.styles import CLASSES, STYLES
-from muhdi.data.sets import Sample
+from muhdi.data.sets import Sample, spread_indices
 from muhdi.data.stream import EndlessSampler, endless_batches
 from muhdi.errors import MuhdiError
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import AugmentConfig, FolderConfig, ScenesConfig
-from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, custom
+from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, custom, hex_colour
 
 URBAN = CLASS_SETS["urban7"]
 
@@ -253,6 +253,35 @@ def test_a_table_maps_what_it_lists_and_nothing_else(ids: dict[int, str]) -> Non
 def test_class_sets_have_a_colour_of_its_own_for_every_class(classes) -> None:
     assert len(set(classes.classes)) == len(classes.colours) == len(classes)
     assert len(set(classes.colours)) == len(classes)
+
+
+def test_a_palette_image_keeps_ids_and_shows_colours(tmp_path: Path) -> None:
+    label = np.array([[0, 6], [255, 3]], np.uint8)
+    URBAN.palette_image(label).save(tmp_path / "x.png")
+    saved = Image.open(tmp_path / "x.png")
+    assert saved.mode == "P"
+    assert np.array_equal(np.asarray(saved), label)
+    colours = np.asarray(saved.convert("RGB"))
+    assert colours[0, 1].tolist() == list(URBAN.colours[6])
+    assert colours[1, 0].tolist() == [0, 0, 0], "ignored pixels are black"
+
+
+def test_colours_as_html_writes_them() -> None:
+    assert hex_colour((0, 10, 255)) == "#000aff"
+    assert URBAN.hex_colours()[0] == "#804080"
+    assert len(URBAN.hex_colours()) == len(URBAN)
+
+
+@given(st.integers(1, 60), st.integers(1, 80))
+def test_spread_indices_begin_and_end_with_the_set(length: int, count: int) -> None:
+    indices = spread_indices(length, count)
+    assert indices == sorted(set(indices))
+    assert len(indices) == min(length, count)
+    assert indices[0] == 0
+    if len(indices) > 1:
+        assert indices[-1] == length - 1
+        steps = np.diff(indices)
+        assert steps.max() - steps.min() <= 1
 
 
 def test_the_catalogue_holds_exactly_the_data_sets_that_recipes_may_name() -> None:

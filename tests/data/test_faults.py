@@ -184,6 +184,39 @@ def test_labels_of_turned_images_are_those_of_the_picture_as_it_is_shown(tmp_pat
         image_set(tmp_path / "x.jpg", tmp_path / "lying.png").read(0, True)
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_files_are_turned_too(
+    tmp_path: Path, orientation: int, compression: str | None
+) -> None:
+    pixels = noise((24, 36))
+    ways = [
+        pixels,
+        pixels[:, ::-1],
+        pixels[::-1, ::-1],
+        pixels[::-1],
+        pixels.T,
+        np.rot90(pixels, -1),
+        np.rot90(pixels, 2).T,
+        np.rot90(pixels),
+    ]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "x.tif"
+    Image.fromarray(pixels).save(path, exif=exif, compression=compression)
+    image = image_set(path).read(0, False).image
+    assert np.array_equal(image[..., 0], ways[orientation - 1])
+
+
+def test_images_of_16_bit_are_turned_too(tmp_path: Path) -> None:
+    pixels = noise((24, 36)).astype(np.uint16) << 8
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    image = image_set(tmp_path / "x.png").read(0, False).image
+    assert np.array_equal(image[..., 0], np.rot90(pixels >> 8))
+
+
 def test_broken_exif_counts_as_none(tmp_path: Path) -> None:
     pixels = noise((24, 36, 3))
     Image.fromarray(pixels).save(tmp_path / "x.png", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
