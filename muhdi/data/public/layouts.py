@@ -269,7 +269,7 @@ def _walk(
     endings = tuple(ending.lower() for ending in layout.endings)
     images = []
     for path in matches(root, pattern):
-        hidden = path.name.startswith(".")  # macOS leaves "._name.png" beside every copied file
+        hidden = path.name.startswith(".")  # macOS leaves "._name.png" next to every copied file
         if path.name.lower().endswith(endings) and not hidden:
             images.append(path)
     if not images:

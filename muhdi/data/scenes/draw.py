@@ -41,7 +41,7 @@ class _Street:
     """One scene while it is drawn: the canvases, the camera, and the objects from far to near.
 
     A point is (x, y, z): metres-like units of one camera height, x to the right of the street's
-    middle, y above the ground, z the distance (1 at the lower edge of the picture).
+    middle, y above the ground, z the distance (1 at the lower edge of the image).
     """
 
     def __init__(self, style: Style, rng: np.random.Generator, width: int, height: int) -> None:
@@ -302,7 +302,7 @@ class _Street:
                 gap = rng.uniform(0.5, 3.0) if rng.random() < 0.4 else 0.0
                 z = far + gap
 
-        def beside(out: Range) -> float:
+        def next_to_road(out: Range) -> float:
             return float(rng.choice((-1, 1)) * (self.road + rng.uniform(*out)))
 
         for kind, count, out in (
@@ -311,10 +311,10 @@ class _Street:
         ):
             for _ in range(rng.poisson(count)):
                 z = rng.uniform(2.0, 12.0)
-                things.append((z, _bind(kind, beside(out), z)))
+                things.append((z, _bind(kind, next_to_road(out), z)))
         for _ in range(rng.poisson(style.people)):
             z = rng.uniform(2.2, 9.0)
-            things.append((z, _bind(self.person, beside((-0.3, 1.4)), z)))
+            things.append((z, _bind(self.person, next_to_road((-0.3, 1.4)), z)))
         for _ in range(rng.poisson(style.cars)):
             z = float(np.exp(rng.uniform(np.log(2.2), np.log(16))))
             x = float(rng.choice((-1, 1))) * self.road * rng.uniform(0.3, 0.85)
@@ -399,9 +399,9 @@ def _lit_up(street: _Street, image: Array) -> Array:
 def _sensor(style: Style, rng: np.random.Generator, image: Array) -> npt.NDArray[np.uint8]:
     """Rain, blur and noise."""
     height, width = image.shape[:2]
-    picture = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
+    drawn = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
     if style.streaks:
-        pen = ImageDraw.Draw(picture)
+        pen = ImageDraw.Draw(drawn)
         slant = rng.normal(0, 0.15)
         for _ in range(rng.poisson(style.streaks)):
             x = rng.uniform(0, width)
@@ -410,10 +410,10 @@ def _sensor(style: Style, rng: np.random.Generator, image: Array) -> npt.NDArray
             pen.line((x, y, x + slant * length, y + length), fill=(136, 146, 164))
     radius = rng.uniform(*style.blur)
     if radius:
-        picture = picture.filter(ImageFilter.GaussianBlur(radius))
+        drawn = drawn.filter(ImageFilter.GaussianBlur(radius))
     sigma = rng.uniform(*style.noise)
     noise = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(sigma)
-    return np.clip(np.asarray(picture, np.float32) + noise, 0, 255).astype(np.uint8)
+    return np.clip(np.asarray(drawn, np.float32) + noise, 0, 255).astype(np.uint8)
 
 
 def draw_scene(
