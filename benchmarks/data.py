@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from muhdi.data.cache import SampleCache
-from muhdi.data.files import FileSet
-from muhdi.data.prepared import PreparedSet
+from muhdi.data.files import FileSet, LabelFiles
+from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.taxonomy import CLASS_SETS
 
 SIZE = (640, 320)
@@ -54,7 +54,9 @@ def make(folder: Path, kind: str, count: int) -> FileSet:
             Image.fromarray(ids).save(labels[-1])
         else:
             picture(number, (4000, 3000)).save(images[-1], quality=90)
-    return FileSet(kind, images, labels or None, CLASS_SETS["urban19"].lookup(None))
+    if not labels:
+        return FileSet(kind, images)
+    return FileSet(kind, images, LabelFiles(labels, CLASS_SETS["urban19"].lookup(None)))
 
 
 def rate(samples: PreparedSet, seconds: float) -> float:
@@ -82,15 +84,17 @@ def main() -> None:
             folder.mkdir()
             files = make(folder, kind, options.images)
             ways = {
-                "raw": {},
-                "draft": {"draft": True},
-                "cached": {"cache": SampleCache(folder / "cache")},
+                "raw": Loading(),
+                "draft": Loading(draft=True),
+                "cached": Loading(cache=SampleCache(folder / "cache")),
             }
             if kind == "png":
                 del ways["draft"]
             rates = {}
-            for way, how in ways.items():
-                samples = PreparedSet(files, SIZE, SIZE, with_labels=files.labelled, **how)  # type: ignore[arg-type]
+            for way, loading in ways.items():
+                samples = PreparedSet(
+                    files, SIZE, SIZE, with_labels=files.labelled, loading=loading
+                )
                 for index in range(len(samples)):
                     samples[index]
                 rates[way] = rate(samples, options.seconds)

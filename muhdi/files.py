@@ -13,15 +13,14 @@ from typing import Any
 from muhdi.errors import MuhdiError
 
 TEMPORARY = ".tmp"
-"""How the names of files end that are being written."""
-
+"""Ending of the names of files that are being written."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Inside, what the system has against writing ``path`` becomes a `MuhdiError`."""
+    """Inside, an error of the system in writing ``path`` becomes a `MuhdiError`."""
     try:
         yield
     except OSError as error:
@@ -34,7 +33,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes | memoryview) -> None:
-    """Write to a temporary name beside ``path``, flush to the disk, rename.
+    """Write to a temporary name next to ``path``, flush to the disk, rename.
 
     Raises:
         MuhdiError: it cannot be written, or ``path`` is a folder, a device or the like; what was
@@ -69,13 +68,17 @@ def _sync_folder(folder: Path) -> None:
 
 
 def check_target(path: Path) -> None:
-    """Refuse to write over what is no regular file."""
+    """Refuse a path that exists and is not a regular file.
+
+    Raises:
+        MuhdiError: it is a folder, a device, a pipe or the like.
+    """
     try:
         special = path.exists() and not path.is_file()
     except (OSError, ValueError):  # names that the system refuses
         special = True
     if special or not path.name:
-        raise MuhdiError(f"{path}: is no file that could be written; choose another name")
+        raise MuhdiError(f"{path}: is not a regular file; choose another path")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from muhdi.errors import MuhdiError, nearest
+from muhdi.errors import RecipeError, nearest
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 IGNORE = 255
 """The label of a pixel that takes part in no loss and no score."""
@@ -23,6 +27,13 @@ RAW_IDS = 65536
 """Raw ids are 8 or 16 bit."""
 
 Colour = tuple[int, int, int]
+"""Red, green and blue, 0 to 255."""
+
+
+def hex_colour(colour: Colour) -> str:
+    """A colour as ``#rrggbb``."""
+    red, green, blue = colour
+    return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,12 @@ class ClassSet:
     def index(self, name: str) -> int:
         """Position of the class ``name``.
 
-        Raises `MuhdiError` with the nearest name when there is none.
+        Raises:
+            RecipeError: there is none; the message has the nearest name.
         """
         if name not in self.classes:
             hint = nearest(name, list(self.classes))
-            raise MuhdiError(
+            raise RecipeError(
                 f"unknown class {name!r} in class set {self.name!r}{hint} (classes:"
                 f" {', '.join(self.classes)})"
             )
@@ -61,6 +73,21 @@ class ClassSet:
         palette[: len(self)] = self.colours
         return palette
 
+    def hex_colours(self) -> list[str]:
+        """Colours by class, as ``#rrggbb``."""
+        return [hex_colour(colour) for colour in self.colours]
+
+    def palette_image(self, label: npt.NDArray[np.uint8]) -> Image.Image:
+        """A label, uint8 [H, W], as an image that shows the classes' colours and holds their ids.
+
+        Saved as a PNG it stays a label image: one id per pixel.
+        """
+        from PIL import Image
+
+        image = Image.fromarray(label)
+        image.putpalette(self.palette().flatten().tolist())
+        return image
+
     def lookup(self, ids: Mapping[int, str] | None) -> npt.NDArray[np.uint8]:
         """Table from raw id to label, uint8 [65536].
 
@@ -71,6 +98,9 @@ class ClassSet:
         Returns:
             Labels; an id that is not listed has the value `UNLISTED`, for the reader to count and
             to ignore.
+
+        Raises:
+            RecipeError: an id is out of range, or a class is not in the set.
         """
         table = np.full(RAW_IDS, UNLISTED, np.uint8)
         if ids is None:
@@ -79,7 +109,7 @@ class ClassSet:
             return table
         for raw, name in ids.items():
             if not 0 <= raw < RAW_IDS:
-                raise MuhdiError(
+                raise RecipeError(
                     f"raw id {raw} is out of range: label images hold ids from 0 to {RAW_IDS - 1}"
                 )
             table[raw] = IGNORE if name == "ignore" else self.index(name)
@@ -87,14 +117,15 @@ class ClassSet:
 
 
 def custom(names: list[str]) -> ClassSet:
-    """A class set of one's own, with colours spread evenly over the colour circle."""
-    count = len(names)
-    rgb = (
-        colorsys.hsv_to_rgb(i / count, 0.55 + 0.4 * (i % 2), 0.95 - 0.3 * (i % 3) / 2)
-        for i in range(count)
-    )
-    colours = tuple((round(255 * r), round(255 * g), round(255 * b)) for r, g, b in rgb)
-    return ClassSet("custom", tuple(names), colours)
+    """A class set of your own, with colours spread evenly over the colour circle."""
+    colours = []
+    for index in range(len(names)):
+        # Neighbours on the circle differ in saturation and value too.
+        saturation = 0.55 + 0.4 * (index % 2)
+        value = 0.95 - 0.3 * (index % 3) / 2
+        red, green, blue = colorsys.hsv_to_rgb(index / len(names), saturation, value)
+        colours.append((round(255 * red), round(255 * green), round(255 * blue)))
+    return ClassSet("custom", tuple(names), tuple(colours))
 
 
 _CITYSCAPES: dict[str, Colour] = {
@@ -150,6 +181,8 @@ the same classes and groups them alike everywhere. `muhdi.data.public.labels` ho
 
 
 def class_set_of(classes: Sequence[str]) -> ClassSet:
-    """The class set of just these classes, or else one of one's own."""
-    fitting = [known for known in CLASS_SETS.values() if known.classes == tuple(classes)]
-    return fitting[0] if fitting else custom(list(classes))
+    """The known class set of exactly these classes, or a custom one."""
+    for known in CLASS_SETS.values():
+        if known.classes == tuple(classes):
+            return known
+    return custom(list(classes))

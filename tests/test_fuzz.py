@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from muhdi.data.files import FileSet
+from muhdi.data.files import FileSet, LabelFiles
 from muhdi.deploy.convert import convert
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.metrics import summarise
@@ -153,7 +153,11 @@ def test_labels_are_what_a_dictionary_gives_pixel_by_pixel(
 ) -> None:
     Image.new("RGB", (4, 3)).save(tmp_path / "image.png")
     Image.fromarray(raw).save(tmp_path / "label.png")
-    images = FileSet("d", [tmp_path / "image.png"], [tmp_path / "label.png"], URBAN.lookup(table))
+    images = FileSet(
+        "d",
+        [tmp_path / "image.png"],
+        LabelFiles([tmp_path / "label.png"], URBAN.lookup(table)),
+    )
     sample = images.read(0, True)
     unlisted: dict[str, int] = {}
     for y, x in np.ndindex(3, 4):

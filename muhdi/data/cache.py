@@ -1,7 +1,4 @@
-"""A cache of decoded and resized samples on the disk.
-
-What comes out is bit for bit what decoding gives.
-"""
+"""A cache of decoded and resized samples on the disk, bit for bit what decoding gives."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ import safetensors.numpy
 Arrays = dict[str, npt.NDArray[np.uint8]]
 
 RESERVE = 2**30
-"""Bytes of the disk that are left free."""
-_VERSION = ["muhdi 2", PIL.__version__]
-"""Part of every key: another decoder, or another way of ours to use it, may give other pixels."""
+"""Bytes of the disk that stay free."""
+_VERSION = ["muhdi 3", PIL.__version__]
+"""Part of every key: another decoder, or another way of using it, may give other pixels."""
 
 
 class SampleCache:
@@ -31,12 +28,12 @@ class SampleCache:
 
     Several processes may use one folder at a time.
 
-    A file is written under a name of its own and then renamed, so that nobody ever sees a part of
+    A file is written under a temporary name and then renamed, so that nobody ever sees a part of
     one; what was cut short by a crash of the machine does not parse, and counts as missing. When
-    the disk is nearly full nothing is added any more.
+    the disk is nearly full nothing more is added.
 
     Args:
-        folder: made when the first sample is put there.
+        folder: created when the first sample is put there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,6 +50,7 @@ class SampleCache:
         try:
             data = path.read_bytes()
             arrays = safetensors.numpy.load(data)
+            # safetensors returns no metadata from bytes: the header is JSON after its own length.
             length = int.from_bytes(data[:8], "little")
             notes = json.loads(data[8 : 8 + length]).get("__metadata__", {})
             return arrays, json.loads(notes.get("counts", "{}"))
@@ -60,12 +58,14 @@ class SampleCache:
             return None
 
     def put(self, key: Any, arrays: Arrays, counts: dict[str, int]) -> bool:
-        """Remember arrays; whether there was room for them."""
+        """Remember arrays.
+
+        Returns:
+            False if there is no room for them, or the disk refuses; nothing is written then.
+        """
         path = self.path(key)
-        data = safetensors.numpy.save(
-            {name: np.ascontiguousarray(array) for name, array in arrays.items()},
-            {"counts": json.dumps(counts)},
-        )
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        data = safetensors.numpy.save(contiguous, {"counts": json.dumps(counts)})
         temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ class SampleCache:
 
     def free(self) -> int:
         """Bytes that may still be written."""
-        place = self.folder
-        while not place.exists():
-            place = place.parent
-        return shutil.disk_usage(place).free - RESERVE
+        existing = self.folder
+        while not existing.exists():
+            existing = existing.parent
+        return shutil.disk_usage(existing).free - RESERVE

@@ -8,7 +8,7 @@ from pathlib import Path
 from muhdi.data.cache import SampleCache
 from muhdi.data.catalog import Context, open_split
 from muhdi.data.paths import expand
-from muhdi.data.prepared import PreparedSet
+from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Size
 from muhdi.errors import DataError, MuhdiError
 from muhdi.recipe.domains import DomainConfig
@@ -118,7 +118,5 @@ class Domains:
             size,
             label_size,
             with_labels=with_labels,
-            memory=self._memory,
-            cache=self.cache,
-            draft=self._recipe.draft,
+            loading=Loading(self._memory, self.cache, self._recipe.draft),
         )

@@ -6,28 +6,24 @@ import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base as ExifTag
 
 from muhdi.data.sets import Fit, ImageSet, Sample, Size, Unlisted
-from muhdi.errors import MuhdiError
-from muhdi.taxonomy import IGNORE, RAW_IDS, UNLISTED, Colour
+from muhdi.errors import DataError
+from muhdi.taxonomy import IGNORE, RAW_IDS, UNLISTED, Colour, hex_colour
 
-_ORIENTATION = 0x0112  # of the EXIF standard
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_NAMED = 10
+"""Unlisted ids that a message names."""
+_TURNED = 5
+"""EXIF orientations from here on exchange width and height."""
 
 
 class Palette:
@@ -41,7 +37,8 @@ class Palette:
         self.ids = dict(ids)
         codes = np.array([_code(np.array(colour, np.int32)) for colour in ids], np.int32)
         order = np.argsort(codes)
-        self._codes, self._ids = codes[order], np.array(list(ids.values()), np.int64)[order]
+        self._codes = codes[order]
+        self._ids = np.array(list(ids.values()), np.int64)[order]
 
     def read(
         self, codes: npt.NDArray[np.int32]
@@ -50,8 +47,71 @@ class Palette:
 
         Both of the shape of ``codes``.
         """
-        place = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
-        return self._ids[place], self._codes[place] == codes
+        index = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
+        return self._ids[index], self._codes[index] == codes
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """The label images of a set, and how their pixels become classes.
+
+    Attributes:
+        paths: one file per image.
+        table: raw id -> label, see `muhdi.taxonomy.ClassSet.lookup`.
+        strict: refuse ids that the table does not list.
+        palette: given if label images hold colours instead of raw ids.
+        first_channel: the raw id is the first of an RGB label's channels, of 8 or 16 bit.
+    """
+
+    paths: list[Path]
+    table: npt.NDArray[np.uint8]
+    strict: bool = False
+    palette: Palette | None = None
+    first_channel: bool = False
+
+    @cached_property
+    def meaning(self) -> str:
+        """A digest of all that turns the pixels of a file into classes."""
+        palette = None
+        if self.palette is not None:
+            palette = sorted(self.palette.ids.items())
+        text = repr((self.table.tobytes(), palette, self.first_channel, self.strict))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], Unlisted]:
+        """A label, uint8 [H, W], and the pixels by raw id or colour that the table does not list.
+
+        Raises:
+            DataError: the file is no label image, or ``strict`` and an id is not listed.
+        """
+        path = self.paths[index]
+        values: npt.NDArray[Any]
+        if self.palette is None:
+            values = _raw_ids(path, first_channel=self.first_channel)
+            label = self.table[values]
+        else:
+            values = _colour_codes(path)
+            ids, known = self.palette.read(values)
+            label = np.where(known, self.table[ids], np.uint8(UNLISTED))
+        missing = label == UNLISTED
+        if not missing.any():
+            return label, {}
+        found, counts = np.unique(values[missing], return_counts=True)
+        names = [self._name(value) for value in found.tolist()]
+        if self.strict:
+            what = "raw id" if self.palette is None else "colour"
+            raise DataError(
+                f"{path}: {what} {', '.join(names[:_NAMED])} is not in the table; add it to 'ids'"
+                " of the data set (a class or ignore), correct the label, or set strict: false"
+            )
+        label[missing] = IGNORE
+        return label, dict(zip(names, counts.tolist(), strict=True))
+
+    def _name(self, value: int) -> str:
+        """What messages call a raw id or the code of a colour."""
+        if self.palette is None:
+            return str(value)
+        return hex_colour((value >> 16, value >> 8 & 255, value & 255))
 
 
 class FileSet(ImageSet):
@@ -60,35 +120,23 @@ class FileSet(ImageSet):
     Args:
         domain: name of the domain.
         images: files, at least one.
-        labels: one file per image, or None.
-        table: raw id -> label, see `muhdi.taxonomy.ClassSet.lookup`.
-        strict: refuse ids that the table does not list.
-        palette: given where label images hold colours instead of raw ids.
-        first_channel: the raw id is the first of an RGB label's channels, of 8 or 16 bit.
-        fit: how the images come to the size that the network sees.
+        labels: of the images, in the same order; None if there are none.
+        fit: how the images are brought to the size that the network sees.
     """
 
     def __init__(
         self,
         domain: str,
         images: list[Path],
-        labels: list[Path] | None,
-        table: npt.NDArray[np.uint8],
-        strict: bool = False,
+        labels: LabelFiles | None = None,
         *,
-        palette: Palette | None = None,
-        first_channel: bool = False,
         fit: Fit = "stretch",
     ) -> None:
-        self.domain, self.images, self.labels, self.table, self.strict = (
-            domain,
-            images,
-            labels,
-            table,
-            strict,
-        )
-        self.palette, self.first_channel, self.fit = palette, first_channel, fit
+        self.domain = domain
+        self.images = images
+        self.labels = labels
         self.labelled = labels is not None
+        self.fit = fit
 
     def __len__(self) -> int:
         return len(self.images)
@@ -102,134 +150,97 @@ class FileSet(ImageSet):
         if not with_label:
             return Sample(str(path), image, None)
         if self.labels is None:
-            raise MuhdiError(
-                f"{path}: a label is needed, but the data set {self.domain!r} has none"
-            )
-        label, unlisted = self._read_label(self.labels[index])
-        height, width = label.shape
-        if (
-            abs(width * image.shape[0] - height * image.shape[1])
-            > max(image.shape) * max(label.shape) * 0.01
-        ):
-            raise MuhdiError(
-                f"{self.labels[index]}: the label is {width}x{height}, its image"
-                f" {image.shape[1]}x{image.shape[0]}; both must show the same, at any size but in"
-                " one aspect ratio"
-            )
+            raise DataError(f"{path}: a label is needed, but the data set {self.domain!r} has none")
+        label, unlisted = self.labels.read(index)
+        _check_aspect_ratio(self.labels.paths[index], label, image)
         return Sample(str(path), image, label, unlisted)
 
     def key(self, index: int, with_label: bool) -> Any:
         try:
             image = _facts(self.images[index])
-            label = (
-                None
-                if not with_label or self.labels is None
-                else [_facts(self.labels[index]), self._meaning]
-            )
-        except OSError:  # reading it will say so
+            label: list[Any] | None = None
+            if with_label and self.labels is not None:
+                label = [_facts(self.labels.paths[index]), self.labels.meaning]
+        except OSError:  # reading the file will report it
             return None
         return [image, label]
 
     def fingerprint(self) -> str:
-        files = [_facts(path) for path in [*self.images, *(self.labels or [])]]
-        return hashlib.sha256(json.dumps([files, self._meaning]).encode()).hexdigest()
-
-    @cached_property
-    def _meaning(self) -> str:
-        """What turns the pixels of a label file into classes."""
-        palette = None if self.palette is None else sorted(self.palette.ids.items())
-        text = repr((self.table.tobytes(), palette, self.first_channel, self.strict))
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def _read_label(self, path: Path) -> tuple[npt.NDArray[np.uint8], Unlisted]:
-        values: npt.NDArray[Any]
-        if self.palette is None:
-            values = _raw_ids(path, first_channel=self.first_channel)
-            label = self.table[values]
-        else:
-            values = _colour_codes(path)
-            ids, known = self.palette.read(values)
-            label = np.where(known, self.table[ids], np.uint8(UNLISTED))
-        missing = label == UNLISTED
-        if not missing.any():
-            return label, {}
-        found, counts = np.unique(values[missing], return_counts=True)
-        names = [
-            str(value) if self.palette is None else f"#{value:06x}" for value in found.tolist()
-        ]
-        if self.strict:
-            what = "raw id" if self.palette is None else "colour"
-            raise MuhdiError(
-                f"{path}: {what} {', '.join(names[:10])} is not in the table; add it to 'ids' of"
-                " the data set (a class or ignore), correct the label, or set strict: false"
-            )
-        label[missing] = IGNORE
-        return label, dict(zip(names, counts.tolist(), strict=True))
+        paths = list(self.images)
+        meaning = ""
+        if self.labels is not None:
+            paths += self.labels.paths
+            meaning = self.labels.meaning
+        files = [_facts(path) for path in paths]
+        return hashlib.sha256(json.dumps([files, meaning]).encode()).hexdigest()
 
 
 def read_image(path: Path, draft: Size | None = None) -> npt.NDArray[np.uint8]:
-    """An image file of any kind as uint8 RGB [H, W, 3], the right way up.
+    """An image file of any kind as uint8 RGB [H, W, 3], the way up that viewers show it.
 
-    So it is shown, and labels are drawn.
+    Labels are drawn on images as they are shown, so they need no turning.
 
-    ``draft`` as for `ImageSet.read`.
+    Args:
+        path: of the file.
+        draft: as for `ImageSet.read`.
 
     Raises:
-        MuhdiError: the file is missing, or is no image that can be read.
+        DataError: the file is missing, or is not an image that can be read.
     """
-    picture = _open(path, draft=draft)
-    way_up = _UPRIGHT.get(_orientation(picture))
-    if picture.mode.startswith("I"):  # Pillow would cut 16 bit off at 255 instead of scaling them
-        values = np.asarray(picture)
+    image = _open(path, draft=draft)
+    # In place: an image is turned even if the rest of its EXIF data cannot be written back.
+    with suppress(Exception):  # whatever the parser makes of arbitrary bytes
+        ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):  # Pillow would cut 16 bit off at 255 instead of scaling them
+        values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() >= 2**16):
-            raise MuhdiError(
+            raise DataError(
                 f"{path}: its pixels have more than 16 bit; save it with 8 or 16 bit per channel"
             )
-        picture = Image.fromarray((values >> 8).astype(np.uint8))
-    if picture.mode == "F":
-        raise MuhdiError(
-            f"{path}: its pixels are no integers; save it with 8 or 16 bit per channel"
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise DataError(f"{path}: its pixels are no integers; save it with 8 or 16 bit per channel")
+    return np.asarray(image.convert("RGB"))
+
+
+def _check_aspect_ratio(
+    path: Path, label: npt.NDArray[np.uint8], image: npt.NDArray[np.uint8]
+) -> None:
+    """Refuse a label of another aspect ratio than its image, to one percent."""
+    height, width = label.shape
+    difference = abs(width * image.shape[0] - height * image.shape[1])
+    if difference > max(image.shape) * max(label.shape) * 0.01:
+        raise DataError(
+            f"{path}: the label is {width}x{height}, its image {image.shape[1]}x{image.shape[0]};"
+            " both must show the same, at any size but in one aspect ratio"
         )
-    if way_up is not None:
-        picture = picture.transpose(way_up)
-    return np.asarray(picture.convert("RGB"))
-
-
-def _orientation(picture: Image.Image) -> int:
-    """The number by which a camera says how it was held.
-
-    1, upright, where there is none or what there is is broken.
-    """
-    with suppress(Exception):  # whatever the parser makes of arbitrary bytes
-        return int(picture.getexif().get(_ORIENTATION, 1))
-    return 1
 
 
 def _raw_ids(path: Path, *, first_channel: bool) -> npt.NDArray[np.int64]:
     """The ids of a label image, [H, W]."""
-    picture = _open(path, low_bytes=first_channel)
-    if first_channel and picture.mode in ("RGB", "RGBA"):
-        return np.asarray(picture)[..., 0].astype(np.int64)
-    if picture.mode not in ("L", "P", "I;16", "I", "1"):
-        raise MuhdiError(
+    image = _open(path, low_bytes=first_channel)
+    if first_channel and image.mode in ("RGB", "RGBA"):
+        return np.asarray(image)[..., 0].astype(np.int64)
+    if image.mode not in ("L", "P", "I;16", "I", "1"):
+        raise DataError(
             f"{path}: a label image must hold one id per pixel (grey or palette), but this one is"
-            f" {picture.mode}"
+            f" {image.mode}"
         )
-    raw = np.asarray(picture).astype(np.int64)
+    raw = np.asarray(image).astype(np.int64)
     if raw.size and (raw.min() < 0 or raw.max() >= RAW_IDS):
-        raise MuhdiError(f"{path}: label ids must lie between 0 and {RAW_IDS - 1}")
+        raise DataError(f"{path}: label ids must lie between 0 and {RAW_IDS - 1}")
     return raw
 
 
 def _colour_codes(path: Path) -> npt.NDArray[np.int32]:
     """The colours of a label image as 24-bit numbers, [H, W]."""
-    picture = _open(path)
-    if picture.mode not in ("RGB", "RGBA", "P"):
-        raise MuhdiError(
+    image = _open(path)
+    if image.mode not in ("RGB", "RGBA", "P"):
+        raise DataError(
             f"{path}: a label image of colours must be RGB or have a palette, but this one is"
-            f" {picture.mode}; set label_format: ids if it holds ids"
+            f" {image.mode}; set label_format: ids if it holds ids"
         )
-    return _code(np.asarray(picture.convert("RGB")).astype(np.int32))
+    return _code(np.asarray(image.convert("RGB")).astype(np.int32))
 
 
 def _code(colour: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -239,7 +250,7 @@ def _code(colour: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 
 
 def _facts(path: Path) -> list[str | int]:
-    """Place, size and date of a file."""
+    """Path, size and date of a file."""
     facts = path.stat()
     return [str(path.absolute()), facts.st_size, facts.st_mtime_ns]
 
@@ -247,19 +258,35 @@ def _facts(path: Path) -> list[str | int]:
 def _open(path: Path, *, low_bytes: bool = False, draft: Size | None = None) -> Image.Image:
     """A decoded image; of 16-bit RGB Pillow keeps the high bytes, or the low ones if asked to."""
     try:
-        picture = Image.open(path)
-        if draft is not None:
-            picture.draft("RGB", draft if _orientation(picture) < 5 else draft[::-1])
-        if low_bytes:
-            tiles: list[Any] = [
-                (*tile[:3], "RGB;16L" if tile[3] == "RGB;16B" else tile[3]) for tile in picture.tile
-            ]
-            picture.tile = tiles
-        picture.load()
+        # Opened here, not by Pillow: given a path it maps TIFF files into memory, and scrambles the
+        # pixels of those whose orientation exchanges width and height (seen in 13.0).
+        with path.open("rb") as file:
+            image = Image.open(file)
+            if draft is not None:
+                image.draft("RGB", _as_stored(image, draft))
+            if low_bytes:
+                _keep_low_bytes(image)
+            image.load()
     except FileNotFoundError:
-        raise MuhdiError(f"{path}: the file is missing") from None
+        raise DataError(f"{path}: the file is missing") from None
     except UnidentifiedImageError:
-        raise MuhdiError(f"{path}: not an image") from None
+        raise DataError(f"{path}: not an image") from None
     except Exception as error:  # whatever the decoders make of arbitrary bytes
-        raise MuhdiError(f"{path}: the image cannot be read: {error}") from None
-    return picture
+        raise DataError(f"{path}: the image cannot be read: {error}") from None
+    return image
+
+
+def _as_stored(image: Image.Image, size: Size) -> Size:
+    """The size of an image before it is turned as its EXIF data say."""
+    with suppress(Exception):  # broken EXIF data count as none
+        if int(image.getexif().get(ExifTag.Orientation, 1)) >= _TURNED:
+            return size[1], size[0]
+    return size
+
+
+def _keep_low_bytes(image: ImageFile.ImageFile) -> None:
+    """Let the decoder keep the low byte of each 16-bit channel, which holds ids, not the high."""
+    tiles: list[Any] = []
+    for codec, extents, offset, mode in image.tile:
+        tiles.append((codec, extents, offset, "RGB;16L" if mode == "RGB;16B" else mode))
+    image.tile = tiles

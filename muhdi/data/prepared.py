@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 from muhdi.data.cache import SampleCache
 from muhdi.data.resize import pad_label, resize_image, resize_label
 from muhdi.data.sets import ImageSet, Sample, Size
 
 
+@dataclass(frozen=True)
+class Loading:
+    """How samples are decoded and remembered.
+
+    Attributes:
+        memory: bytes of decoded samples that one set keeps; the rest is read again each time.
+        cache: on the disk; samples are looked for there before they are decoded.
+        draft: decode JPEG files at a fraction of their size if that is enough.
+    """
+
+    memory: int = 0
+    cache: SampleCache | None = None
+    draft: bool = False
+
+
 class PreparedSet:
-    """An image set at a fixed size, whose decoded samples are remembered up to a budget.
+    """An image set at a fixed size.
 
     Args:
-        images: the set; its ``fit`` says how other aspect ratios come to the size.
+        images: the set; its ``fit`` says how other aspect ratios are brought to the size.
         size: width and height of the images.
-        label_size: of the labels; None: as stored (where images are padded, padded to their aspect
+        label_size: of the labels; None: as stored (if images are padded, padded to their aspect
             ratio).
         with_labels: whether labels are opened at all.
-        memory: bytes of samples to remember; what does not fit is read anew each time.
-        cache: on the disk, where samples are looked for before they are decoded.
-        draft: decode JPEG files at a fraction of their size where that is enough.
+        loading: how samples are decoded and remembered; by default nothing is remembered.
     """
 
     def __init__(
@@ -30,18 +44,15 @@ class PreparedSet:
         label_size: Size | None,
         *,
         with_labels: bool,
-        memory: int = 0,
-        cache: SampleCache | None = None,
-        draft: bool = False,
+        loading: Loading = Loading(),
     ) -> None:
-        self.images, self.size, self.label_size, self.with_labels = (
-            images,
-            size,
-            label_size,
-            with_labels,
-        )
-        self.memory, self.cache, self.draft = memory, cache, draft
+        self.images = images
+        self.size = size
+        self.label_size = label_size
+        self.with_labels = with_labels
+        self.loading = loading
         self._kept: dict[int, Sample] = {}
+        self._free = loading.memory
 
     def __len__(self) -> int:
         return len(self.images)
@@ -50,32 +61,53 @@ class PreparedSet:
         if index in self._kept:
             return self._kept[index]
         sample = self._cached(index)
-        cost = sample.image.nbytes + (0 if sample.label is None else sample.label.nbytes)
-        if cost <= self.memory:
-            self.memory -= cost
+        cost = sample.image.nbytes
+        if sample.label is not None:
+            cost += sample.label.nbytes
+        if cost <= self._free:
+            self._free -= cost
             self._kept[index] = sample
         return sample
 
     def _cached(self, index: int) -> Sample:
-        """From the disk's cache, or decoded and put there."""
-        inside = None if self.cache is None else self.images.key(index, self.with_labels)
-        if self.cache is None or inside is None:
+        """From the cache on the disk, or decoded and put there."""
+        cache = self.loading.cache
+        key = self._key(index)
+        if cache is None or key is None:
             return self._decoded(index)
-        key = [inside, self.size, self.label_size, self.with_labels, self.images.fit, self.draft]
-        if (found := self.cache.get(key)) is not None and "image" in found[0]:
-            return Sample(
-                self.images.name(index), found[0]["image"], found[0].get("label"), found[1]
-            )
+        found = cache.get(key)
+        if found is not None:
+            arrays, unlisted = found
+            if "image" in arrays:
+                name = self.images.name(index)
+                return Sample(name, arrays["image"], arrays.get("label"), unlisted)
         sample = self._decoded(index)
-        arrays = {"image": sample.image} | ({} if sample.label is None else {"label": sample.label})
-        self.cache.put(key, arrays, sample.unlisted)
+        arrays = {"image": sample.image}
+        if sample.label is not None:
+            arrays["label"] = sample.label
+        cache.put(key, arrays, sample.unlisted)
         return sample
 
+    def _key(self, index: int) -> Any:
+        """What a prepared sample depends on; None if it is not worth a cache."""
+        if self.loading.cache is None:
+            return None  # keys of files ask the file system
+        inside = self.images.key(index, self.with_labels)
+        if inside is None:
+            return None
+        # The order and the types stay as they are: caches that exist are found by this text.
+        fit = self.images.fit
+        draft = self.loading.draft
+        return [inside, self.size, self.label_size, self.with_labels, fit, draft]
+
     def _decoded(self, index: int) -> Sample:
-        sample = self.images.read(index, self.with_labels, self.size if self.draft else None)
-        label, fit = sample.label, self.images.fit
+        draft = self.size if self.loading.draft else None
+        sample = self.images.read(index, self.with_labels, draft)
+        fit = self.images.fit
+        image = resize_image(sample.image, self.size, fit)
+        label = sample.label
         if label is not None and self.label_size is not None:
             label = resize_label(label, self.label_size, fit)
         elif label is not None and fit == "pad":
             label = pad_label(label, self.size)
-        return replace(sample, image=resize_image(sample.image, self.size, fit), label=label)
+        return replace(sample, image=image, label=label)

@@ -1,4 +1,4 @@
-"""Bringing images and labels to a size."""
+"""Resizing and padding images and labels."""
 
 from __future__ import annotations
 
@@ -9,46 +9,20 @@ from PIL import Image
 from muhdi.data.sets import Fit, Size
 from muhdi.taxonomy import IGNORE
 
+Pixels = npt.NDArray[np.uint8]
 
-def resize_image(
-    image: npt.NDArray[np.uint8], size: Size, fit: Fit = "stretch"
-) -> npt.NDArray[np.uint8]:
-    """Bicubic, on uint8, as the reference; padding is black."""
+
+def resize_image(image: Pixels, size: Size, fit: Fit = "stretch") -> Pixels:
+    """Bicubic, on uint8, as the reference does it; padding is black."""
     return _resize(image, size, fit, Image.Resampling.BICUBIC, 0)
 
 
-def resize_label(
-    label: npt.NDArray[np.uint8], size: Size, fit: Fit = "stretch"
-) -> npt.NDArray[np.uint8]:
+def resize_label(label: Pixels, size: Size, fit: Fit = "stretch") -> Pixels:
     """Nearest neighbour; padding is ignored."""
     return _resize(label, size, fit, Image.Resampling.NEAREST, IGNORE)
 
 
-def _resize(
-    pixels: npt.NDArray[np.uint8], size: Size, fit: Fit, method: Image.Resampling, fill: int
-) -> npt.NDArray[np.uint8]:
-    height, width = pixels.shape[:2]
-    inner = size
-    if (
-        fit == "pad"
-    ):  # sides are truncated as the reference truncates them, so that arrays agree to the bit
-        if width / height > size[0] / size[1]:
-            inner = size[0], max(1, int(height * (size[0] / width)))
-        else:
-            inner = max(1, int(width * (size[1] / height))), size[1]
-    if inner != (width, height):
-        pixels = np.asarray(Image.fromarray(pixels).resize(inner, method))
-    return pixels if inner == size else _pad(pixels, size, fill)
-
-
-def _pad(pixels: npt.NDArray[np.uint8], size: Size, fill: int) -> npt.NDArray[np.uint8]:
-    """``pixels`` in the upper left corner of an array of ``size``."""
-    padded = np.full((size[1], size[0], *pixels.shape[2:]), fill, np.uint8)
-    padded[: pixels.shape[0], : pixels.shape[1]] = pixels
-    return padded
-
-
-def pad_label(label: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]:
+def pad_label(label: Pixels, size: Size) -> Pixels:
     """The label at its own scale, padded to the aspect ratio of ``size``.
 
     It then shows what a padded image shows.
@@ -58,3 +32,31 @@ def pad_label(label: npt.NDArray[np.uint8], size: Size) -> npt.NDArray[np.uint8]
     if ratio > width / height:
         return _pad(label, (max(width, int(ratio * height)), height), IGNORE)
     return _pad(label, (width, max(height, int(width / ratio))), IGNORE)
+
+
+def _resize(pixels: Pixels, size: Size, fit: Fit, method: Image.Resampling, fill: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    inner = size
+    if fit == "pad":
+        inner = _fitted((width, height), size)
+    if inner != (width, height):
+        pixels = np.asarray(Image.fromarray(pixels).resize(inner, method))
+    return pixels if inner == size else _pad(pixels, size, fill)
+
+
+def _fitted(given: Size, size: Size) -> Size:
+    """The largest size in the aspect ratio of ``given`` that lies inside ``size``.
+
+    Sides are truncated as the reference truncates them, so that arrays agree to the bit.
+    """
+    width, height = given
+    if width / height > size[0] / size[1]:
+        return size[0], max(1, int(height * (size[0] / width)))
+    return max(1, int(width * (size[1] / height))), size[1]
+
+
+def _pad(pixels: Pixels, size: Size, fill: int) -> Pixels:
+    """``pixels`` in the upper left corner of an array of ``size``."""
+    padded = np.full((size[1], size[0], *pixels.shape[2:]), fill, np.uint8)
+    padded[: pixels.shape[0], : pixels.shape[1]] = pixels
+    return padded

@@ -14,9 +14,9 @@ from muhdi.recipe import plugins
 Size = tuple[int, int]
 """Width and height."""
 Fit = Literal["stretch", "pad"]
-"""How an image of another aspect ratio comes to a size.
+"""How an image of another aspect ratio is brought to a size.
 
-Stretched, or scaled to fit inside and padded.
+Either stretched, or scaled to fit inside and then padded.
 """
 Unlisted = dict[str, int]
 """Raw id, or colour as ``#rrggbb`` -> number of pixels."""
@@ -29,10 +29,9 @@ class Sample:
     Attributes:
         name: of the file, for messages.
         image: uint8 RGB [H, W, 3].
-        label: uint8 [H', W'], class positions and 255; None where there is none or none was asked
+        label: uint8 [H', W'], class positions and 255; None if there is none or none was asked
             for.
-        unlisted: pixels by raw id, or colour, for those that the label table does not list (they
-            are ignored).
+        unlisted: pixels by raw id, or colour, that the label table does not list; they are ignored.
     """
 
     name: str
@@ -51,8 +50,8 @@ class ImageSet(ABC):
         config_class: of data sets that recipes can name.
         domain: name of the domain.
         labelled: whether every image has a label.
-        advice: what to do where labels are needed and there are none.
-        fit: how its images come to the size that the network sees.
+        advice: what to do if labels are needed and there are none.
+        fit: how its images are brought to the size that the network sees.
     """
 
     config_class: ClassVar[type[Any]]
@@ -76,14 +75,20 @@ class ImageSet(ABC):
     def read(self, index: int, with_label: bool, draft: Size | None = None) -> Sample:
         """Image ``index`` as it is stored; its label is opened only if asked for.
 
-        ``draft``: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as
-        it is not smaller than this; quicker, and not the same pixels.
+        Args:
+            index: of the image.
+            with_label: whether to read its label too.
+            draft: a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as
+                it is not smaller than this; faster, but the pixels differ.
+
+        Raises:
+            DataError: the image or its label cannot be read.
         """
 
     def key(self, index: int, with_label: bool) -> Any:
-        """What the pixels of a sample depend on, as JSON.
+        """Everything that the pixels of a sample depend on, as JSON.
 
-        None where reading is no slower than a cache.
+        None if reading is no slower than a cache.
         """
         return None
 
@@ -91,5 +96,12 @@ class ImageSet(ABC):
     def fingerprint(self) -> str:
         """A text that changes when images, labels or their meaning do.
 
-        Files count by place, size and date.
+        Files count by path, size and date.
         """
+
+
+def spread_indices(length: int, count: int) -> list[int]:
+    """Up to ``count`` different indices, evenly spaced over 0..length - 1."""
+    positions = np.linspace(0, length - 1, min(count, length)).round().astype(int)
+    indices: list[int] = np.unique(positions).tolist()
+    return indices

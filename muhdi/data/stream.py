@@ -1,4 +1,4 @@
-"""Batches without end, in an order that depends on the seed and the position alone.
+"""Endless batches, in an order that depends only on the seed and the position.
 
 Every random choice about a sample is drawn from a generator that is seeded with (seed, stream,
 number of the draw). So the state of a loader is one integer, resuming is exact, and the number of
@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from muhdi import distributed
+from muhdi.data.arrays import images_tensor, labels_tensor
+from muhdi.data.augment import augment
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.sets import Sample, Unlisted
 from muhdi.data.workers import end_with_process
-from muhdi.errors import STOP_SIGNALS, MuhdiError
+from muhdi.errors import STOP_SIGNALS, MuhdiError, RunError
 from muhdi.recipe.domains import AugmentConfig
 
 Draw = tuple[int, int]
@@ -32,9 +35,14 @@ Draw = tuple[int, int]
 
 @dataclass(frozen=True)
 class LoadedBatch:
-    """Images uint8 [N, 3, H, W]; labels int64 [N, H, W] or None.
+    """Samples as tensors.
 
-    The samples' names and unlisted raw ids.
+    Attributes:
+        images: uint8 RGB [N, 3, H, W].
+        labels: int64 [N, H, W]; None if a sample has none.
+        names: of the samples, N of them.
+        unlisted: pixels by raw id, of the samples that have ids which the label table does not
+            list; by the samples' names.
     """
 
     images: Tensor
@@ -44,30 +52,27 @@ class LoadedBatch:
 
     def to(self, device: torch.device) -> LoadedBatch:
         """The same batch on another device."""
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return LoadedBatch(
-            self.images.to(device, non_blocking=True), labels, self.names, self.unlisted
-        )
+        images = self.images.to(device, non_blocking=True)
+        labels = self.labels
+        if labels is not None:
+            labels = labels.to(device, non_blocking=True)
+        return LoadedBatch(images, labels, self.names, self.unlisted)
 
 
 def collate(samples: Sequence[Sample]) -> LoadedBatch:
-    """Samples of one size -> a batch."""
-    images = torch.from_numpy(np.stack([s.image for s in samples])).permute(0, 3, 1, 2).contiguous()
+    """A batch of samples of one size."""
+    images = images_tensor([sample.image for sample in samples])
+    arrays = [sample.label for sample in samples if sample.label is not None]
     labels = None
-    if all(s.label is not None for s in samples):
-        labels = torch.from_numpy(
-            np.stack([s.label for s in samples if s.label is not None])
-        ).long()
-    return LoadedBatch(
-        images,
-        labels,
-        [s.name for s in samples],
-        {s.name: s.unlisted for s in samples if s.unlisted},
-    )
+    if len(arrays) == len(samples):
+        labels = labels_tensor(arrays)
+    names = [sample.name for sample in samples]
+    unlisted = {sample.name: sample.unlisted for sample in samples if sample.unlisted}
+    return LoadedBatch(images, labels, names, unlisted)
 
 
 class EndlessSampler:
-    """Batches of draws: every image once per epoch, in an order of its own in each.
+    """Batches of draws: every image once per epoch, each epoch in a new order.
 
     Several processes share each batch in order: together they draw what one process would.
 
@@ -79,73 +84,25 @@ class EndlessSampler:
     """
 
     def __init__(self, count: int, batch_size: int, seed: tuple[int, ...], start: int = 0) -> None:
-        self.count, self.batch_size, self.seed, self.start = count, batch_size, seed, start
+        self.count = count
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        epoch, order = -1, np.empty(0, int)
+        epoch = -1
+        order = np.empty(0, int)
         draw = self.start * self.batch_size
         while True:
             batch = []
             for number in range(draw, draw + self.batch_size):
                 if number // self.count != epoch:
                     epoch = number // self.count
+                    # Stream 0 orders the epochs, stream 1 augments: neither disturbs the other.
                     order = np.random.default_rng([*self.seed, 0, epoch]).permutation(self.count)
                 batch.append((number, int(order[number % self.count])))
             draw += self.batch_size
             yield list(distributed.local_slice(batch))
-
-
-class _Augmented(Dataset["Sample | MuhdiError"]):
-    def __init__(self, samples: PreparedSet, augment: AugmentConfig, seed: tuple[int, ...]) -> None:
-        self.samples, self.augment, self.seed = samples, augment, seed
-
-    def __getitem__(self, draw: Draw) -> Sample | MuhdiError:
-        number, index = draw
-        try:
-            return augment(
-                self.samples[index], self.augment, np.random.default_rng([*self.seed, 1, number])
-            )
-        except MuhdiError as error:
-            return error  # raised in the main process: a worker would wrap it in its own traceback
-
-
-def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> Sample:
-    """Random crop, mirroring and colour changes; ``rng`` decides. The size stays."""
-    image, label = sample.image, sample.label
-    height, width = image.shape[:2]
-    if config.crop < 1:
-        part = rng.uniform(config.crop, 1.0)
-        w, h = part * width, part * height
-        x, y = rng.uniform(0, width - w), rng.uniform(0, height - h)
-        box = (x, y, x + w, y + h)
-        image = np.asarray(
-            Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR, box=box)
-        )
-        if label is not None:
-            label = np.asarray(
-                Image.fromarray(label).resize((width, height), Image.Resampling.NEAREST, box=box)
-            )
-    if config.flip and rng.random() < 0.5:
-        image = image[:, ::-1]
-        label = None if label is None else label[:, ::-1]
-    if config.colour:
-        brightness, contrast, saturation = 1 + config.colour * rng.uniform(-1, 1, 3)
-        pixels = image.astype(np.float32) * np.float32(brightness)
-        mean = pixels.mean()
-        pixels = mean + (pixels - mean) * np.float32(contrast)
-        grey = pixels.mean(2, keepdims=True)
-        image = np.clip(grey + (pixels - grey) * np.float32(saturation), 0, 255).astype(np.uint8)
-    return Sample(sample.name, image, label, sample.unlisted)
-
-
-def _collate_or_fail(samples: list[Sample | MuhdiError]) -> LoadedBatch | MuhdiError:
-    """A batch, or the first fault among its samples; at module level, so that it can be sent."""
-    good: list[Sample] = []
-    for sample in samples:
-        if isinstance(sample, MuhdiError):
-            return sample
-        good.append(sample)
-    return collate(good)
 
 
 def endless_batches(
@@ -161,15 +118,19 @@ def endless_batches(
     Args:
         samples: what to draw from; all images have one size.
         batch_size: images per batch of all processes together.
+        augmentation: random changes of each sample.
         seed: any integers >= 0: of order and augmentation.
+        start: number of the first batch.
         workers: processes that load ahead, at most one per core; they change the speed and nothing
             else.
-    """
 
-    sampler = EndlessSampler(len(samples), batch_size, seed, start)
+    Raises:
+        DataError: an image or its label cannot be read.
+        RunError: a loading process was killed.
+    """
     loader = DataLoader(
         _Augmented(samples, augmentation, seed),
-        batch_sampler=sampler,  # endless, so without a length
+        batch_sampler=EndlessSampler(len(samples), batch_size, seed, start),  # has no length
         num_workers=min(workers, os.cpu_count() or 1),
         collate_fn=_collate_or_fail,
         worker_init_fn=partial(_leave_signals_to_the_main_process, os.getpid()),
@@ -178,43 +139,98 @@ def endless_batches(
     batches = iter(loader)
     try:
         while True:
-            try:
+            with _ended_as_one_line(workers):
                 batch = next(batches)
-            except RuntimeError as error:
-                if (ended := worker_ended(error)) is None:
-                    raise
-                raise ended from None
-            except (OSError, EOFError):  # what it had begun to hand over cannot be fetched any more
-                if not workers:
-                    raise
-                raise MuhdiError(_ENDED) from None
             if isinstance(batch, MuhdiError):
                 raise batch
             yield batch
     finally:
         # Ends the loading processes now: a traceback may keep this frame, and Python would wait for
-        # them at its exit.
+        # them when it exits.
         del batches
 
 
+class _Augmented(Dataset["Sample | MuhdiError"]):
+    """Samples by draw: what a loading process computes."""
+
+    def __init__(self, samples: PreparedSet, config: AugmentConfig, seed: tuple[int, ...]) -> None:
+        self.samples = samples
+        self.config = config
+        self.seed = seed
+
+    def __getitem__(self, draw: Draw) -> Sample | MuhdiError:
+        number, index = draw
+        rng = np.random.default_rng([*self.seed, 1, number])
+        try:
+            return augment(self.samples[index], self.config, rng)
+        except MuhdiError as error:
+            # Raised in the main process: a worker would wrap it in its own traceback.
+            return error
+
+
+def _collate_or_fail(samples: list[Sample | MuhdiError]) -> LoadedBatch | MuhdiError:
+    """A batch, or the first fault among its samples.
+
+    At module level, so that it can be sent to processes that do not begin as a copy of this one.
+    """
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, MuhdiError):
+            return sample
+        good.append(sample)
+    return collate(good)
+
+
+@contextmanager
+def _ended_as_one_line(workers: int) -> Iterator[None]:
+    """Turn the end of a loading process into one line.
+
+    Not a function around ``next``: its frame would keep the loader alive in the error's traceback.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        ended = worker_ended(error)
+        if ended is None:
+            raise
+        raise ended from None
+    except (OSError, EOFError):
+        # A process that was killed while it handed over a batch: the rest cannot be fetched.
+        if not workers:
+            raise
+        _await_the_signal_of_its_end()
+        raise RunError(_ENDED) from None
+
+
+def _await_the_signal_of_its_end() -> None:
+    """Let PyTorch's handler of SIGCHLD raise here, instead of in whoever handles our error."""
+    try:
+        time.sleep(_SIGNAL_S)  # the handler interrupts it
+    except RuntimeError as error:
+        if worker_ended(error) is None:
+            raise
+
+
+_SIGNAL_S = 1.0
+"""Seconds after which a signal of the end of a process has surely come."""
 _ENDED = (
-    "runtime.workers: a process that loads images was ended from outside, perhaps for want of"
-    " memory; go on with --resume and fewer runtime.workers, or less runtime.memory_mb"
+    "runtime.workers: a data-loading worker was killed, possibly out of memory; continue with"
+    " --resume and fewer runtime.workers, or less runtime.memory_mb"
 )
 
 
 def worker_ended(error: Exception) -> MuhdiError | None:
-    """What to tell the user if an error says that a loading process is gone.
+    """What to tell the user if an error says that a loading process is gone; otherwise None.
 
-    PyTorch raises it wherever it may be.
+    PyTorch raises it from a signal handler, so it may come from any line of the program.
     """
     if not (isinstance(error, RuntimeError) and "DataLoader worker" in str(error)):
         return None
-    return MuhdiError(_ENDED)
+    return RunError(_ENDED)
 
 
 def _leave_signals_to_the_main_process(main: int, worker: int) -> None:
-    """A terminal's Ctrl-C and a cluster's SIGTERM reach every process.
+    """Ignore Ctrl-C and a cluster's SIGTERM, which reach every process.
 
     The main one saves, and then ends the others.
     """

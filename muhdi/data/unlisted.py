@@ -1,13 +1,13 @@
-"""Raw ids that no label table lists.
-
-Counted while images are read, and reported once per domain.
-"""
+"""Raw ids that no label table lists: counted while images are read, reported once per domain."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from muhdi.data.sets import Unlisted
+
+_NAMED = 8
+"""Ids that a line names."""
 
 
 class UnlistedIds:
@@ -36,19 +36,21 @@ class UnlistedIds:
         lines = []
         for domain in sorted(self.files.keys() - self._reported):
             self._reported.add(domain)
-            files = self.files[domain]
-            total: Counter[str] = Counter()
-            for counts in files.values():
-                total.update(counts)
-            ids = ", ".join(
-                f"{raw} ({pixels:,} pixels)"
-                for raw, pixels in sorted(total.items(), key=lambda item: (len(item[0]), item[0]))[
-                    :8
-                ]
-            )
-            more = f" and {len(total) - 8} more" if len(total) > 8 else ""
-            lines.append(
-                f"{domain}: raw ids that the label table does not list are ignored: {ids}{more}, in"
-                f" {len(files)} files so far, {min(files)} for one"
-            )
+            lines.append(self._line(domain))
         return lines
+
+    def _line(self, domain: str) -> str:
+        files = self.files[domain]
+        total: Counter[str] = Counter()
+        for counts in files.values():
+            total.update(counts)
+        # Shorter texts first, so that numbers come in their order.
+        ids = sorted(total, key=lambda raw: (len(raw), raw))
+        named = [f"{raw} ({total[raw]:,} pixels)" for raw in ids[:_NAMED]]
+        more = ""
+        if len(ids) > _NAMED:
+            more = f" and {len(ids) - _NAMED} more"
+        return (
+            f"{domain}: raw ids that the label table does not list are ignored:"
+            f" {', '.join(named)}{more}, in {len(files)} files so far, for example {min(files)}"
+        )

@@ -12,12 +12,9 @@ from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 
-from muhdi.data.paths import fixed_part, matches
+from muhdi.data.paths import IMAGE_ENDINGS, fixed_part, matches
 from muhdi.errors import MuhdiError
 
-IMAGES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
-)
 FILMS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
 
 
@@ -70,7 +67,8 @@ def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:
         base, files = (path.absolute().parent if named else path), _inside(path, ours)
         if not files:
             raise MuhdiError(
-                f"{path}: holds no image; known endings are {', '.join(sorted(IMAGES | FILMS))}"
+                f"{path}: holds no image; known endings are"
+                f" {', '.join(sorted(IMAGE_ENDINGS | FILMS))}"
             )
         return [Input(file, _relative(file, base)) for file in files]
     if not has_magic(argument):
@@ -90,7 +88,7 @@ def _inside(folder: Path, ours: Sequence[str]) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGES | FILMS and path.is_file()
+    return path.suffix.lower() in IMAGE_ENDINGS | FILMS and path.is_file()
 
 
 def _lies_in(path: Path, folders: Sequence[str]) -> bool:

@@ -81,7 +81,7 @@ def predict_files(
             before anything is written.
     """
     _check_outputs(inputs, out, overwrite=overwrite, probabilities=probabilities)
-    colours = [f"#{r:02x}{g:02x}{b:02x}" for r, g, b in predictor.classes.colours]
+    colours = predictor.classes.hex_colours()
     names = predictor.classes.classes
     told = {"head": predictor.head, "statistics": predictor.statistics, "domain": predictor.domain}
     listed = [

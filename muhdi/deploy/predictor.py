@@ -82,9 +82,7 @@ class Prediction:
 
     def colour(self) -> Image.Image:
         """The classes in their colours: a palette image, whose pixels still hold the ids."""
-        picture = Image.fromarray(self.ids)
-        picture.putpalette(self.classes.palette().flatten().tolist())
-        return picture
+        return self.classes.palette_image(self.ids)
 
     def overlay(self, opacity: float = 0.5) -> Image.Image:
         """The colours laid over the image."""

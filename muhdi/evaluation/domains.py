@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from muhdi import distributed
-from muhdi.data.arrays import images_tensor, spread_indices
+from muhdi.data.arrays import images_tensor
 from muhdi.data.domains import Domains
 from muhdi.data.prepared import PreparedSet
-from muhdi.data.sets import Sample
+from muhdi.data.sets import Sample, spread_indices
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.evaluation.predict import evaluate_domain
 from muhdi.evaluation.results import Entry, scores, without_score

@@ -67,9 +67,7 @@ def _save_domain(
 
 def label_image(label: Pixels, classes: ClassSet) -> Image.Image:
     """A label or prediction as a palette image, whose pixels hold the class positions."""
-    image = Image.fromarray(np.asarray(label, np.uint8))
-    image.putpalette(classes.palette().flatten().tolist())
-    return image
+    return classes.palette_image(np.asarray(label, np.uint8))
 
 
 def add_earlier_predictions(run: Path, *, trust_code: bool = False) -> None:

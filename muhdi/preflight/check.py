@@ -1,4 +1,4 @@
-"""Looking at every file that a run will read, before days are spent on it. No torch."""
+"""Reading every file that a run will read, before days are spent on it. No torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import IGNORE
 
-_sets: list[
-    tuple[ImageSet, bool]
-] = []  # of a worker process, each with whether its labels are read
+# What a worker process works on, each set with whether its labels are read; set once at its start.
+_sets: list[tuple[ImageSet, bool]] = []
 
 
 @dataclass
@@ -32,7 +31,7 @@ class Split:
         key: of the domain in the recipe.
         domain: its name.
         split: ``train`` or ``val``.
-        learnt: whether a run trains on the labels.
+        learnt: whether a run trains on its labels.
         images: how many there are.
         labelled: whether labels were read.
         sizes: images by size, as ``640x360``.
@@ -40,7 +39,7 @@ class Split:
         pixels: of each class, by name.
         ignored: pixels of no class.
         empty: images whose label holds no pixel of any class.
-        unlisted: pixels by raw id, or colour, that the label table does not list; they are ignored,
+        unlisted: pixels by raw id, or colour, that the label table does not list; they are ignored
             too.
     """
 
@@ -91,55 +90,70 @@ class _Seen:
 def check(
     recipe: Recipe,
     jobs: int | None = None,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Report:
     """Read every image and label that a run of the recipe reads.
 
     Args:
-        jobs: processes; None: one per core.
-        told: called with the number of images that are done, and of all.
+        recipe: whose domains are read.
+        jobs: number of processes; None: one per core.
+        on_progress: called with the number of images that are done, and of all.
+
+    Returns:
+        What was found. A fault of the data is a line of it, not an error.
+
+    Raises:
+        RunError: a process was killed.
     """
     report = Report(recipe.name)
-    opened: list[tuple[ImageSet, bool]] = []
+    opened: list[tuple[ImageSet, bool]] = []  # in the order of report.splits
     for split, data in _splits(recipe):
         images = _open(recipe, split, data, report)
         if images is not None:
             report.splits.append(split)
             opened.append((images, split.labelled))
-    work = [
-        (number, index) for number, (images, _) in enumerate(opened) for index in range(len(images))
-    ]
-    found: list[dict[bytes, str]] = [{} for _ in opened]
-    unlisted, classes = UnlistedIds(), recipe.class_set().classes
+    work = []
+    for number, (images, _) in enumerate(opened):
+        work += [(number, index) for index in range(len(images))]
+    names: list[dict[bytes, str]] = [{} for _ in opened]
+    unlisted = UnlistedIds()
+    classes = recipe.class_set().classes
     done = 0
     for part in in_processes(_look, in_parts(work), jobs, _take, (opened,)):
         for seen in part:
             split = report.splits[seen.number]
             _add(split, seen, classes)
             if not seen.problem:
-                found[seen.number][seen.digest] = min(
-                    seen.name, found[seen.number].get(seen.digest, seen.name)
-                )
-            unlisted.add(f"{split.key} ({split.domain}, {split.split})", seen.name, seen.unlisted)
+                # Of equal images the first name counts, so that the order of arrival does not.
+                known = names[seen.number].get(seen.digest, seen.name)
+                names[seen.number][seen.digest] = min(seen.name, known)
+            unlisted.add(_title(split), seen.name, seen.unlisted)
         done += len(part)
-        told(done, len(work))
+        on_progress(done, len(work))
     for split in report.splits:
         split.unreadable.sort()
         _judge(split, report)
-    report.problems += [
-        f"{line}; list them in ids, as a class or as ignore, or correct label_format"
-        for line in unlisted.report()
-    ]
-    _judge_duplicates(report, found)
+    advice = "list them in ids, as a class or as ignore, or correct label_format"
+    report.problems += [f"{line}; {advice}" for line in unlisted.report()]
+    _judge_duplicates(report, names)
     return report
 
 
+def _title(split: Split) -> str:
+    return f"{split.key} ({split.domain}, {split.split})"
+
+
 def _splits(recipe: Recipe) -> Iterator[tuple[Split, DomainConfig]]:
-    """The splits that a run reads, each once; labels of targets are read for the oracle alone."""
-    oracle = {
-        step.target.domain_name for step in recipe.steps if step.adaptation.reads_target_labels
-    }
-    trained = {step.target.domain_name for step in recipe.steps}
+    """The splits that a run reads, each once.
+
+    A target's training labels are read only for an adaptation that says it reads them.
+    """
+    reads_labels = set()
+    trained = set()
+    for step in recipe.steps:
+        trained.add(step.target.domain_name)
+        if step.adaptation.reads_target_labels:
+            reads_labels.add(step.target.domain_name)
     known = set()
     for key, data in recipe.domains():
         name = data.domain_name
@@ -147,14 +161,14 @@ def _splits(recipe: Recipe) -> Iterator[tuple[Split, DomainConfig]]:
             continue
         known.add(name)
         if key == "source" or name in trained:
-            yield Split(key, name, "train", key == "source" or name in oracle), data
+            yield Split(key, name, "train", key == "source" or name in reads_labels), data
         yield Split(key, name, "val", False), data
 
 
 def _open(recipe: Recipe, split: Split, data: DomainConfig, report: Report) -> ImageSet | None:
-    """The images of a split; without their labels, if only those are at fault.
+    """The images of a split, or None if they cannot be opened.
 
-    None if there are none.
+    If only their labels are at fault, the images are read without them.
     """
     context = Context.of(recipe)
     wanted = split.learnt or split.split == "val"
@@ -164,12 +178,14 @@ def _open(recipe: Recipe, split: Split, data: DomainConfig, report: Report) -> I
         except MuhdiError as error:
             report.problems.append(f"{split.key}: {error}")
             continue
-        split.images, split.labelled = len(images), labels and images.labelled
+        split.images = len(images)
+        split.labelled = labels and images.labelled
         if labels and split.learnt and not images.labelled:
             report.problems.append(
                 f"{split.key}: {split.domain!r} needs labels to train on; {images.advice}"
             )
         return images
+    # Both attempts may have met the same fault.
     report.problems = list(dict.fromkeys(report.problems))
     return None
 
@@ -187,15 +203,15 @@ def _look_at(number: int, index: int) -> _Seen:
     try:
         sample = images.read(index, labelled)
     except MuhdiError as error:
-        return _Seen(number, images.name(index), str(error))
+        return _Seen(number, images.name(index), problem=str(error))
     height, width = sample.image.shape[:2]
-    counts = (
-        () if sample.label is None else np.bincount(sample.label.ravel(), minlength=256).tolist()
-    )
-    digest = hashlib.sha256(f"{width}x{height}".encode() + sample.image.tobytes()).digest()
-    return _Seen(
-        number, sample.name, "", f"{width}x{height}", digest, tuple(counts), sample.unlisted
-    )
+    size = f"{width}x{height}"
+    counts: tuple[int, ...] = ()
+    if sample.label is not None:
+        counts = tuple(np.bincount(sample.label.ravel(), minlength=256).tolist())
+    # With the size: images of equal bytes may differ in shape.
+    digest = hashlib.sha256(size.encode() + sample.image.tobytes()).digest()
+    return _Seen(number, sample.name, "", size, digest, counts, sample.unlisted)
 
 
 def _add(split: Split, seen: _Seen, classes: Sequence[str]) -> None:
@@ -204,65 +220,70 @@ def _add(split: Split, seen: _Seen, classes: Sequence[str]) -> None:
         return
     split.sizes[seen.size] += 1
     split.unlisted.update(seen.unlisted)
-    if seen.counts:
-        for name, pixels in zip(classes, seen.counts, strict=False):
-            split.pixels[name] = split.pixels.get(name, 0) + pixels
-        split.ignored += seen.counts[IGNORE]
-        split.empty += not any(seen.counts[: len(classes)])
+    if not seen.counts:
+        return
+    for index, name in enumerate(classes):
+        split.pixels[name] = split.pixels.get(name, 0) + seen.counts[index]
+    split.ignored += seen.counts[IGNORE]
+    if not any(seen.counts[: len(classes)]):
+        split.empty += 1
 
 
 def _judge(split: Split, report: Report) -> None:
-    """What is wrong with the files of a split, and what is remarkable."""
-    where = f"{split.key} ({split.domain}, {split.split})"
+    """Report what is wrong with the files of a split, and what is remarkable."""
+    title = _title(split)
     if split.unreadable:
-        more = f" (and {len(split.unreadable) - 1} more)" if len(split.unreadable) > 1 else ""
-        report.problems.append(f"{where}: {split.unreadable[0]}{more}")
+        others = len(split.unreadable) - 1
+        more = f" (and {others} more)" if others else ""
+        report.problems.append(f"{title}: {split.unreadable[0]}{more}")
     never = [name for name, pixels in split.pixels.items() if not pixels]
     if never and split.learnt:
         report.problems.append(
-            f"{where}: no label holds {', '.join(never)}, so nothing can be learnt of it; correct"
-            " the table of ids, or leave it out of 'classes'"
+            f"{title}: no label holds {', '.join(never)}, so it cannot be learned; correct the"
+            " table of ids, or leave it out of 'classes'"
         )
     elif never:
-        report.notes.append(f"{where}: no label holds {', '.join(never)}, so it has no score there")
+        report.notes.append(f"{title}: no label holds {', '.join(never)}, so it has no score here")
     if split.empty:
         report.notes.append(
-            f"{where}: {split.empty} of {split.images} labels hold no pixel of any class"
+            f"{title}: {split.empty} of {split.images} labels hold no pixel of any class"
         )
     if split.split == "val" and not split.labelled:
-        report.notes.append(f"{where}: has no labels, so it gets no score")
+        report.notes.append(f"{title}: has no labels, so it gets no score")
     if split.images == 1:
-        report.notes.append(f"{where}: holds a single image")
+        report.notes.append(f"{title}: holds a single image")
 
 
-def _judge_duplicates(report: Report, found: list[dict[bytes, str]]) -> None:
-    """Images that stand in a training split and in a validation split too.
+def _judge_duplicates(report: Report, names: list[dict[bytes, str]]) -> None:
+    """Report images that are in a training split and in a validation split too.
 
-    Where labels are learnt, that spoils it.
+    If their labels are trained on, the scores are worthless.
     """
-    for split, images in zip(report.splits, found, strict=True):
-        for other, others in zip(report.splits, found, strict=True):
+    for split, images in zip(report.splits, names, strict=True):
+        if split.split != "train":
+            continue
+        for other, others in zip(report.splits, names, strict=True):
             shared = images.keys() & others.keys()
-            if (split.split, other.split) != ("train", "val") or not shared:
+            if other.split != "val" or not shared:
                 continue
-            one, two = min((images[digest], others[digest]) for digest in shared)
+            first, second = min((images[digest], others[digest]) for digest in shared)
+            pair = f"for example {first}"
+            if first != second:
+                pair = f"for example {first} is {second}"
             line = (
-                f"{len(shared)} images of {split.key} ({split.domain}, train) stand in"
-                f" {other.domain}, val, too"
+                f"{len(shared)} images of {split.key} ({split.domain}, train) are in"
+                f" {other.domain}, val, too, {pair}"
             )
-            pair = f"{one}, for one" if one == two else f"{one} is {two}, for one"
             if split.learnt:
-                report.problems.append(
-                    f"{line}: {pair}; scores would be of what was learnt by heart"
-                )
+                report.problems.append(f"{line}; its scores would be of memorised images")
             else:
-                report.notes.append(f"{line}: {pair}")
+                report.notes.append(line)
 
 
 def to_json(report: Report) -> dict[str, Any]:
     """The report as plain values."""
-    splits = [
-        vars(split) | {"sizes": dict(split.sizes), "unlisted": dict(split.unlisted)}
-        for split in report.splits
-    ]
+    splits = []
+    for split in report.splits:
+        counters = {"sizes": dict(split.sizes), "unlisted": dict(split.unlisted)}
+        splits.append(vars(split) | counters)
     return vars(report) | {"splits": splits}

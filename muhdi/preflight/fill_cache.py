@@ -1,7 +1,4 @@
-"""Filling the cache before training.
-
-Every sample of a recipe, decoded and resized by several processes.
-"""
+"""Filling the cache before training, with several processes."""
 
 from __future__ import annotations
 
@@ -9,69 +6,76 @@ from collections.abc import Callable, Sequence
 
 from muhdi.data.domains import Domains
 from muhdi.data.prepared import PreparedSet
-from muhdi.errors import MuhdiError
+from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.preflight.pool import in_parts, in_processes
 from muhdi.recipe.schema import Recipe
 
-_sets: list[PreparedSet] = []  # of a worker process
+# What a worker process works on; set once when it starts.
+_sets: list[PreparedSet] = []
 
 
 def prepared_sets(recipe: Recipe) -> list[PreparedSet]:
-    """Every set that a run of the recipe reads and a cache can help.
-
-    Evaluation, source and targets.
-    """
+    """Every set that a run of the recipe reads and that a cache can help."""
     domains = Domains(recipe, training=recipe.source is not None)
     sets = list(domains.validation.values())
     if domains.source is not None:
-        sets += [domains.source, *dict.fromkeys(domains.targets)]
+        sets.append(domains.source)
+        sets += dict.fromkeys(domains.targets)
     return [samples for samples in sets if samples.images.key(0, samples.with_labels) is not None]
 
 
 def prepare(
     recipe: Recipe,
     jobs: int | None = None,
-    told: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Put every sample of a recipe into its cache; those that are there stay.
+    """Put every sample of a recipe into its cache; samples that are there already stay.
 
     Args:
-        recipe: with ``cache``.
-        jobs: processes; None: one per core.
-        told: called with the number of samples that are done, and of all.
+        recipe: with ``runtime.cache``.
+        jobs: number of processes; None: one per core.
+        on_progress: called with the number of samples that are done, and of all.
 
     Returns:
         The number of samples.
 
     Raises:
-        MuhdiError: the recipe names no cache, the disk has no room, or files cannot be read; all
-            others are done.
+        RecipeError: the recipe names no cache, or reads no files.
+        DataError: the disk has no room, or files cannot be read; all others are in the cache then.
     """
     if recipe.runtime.cache is None:
-        raise MuhdiError("cache: this key is missing; say where, with --set cache=FOLDER")
+        raise RecipeError("cache: this key is missing; say where, with --set cache=FOLDER")
     sets = prepared_sets(recipe)
-    work = [(number, index) for number, samples in enumerate(sets) for index in range(len(samples))]
+    work = []
+    for number, samples in enumerate(sets):
+        work += [(number, index) for index in range(len(samples))]
     if not work:
-        raise MuhdiError("cache: the recipe reads no files, so there is nothing to prepare")
+        raise RecipeError("cache: the recipe reads no files, so there is nothing to prepare")
     _check_room(sets)
     problems: list[str] = []
     done = 0
     for count, found in in_processes(_decode, in_parts(work), jobs, _open_sets, (recipe,)):
-        done, problems = done + count, problems + found
-        told(done, len(work))
+        done += count
+        problems += found
+        on_progress(done, len(work))
     if problems:
         more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
-        raise MuhdiError(f"{min(problems)}{more}; everything else is in the cache")
+        raise DataError(f"{min(problems)}{more}; everything else is in the cache")
     return len(work)
 
 
 def _check_room(sets: list[PreparedSet]) -> None:
-    """Refuse to fill the disk; labels at their own size are taken for as large as the images."""
-    cache = sets[0].cache
+    """Refuse to fill the disk."""
+    cache = sets[0].loading.cache
     assert cache is not None
-    needed = sum(len(s) * s.size[0] * s.size[1] * (4 if s.with_labels else 3) for s in sets)
+    needed = 0
+    for samples in sets:
+        width, height = samples.size
+        # Labels at their own size are counted as if they were as large as the images.
+        channels = 4 if samples.with_labels else 3
+        needed += len(samples) * width * height * channels
     if needed > cache.free():
-        raise MuhdiError(
+        raise DataError(
             f"cache: {cache.folder} would hold up to {needed / 2**30:.1f} GiB, but only"
             f" {cache.free() / 2**30:.1f} GiB may be written there; choose another folder with"
             " --set cache=FOLDER"
@@ -79,9 +83,9 @@ def _check_room(sets: list[PreparedSet]) -> None:
 
 
 def _open_sets(recipe: Recipe) -> None:
-    _sets[:] = prepared_sets(recipe)
-    for samples in _sets:
-        samples.memory = 0
+    # Each sample is read once, so nothing needs to stay in memory.
+    runtime = recipe.runtime.model_copy(update={"memory_mb": 0})
+    _sets[:] = prepared_sets(recipe.model_copy(update={"runtime": runtime}))
 
 
 def _decode(part: Sequence[tuple[int, int]]) -> tuple[int, list[str]]:

@@ -1,4 +1,4 @@
-"""Work on many files, shared out among processes."""
+"""Work on many files, divided among processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from muhdi.data.workers import end_with_process
-from muhdi.errors import MuhdiError
+from muhdi.errors import RunError
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
@@ -33,22 +33,24 @@ def in_processes(
     """Results of ``function`` on every part, in the order in which they are ready.
 
     Args:
-        jobs: processes; None: one per core.
+        function: defined at the top level of a module, so that it can be sent to a process.
+        parts: of the work.
+        jobs: number of processes; None: one per core.
         initializer: called with ``arguments`` once in every process.
+        arguments: of the initializer.
 
     Raises:
-        MuhdiError: a process was ended from outside.
+        RunError: a process was killed.
     """
-    with ProcessPoolExecutor(
-        jobs or os.cpu_count(), initializer=_begin, initargs=(os.getpid(), initializer, arguments)
-    ) as pool:
+    started = (os.getpid(), initializer, arguments)
+    with ProcessPoolExecutor(jobs or os.cpu_count(), None, _begin, started) as pool:
         try:
             for future in as_completed([pool.submit(function, part) for part in parts]):
                 yield future.result()
         except BrokenProcessPool:
-            raise MuhdiError(
-                "a process that read files was ended from outside, perhaps for want of memory; use"
-                " fewer with --jobs"
+            raise RunError(
+                "a process that reads files was killed, possibly out of memory; use fewer of them"
+                " with --jobs"
             ) from None
 
 

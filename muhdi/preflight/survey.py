@@ -1,6 +1,6 @@
-"""Looking into a folder of images.
+"""Finding out what a folder holds: its images, which files are labels, and how the two pair up.
 
-Which files are labels, how they pair with images, and what they hold.
+`muhdi new` writes a recipe from it; `muhdi adapt` uses it for folders of images alone.
 """
 
 from __future__ import annotations
@@ -15,19 +15,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from muhdi.data.paths import fixed_part, matches
-from muhdi.data.sets import Size
-from muhdi.errors import MuhdiError
+from muhdi.data.paths import IMAGE_ENDINGS, fixed_part, matches
+from muhdi.data.sets import Size, spread_indices
+from muhdi.errors import DataError
 
-IMAGES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm"))
+LABEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
+"""Formats that keep ids as they are."""
 ID_MODES = frozenset(("L", "P", "1", "I", "I;16", "I;16B"))
+"""Pillow's modes of images that have one number per pixel."""
 LABEL_WORDS = re.compile(
     r"label|mask|annot|ground.?truth|(^|[^a-z])(gt|seg|semantic|ids?)([^a-z]|$)", re.IGNORECASE
 )
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
-"""Folder names that stand for a split."""
+"""Folder name -> split."""
 OPENED = 2000
-"""Files whose headers are read; beyond, one file speaks for its folder."""
+"""Files whose headers are read; if there are more, one file speaks for its folder."""
 COUNTED = 40
 """Labels whose ids are counted."""
 
@@ -40,7 +42,7 @@ class Survey:
         images: pattern of the training images, as in a recipe; with ``{split}`` where folders of
             both splits are there.
         labels: pattern of their labels; None where there are none.
-        val: patterns of the evaluation's images and labels, where ``{split}`` cannot say them.
+        val: patterns of the evaluation's images and labels, if ``{split}`` cannot express them.
         count: of the images.
         size: width and height of most images.
         ids: raw id -> share of the pixels, of some labels.
@@ -55,66 +57,68 @@ class Survey:
 
 
 def survey(root: Path, *, labelled: bool) -> Survey:
-    """Look into a folder.
+    """Find the images in a folder, and their labels.
 
     Args:
         root: the folder.
         labelled: whether labels must be found too; otherwise everything is an image.
 
     Raises:
-        MuhdiError: there are no images, or no labels that pair with them.
+        DataError: the folder does not exist, or there are no images, or no labels that pair with
+            them.
     """
     if not root.is_dir():
-        raise MuhdiError(f"{root}: the folder does not exist; correct the path")
-    files = sorted(
-        p.relative_to(root) for p in root.rglob("*") if p.suffix.lower() in IMAGES and p.is_file()
-    )
+        raise DataError(f"{root}: the folder does not exist; correct the path")
+    files = []
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
+            files.append(path.relative_to(root))
     if not files:
-        raise MuhdiError(f"{root}: holds no images (known endings: {', '.join(sorted(IMAGES))})")
+        endings = ", ".join(sorted(IMAGE_ENDINGS))
+        raise DataError(f"{root}: holds no images (known endings: {endings})")
     labels = _labels_among(root, files)
     images = sorted(set(files) - set(labels))
     if not labelled:
         return _described(root, images or files, [])
     if not labels:
-        raise MuhdiError(
+        raise DataError(
             f"{root}: holds no label images; they are grey or palette images of one id per pixel,"
             " one for each image"
         )
     if not images:
-        raise MuhdiError(
-            f"{root}: holds grey images alone, which all look like labels; say in a recipe which"
-            " are which"
+        raise DataError(
+            f"{root}: holds only grey images, which all look like labels; write a recipe that says"
+            " which are images and which are labels"
         )
     return _described(root, images, labels)
 
 
 def _described(root: Path, images: list[Path], labels: list[Path]) -> Survey:
-    """The patterns of images and labels, and what is in them."""
+    """The patterns of images and labels, and what they hold."""
     by_split = _by_split(images)
-    train = by_split.get("train") or images
-    places = {split: _pattern(root, some) for split, some in (by_split or {"": images}).items()}
+    # Without folders of both splits there is one group, which serves for both.
+    groups = by_split or {"": images}
     known = {str(path) for path in labels}
-    found = {
-        split: _paired(root, by_split.get(split, images), known, places[split]) for split in places
-    }
-    pairs = {split: pattern for split, (pattern, _) in found.items()}
-    size = Counter(_size(root / path) for path in _some(train, COUNTED)).most_common(1)[0][0]
-    ids = (
-        _ids([root / path for path in _some(next(iter(found.values()))[1], COUNTED)])
-        if labels
-        else {}
-    )
-    if set(places) == {"train", "val"}:
-        joint = {split: (_with_split(places[split]), _with_split(pairs[split])) for split in places}
-        if joint["train"] == joint["val"]:
-            pattern, label = joint["train"]
-            assert pattern is not None
-            return Survey(pattern, label, None, len(images), size, ids)
-        return Survey(
-            places["train"], pairs["train"], (places["val"], pairs["val"]), len(images), size, ids
-        )
-    split = next(iter(places))
-    return Survey(places[split], pairs[split], None, len(images), size, ids)
+    patterns: dict[str, str] = {}
+    label_patterns: dict[str, str | None] = {}
+    pairs: dict[str, list[Path]] = {}
+    for split, group in groups.items():
+        patterns[split] = _pattern(root, group)
+        label_patterns[split], pairs[split] = _paired(root, group, known, patterns[split])
+    first = next(iter(groups))
+    sizes = Counter(_size(root / path) for path in _some(groups[first], COUNTED))
+    size = sizes.most_common(1)[0][0]
+    ids = _ids([root / path for path in _some(pairs[first], COUNTED)]) if labels else {}
+    count = len(images)
+    if not by_split:
+        return Survey(patterns[first], label_patterns[first], None, count, size, ids)
+    train = _with_split(patterns["train"]), _with_split(label_patterns["train"])
+    val = _with_split(patterns["val"]), _with_split(label_patterns["val"])
+    if train == val:
+        assert train[0] is not None
+        return Survey(train[0], train[1], None, count, size, ids)
+    separate = patterns["val"], label_patterns["val"]
+    return Survey(patterns["train"], label_patterns["train"], separate, count, size, ids)
 
 
 # --- labels ---------------------------------------------------------------------------------------
@@ -122,17 +126,15 @@ def _described(root: Path, images: list[Path], labels: list[Path]) -> Survey:
 
 def _labels_among(root: Path, files: list[Path]) -> list[Path]:
     """The files with one id per pixel that, where images are grey too, are named like labels."""
-    candidates = [
-        path for path in files if path.suffix.lower() in (".png", ".bmp", ".tif", ".tiff")
-    ]
-    if len(candidates) > OPENED:
-        kinds = {
-            folder: _mode(root / some[0]) in ID_MODES
-            for folder, some in _by_folder(candidates).items()
-        }
-        grey = [path for path in candidates if kinds[path.parent]]
-    else:
+    candidates = [path for path in files if path.suffix.lower() in LABEL_ENDINGS]
+    grey = []
+    if len(candidates) <= OPENED:
         grey = [path for path in candidates if _mode(root / path) in ID_MODES]
+    else:
+        for group in _by_folder(candidates).values():
+            if _mode(root / group[0]) in ID_MODES:
+                grey += group
+        grey.sort()
     named = [path for path in grey if LABEL_WORDS.search(str(path))]
     if len(grey) == len(files) or (named and len(named) < len(grey)):
         return named
@@ -148,20 +150,22 @@ def _by_folder(files: Sequence[Path]) -> dict[Path, list[Path]]:
 
 def _mode(path: Path) -> str:
     try:
-        with Image.open(path) as picture:
-            return picture.mode
+        with Image.open(path) as image:
+            return image.mode
     except (OSError, ValueError, SyntaxError):
         return "unreadable"
 
 
 def _size(path: Path) -> Size:
     try:
-        with Image.open(path) as picture:
-            return picture.size
+        with Image.open(path) as image:
+            return image.size
     except (OSError, ValueError, SyntaxError):
-        raise MuhdiError(
-            f"{path}: not an image that can be read; remove it, or replace it"
-        ) from None
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: Path) -> DataError:
+    return DataError(f"{path}: not an image that can be read; remove or replace it")
 
 
 def _paired(
@@ -172,47 +176,46 @@ def _paired(
     Neither where there are no labels at all.
 
     Raises:
-        MuhdiError: an image has no label by any pattern.
+        DataError: an image has no label by any pattern.
     """
     if not labels:
         return None, []
-    base, first = fixed_part(pattern), images[0]
+    base = fixed_part(pattern)
+    first = images[0]
+    # A label that could belong to the first image suggests a rule, which all others must follow.
     for label in _alike(first, [Path(label) for label in labels]):
         before, _, after = label.name.partition(first.stem)
         name = f"{_literal(before)}{{stem}}{_literal(after)}"
         candidate = str(_folder(label.parent, os.path.relpath(first.parent, base)) / name)
-        names = [
-            os.path.normpath(
-                candidate.format(stem=image.stem, parent=os.path.relpath(image.parent, base))
-            )
-            for image in images
-        ]
+        names = []
+        for image in images:
+            parent = os.path.relpath(image.parent, base)
+            names.append(os.path.normpath(candidate.format(stem=image.stem, parent=parent)))
         if labels.issuperset(names):
             return candidate, [Path(name) for name in names]
-    raise MuhdiError(
-        f"{root / first}: no label was found that belongs to it, or not every image has one by the"
-        " same rule; a label's name must hold the image's, and its folder follow from the image's;"
-        " else write the patterns yourself"
+    raise DataError(
+        f"{root / first}: no label belongs to it, or not every image has one by the same rule; a"
+        " label's name must contain the image's, and its folder follow from the image's; otherwise"
+        " write the patterns yourself"
     )
 
 
 def _alike(image: Path, labels: list[Path]) -> list[Path]:
     """Labels whose names hold the image's, those with more of its folders first."""
     found = [path for path in labels if image.stem in path.stem]
-    parts = set(image.parent.parts)
-    return sorted(
-        found, key=lambda path: (-len(parts & set(path.parent.parts)), len(path.name), str(path))
-    )
+    folders = set(image.parent.parts)
+
+    def order(path: Path) -> tuple[int, int, str]:
+        return -len(folders & set(path.parent.parts)), len(path.name), str(path)
+
+    return sorted(found, key=order)
 
 
 def _folder(folder: Path, parent: str) -> Path:
-    """The folder of a label as a pattern.
-
-    With ``{parent}`` in place of the image's where it ends so, or as it is.
-    """
-    own = Path(parent).parts
-    if parent != "." and folder.parts[-len(own) :] == own:
-        return Path(_literal(str(Path(*folder.parts[: -len(own)]))), "{parent}")
+    """The folder of a label as a pattern, which ends in ``{parent}`` if it ends as the image's."""
+    end = Path(parent).parts
+    if parent != "." and folder.parts[-len(end) :] == end:
+        return Path(_literal(str(Path(*folder.parts[: -len(end)]))), "{parent}")
     return Path(_literal(str(folder)))
 
 
@@ -226,12 +229,10 @@ def _ids(labels: list[Path]) -> dict[int, float]:
     counts: Counter[int] = Counter()
     for path in labels:
         try:
-            with Image.open(path) as picture:
-                values, numbers = np.unique(np.asarray(picture), return_counts=True)
+            with Image.open(path) as image:
+                values, numbers = np.unique(np.asarray(image), return_counts=True)
         except (OSError, ValueError, SyntaxError):
-            raise MuhdiError(
-                f"{path}: not an image that can be read; remove it, or replace it"
-            ) from None
+            raise _unreadable(path) from None
         counts.update(dict(zip(values.astype(int).tolist(), numbers.tolist(), strict=True)))
     total = sum(counts.values()) or 1
     return {raw: count / total for raw, count in sorted(counts.items())}
@@ -241,28 +242,27 @@ def _ids(labels: list[Path]) -> dict[int, float]:
 
 
 def _split_of(path: Path) -> str | None:
-    names = [SPLITS[part.lower()] for part in path.parent.parts if part.lower() in SPLITS]
-    return names[0] if names else None
+    for part in path.parent.parts:
+        if part.lower() in SPLITS:
+            return SPLITS[part.lower()]
+    return None
 
 
 def _by_split(images: list[Path]) -> dict[str, list[Path]]:
-    """Images by split, if both splits are there; none otherwise."""
-    found: dict[str, list[Path]] = {}
+    """Images by split, train first, if there are images of both; otherwise nothing."""
+    found: dict[str, list[Path]] = {"train": [], "val": []}
     for path in images:
-        if (split := _split_of(path)) is not None:
-            found.setdefault(split, []).append(path)
-    return (
-        {split: found[split] for split in ("train", "val")}
-        if set(found) == {"train", "val"}
-        else {}
-    )
+        split = _split_of(path)
+        if split is not None:
+            found[split].append(path)
+    return found if all(found.values()) else {}
 
 
 def _pattern(root: Path, images: list[Path]) -> str:
-    """The narrowest pattern of the form folder/*.ending or folder/**/*.ending that has them all.
+    """The narrowest pattern folder/*.ending or folder/**/*.ending that matches all the images.
 
     Raises:
-        MuhdiError: it has other files too.
+        DataError: it matches other files too.
     """
     common = Path(os.path.commonpath([str(path.parent) for path in images]))
     endings = {path.suffix for path in images}
@@ -271,9 +271,9 @@ def _pattern(root: Path, images: list[Path]) -> str:
     pattern = str(common / "**" / name if deeper else common / name)
     strays = {path.relative_to(root) for path in matches(root, pattern)} ^ set(images)
     if strays:
-        raise MuhdiError(
-            f"{root / min(strays)}: lies among the images and is none, or has another ending; bring"
-            " the images into a folder of their own, or write the recipe's patterns yourself"
+        raise DataError(
+            f"{root / min(strays)}: lies among the images but is not one, or has another ending;"
+            " move the images to a separate folder, or write the recipe's patterns yourself"
         )
     return pattern
 
@@ -282,14 +282,10 @@ def _with_split(pattern: str | None) -> str | None:
     """``{split}`` in place of the folder of the same name."""
     if pattern is None:
         return None
-    parts = list(Path(pattern).parts)
-    for place, part in enumerate(parts):
-        if part in ("train", "val"):
-            parts[place] = "{split}"
+    parts = ["{split}" if part in ("train", "val") else part for part in Path(pattern).parts]
     return str(Path(*parts))
 
 
 def _some(paths: Sequence[Path], count: int) -> list[Path]:
-    """Paths spread evenly."""
-    places = np.unique(np.linspace(0, len(paths) - 1, min(count, len(paths))).round().astype(int))
-    return [paths[place] for place in places.tolist()]
+    """Up to ``count`` paths, evenly spaced."""
+    return [paths[index] for index in spread_indices(len(paths), count)]

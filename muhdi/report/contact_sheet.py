@@ -54,7 +54,7 @@ def contact_sheet(out: Path, found: Inspected, classes: ClassSet) -> None:
 
 def _bars(axis: Any, found: Inspected, classes: ClassSet) -> None:
     """The legend: a bar per class, with its share of the labelled pixels."""
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in classes.colours]
+    colours = classes.hex_colours()
     shares = [share or 0.0 for share in found.shares()]
     places = range(len(classes))
     bars = axis.barh(

@@ -105,8 +105,7 @@ def viewer(runs: dict[str, RunData], kinds: Sequence[str]) -> dict[str, Any]:
 
 def legend(classes: ClassSet) -> list[tuple[str, str]]:
     """Class names with their colours."""
-    colours = (f"#{r:02x}{g:02x}{b:02x}" for r, g, b in classes.colours)
-    return list(zip(classes.classes, colours, strict=True))
+    return list(zip(classes.classes, classes.hex_colours(), strict=True))
 
 
 def stage_ticks(names: Sequence[str]) -> list[tuple[float, str]]:

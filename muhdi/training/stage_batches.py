@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from muhdi import distributed
-from muhdi.data.arrays import spread_indices
 from muhdi.data.prepared import PreparedSet
+from muhdi.data.sets import spread_indices
 from muhdi.data.stream import collate
 from muhdi.passes import Batch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,12 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from muhdi.data import files as image_files
 from muhdi.data.cache import SampleCache
-from muhdi.data.files import FileSet
-from muhdi.data.prepared import PreparedSet
+from muhdi.data.files import FileSet, LabelFiles, read_image
+from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import Sample
-from muhdi.errors import MuhdiError
+from muhdi.errors import DataError, MuhdiError
 from muhdi.preflight.fill_cache import prepare
 from muhdi.recipe.load import load_recipe
 from muhdi.taxonomy import CLASS_SETS
@@ -39,7 +39,18 @@ def files(tmp_path: Path) -> Files:
         Image.fromarray(rng.integers(0, 256, (37, 53, 3), np.uint8)).save(images[-1])
         Image.fromarray(rng.integers(0, 10, (37, 53), np.uint8)).save(labels[-1])
     table = CLASS_SETS["urban7"].lookup(None)
-    return lambda fit="stretch": FileSet("day", images, labels, table, fit=fit)
+
+    def open_files(fit: str = "stretch", table: np.ndarray = table) -> FileSet:
+        return FileSet("day", images, LabelFiles(labels, table), fit=fit)
+
+    return open_files
+
+
+class Closed(FileSet):
+    """Files that nobody may open."""
+
+    def read(self, index: int, with_label: bool, draft: object = None) -> Sample:
+        pytest.fail(f"{self.name(index)} was decoded again")
 
 
 def same(one: Sample, two: Sample) -> None:
@@ -55,38 +66,34 @@ def same(one: Sample, two: Sample) -> None:
 def test_what_comes_out_is_what_decoding_gives(
     files: Files,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     fit: str,
     label_size,
     with_labels: bool,
 ) -> None:
     plain = PreparedSet(files(fit), SIZE, label_size, with_labels=with_labels)
-    cached = PreparedSet(
-        files(fit), SIZE, label_size, with_labels=with_labels, cache=SampleCache(tmp_path / "cache")
-    )
+    loading = Loading(cache=SampleCache(tmp_path / "cache"))
+    cached = PreparedSet(files(fit), SIZE, label_size, with_labels=with_labels, loading=loading)
     for index in range(3):
         same(cached[index], plain[index])
-    expected = [plain[index] for index in range(3)]
-    monkeypatch.setattr(image_files, "_open", lambda *a, **k: pytest.fail("decoded again"))
+    opened = files(fit)
+    closed = Closed(opened.domain, opened.images, opened.labels, fit=opened.fit)
+    again = PreparedSet(closed, SIZE, label_size, with_labels=with_labels, loading=loading)
     for index in range(3):
-        same(cached[index], expected[index])
+        same(again[index], plain[index])
 
 
 def test_another_size_table_or_file_is_another_sample(files: Files, tmp_path: Path) -> None:
-    cache = SampleCache(tmp_path / "cache")
-    first = PreparedSet(files(), SIZE, SIZE, with_labels=True, cache=cache)[0]
-    assert PreparedSet(files(), (16, 16), SIZE, with_labels=True, cache=cache)[0].image.shape == (
-        16,
-        16,
-        3,
-    )
-    other = files()
-    other.table = other.table[::-1].copy()
-    assert not np.array_equal(
-        PreparedSet(other, SIZE, SIZE, with_labels=True, cache=cache)[0].label, first.label
-    )
+    loading = Loading(cache=SampleCache(tmp_path / "cache"))
+
+    def first(images: FileSet, size: tuple[int, int] = SIZE) -> Sample:
+        return PreparedSet(images, size, SIZE, with_labels=True, loading=loading)[0]
+
+    sample = first(files())
+    assert first(files(), (16, 16)).image.shape == (16, 16, 3)
+    other = files(table=files().labels.table[::-1].copy())
+    assert not np.array_equal(first(other).label, sample.label)
     Image.fromarray(np.zeros((37, 53, 3), np.uint8)).save(tmp_path / "0.png")
-    assert (PreparedSet(files(), SIZE, SIZE, with_labels=True, cache=cache)[0].image == 0).all()
+    assert (first(files()).image == 0).all()
 
 
 @given(st.integers(0, 2000), st.binary(max_size=40))
@@ -129,9 +136,8 @@ def test_a_full_disk_is_not_filled_further(
 ) -> None:
     monkeypatch.setattr(SampleCache, "free", lambda self: 100)
     plain = PreparedSet(files(), SIZE, SIZE, with_labels=True)
-    cached = PreparedSet(
-        files(), SIZE, SIZE, with_labels=True, cache=SampleCache(tmp_path / "cache")
-    )
+    loading = Loading(cache=SampleCache(tmp_path / "cache"))
+    cached = PreparedSet(files(), SIZE, SIZE, with_labels=True, loading=loading)
     same(cached[0], plain[0])
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
 
@@ -165,21 +171,28 @@ def recipe(folders: Path, tmp_path: Path) -> Path:
 
 
 def test_prepared_images_are_never_decoded_again_and_change_no_number(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe: Path, folders: Path, tmp_path: Path
 ) -> None:
     plain = train(load_recipe(recipe, ["name=plain", "cache=null"]), tmp_path / "exp", quiet=True)
     steps: list[tuple[int, int]] = []
     assert prepare(load_recipe(recipe), 2, lambda done, total: steps.append((done, total))) == 16
     assert steps[-1] == (16, 16)
-    opened = []
-    before = image_files._open
-    monkeypatch.setattr(
-        image_files, "_open", lambda path, **kind: opened.append(path) or before(path, **kind)
-    )
+    # The source's statistics are measured without its labels, which is another sample.
+    still_needed = set((folders / "day" / "train").iterdir())
+    for path in folders.rglob("*.png"):
+        if path not in still_needed:
+            spoil(path)
     cached = train(load_recipe(recipe), tmp_path / "exp", quiet=True)
     assert cached.steps == plain.steps
-    # The source's statistics are measured without its labels, which is another sample.
-    assert {path.parent.parent.name for path in opened} <= {"day"}
+
+
+def spoil(path: Path) -> None:
+    """Make a file unreadable without a change of its size and date, by which a cache knows it."""
+    facts = path.stat()
+    path.write_bytes(bytes(facts.st_size))
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    with pytest.raises(DataError, match="not an image"):
+        read_image(path)
 
 
 def test_prepare_says_what_is_wrong(
@@ -206,10 +219,14 @@ def test_draft_decodes_a_jpeg_small_and_counts_as_another_sample(tmp_path: Path)
         (640, 480), Image.Resampling.BICUBIC
     )
     smooth.save(tmp_path / "big.jpg", quality=95)
-    images = FileSet("day", [tmp_path / "big.jpg"], None, CLASS_SETS["urban7"].lookup(None))
+    images = FileSet("day", [tmp_path / "big.jpg"])
     assert images.read(0, False, (80, 60)).image.shape == (60, 80, 3)
     cache = SampleCache(tmp_path / "cache")
-    plain = PreparedSet(images, (80, 60), None, with_labels=False, cache=cache)[0].image
-    draft = PreparedSet(images, (80, 60), None, with_labels=False, cache=cache, draft=True)[0].image
+
+    def decoded(loading: Loading) -> np.ndarray:
+        return PreparedSet(images, (80, 60), None, with_labels=False, loading=loading)[0].image
+
+    plain = decoded(Loading(cache=cache))
+    draft = decoded(Loading(cache=cache, draft=True))
     assert not np.array_equal(plain, draft)
     assert np.abs(plain.astype(int) - draft).mean() < 4

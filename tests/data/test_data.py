@@ -11,17 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from muhdi.data.augment import augment
 from muhdi.data.catalog import Context, open_split
-from muhdi.data.files import FileSet
-from muhdi.data.prepared import PreparedSet
+from muhdi.data.files import FileSet, LabelFiles
+from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.scenes.draw import draw_scene
 from muhdi.data.scenes.styles import CLASSES, STYLES
-from muhdi.data.sets import Sample
-from muhdi.data.stream import EndlessSampler, augment, endless_batches
+from muhdi.data.sets import Sample, spread_indices
+from muhdi.data.stream import EndlessSampler, endless_batches
 from muhdi.errors import MuhdiError
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import AugmentConfig, FolderConfig, ScenesConfig
-from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, custom
+from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, custom, hex_colour
 
 URBAN = CLASS_SETS["urban7"]
 
@@ -194,7 +195,7 @@ def test_unlisted_ids_are_ignored_and_counted_or_refused(folders: Path) -> None:
 def test_images_of_any_kind_become_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
     Image.new(mode, (5, 4)).save(path)
-    sample = FileSet("d", [path], None, URBAN.lookup(None)).read(0, False)
+    sample = FileSet("d", [path]).read(0, False)
     assert sample.image.shape == (4, 5, 3)
 
 
@@ -208,7 +209,8 @@ def test_labels_of_16_bit_and_palette_are_ids_and_rgb_is_refused(tmp_path: Path)
     table = URBAN.lookup({0: "flat", 1000: "sky", 3: "nature", 6: "vehicle"})
 
     def read(name):
-        return FileSet("d", [tmp_path / name], [tmp_path / name], table).read(0, True).label
+        path = tmp_path / name
+        return FileSet("d", [path], LabelFiles([path], table)).read(0, True).label
 
     assert read("16.png").tolist() == [[0, 4], [6, 0]]
     assert read("p.png").tolist() == [[0, 3], [6, 0]]
@@ -221,12 +223,13 @@ def test_truncated_image_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(MuhdiError, match=r"x\.png: the image cannot be read"):
-        FileSet("d", [path], None, URBAN.lookup(None)).read(0, False)
+        FileSet("d", [path]).read(0, False)
 
 
 def test_remembered_samples_are_those_that_would_be_read(folders: Path) -> None:
     images = open_split(folder(), "val", context(folders))
-    kept = PreparedSet(images, (20, 10), (20, 10), with_labels=True, memory=3 * 20 * 10 * 4)
+    # Room for three samples of 20 x 10 pixels of four bytes.
+    kept = PreparedSet(images, (20, 10), (20, 10), with_labels=True, loading=Loading(memory=2400))
     fresh = PreparedSet(images, (20, 10), (20, 10), with_labels=True)
     for i in (0, 1, 2, 3, 0, 3):
         assert np.array_equal(kept[i].image, fresh[i].image)
@@ -250,6 +253,35 @@ def test_a_table_maps_what_it_lists_and_nothing_else(ids: dict[int, str]) -> Non
 def test_class_sets_have_a_colour_of_its_own_for_every_class(classes) -> None:
     assert len(set(classes.classes)) == len(classes.colours) == len(classes)
     assert len(set(classes.colours)) == len(classes)
+
+
+def test_a_palette_image_keeps_ids_and_shows_colours(tmp_path: Path) -> None:
+    label = np.array([[0, 6], [255, 3]], np.uint8)
+    URBAN.palette_image(label).save(tmp_path / "x.png")
+    saved = Image.open(tmp_path / "x.png")
+    assert saved.mode == "P"
+    assert np.array_equal(np.asarray(saved), label)
+    colours = np.asarray(saved.convert("RGB"))
+    assert colours[0, 1].tolist() == list(URBAN.colours[6])
+    assert colours[1, 0].tolist() == [0, 0, 0], "ignored pixels are black"
+
+
+def test_colours_as_html_writes_them() -> None:
+    assert hex_colour((0, 10, 255)) == "#000aff"
+    assert URBAN.hex_colours()[0] == "#804080"
+    assert len(URBAN.hex_colours()) == len(URBAN)
+
+
+@given(st.integers(1, 60), st.integers(1, 80))
+def test_spread_indices_begin_and_end_with_the_set(length: int, count: int) -> None:
+    indices = spread_indices(length, count)
+    assert indices == sorted(set(indices))
+    assert len(indices) == min(length, count)
+    assert indices[0] == 0
+    if len(indices) > 1:
+        assert indices[-1] == length - 1
+        steps = np.diff(indices)
+        assert steps.max() - steps.min() <= 1
 
 
 def test_the_catalogue_holds_exactly_the_data_sets_that_recipes_may_name() -> None:

@@ -17,7 +17,7 @@ import yaml
 from PIL import Image, ImageOps
 
 from muhdi.data.catalog import open_split
-from muhdi.data.files import FileSet
+from muhdi.data.files import FileSet, LabelFiles
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import EndlessSampler
 from muhdi.errors import MuhdiError
@@ -37,7 +37,7 @@ Own = Callable[..., Recipe]
 
 
 def image_set(path: Path, label: Path | None = None) -> FileSet:
-    return FileSet("d", [path], None if label is None else [label], TABLE)
+    return FileSet("d", [path], None if label is None else LabelFiles([label], TABLE))
 
 
 def noise(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
@@ -182,6 +182,39 @@ def test_labels_of_turned_images_are_those_of_the_picture_as_it_is_shown(tmp_pat
     assert sample.label.shape == sample.image.shape[:2] == (36, 24)
     with pytest.raises(MuhdiError, match=r"lying\.png: the label is 36x24, its image 24x36"):
         image_set(tmp_path / "x.jpg", tmp_path / "lying.png").read(0, True)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_files_are_turned_too(
+    tmp_path: Path, orientation: int, compression: str | None
+) -> None:
+    pixels = noise((24, 36))
+    ways = [
+        pixels,
+        pixels[:, ::-1],
+        pixels[::-1, ::-1],
+        pixels[::-1],
+        pixels.T,
+        np.rot90(pixels, -1),
+        np.rot90(pixels, 2).T,
+        np.rot90(pixels),
+    ]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "x.tif"
+    Image.fromarray(pixels).save(path, exif=exif, compression=compression)
+    image = image_set(path).read(0, False).image
+    assert np.array_equal(image[..., 0], ways[orientation - 1])
+
+
+def test_images_of_16_bit_are_turned_too(tmp_path: Path) -> None:
+    pixels = noise((24, 36)).astype(np.uint16) << 8
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
+    image = image_set(tmp_path / "x.png").read(0, False).image
+    assert np.array_equal(image[..., 0], np.rot90(pixels >> 8))
 
 
 def test_broken_exif_counts_as_none(tmp_path: Path) -> None:
@@ -351,9 +384,7 @@ def test_a_loading_process_that_is_ended_is_one_message(folders: Path) -> None:
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
     )
-    assert done.stdout.startswith("loader.workers: a process that loads images was ended"), (
-        done.stderr
-    )
+    assert done.stdout.startswith("runtime.workers: a data-loading worker was killed"), done.stderr
 
 
 @pytest.mark.parametrize(("page", "least"), [("data-faults", 20), ("reliability", 25)])

@@ -11,9 +11,12 @@ import pytest
 import yaml
 
 from muhdi import Predictor, train
+from muhdi.data.catalog import Context
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
+from muhdi.taxonomy import custom
 from tests.testers import BackboneTester, MethodTester, forget
+from tests.testers_data import DatasetTester
 
 PAGE = (Path(__file__).parents[2] / "docs/extending.md").read_text()
 
@@ -57,9 +60,11 @@ def test_the_page_trains_through_its_recipe(recipe: Path, tmp_path: Path, retent
     assert "FourConvolutions" in repr(predictor)
 
 
-def test_its_classes_pass_the_testers(package) -> None:
+def test_its_classes_pass_the_testers(package, tmp_path: Path) -> None:
     MethodTester(package.MaxSquareConfig()).run_all()
     BackboneTester(package.FourConvolutionsConfig()).run_all()
+    context = Context(custom(["dark", "light"]), (48, 32), ".", 0)
+    DatasetTester(package.StripesConfig(name="dim", shade=0.4), context, tmp_path).run_all()
 
 
 def test_its_entry_point_is_toml_of_a_known_group() -> None:

@@ -113,14 +113,14 @@ FAULTS: list[tuple[Edit, str]] = [
         "must hold one id per pixel",
     ),
     (relabel(8), "8 ("),
-    (relabel(9), "no label holds vehicle, so nothing can be learnt of it"),
+    (relabel(9), "no label holds vehicle, so it cannot be learned"),
     (
         lambda f: shutil.copy(first(f), first(f, split="val")),
-        "1 images of source (day, train) stand in day, val, too",
+        "1 images of source (day, train) are in day, val, too",
     ),
     (
         lambda f: shutil.copy(first(f), first(f, "rain", "val")),
-        "1 images of source (day, train) stand in rain, val",
+        "1 images of source (day, train) are in rain, val",
     ),
 ]
 
@@ -159,9 +159,9 @@ def test_what_is_only_remarkable_is_no_problem(recipe: Path, folders: Path) -> N
     report = look(recipe)
     assert report.problems == []
     notes = "\n".join(report.notes)
-    assert "no label holds vehicle, so it has no score there" in notes
+    assert "no label holds vehicle, so it has no score here" in notes
     assert "steps.0.target (rain, val): holds a single image" in notes
-    assert "1 images of steps.0.target (rain, train) stand in rain, val, too" in notes
+    assert "1 images of steps.0.target (rain, train) are in rain, val, too" in notes
     assert "1 of 4 labels hold no pixel of any class" in notes
 
 

@@ -117,7 +117,7 @@ def test_new_takes_names_and_leaves_a_targets_labels_alone(muhdi, tmp_path: Path
     ("made", "words", "message"),
     [
         (["a.jpg"], ["src"], "src: holds no label images"),
-        (["a.jpg", "b.jpg", "gt/a.png"], ["src"], "no label was found"),
+        (["a.jpg", "b.jpg", "gt/a.png"], ["src"], "no label belongs to it"),
         (["x/a.png", "x/a_mask.png"], ["src"], "a_mask.png: lies among the images"),
         (["a.jpg", "gt/a.png"], ["src", "nowhere"], "nowhere: the folder does not exist"),
         (["a.jpg", "gt/a.png"], ["src", "-o", "r.txt"], "r.txt: give a name that ends in .yml"),
@@ -141,7 +141,7 @@ def test_labels_of_one_id_or_too_many_are_refused(tmp_path: Path, muhdi) -> None
     files(tmp_path / "src", "a.jpg", "gt/a.png", ids=(3,))
     status, _, errors = muhdi("new", "src")
     assert status == 2
-    assert "its labels hold 1 ids beside 255" in errors
+    assert "its labels hold 1 ids besides 255" in errors
 
 
 def test_inspect_counts_classes_and_draws_every_domain(

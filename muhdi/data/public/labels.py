@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from muhdi.errors import MuhdiError
+from muhdi.errors import DataError
 from muhdi.files import read_json
 from muhdi.taxonomy import CLASS_SETS, IGNORE, RAW_IDS, UNLISTED, ClassSet, Colour
 
@@ -51,19 +51,19 @@ Labels = tuple[RawLabel, ...]
 _PUBLISHED_GTA5 = {"terrain": "flat", "caravan": NONE, "trailer": NONE}
 """Where GTA5's published super-classes differ from Cityscapes', whose ids it shares."""
 
+_TABLES = {"gta5": "cityscapes", "acdc": "cityscapes", "mapillary": MAPILLARY_V1}
+"""The file of a data set in ``tables/``, where it has another name."""
+
 _ROAD = ("road", "service-lane", "bike-lane", "crosswalk-plain", "road-shoulder")
 _SIDEWALK = ("sidewalk", "pedestrian-area", "curb-cut", "traffic-island")
 _FRONT = ("front", "direction-front", "temporary-front", "information-parking")
+_VEHICLES = ("car", "truck", "bus", "motorcycle", "bicycle")
 _MAPILLARY_URBAN19: dict[str, str] = {
     **{f"construction--flat--{part}": "road" for part in _ROAD},
     **{f"construction--flat--{part}": "sidewalk" for part in _SIDEWALK},
-    **{
-        f"object--traffic-sign--{part}": "traffic sign" for part in _FRONT
-    },  # Cityscapes ignores the backs of signs
-    **{
-        f"object--vehicle--{part}": part
-        for part in ("car", "truck", "bus", "motorcycle", "bicycle")
-    },
+    # Cityscapes ignores the backs of signs.
+    **{f"object--traffic-sign--{part}": "traffic sign" for part in _FRONT},
+    **{f"object--vehicle--{part}": part for part in _VEHICLES},
     "marking": "road",
     "marking-only": "road",
     "object--pothole": "road",
@@ -86,8 +86,9 @@ _MAPILLARY_URBAN19: dict[str, str] = {
 }
 """A label has the class of the longest of these that its name begins with.
 
-What Cityscapes ignores (parking, rail
-tracks, guard rails, bridges, tunnels, groups of poles, other vehicles) is ignored here too."""
+What Cityscapes ignores (parking, rail tracks, guard rails, bridges, tunnels, groups of poles, other
+vehicles) is ignored here too.
+"""
 
 _MAPILLARY_URBAN7: dict[str, str] = {
     "construction--flat": "flat",
@@ -110,15 +111,18 @@ _MAPILLARY_URBAN7: dict[str, str] = {
 
 def _by_prefix(name: str, rules: Mapping[str, str]) -> str:
     parts = name.split("--")
-    beginnings = ("--".join(parts[:count]) for count in range(len(parts), 0, -1))
-    return next((rules[beginning] for beginning in beginnings if beginning in rules), NONE)
+    for count in range(len(parts), 0, -1):
+        beginning = "--".join(parts[:count])
+        if beginning in rules:
+            return rules[beginning]
+    return NONE
 
 
 def mapillary_label(raw: int, name: str, colour: Colour) -> RawLabel:
     """A label of Mapillary Vistas, of any version."""
-    return RawLabel(
-        raw, name, colour, _by_prefix(name, _MAPILLARY_URBAN19), _by_prefix(name, _MAPILLARY_URBAN7)
-    )
+    urban19 = _by_prefix(name, _MAPILLARY_URBAN19)
+    urban7 = _by_prefix(name, _MAPILLARY_URBAN7)
+    return RawLabel(raw, name, colour, urban19, urban7)
 
 
 @cache
@@ -129,25 +133,20 @@ def raw_labels(dataset: str) -> Labels:
         dataset: ``gta5``, ``synthia``, ``cityscapes``, ``idd``, ``acdc``, ``mapillary_v1.2`` (also
             ``mapillary``) or ``mapillary_v2.0``.
     """
-    table = {"gta5": "cityscapes", "acdc": "cityscapes", "mapillary": MAPILLARY_V1}.get(
-        dataset, dataset
-    )
-    text = (resources.files("muhdi") / "data" / "tables" / f"{table}.csv").read_text(
-        encoding="utf-8"
-    )
+    file = f"{_TABLES.get(dataset, dataset)}.csv"
+    table = resources.files("muhdi") / "data" / "tables" / file
+    rows = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
     labels = []
-    for position, row in enumerate(csv.DictReader(text.splitlines())):
+    for position, row in enumerate(rows):
+        name = row["name"]
         colour = int(row["red"]), int(row["green"]), int(row["blue"])
         if "id" in row:
-            labels.append(
-                RawLabel(int(row["id"]), row["name"], colour, row["urban19"], row["urban7"])
-            )
+            label = RawLabel(int(row["id"]), name, colour, row["urban19"], row["urban7"])
         else:
-            labels.append(mapillary_label(position, row["name"], colour))
-    if dataset == "gta5":
-        labels = [
-            replace(label, urban7=_PUBLISHED_GTA5.get(label.name, label.urban7)) for label in labels
-        ]
+            label = mapillary_label(position, name, colour)
+        if dataset == "gta5" and name in _PUBLISHED_GTA5:
+            label = replace(label, urban7=_PUBLISHED_GTA5[name])
+        labels.append(label)
     return tuple(labels)
 
 
@@ -155,12 +154,12 @@ def read_mapillary_config(path: Path) -> Labels:
     """The labels that Mapillary's ``config.json`` lists, in the order of their ids.
 
     Raises:
-        MuhdiError: the file cannot be read, or holds no such list.
+        DataError: the file cannot be read, or holds no such list.
     """
     config = read_json(path)
     entries = config.get("labels") if isinstance(config, dict) else None
     if not isinstance(entries, list) or not 0 < len(entries) <= RAW_IDS:
-        raise MuhdiError(
+        raise DataError(
             f"{path}: has no list 'labels'; put Mapillary's own config there, or remove the file"
         )
     return tuple(_config_label(path, raw, entry) for raw, entry in enumerate(entries))
@@ -173,7 +172,7 @@ def _config_label(path: Path, raw: int, entry: Any) -> RawLabel:
         if not isinstance(name, str) or not all(0 <= value <= 255 for value in (red, green, blue)):
             raise ValueError
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        raise MuhdiError(
+        raise DataError(
             f"{path}: labels.{raw} must hold a 'name' and a 'color' of three numbers, as"
             " Mapillary's own config does"
         ) from None
@@ -190,10 +189,14 @@ def class_of(label: RawLabel, classes: ClassSet) -> str:
     """
     urban7 = label.urban7
     if classes.name != "urban7":
-        urban7 = "nature" if label.urban19 == "terrain" else urban7
-        urban7 = "vehicle" if label.name in ("caravan", "trailer") else urban7
-    names = (label.name, label.urban19, urban7)
-    return next((name for name in names if name != NONE and name in classes.classes), NONE)
+        if label.urban19 == "terrain":
+            urban7 = "nature"
+        if label.name in ("caravan", "trailer"):
+            urban7 = "vehicle"
+    for name in (label.name, label.urban19, urban7):
+        if name != NONE and name in classes.classes:
+            return name
+    return NONE
 
 
 def label_table(
@@ -227,12 +230,10 @@ def _train_ids(labels: Sequence[RawLabel], classes: ClassSet) -> dict[int, str]:
     """
     table = {}
     for position, name in enumerate(CLASS_SETS["urban19"].classes):
+        raw = RawLabel(position, name, (0, 0, 0), name)
         same = [label for label in labels if label.urban19 == name]
-        raw = min(
-            same,
-            key=lambda label: label.name != name,
-            default=RawLabel(position, name, (0, 0, 0), name),
-        )
+        if same:
+            raw = min(same, key=lambda label: label.name != name)
         table[position] = class_of(replace(raw, name=name), classes)
     return table
 
@@ -240,9 +241,10 @@ def _train_ids(labels: Sequence[RawLabel], classes: ClassSet) -> dict[int, str]:
 def colour_ids(labels: Sequence[RawLabel], table: npt.NDArray[np.uint8]) -> dict[Colour, int]:
     """Colour -> raw id.
 
-    Where several share a colour, the first that has a class in ``table``, else the first.
+    If several share a colour, the first that has a class in ``table``, else the first.
     """
     ids: dict[Colour, int] = {}
+    # The sort is stable: ids with a class come first, each group in the data set's order.
     for label in sorted(labels, key=lambda label: bool(table[label.id] == IGNORE)):
         ids.setdefault(label.colour, label.id)
     return ids

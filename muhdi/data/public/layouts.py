@@ -18,13 +18,21 @@ without one the official lists do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from glob import escape
 from pathlib import Path
 from typing import Literal
 
-from muhdi.data.paths import all_or_none, find_list, fixed_part, label_files, matches, read_list
+from muhdi.data.paths import (
+    SplitImages,
+    all_or_none,
+    find_list,
+    fixed_part,
+    label_files,
+    matches,
+    read_list,
+)
 from muhdi.data.public.labels import (
     MAPILLARY_V1,
     MAPILLARY_V2,
@@ -33,7 +41,7 @@ from muhdi.data.public.labels import (
     read_mapillary_config,
 )
 from muhdi.data.sets import Fit
-from muhdi.errors import MuhdiError
+from muhdi.errors import DataError, RecipeError
 from muhdi.recipe.domains import ACDCConfig, PublicConfig
 
 Format = Literal["ids", "train_ids", "colours"]
@@ -61,10 +69,10 @@ class LabelKind:
 
     def labels(self, dataset: str, root: Path) -> Labels:
         """The raw labels that such images hold."""
-        config = next((root / name for name in self.configs if (root / name).is_file()), None)
-        return (
-            raw_labels(self.table or dataset) if config is None else read_mapillary_config(config)
-        )
+        for name in self.configs:
+            if (root / name).is_file():
+                return read_mapillary_config(root / name)
+        return raw_labels(self.table or dataset)
 
 
 @dataclass(frozen=True)
@@ -72,13 +80,13 @@ class Layout:
     """Where a data set keeps its files, below its root.
 
     Attributes:
-        root: the documented place of the data set.
+        root: where the documentation puts the data set.
         folder: of the images; lists are relative to it. May hold ``{split}``.
         images: pattern of the images below ``folder``, without ``endings``; may hold ``{split}``,
             ``{condition}``.
-        endings: of the images' names; what stands before is the stem that labels share.
+        endings: of the images' names; what comes before is the stem that labels share.
         labels: the kinds of labels; ``auto`` takes the first that is there.
-        train: names of the split, of which the first that is there counts.
+        train: names that the split's folder may have; the first that exists counts.
         val: the same.
         every: where splits have no folders: name of a split -> n, where every n-th image belongs to
             it.
@@ -94,15 +102,6 @@ class Layout:
     val: tuple[str, ...] = ("val",)
     every: Mapping[str, int] = field(default_factory=dict)
     fit: Fit = "stretch"
-
-
-@dataclass(frozen=True)
-class Split:
-    """The images of a split, the name of its folders, and what image paths are relative to."""
-
-    images: list[Path]
-    name: str
-    base: Path
 
 
 def _suffixed(pattern: str, ids: str, train_ids: str, colours: str) -> tuple[LabelKind, ...]:
@@ -191,60 +190,90 @@ LAYOUTS: dict[str, Layout] = {
 """Layout by the data set's name in recipes."""
 
 
-def find_images(config: PublicConfig, split: str, root: Path, list_folders: list[Path]) -> Split:
+def find_images(
+    config: PublicConfig, split: str, root: Path, list_folders: list[Path]
+) -> SplitImages:
     """The images of ``train`` or ``val``, from the list in ``config``, else from the folders.
 
+    Args:
+        config: of the data set.
+        split: ``train`` or ``val``.
+        root: of the data set.
+        list_folders: where list files are looked for.
+
     Raises:
-        MuhdiError: a folder, the list, an image of it, or every image is missing.
+        RecipeError: the data set has no such split.
+        DataError: a folder, the list, an image of it, or every image is missing.
     """
     layout = LAYOUTS[config.dataset]
-    own = config.train if split == "train" else config.val
-    names = list(layout.train if split == "train" else layout.val) if own is None else [own]
-    condition = config.condition if isinstance(config, ACDCConfig) else None
-    pattern = config.train_list if split == "train" else config.val_list
-    if pattern is not None:
-        files = [pattern.replace("{split}", n).replace("{}", n) for n in names]
+    names = _split_names(config, layout, split)
+    list_file = config.train_list if split == "train" else config.val_list
+    if list_file is not None:
+        files = [list_file.replace("{split}", name).replace("{}", name) for name in names]
         path = find_list(list_folders, files, f"{split}_list")
-        name = next((n for n in names if _folder(layout, root, n).is_dir()), names[0])
+        name = _first_with_folder(names, lambda name: _folder(layout, root, name))
         base = _folder(layout, root, name)
-        return Split(read_list(path, base, condition), name, base)
+        return SplitImages(read_list(path, base, _condition(config)), name, base)
     if layout.every and names[0] not in layout.every:
-        raise MuhdiError(
+        raise RecipeError(
             f"{split}: {config.dataset} has no split {names[0]!r}; name one of"
             f" {', '.join(layout.every)}, or set train_list and val_list to files that divide the"
             " images"
         )
-    name, images = _walk(config, layout, root, names, condition)
-    return Split(images[:: layout.every.get(name, 1)], name, _folder(layout, root, name))
+    name, images = _walk(config, layout, root, names)
+    kept = images[:: layout.every.get(name, 1)]
+    return SplitImages(kept, name, _folder(layout, root, name))
+
+
+def _split_names(config: PublicConfig, layout: Layout, split: str) -> tuple[str, ...]:
+    """What the folders of a split may be called."""
+    given = config.train if split == "train" else config.val
+    if given is not None:
+        return (given,)
+    return layout.train if split == "train" else layout.val
+
+
+def _condition(config: PublicConfig) -> str | None:
+    return config.condition if isinstance(config, ACDCConfig) else None
 
 
 def _folder(layout: Layout, root: Path, name: str) -> Path:
     return root / layout.folder.replace("{split}", name)
 
 
+def _first_with_folder(names: Sequence[str], folder_of: Callable[[str], Path]) -> str:
+    """The first name whose folder exists; if none does, the first, for the message."""
+    for name in names:
+        if folder_of(name).is_dir():
+            return name
+    return names[0]
+
+
 def _walk(
-    config: PublicConfig, layout: Layout, root: Path, names: list[str], condition: str | None
+    config: PublicConfig, layout: Layout, root: Path, names: Sequence[str]
 ) -> tuple[str, list[Path]]:
     """Name of the first split that has folders, and its images."""
+    condition = _condition(config) or "*"
     patterns = {}
     for name in names:
         pattern = f"{layout.folder}/{layout.images}".replace("{split}", escape(name))
-        patterns[name] = pattern.replace("{condition}", condition or "*")
-    name = next((name for name in names if (root / fixed_part(patterns[name])).is_dir()), names[0])
-    folder, pattern = root / fixed_part(patterns[name]), patterns[name]
+        patterns[name] = pattern.replace("{condition}", condition)
+    name = _first_with_folder(names, lambda name: root / fixed_part(patterns[name]))
+    pattern = patterns[name]
+    folder = root / fixed_part(pattern)
     expected = f"{config.dataset} keeps its images as {root / pattern}{layout.endings[0]}"
     if not folder.is_dir():
-        raise MuhdiError(
+        raise DataError(
             f"{folder}: this folder is missing; {expected}; correct the root, or the split's name"
         )
-    images = [
-        path
-        for path in matches(root, pattern)
-        if path.name.lower().endswith(tuple(map(str.lower, layout.endings)))
-        and not path.name.startswith(".")
-    ]
+    endings = tuple(ending.lower() for ending in layout.endings)
+    images = []
+    for path in matches(root, pattern):
+        hidden = path.name.startswith(".")  # macOS leaves "._name.png" next to every copied file
+        if path.name.lower().endswith(endings) and not hidden:
+            images.append(path)
     if not images:
-        raise MuhdiError(
+        raise DataError(
             f"{folder}: holds no image of the split; {expected}; correct the root, or the split's"
             " name"
         )
@@ -256,47 +285,47 @@ def label_kinds(config: PublicConfig) -> list[LabelKind]:
     kinds: dict[str, LabelKind] = {}
     for kind in LAYOUTS[config.dataset].labels:
         if config.label_format in ("auto", kind.format):
+            # Several formats may share a pattern: the first is what such files hold.
             kinds.setdefault(kind.pattern, kind)
     return list(kinds.values())
 
 
-def label_paths(config: PublicConfig, kind: LabelKind, split: Split, root: Path) -> list[Path]:
-    """Where the labels of a kind should lie, one per image."""
+def label_paths(
+    config: PublicConfig, kind: LabelKind, images: SplitImages, root: Path
+) -> list[Path]:
+    """Where the labels of a kind should lie, one per image.
+
+    Raises:
+        DataError: an image of a list has no ending of the data set's images.
+    """
     endings = LAYOUTS[config.dataset].endings
     stems = []
-    for image in split.images:
-        ending = next((e for e in endings if image.name.lower().endswith(e.lower())), None)
-        if ending is None:
-            raise MuhdiError(
+    for image in images.paths:
+        for ending in endings:
+            if image.name.lower().endswith(ending.lower()):
+                stems.append(image.name[: -len(ending)])
+                break
+        else:
+            raise DataError(
                 f"{image}: images of {config.dataset} end in {' or '.join(endings)}; correct the"
                 " list"
             )
-        stems.append(image.name[: -len(ending)])
-    return label_files(
-        root,
-        kind.pattern,
-        split.images,
-        stems,
-        split.base,
-        split=split.name,
-        domain=config.domain_name,
-    )
+    return label_files(root, kind.pattern, images, stems, config.domain_name)
 
 
 def find_labels(
-    config: PublicConfig, split: Split, root: Path
+    config: PublicConfig, images: SplitImages, root: Path
 ) -> tuple[LabelKind, list[Path]] | None:
-    """Kind and files of the labels, or None where no image has one.
+    """Kind and files of the labels, or None if no image has one.
 
     Raises:
-        MuhdiError: some images have a label and some do not.
+        DataError: some images have a label and some do not.
     """
     for kind in label_kinds(config):
-        wanted = label_paths(config, kind, split, root)
+        wanted = label_paths(config, kind, images, root)
         advice = "add the missing labels, or take all of them away"
-        files = all_or_none(
-            split.images, wanted, required=False, domain=config.domain_name, advice=advice
-        )
+        domain = config.domain_name
+        files = all_or_none(images.paths, wanted, required=False, domain=domain, advice=advice)
         if files is not None:
             return kind, files
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,12 @@ from muhdi.data.scenes.styles import (
     Range,
     Style,
 )
-from muhdi.data.sets import ImageSet, Sample
 from muhdi.taxonomy import Colour
 
 SCALE = 2
+"""Everything is drawn this much larger than the image."""
 FAR = 40.0
+"""Distance, in camera heights, from which on everything counts as equally far."""
 
 Point = tuple[float, float, float]
 Array = npt.NDArray[np.float32]
@@ -40,12 +41,14 @@ class _Street:
     """One scene while it is drawn: the canvases, the camera, and the objects from far to near.
 
     A point is (x, y, z): metres-like units of one camera height, x to the right of the street's
-    middle, y above the ground, z the distance (1 at the lower edge of the picture).
+    middle, y above the ground, z the distance (1 at the lower edge of the image).
     """
 
     def __init__(self, style: Style, rng: np.random.Generator, width: int, height: int) -> None:
-        self.style, self.rng = style, rng
-        self.w, self.h = SCALE * width, SCALE * height
+        self.style = style
+        self.rng = rng
+        self.w = SCALE * width
+        self.h = SCALE * height
         self.colour = Image.new("RGB", (self.w, self.h))
         self.label = Image.new("L", (self.w, self.h), SKY)
         self.distance = Image.new("L", (self.w, self.h), 255)
@@ -64,10 +67,10 @@ class _Street:
 
     def pick(self, colours: tuple[Colour, ...], spread: float = 12.0) -> Colour:
         """One of the colours, varied a little."""
-        base = colours[self.rng.integers(len(colours))]
-        return _clip(
-            np.asarray(base) + self.rng.normal(0, spread) + self.rng.normal(0, spread / 3, 3)
-        )
+        base = np.asarray(colours[self.rng.integers(len(colours))])
+        brightness = self.rng.normal(0, spread)
+        tint = self.rng.normal(0, spread / 3, 3)
+        return _clip(base + brightness + tint)
 
     def polygon(
         self, points: list[tuple[float, float]], colour: Colour, label: int, z: float
@@ -85,26 +88,36 @@ class _Street:
         self.pens[1].ellipse(box, fill=label)
         self.pens[2].ellipse(box, fill=_depth(z))
 
-    def quad(self, points: list[Point], colour: Colour, label: int) -> None:
+    def quad(self, points: Sequence[Point], colour: Colour, label: int) -> None:
         """Fill a polygon given by points of the scene."""
-        self.polygon(
-            [self.project(p) for p in points], colour, label, float(np.mean([p[2] for p in points]))
-        )
+        corners = [self.project(point) for point in points]
+        distance = float(np.mean([point[2] for point in points]))
+        self.polygon(corners, colour, label, distance)
 
-    def box(
-        self, x: float, y: float, z: float, width: float, height: float, colour: Colour, label: int
-    ) -> None:
-        """Fill an upright rectangle that faces the camera; x is its middle, y its lower edge."""
+    def box(self, foot: Point, size: tuple[float, float], colour: Colour, label: int) -> None:
+        """Fill an upright rectangle that faces the camera.
+
+        Args:
+            foot: the middle of its lower edge.
+            size: width and height.
+            colour: of the image.
+            label: its class.
+        """
+        x, y, z = foot
+        width, height = size
         left, top = self.project((x - width / 2, y + height, z))
         right, bottom = self.project((x + width / 2, y, z))
-        right, bottom = max(right, left + 1.5), max(bottom, top + 1.5)
+        # Thin things stay visible far away.
+        right = max(right, left + 1.5)
+        bottom = max(bottom, top + 1.5)
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour, label, z)
 
-    # --- what stands in a street ---
+    # --- the parts of a street ---
 
     def backdrop(self) -> None:
         """Sky, far hills, ground, pavement, road and its markings."""
-        style, rng = self.style, self.rng
+        style = self.style
+        rng = self.rng
         top, bottom = style.skies[rng.integers(len(style.skies))]
         steps = 12
         for i in range(steps):
@@ -117,31 +130,26 @@ class _Street:
         far = [(float(self.w), self.horizon + 2), (0.0, self.horizon + 2)]
         self.polygon(hills + far, self.pick(style.greens), NATURE, 30)
         ground = self.pick(style.grounds)
-        edges = [
-            self.horizon,
-            self.horizon + 0.12 * self.focal,
-            self.horizon + 0.4 * self.focal,
-            self.h,
-        ]
+        near, nearer = self.horizon + 0.12 * self.focal, self.horizon + 0.4 * self.focal
+        edges = [self.horizon, near, nearer, self.h]
         for y0, y1 in itertools.pairwise(edges):
             z = self.focal / max((y0 + y1) / 2 - self.horizon, 1)
             self.polygon([(0, y0), (self.w, y0), (self.w, y1 + 1), (0, y1 + 1)], ground, NATURE, z)
-        pavement, road = self.pick(style.pavements), self.pick(style.roads, 8)
+        pavement = self.pick(style.pavements)
+        road = self.pick(style.roads, 8)
         self.ground_strip(-self.kerb, self.kerb, pavement)
         self.ground_strip(-self.road, self.road, road)
         fresh = rng.uniform(*style.marking)
         white = _clip(np.asarray(road) * (1 - fresh) + 235 * fresh)
         offset = rng.uniform(0, 2)
         for z in np.arange(0.6 + offset, 16, 2.6):
-            self.quad(
-                [(-0.09, 0, z), (0.09, 0, z), (0.09, 0, z + 1.3), (-0.09, 0, z + 1.3)], white, FLAT
-            )
+            dash = [(-0.09, 0, z), (0.09, 0, z), (0.09, 0, z + 1.3), (-0.09, 0, z + 1.3)]
+            self.quad(dash, white, FLAT)
         if rng.random() < 0.6:
             for side in (-1, 1):
                 x = side * (self.road - 0.25)
-                self.quad(
-                    [(x, 0, 0.5), (x + 0.12, 0, 0.5), (x + 0.12, 0, 30), (x, 0, 30)], white, FLAT
-                )
+                line = [(x, 0, 0.5), (x + 0.12, 0, 0.5), (x + 0.12, 0, 30), (x, 0, 30)]
+                self.quad(line, white, FLAT)
 
     def ground_strip(self, left: float, right: float, colour: Colour) -> None:
         """A strip of flat ground from the camera to far away, in pieces with a distance each."""
@@ -149,44 +157,47 @@ class _Street:
             self.quad([(left, 0, z0), (right, 0, z0), (right, 0, z1), (left, 0, z1)], colour, FLAT)
 
     def building(self, side: int, near: float, far: float) -> None:
-        """A block beside the street.
-
-        The wall along it with windows, and the end that faces the camera.
-        """
-        rng, style = self.rng, self.style
+        """A block next to the street: the wall along it, and the end that faces the camera."""
+        rng = self.rng
+        style = self.style
         storeys = int(rng.uniform(style.storeys[0], style.storeys[1] + 1))
         height = 2.1 * storeys + 0.6
         x = side * (self.kerb + rng.uniform(0.0, 0.8))
         depth = side * rng.uniform(4, 9)
         wall = self.pick(style.walls)
         shade = _clip(np.asarray(wall) * 0.82)
-        self.quad(
-            [(x, 0, near), (x + depth, 0, near), (x + depth, height, near), (x, height, near)],
-            wall,
-            CONSTRUCTION,
-        )
-        self.quad(
-            [(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)], shade, CONSTRUCTION
-        )
-        if near > 14:
-            return
+        back = x + depth
+        end = [(x, 0, near), (back, 0, near), (back, height, near), (x, height, near)]
+        self.quad(end, wall, CONSTRUCTION)
+        along = [(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)]
+        self.quad(along, shade, CONSTRUCTION)
+        if near <= 14:  # farther away windows would be smaller than a pixel
+            for storey in range(storeys):
+                self.windows(storey, x, depth, (near, far))
+
+    def windows(self, storey: int, x: float, depth: float, zs: Range) -> None:
+        """The windows of one storey, on the wall along the street and on the end of a building.
+
+        Args:
+            storey: 0 is the ground floor.
+            x: of the wall along the street.
+            depth: from there to the back of the building; its sign is the side of the street.
+            zs: where the wall begins and ends.
+        """
+        near, far = zs
+        bottom = 0.7 + 2.1 * storey
+        top = 1.9 + 2.1 * storey
         columns = max(2, int((far - near) * 0.8))
-        for storey in range(storeys):
-            y0, y1 = 0.7 + 2.1 * storey, 1.9 + 2.1 * storey
-            for column in range(columns):
-                z0 = near + (far - near) * (column + 0.25) / columns
-                z1 = near + (far - near) * (column + 0.75) / columns
-                self.quad(
-                    [(x, y0, z0), (x, y0, z1), (x, y1, z1), (x, y1, z0)], self.pane(), CONSTRUCTION
-                )
-            for column in range(2):
-                x0 = x + depth * (0.12 + 0.45 * column)
-                x1 = x0 + depth * 0.2
-                self.quad(
-                    [(x0, y0, near), (x1, y0, near), (x1, y1, near), (x0, y1, near)],
-                    self.pane(),
-                    CONSTRUCTION,
-                )
+        for column in range(columns):
+            z0 = near + (far - near) * (column + 0.25) / columns
+            z1 = near + (far - near) * (column + 0.75) / columns
+            wall = [(x, bottom, z0), (x, bottom, z1), (x, top, z1), (x, top, z0)]
+            self.quad(wall, self.pane(), CONSTRUCTION)
+        for column in range(2):
+            x0 = x + depth * (0.12 + 0.45 * column)
+            x1 = x0 + depth * 0.2
+            end = [(x0, bottom, near), (x1, bottom, near), (x1, top, near), (x0, top, near)]
+            self.quad(end, self.pane(), CONSTRUCTION)
 
     def pane(self) -> Colour:
         """The colour of one window."""
@@ -201,7 +212,7 @@ class _Street:
         size = rng.uniform(0.4, 0.8) if bush else rng.uniform(1.1, 2.0)
         base = size * 0.6 if bush else rng.uniform(2.0, 3.4)
         if not bush:
-            self.box(x, 0, z, 0.22, base, self.pick(((92, 70, 52),)), NATURE)
+            self.box((x, 0, z), (0.22, base), self.pick(((92, 70, 52),)), NATURE)
         green = self.pick(self.style.greens)
         for _ in range(6):
             dx, dy = rng.normal(0, 0.45 * size), rng.normal(0, 0.3 * size)
@@ -217,17 +228,18 @@ class _Street:
         grey = self.pick(((110, 112, 114), (70, 72, 74)))
         kind = rng.integers(3)
         height = (4.6, 3.2, 2.6)[kind]
-        self.box(x, 0, z, 0.17, height, grey, OBJECT)
+        self.box((x, 0, z), (0.17, height), grey, OBJECT)
         inwards = -1 if x > 0 else 1
         if kind == 0:
-            self.box(x + inwards * 0.5, height, z, 1.1, 0.12, grey, OBJECT)
+            self.box((x + inwards * 0.5, height, z), (1.1, 0.12), grey, OBJECT)
             lamp = self.project((x + inwards * 0.9, height, z))
             if self.style.night:
                 self.lights.append((*lamp, self.focal * 1.4 / z, (255, 196, 120)))
         elif kind == 1:
-            self.box(x, height, z, 0.42, 1.0, (36, 38, 40), OBJECT)
+            self.box((x, height, z), (0.42, 1.0), (36, 38, 40), OBJECT)
             colour = ((220, 40, 30), (240, 180, 40), (40, 200, 90))[rng.integers(3)]
-            self.box(x, height + rng.uniform(0.1, 0.6), z, 0.26, 0.26, colour, OBJECT)
+            lamp_height = height + rng.uniform(0.1, 0.6)
+            self.box((x, lamp_height, z), (0.26, 0.26), colour, OBJECT)
         else:
             colour = self.pick(((200, 40, 40), (40, 80, 190), (235, 235, 230), (235, 190, 50)))
             cx, cy = self.project((x, height + 0.3, z))
@@ -243,14 +255,14 @@ class _Street:
         """Legs, body, head."""
         tall = self.rng.uniform(0.95, 1.2)
         trousers = self.pick(((50, 54, 70), (72, 62, 54), (40, 40, 44)))
-        self.box(x - 0.09, 0, z, 0.13, 0.5 * tall, trousers, HUMAN)
-        self.box(x + 0.09, 0, z, 0.13, 0.5 * tall, trousers, HUMAN)
-        self.box(x, 0.46 * tall, z, 0.38, 0.4 * tall, self.pick(self.style.clothes, 18), HUMAN)
+        for side in (-1, 1):
+            self.box((x + side * 0.09, 0, z), (0.13, 0.5 * tall), trousers, HUMAN)
+        jacket = self.pick(self.style.clothes, 18)
+        self.box((x, 0.46 * tall, z), (0.38, 0.4 * tall), jacket, HUMAN)
         cx, cy = self.project((x, 0.93 * tall, z))
         r = max(self.focal * 0.11 / z, 1.0)
-        self.ellipse(
-            (cx - r, cy - r, cx + r, cy + r), self.pick(((212, 166, 136), (140, 96, 72))), HUMAN, z
-        )
+        skin = self.pick(((212, 166, 136), (140, 96, 72)))
+        self.ellipse((cx - r, cy - r, cx + r, cy + r), skin, HUMAN, z)
 
     def car(self, x: float, z: float) -> None:
         """A car or, seldom, a van, from behind or from the front, with wheels, glass and lamps."""
@@ -259,8 +271,8 @@ class _Street:
         width, body, cabin = (1.35, 0.95, 0.75) if van else (1.25, 0.55, 0.42)
         paint = self.pick(self.style.cars_colours)
         for side in (-1, 1):
-            self.box(x + side * 0.42 * width, 0, z, 0.22, 0.3, (24, 24, 26), VEHICLE)
-        self.box(x, 0.16, z, width, body, paint, VEHICLE)
+            self.box((x + side * 0.42 * width, 0, z), (0.22, 0.3), (24, 24, 26), VEHICLE)
+        self.box((x, 0.16, z), (width, body), paint, VEHICLE)
         top = 0.16 + body
         sides = [(-0.46, 0.0), (0.46, 0.0), (0.36, cabin), (-0.36, cabin)]
         self.quad([(x + width * dx, top + dy, z) for dx, dy in sides], paint, VEHICLE)
@@ -269,14 +281,17 @@ class _Street:
         from_behind = x > 0
         lamp = (210, 40, 34) if from_behind else (250, 244, 214)
         for side in (-1, 1):
-            self.box(x + side * 0.4 * width, 0.16 + 0.55 * body, z, 0.2, 0.14, lamp, VEHICLE)
+            lamp_x = x + side * 0.4 * width
+            self.box((lamp_x, 0.16 + 0.55 * body, z), (0.2, 0.14), lamp, VEHICLE)
             if self.style.night:
-                cx, cy = self.project((x + side * 0.4 * width, 0.16 + 0.6 * body, z))
-                self.lights.append((cx, cy, self.focal * (0.3 if from_behind else 0.45) / z, lamp))
+                cx, cy = self.project((lamp_x, 0.16 + 0.6 * body, z))
+                radius = 0.3 if from_behind else 0.45
+                self.lights.append((cx, cy, self.focal * radius / z, lamp))
 
     def populate(self) -> None:
         """Buildings on both sides, then everything else from far to near."""
-        rng, style = self.rng, self.style
+        rng = self.rng
+        style = self.style
         things: list[tuple[float, Callable[[], None]]] = []
         for side in (-1, 1):
             z = rng.uniform(1.2, 3.0)
@@ -284,9 +299,10 @@ class _Street:
                 far = z + rng.uniform(2.5, 6.0) * (1 + z / 12)
                 if rng.random() < style.built:
                     things.append((far, _bind(self.building, side, z, far)))
-                z = far + (rng.uniform(0.5, 3.0) if rng.random() < 0.4 else 0.0)
+                gap = rng.uniform(0.5, 3.0) if rng.random() < 0.4 else 0.0
+                z = far + gap
 
-        def beside(out: Range) -> float:
+        def next_to_road(out: Range) -> float:
             return float(rng.choice((-1, 1)) * (self.road + rng.uniform(*out)))
 
         for kind, count, out in (
@@ -295,10 +311,10 @@ class _Street:
         ):
             for _ in range(rng.poisson(count)):
                 z = rng.uniform(2.0, 12.0)
-                things.append((z, _bind(kind, beside(out), z)))
+                things.append((z, _bind(kind, next_to_road(out), z)))
         for _ in range(rng.poisson(style.people)):
             z = rng.uniform(2.2, 9.0)
-            things.append((z, _bind(self.person, beside((-0.3, 1.4)), z)))
+            things.append((z, _bind(self.person, next_to_road((-0.3, 1.4)), z)))
         for _ in range(rng.poisson(style.cars)):
             z = float(np.exp(rng.uniform(np.log(2.2), np.log(16))))
             x = float(rng.choice((-1, 1))) * self.road * rng.uniform(0.3, 0.85)
@@ -328,17 +344,16 @@ def _soft_noise(rng: np.random.Generator, height: int, width: int) -> Array:
     total = rng.standard_normal((height, width), dtype=np.float32) * 0.5
     for cell in (4, 16):
         small = rng.standard_normal((height // cell + 2, width // cell + 2), dtype=np.float32)
-        total += (
-            np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
-            * 0.7
-        )
+        large = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+        total += np.asarray(large) * 0.7
     return total
 
 
 def _glow(lights: list[tuple[float, float, float, Colour]], height: int, width: int) -> Array:
     """Light added by lamps: a Gaussian spot each, [height, width, 3] in 0..255."""
     total = np.zeros((height, width, 3), np.float32)
-    ys, xs = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    ys = np.arange(height, dtype=np.float32)
+    xs = np.arange(width, dtype=np.float32)
     for x, y, radius, colour in lights:
         r = max(radius / SCALE, 1.0)
         fall_x = np.exp(-(((xs - x / SCALE) / r) ** 2)).astype(np.float32)
@@ -349,11 +364,12 @@ def _glow(lights: list[tuple[float, float, float, Colour]], height: int, width: 
 
 def _expose(street: _Street, image: Array, distance: Array) -> Array:
     """From the drawn scene to what the domain's camera sees. ``distance`` in 0..1."""
-    style, rng = street.style, street.rng
+    style = street.style
+    rng = street.rng
     height, width = distance.shape
-    image = image + style.texture * _soft_noise(rng, height, width)[..., None] * (
-        0.35 + 0.65 * (distance < 0.8)[..., None]
-    )
+    noise = _soft_noise(rng, height, width)[..., None]
+    # The sky and what is far away have less texture.
+    image = image + style.texture * noise * (0.35 + 0.65 * (distance < 0.8)[..., None])
     grey = image.mean(2, keepdims=True)
     image = grey + style.saturation * (image - grey)
     haze = 1 - (1 - style.veil) * np.exp(-rng.uniform(*style.haze) * 5 * distance)[..., None]
@@ -363,37 +379,41 @@ def _expose(street: _Street, image: Array, distance: Array) -> Array:
         dark = np.where(np.arange(width)[None] < edge, rng.uniform(0.55, 0.8), 1.0)
         image = image * dark[..., None].astype(np.float32)
     image = image * rng.uniform(*style.gain) * np.asarray(style.tint, np.float32)
-    if style.night:
-        rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
-        x, y = street.vanish / SCALE, height * 1.02
-        beam = np.exp(
-            -(((columns - x) / (0.32 * width)) ** 2) - ((rows - y) / (0.42 * height)) ** 2
-        )
-        image = image * (1 + 1.3 * beam[..., None]) + 0.55 * _glow(street.lights, height, width)
-        lit = np.abs(
-            np.asarray(street.colour.resize((width, height), Image.Resampling.NEAREST), np.float32)
-            - _LIT
-        )
-        image = np.where((lit.sum(2) < 6)[..., None], np.asarray(_LIT, np.float32) * 0.85, image)
-    return image
+    return _lit_up(street, image) if style.night else image
+
+
+def _lit_up(street: _Street, image: Array) -> Array:
+    """At night: the car's own headlights, the glow of lamps, and windows with light."""
+    height, width = image.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    x = street.vanish / SCALE
+    y = height * 1.02
+    beam = np.exp(-(((columns - x) / (0.32 * width)) ** 2) - ((rows - y) / (0.42 * height)) ** 2)
+    image = image * (1 + 1.3 * beam[..., None]) + 0.55 * _glow(street.lights, height, width)
+    # Windows keep the colour that they were drawn in, whatever the exposure has made of it.
+    drawn = street.colour.resize((width, height), Image.Resampling.NEAREST)
+    difference = np.abs(np.asarray(drawn, np.float32) - _LIT).sum(2)
+    return np.where((difference < 6)[..., None], np.asarray(_LIT, np.float32) * 0.85, image)
 
 
 def _sensor(style: Style, rng: np.random.Generator, image: Array) -> npt.NDArray[np.uint8]:
     """Rain, blur and noise."""
     height, width = image.shape[:2]
-    picture = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
+    drawn = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
     if style.streaks:
-        pen = ImageDraw.Draw(picture)
+        pen = ImageDraw.Draw(drawn)
         slant = rng.normal(0, 0.15)
         for _ in range(rng.poisson(style.streaks)):
-            x, y, length = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(2, 7)
+            x = rng.uniform(0, width)
+            y = rng.uniform(0, height)
+            length = rng.uniform(2, 7)
             pen.line((x, y, x + slant * length, y + length), fill=(136, 146, 164))
     radius = rng.uniform(*style.blur)
     if radius:
-        picture = picture.filter(ImageFilter.GaussianBlur(radius))
+        drawn = drawn.filter(ImageFilter.GaussianBlur(radius))
     sigma = rng.uniform(*style.noise)
     noise = rng.standard_normal((height, width, 3), dtype=np.float32) * np.float32(sigma)
-    return np.clip(np.asarray(picture, np.float32) + noise, 0, 255).astype(np.uint8)
+    return np.clip(np.asarray(drawn, np.float32) + noise, 0, 255).astype(np.uint8)
 
 
 def draw_scene(
@@ -420,47 +440,3 @@ def draw_scene(
     distance = np.asarray(street.distance.reduce(SCALE), np.float32) / np.float32(255)
     image = np.asarray(street.colour.reduce(SCALE), np.float32)
     return _sensor(style, rng, _expose(street, image, distance)), label
-
-
-class SceneSet(ImageSet):
-    """A split of drawn scenes.
-
-    Args:
-        domain: name of the domain.
-        look: a key of `STYLES`.
-        split: ``train`` or ``val``; they share no scene.
-        count: how many.
-        seed: of the drawing.
-        size: width and height.
-        table: from positions in `CLASSES` to labels, uint8 [256 or more].
-    """
-
-    labelled = True
-
-    def __init__(
-        self,
-        domain: str,
-        look: str,
-        split: str,
-        count: int,
-        seed: int,
-        size: tuple[int, int],
-        table: npt.NDArray[np.uint8],
-    ) -> None:
-        self.domain, self.look, self.count, self.size, self.table = domain, look, count, size, table
-        self.seed = (seed, zlib.crc32(split.encode()))
-
-    def __len__(self) -> int:
-        return self.count
-
-    def name(self, index: int) -> str:
-        return f"{self.domain}_{index:05d}"
-
-    def fingerprint(self) -> str:
-        return (
-            f"{self.look} {self.count} {self.seed} {self.size} {zlib.crc32(self.table.tobytes())}"
-        )
-
-    def read(self, index: int, with_label: bool, draft: tuple[int, int] | None = None) -> Sample:
-        image, label = draw_scene(self.look, (*self.seed, index), self.size)
-        return Sample(self.name(index), image, self.table[label] if with_label else None)

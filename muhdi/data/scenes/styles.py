@@ -24,7 +24,7 @@ class Style:
     road: Range = (2.4, 3.6)
     pavement: Range = (0.8, 1.8)
     storeys: Range = (2, 5)
-    built: float = 0.75  # chance of a building at each plot beside the street
+    built: float = 0.75  # chance of a building at each plot along the street
     # class frequencies
     cars: float = 4.0
     people: float = 1.5
@@ -64,7 +64,7 @@ class Style:
     tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
     haze: Range = (0.0, 0.1)
     haze_colour: Colour = (200, 210, 220)
-    # Share of haze before even the nearest thing: it lowers the contrast of the whole picture.
+    # Share of haze before even the nearest thing: it lowers the contrast of the whole image.
     veil: float = 0.0
     shadows: float = 0.0
     blur: Range = (0.0, 0.0)
