@@ -28,9 +28,13 @@ def test_every_shipped_recipe_parses_and_survives_saving(name: str, tmp_path: Pa
 def test_every_step_is_merged_under_each_step_and_settings_over_it() -> None:
     recipe = load_recipe(
         "scenes",
-        ["every_step.adaptation.threshold=0.5", "steps.1.retention=none", "steps.2.retention={method: muhdi, aux: 0.3}",
-         "every_step.retention.weight_pod=1e-2"],
-    )  # fmt: skip
+        [
+            "every_step.adaptation.threshold=0.5",
+            "steps.1.retention=none",
+            "steps.2.retention={method: muhdi, aux: 0.3}",
+            "every_step.retention.weight_pod=1e-2",
+        ],
+    )
     assert all(step.iterations == 150 for step in recipe.steps)
     assert [
         step.adaptation.threshold
