@@ -19,22 +19,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.iteration import peak_gib
 from muhdi import distributed
-from muhdi.adaptation import build_adaptation
 from muhdi.data.domains import Domains
+from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import build_segmenter
+from muhdi.passes import Batch
 from muhdi.recipe.methods import AdventConfig, MuHDiConfig
 from muhdi.recipe.schema import OptimizerConfig, Recipe
-from muhdi.retention import build_retention
-from muhdi.training.iteration import plain_pass, train_iteration
+from muhdi.training.iteration import train_iteration
 from muhdi.training.optim import build_optimizer
 from muhdi.workflows import train as sequence
+from tests.testers import PlainRunner, begin
 
 BASE = {"width": 320, "batch": 1, "classes": 7}
 VARIED = {"width": (160, 320, 640), "batch": (1, 2, 4), "classes": (7, 19, 66)}
@@ -46,20 +49,20 @@ def iteration(width: int, batch: int, classes: int) -> dict[str, float]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = build_segmenter("resnet50", classes)
-    retention = build_retention(MuHDiConfig(), model)
-    model.set_heads(retention.heads)
-    adaptation: Any = build_adaptation(AdventConfig(), model, retention.learner, torch.Generator())
-    optimizer = build_optimizer(model, OptimizerConfig(), 1e-4)
     images = torch.randint(0, 256, (batch, 3, width // 2, width), dtype=torch.uint8)
     labels = torch.randint(0, classes, (batch, width // 2, width))
-    source, target = Batch(images, labels, [], {}), Batch(images, None, [], {})
+    source, target = Batch(images, labels), Batch(images)
+    methods = begin(AdventConfig(), MuHDiConfig(), model, source, target)
+    optimizer = build_optimizer(model, OptimizerConfig(), 1e-4)
+    accelerate(nn.ModuleList([model, methods.adaptation, methods.retention]))
     model.train()
     for number in range(2):
         start = time.process_time()
         optimizer.zero_grad(set_to_none=True)
-        weights = {"main": 1.0, "aux": 0.1}
-        train_iteration(plain_pass(model), model, adaptation, retention, source, target, weights)
+        train_iteration(PlainRunner(model), methods.passes(source, target))
         optimizer.step()
+        for own in methods.adaptation.own_networks().values():
+            own.optimizer.step()
         seconds = time.process_time() - start if number else 0.0
     return {"cpu_s": seconds, "peak_gib": peak_gib()}
 
@@ -87,9 +90,9 @@ def steps(count: int) -> list[dict[str, float]]:
     measured: list[dict[str, float]] = []
 
     class Measured(sequence.StageTrainer):
-        def fit(self, *arguments: Any) -> None:
+        def fit(self, *arguments: Any) -> Iterator[Any]:
             start = time.process_time()
-            super().fit(*arguments)
+            yield from super().fit(*arguments)
             measured.append({"cpu_s": time.process_time() - start, "held_mib": held_mib()})
 
     sequence.StageTrainer = Measured  # type: ignore[misc]

@@ -32,14 +32,15 @@ from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import AUX, PlainIteration
-from muhdi.adaptation import build_adaptation
+from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import build_segmenter
+from muhdi.passes import Batch
 from muhdi.recipe.methods import AdventConfig, MuHDiConfig
 from muhdi.recipe.schema import OptimizerConfig
-from muhdi.retention import build_retention
-from muhdi.training.fabric import Runner, compile_networks
+from muhdi.training.fabric import FabricRunner
 from muhdi.training.iteration import train_iteration
 from muhdi.training.optim import build_optimizer
+from tests.testers import begin
 
 RATE = 2.5e-4
 VERSIONS: dict[str, dict[str, Any]] = {
@@ -58,9 +59,7 @@ def batch(number: int, size: tuple[int, int]) -> tuple[Batch, Batch]:
     images = torch.randint(0, 256, (2, 3, h, w), dtype=torch.uint8, generator=generator)
     coarse = torch.randint(0, 8, (1, -(-h // 8), -(-w // 8)), generator=generator)
     labels = coarse.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :h, :w]
-    return Batch(images[:1], torch.where(labels == 7, 255, labels), [], {}), Batch(
-        images[1:], None, [], {}
-    )
+    return Batch(images[:1], torch.where(labels == 7, 255, labels)), Batch(images[1:])
 
 
 def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
@@ -70,14 +69,14 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
     config = MuHDiConfig(
         weight_source=1e-5, weight_pod=1e-5, kl_reduction="element", old_statistics="running"
     )
-    retention = build_retention(config, model)
     old = build_segmenter(backbone, 7)
     old.load_state_dict(model.state_dict())
-    model.set_heads(retention.heads)
-    adaptation: Any = build_adaptation(AdventConfig(), model, retention.learner, torch.Generator())
+    source, target = batch(0, size)
+    methods = begin(AdventConfig(), config, model, source, target)
+    discriminators = methods.adaptation.discriminators
     model.train()
     if version == "plain":
-        plain = PlainIteration(model, old, adaptation.discriminators, (1e-5, 1e-5), RATE)
+        plain = PlainIteration(model, old, discriminators, (1e-5, 1e-5), RATE)
 
         def obvious(number: int) -> dict[str, float]:
             source, target = batch(number, size)
@@ -89,25 +88,30 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
     ways = VERSIONS[version]
     fabric = Fabric(accelerator="cpu", devices=1, precision=ways.get("precision", "32-true"))
     channels_last = ways.get("channels_last", False)
-    if channels_last:
-        for module in (model, retention, adaptation):
+    for module in (model, methods.retention, methods.adaptation):
+        if channels_last:
             module.to(memory_format=torch.channels_last)
+        accelerate(module)
+    owns = list(methods.adaptation.own_networks().values())
     if ways.get("compiled"):
-        compile_networks(model, retention, adaptation)
+        model.compile()
+        for own in owns:
+            own.module.compile()
     optimizer = build_optimizer(model, OptimizerConfig(updates="reference"), RATE)
     for group in optimizer.param_groups:
         group["lr"] = RATE * group["factor"]
-    module, optimizer = fabric.setup(model, optimizer)
-    run = Runner(fabric, module, channels_last=channels_last)
+    run = FabricRunner(fabric, model, channels_last=channels_last)
 
     def ours(number: int) -> dict[str, float]:
         source, target = batch(number, size)
         optimizer.zero_grad(set_to_none=True)
+        for own in owns:
+            own.optimizer.zero_grad(set_to_none=True)
         with fabric.autocast():
-            losses = train_iteration(
-                run, model, adaptation, retention, source, target, {"main": 1.0, "aux": AUX}
-            )
+            losses = train_iteration(run, methods.passes(source, target))
         optimizer.step()
+        for own in owns:
+            own.optimizer.step()
         return unweighted({name: float(value.detach()) for name, value in losses.items()})
 
     return ours

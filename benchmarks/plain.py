@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muhdi.models.backbones.resnet import Pointwise
 from muhdi.models.segmenter import Segmenter
 from muhdi.training.optim import multiplicity
 
@@ -30,15 +29,8 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, model: Segmenter) -> None:
         super().__init__()
-        self.backbone, self.heads = copy.deepcopy(model.backbone), copy.deepcopy(model.heads)
-        for module in list(self.backbone.modules()):
-            for name, child in list(module.named_children()):
-                if isinstance(child, Pointwise):
-                    plain = nn.Conv2d(
-                        child.in_channels, child.out_channels, 1, child.stride, bias=False
-                    )
-                    plain.weight = child.weight
-                    setattr(module, name, plain)
+        self.backbone = copy.deepcopy(model.backbone)
+        self.heads = copy.deepcopy(model.heads)
 
     def forward(self, images: Tensor) -> tuple[tuple[Tensor, ...], dict[str, dict[str, Tensor]]]:
         stages = self.backbone(images)

@@ -78,7 +78,9 @@ def tiny(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
-    """A labelled folder ``day`` and an unlabelled folder ``rain`` of noise images, in train and val."""
+    """A labelled folder ``day`` and an unlabelled folder ``rain`` of noise images, in train and
+    val.
+    """
     rng = np.random.default_rng(0)
     for domain, labelled in (("day", True), ("rain", False)):
         for split in ("train", "val"):

@@ -71,7 +71,9 @@ PATIENCE = 180
 
 
 class Events:
-    """Counts what happens in the child, and ends it at event number ``last`` without a word to anybody."""
+    """Counts what happens in the child, and ends it at event number ``last`` without a word to
+    anybody.
+    """
 
     def __init__(self, last: int | None, note: Path) -> None:
         self.last, self.note, self.seen = last, note, Counter[str]()

@@ -121,7 +121,9 @@ def write_tree(
     condition: str = "rain",
     shape: tuple[int, int] = SHAPE,
 ) -> list[Path]:
-    """Write the images of a split, with labels of a kind (``ids``, ``train_ids``, ``colours``) or without any."""
+    """Write the images of a split, with labels of a kind (``ids``, ``train_ids``, ``colours``) or
+    without any.
+    """
     images = []
     for number in numbers:
         values = {"s": official_split(dataset, split), "c": condition, "n": number}

@@ -25,8 +25,25 @@ def classes_at(logits: Tensor, size: tuple[int, int]) -> Tensor:
     logits = logits.contiguous()
     values = logits.shape[0] * logits.shape[1] * size[0] * size[1]
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or values < LARGE:
-        return upsample(logits, size).argmax(1).to(torch.uint8)
+        return _largest(upsample(logits, size))
     return classes_by_strips(logits, size)
+
+
+def _largest(logits: Tensor) -> Tensor:
+    """The class of the largest logit, [N, C, H, W] -> uint8 [N, H, W].
+
+    A running maximum over the classes: many times as fast as ``argmax`` over an inner axis, and
+    like it the first of equal ones wins.
+    """
+    logits = logits.detach()
+    best = logits[:, 0].clone()
+    classes = torch.zeros(best.shape, dtype=torch.uint8, device=logits.device)
+    for number in range(1, logits.shape[1]):
+        values = logits[:, number]
+        # Numbers grow: the maximum is the last class that exceeded the best.
+        torch.maximum(classes, (values > best).view(torch.uint8).mul_(number), out=classes)
+        torch.maximum(best, values, out=best)
+    return classes
 
 
 def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:

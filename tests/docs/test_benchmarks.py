@@ -1,4 +1,6 @@
-"""The benchmarks' plain version and ours are one computation, and the results page says what the kept runs say."""
+"""The benchmarks' plain version and ours are one computation, and the results page says what the
+kept runs say.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The README's commands, recipe and Python run as they stand, on little data and for a few iterations."""
+"""The README's commands, recipe and Python run as they stand, on little data and for a few
+iterations.
+"""
 
 from __future__ import annotations
 

@@ -33,7 +33,9 @@ def test_strips_give_the_classes_of_the_whole(
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_a_large_image_takes_the_strips_and_is_equal(layout: torch.memory_format) -> None:
-    """Whole numbers: hundreds of pixels where the two best classes are equal, or differ in the last bit."""
+    """Whole numbers: hundreds of pixels where the two best classes are equal, or differ in the last
+    bit.
+    """
     logits = 3 * torch.randn(4, 19, 65, 129, generator=torch.Generator().manual_seed(0))
     logits = logits.round()
     size = (512, 1024)

@@ -92,7 +92,9 @@ def expected_entries(facts: dict, name: str) -> list[tuple[str, tuple[int, ...]]
 
 
 def test_state_dicts(golden: Path) -> None:
-    """Keys, shapes and their order in the reference's layout, numbers of parameters, frozen ones, optimizer entries."""
+    """Keys, shapes and their order in the reference's layout, numbers of parameters, frozen ones,
+    optimizer entries.
+    """
     facts = read(golden, "a_state_dicts.json")
     checked = 0
     for name, entry in facts.items():

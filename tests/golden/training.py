@@ -100,7 +100,9 @@ def batch(kind: str, number: int, size: tuple[int, int], salt: str, dtype: torch
 def start(
     facts: dict[str, Any], variant: dict[str, Any], run: Recipe
 ) -> tuple[Segmenter, Retention, Adaptation]:
-    """Network, retention and adaptation as the reference restores them from the variant's checkpoint."""
+    """Network, retention and adaptation as the reference restores them from the variant's
+    checkpoint.
+    """
     salt, config = facts["salt"], run.steps[0]
     two = variant["checkpoint"] == "muhdi.pth"
     model = network(

@@ -22,7 +22,9 @@ Edit = Callable[[Path], object]
 
 @pytest.fixture
 def recipe(folders: Path, tmp_path: Path) -> Path:
-    """A labelled source ``day`` and an unlabelled target ``rain``, four images each in train and val."""
+    """A labelled source ``day`` and an unlabelled target ``rain``, four images each in train and
+    val.
+    """
     data = {
         "name": "own", "image_size": [48, 32], "root": str(folders), "classes": ["flat", "vehicle"],
         "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",

@@ -197,7 +197,9 @@ def test_what_is_no_run_is_one_line(
 
 @pytest.fixture
 def arms(trained: Path, tmp_path: Path) -> list[Path]:
-    """``plain`` and ``better``, clearly higher on three seeds, and ``lucky``, higher on average alone."""
+    """``plain`` and ``better``, clearly higher on three seeds, and ``lucky``, higher on average
+    alone.
+    """
     scores = {
         "plain": (20.0, 22.0, 24.0),
         "better": (30.0, 32.5, 33.8),

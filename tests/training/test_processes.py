@@ -45,7 +45,9 @@ def state(experiments: Path, name: str) -> dict:
 
 
 def assert_equal_runs(one: Path, two: Path) -> None:
-    """Everything that was trained agrees to what the order of a sum may move in float64, and so do the scores."""
+    """Everything that was trained agrees to what the order of a sum may move in float64, and so do
+    the scores.
+    """
     for adaptation in ADAPTATIONS:
         for retention in RETENTIONS:
             name = f"{adaptation}_{retention}"
@@ -118,7 +120,9 @@ def test_a_batch_in_parts_trains_as_the_whole(tmp_path: Path, data: Path, frozen
 
 
 def test_what_is_saved_has_seen_the_images_of_all_processes(tmp_path: Path, data: Path) -> None:
-    """The stem's mean after one iteration is linear in the images, so it is that of the whole batch."""
+    """The stem's mean after one iteration is linear in the images, so it is that of the whole
+    batch.
+    """
     torchrun(data, tmp_path / "two", "once")
     alone = load_recipe(RECIPE, [f"root={data}", "steps=[]", "every_step={}"])
     torch.set_default_dtype(torch.float64)
