@@ -12,9 +12,8 @@ from muhdi.errors import RecipeError
 from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.recipe.upgrade import MOVED, upgrade, upgrade_key
 
-OLD = Path(__file__).parents[1] / "data_v01"
-FILES = sorted(OLD.glob("*.yml"))
-"""Recipes as version 0.1 saved them in its run directories, with every default written out."""
+OLD = Path(__file__).parents[1] / "data_v01" / "run" / "recipe.yml"
+"""A recipe as version 0.1 saved it in a run directory, with every default written out."""
 
 
 def value_at(data: Any, key: str) -> Any:
@@ -49,18 +48,15 @@ def write(tmp_path: Path, text: str) -> Path:
     return path
 
 
-def test_there_are_recipes_of_version_0_1() -> None:
-    assert len(FILES) == 2
-    for path in FILES:
-        data = yaml.safe_load(path.read_text())
-        assert "runtime" not in data
-        assert set(data["loader"]) == {"workers", "memory_mb"}
+def test_the_recipe_is_of_version_0_1() -> None:
+    data = yaml.safe_load(OLD.read_text())
+    assert "runtime" not in data
+    assert set(data["loader"]) == {"workers", "memory_mb"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_saved_recipe_keeps_every_value(path: Path) -> None:
-    old = yaml.safe_load(path.read_text())
-    new = load_recipe(path, trust_code=False).model_dump(mode="json")
+def test_a_saved_recipe_keeps_every_value() -> None:
+    old = yaml.safe_load(OLD.read_text())
+    new = load_recipe(OLD, trust_code=False).model_dump(mode="json")
     assert_kept(old, new)
     moved = [key for key in MOVED if key.partition(".")[0] in old and key != "augment.color"]
     assert len(moved) >= 13
@@ -68,9 +64,8 @@ def test_a_saved_recipe_keeps_every_value(path: Path) -> None:
         assert value_at(old, key) == value_at(new, MOVED[key]), key
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_an_upgraded_recipe_is_saved_with_todays_keys(path: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(path)
+def test_an_upgraded_recipe_is_saved_with_todays_keys(tmp_path: Path) -> None:
+    recipe = load_recipe(OLD)
     saved = tmp_path / "recipe.yml"
     saved.write_text(save_recipe(recipe))
     assert load_recipe(saved) == recipe
@@ -114,21 +109,6 @@ def test_an_old_key_means_the_same_in_a_file_and_as_a_setting(key: str, tmp_path
     for data in (by_file, by_setting):
         assert value_at(data, MOVED[key]) == value
         assert value_at(default, MOVED[key]) != value
-
-
-@pytest.mark.parametrize("key", VALUES)
-def test_a_value_under_both_keys_is_refused_in_one_line(key: str, tmp_path: Path) -> None:
-    section, _, name = key.rpartition(".")
-    new_section, _, new_name = MOVED[key].partition(".")
-    data: dict[str, Any] = {new_section: {new_name: VALUES[key]}}
-    if section:
-        data[section] = {**data.get(section, {}), name: VALUES[key]}
-    else:
-        data[name] = VALUES[key]
-    path = write(tmp_path, yaml.safe_dump(data))
-    with pytest.raises(RecipeError) as error:
-        load_recipe(path)
-    assert str(error.value) == f"{path}: {key}: is called {MOVED[key]} now; give it once"
 
 
 def test_a_setting_replaces_what_a_file_holds_under_either_name(tmp_path: Path) -> None:
