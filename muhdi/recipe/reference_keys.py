@@ -138,4 +138,4 @@ KEYS = {
     "steps.0.target": "TARGETS",
     "source": "SOURCE",
 }
-"""Keys of a recipe -> the keys of a reference file that they come from, for error messages."""
+"""Keys of a recipe -> the keys of such a file that they come from, for messages."""
