@@ -1,7 +1,4 @@
-"""Every key of the reference's configuration, with its default and what becomes of it.
-
-Tables only.
-"""
+"""Every key of the reference's configuration, its default, and the key of a recipe it sets."""
 
 from __future__ import annotations
 
@@ -95,7 +92,7 @@ UNUSED = {
     "TEST.INFO_TARGET": "the label tables and class names are built in",
     "TEST.MODEL": "a network's file says what it is",
     "TEST.MULTI_LEVEL": "a network's file says what it is",
-    "TEST.ALL_RES": "scores are cached beside the snapshots, by the networks' contents",
+    "TEST.ALL_RES": "scores are cached in the folder of the snapshots, by the networks' contents",
     "TEST.WAIT_MODEL": "snapshots that are not there are not waited for",
 }
 """Keys that are accepted though nothing depends on them, with the reason that the user is told."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from muhdi.errors import MuhdiError, nearest
+from muhdi.errors import MuhdiError, RecipeError, nearest
 from muhdi.recipe.methods import REFERENCE
 from muhdi.recipe.reference_keys import (
     CLASSES,
@@ -29,10 +29,14 @@ from muhdi.recipe.reference_keys import (
 
 Values = dict[str, Any]
 
+_TUPLE = re.compile(r"\(.*\)")
+"""A tuple as Python writes it, which YAML reads as text."""
+
 
 def in_its_own_words(message: str) -> str:
     """A message that begins with a key of a recipe, with the file's own key in its place."""
     key, colon, rest = message.partition(": ")
+    # The file may have a key only for the section that holds the recipe's key.
     while key and key not in KEYS:
         key = key.rpartition(".")[0]
     return f"{KEYS[key]}{colon}{rest}" if key else message
@@ -51,26 +55,36 @@ def translate(data: Mapping[Any, Any], where: str) -> tuple[Values, list[str]]:
         where: the file's name, for messages.
 
     Raises:
-        MuhdiError: a key that the reference does not know, a value of another type, or one that has
-            no meaning here.
+        RecipeError: the reference does not know a key, or a value has another type or no meaning
+            here.
     """
     given: set[str] = set()
-    notes: list[str] = []
     try:
         cfg = _merged(copy.deepcopy(DEFAULTS), data, "", given)
-        notes += [
-            f"{key} is not needed: {reason}" for key, reason in UNUSED.items() if key in given
-        ]
-        for mode, keys in OF_MODE.items():
-            if mode != cfg["TEST"]["MODE"]:
-                notes += [
-                    f"TEST.{key} belongs to TEST.MODE {mode}"
-                    for key in keys
-                    if f"TEST.{key}" in given
-                ]
+        notes = _notes_on_unused(given, cfg["TEST"]["MODE"])
         return _recipe(cfg, notes), notes
     except MuhdiError as error:
-        raise MuhdiError(f"{where}: {error}") from None
+        raise RecipeError(f"{where}: {error}") from None
+
+
+def _notes_on_unused(given: set[str], mode: str) -> list[str]:
+    """A note for each key that the file sets and nothing depends on.
+
+    Args:
+        given: dotted keys that the file sets.
+        mode: the file's TEST.MODE.
+    """
+    notes: list[str] = []
+    for key, reason in UNUSED.items():
+        if key in given:
+            notes.append(f"{key} is not needed: {reason}")
+    for other, keys in OF_MODE.items():
+        if other == mode:
+            continue
+        for key in keys:
+            if f"TEST.{key}" in given:
+                notes.append(f"TEST.{key} belongs to TEST.MODE {other}")
+    return notes
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -79,7 +93,11 @@ def translate(data: Mapping[Any, Any], where: str) -> tuple[Values, list[str]]:
 def _merged(defaults: Values, data: Any, prefix: str, given: set[str]) -> Values:
     """The defaults with what the file sets, checked key by key.
 
-    The names of these keys are added to ``given``.
+    Args:
+        defaults: of this section.
+        data: what the file holds for it.
+        prefix: the section's dotted key with a dot, such as ``TRAIN.``.
+        given: the dotted keys that the file sets are added here.
     """
     if not isinstance(data, Mapping):
         raise MuhdiError(f"{prefix.rstrip('.')}: must hold keys, such as {next(iter(defaults))}")
@@ -99,38 +117,51 @@ def _merged(defaults: Values, data: Any, prefix: str, given: set[str]) -> Values
 
 
 def _typed(name: str, default: Any, value: Any) -> Any:
-    """``value`` where its type suits the default's."""
-    if isinstance(value, str) and re.fullmatch(
-        r"\(.*\)", value.strip()
-    ):  # a tuple, as Python writes it
-        value = [_scalar(part) for part in value.strip()[1:-1].split(",") if part.strip()]
+    """The value, if its type suits the default's.
+
+    Args:
+        name: the dotted key, for messages.
+        default: the reference's value; None: the value is text.
+        value: from the file.
+
+    Raises:
+        MuhdiError: the type does not suit.
+    """
+    if isinstance(value, str) and _TUPLE.fullmatch(value.strip()):
+        parts = value.strip()[1:-1].split(",")
+        value = [_scalar(part) for part in parts if part.strip()]
     if isinstance(default, list):
         values = value if isinstance(value, list) else [value]
         return [_typed(name, default[0], element) for element in values]
-    if value is None:
-        return (
-            default if default is None or isinstance(default, str) else _wrong(name, default, value)
-        )
-    kinds: tuple[type, ...] = (str,)  # where there is no default
-    if isinstance(default, bool):
-        kinds = (bool,)
-    elif isinstance(default, (int, float)):
-        kinds = (int, float)
-    elif isinstance(default, str):
-        kinds = (str,)
-    number = isinstance(default, (int, float)) and not isinstance(default, bool)
-    fits = isinstance(value, kinds) and not (number and isinstance(value, bool))
-    if not fits or (isinstance(default, int) and number and isinstance(value, float)):
-        _wrong(name, default, value)
+    if value is None and (default is None or isinstance(default, str)):
+        return default
+    if not isinstance(value, _types_for(default)):
+        raise _wrong(name, default, value)
+    # True is an int to Python, but no number to a reader.
+    if isinstance(value, bool) and not isinstance(default, bool):
+        raise _wrong(name, default, value)
     return value
 
 
-def _wrong(name: str, default: Any, value: Any) -> None:
+def _types_for(default: Any) -> tuple[type, ...]:
+    """Types that a value may have in place of a default."""
+    if isinstance(default, bool):
+        return (bool,)
+    if isinstance(default, int):
+        return (int,)
+    if isinstance(default, float):
+        return (int, float)
+    return (str,)
+
+
+def _wrong(name: str, default: Any, value: Any) -> MuhdiError:
+    """The error for a value of another type than the default's."""
     example = "text" if default is None else repr(default)
-    raise MuhdiError(f"{name}: must be like {example}, but is {value!r}")
+    return MuhdiError(f"{name}: must be like {example}, but is {value!r}")
 
 
 def _scalar(text: str) -> Any:
+    """An element of a tuple that is written as Python writes it."""
     text = text.strip().strip("'\"")
     for kind in (int, float):
         try:
@@ -144,14 +175,21 @@ def _scalar(text: str) -> Any:
 
 
 def _recipe(cfg: Values, notes: list[str]) -> Values:
-    train, test = cfg["TRAIN"], cfg["TEST"]
+    """The recipe's values.
+
+    Args:
+        cfg: the whole configuration, defaults included.
+        notes: for the user; some are added.
+    """
+    train = cfg["TRAIN"]
+    test = cfg["TEST"]
     _refuse_what_is_fixed(cfg)
     targets = _targets(cfg, notes)
     trains = bool(cfg["SOURCE"]) and len(targets) == 1
     if cfg["SOURCE"] and not trains:
         notes.append(
-            "several TARGETS: for testing only; the reference trains on one, and so does a step of"
-            " a recipe"
+            "several TARGETS are only tested: the reference trains on one, and so does a step of a "
+            "recipe"
         )
     recipe: Values = {
         "name": cfg["EXP_NAME"] or _experiment_name(cfg),
@@ -199,8 +237,9 @@ def _recipe(cfg: Values, notes: list[str]) -> Values:
 
 
 def _refuse_what_is_fixed(cfg: Values) -> None:
-    """Values that the networks and label tables of this project do not leave open."""
-    train, test = cfg["TRAIN"], cfg["TEST"]
+    """Refuse values that the networks and label tables of this project do not leave open."""
+    train = cfg["TRAIN"]
+    test = cfg["TEST"]
     for key, part in (("TRAIN", train), ("TEST", test)):
         if part["IMG_MEAN"] != MEAN:
             raise MuhdiError(
@@ -228,12 +267,13 @@ def _refuse_what_is_fixed(cfg: Values) -> None:
 def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise MuhdiError(
-            f"{name}: unknown value {value!r}{nearest(value, list(known))} (known:"
-            f" {', '.join(known)})"
+            f"{name}: unknown value {value!r}{nearest(value, list(known))} (known: "
+            f"{', '.join(known)})"
         )
 
 
 def _step(train: Values) -> Values:
+    """The one step that such a file describes, without its target."""
     multi_head = train["MODEL"] == "DeepLabv2MuHDi"
     step: Values = {
         "iterations": train["EARLY_STOP"],
@@ -254,15 +294,22 @@ def _step(train: Values) -> Values:
         },
         "retention": "none",
     }
-    if not multi_head:
-        return step
-    if not train["LAMBDA_SEG_MAIN"]:
+    if multi_head:
+        step["retention"] = _multi_head_distillation(train)
+    return step
+
+
+def _multi_head_distillation(train: Values) -> Values:
+    """The retention of the reference's MuHDi."""
+    main = train["LAMBDA_SEG_MAIN"]
+    aux = train["LAMBDA_SEG_AUX"]
+    distill = train["DISTILL"]
+    if not main:
         raise MuhdiError(
-            "TRAIN.LAMBDA_SEG_MAIN: must be above 0, since MuHDi weighs the aux level relative"
-            " to it"
+            "TRAIN.LAMBDA_SEG_MAIN: must be above 0, since MuHDi weighs the aux level relative "
+            "to it"
         )
-    distill, main, aux = train["DISTILL"], train["LAMBDA_SEG_MAIN"], train["LAMBDA_SEG_AUX"]
-    step["retention"] = {
+    return {
         "method": REFERENCE["retention"],
         "weight_source": distill["KT_LAMBDA"] if distill["KT_LOGITS"] else 0.0,
         "weight_pod": distill["FEAT_LAMBDA"] if distill["FEAT"] else 0.0,
@@ -275,17 +322,17 @@ def _step(train: Values) -> Values:
         "old_statistics": "running",
         "heads": "reference",
     }
-    return step
 
 
 def _test(test: Values) -> Values:
-    models = [path for path in map(_path, test["RESTORE_FROM"]) if path]
+    """What is scored: given networks (``single``), or the best snapshot of a folder (``best``)."""
     if test["MODE"] == "single":
-        weights = (
-            _as_many("TEST.MODEL_WEIGHT", test["MODEL_WEIGHT"], len(models), "TEST.RESTORE_FROM")
-            if models
-            else []
-        )
+        models = [path for path in map(_path, test["RESTORE_FROM"]) if path]
+        weights: list[float] = []
+        if models:
+            weights = _as_many(
+                "TEST.MODEL_WEIGHT", test["MODEL_WEIGHT"], len(models), "TEST.RESTORE_FROM"
+            )
         return {"mode": "last", "models": models, "weights": weights}
     folders = [path for path in map(_path, test["SNAPSHOT_DIR"]) if path]
     if len(folders) > 1:
@@ -294,63 +341,63 @@ def _test(test: Values) -> Values:
         "mode": "best",
         "every": test["SNAPSHOT_STEP"],
         "until": test["SNAPSHOT_MAXITER"],
-        "snapshots": next(iter(folders), None),
+        "snapshots": folders[0] if folders else None,
     }
 
 
 def _source(cfg: Values, notes: list[str]) -> Values:
+    """The labelled source."""
     train = cfg["TRAIN"]
+    split = train["SET_SOURCE"]
     domain = _domain("SOURCE", cfg["SOURCE"], cfg["DATA_DIRECTORY_SOURCE"])
-    _set_split(domain, "train", train["SET_SOURCE"])
-    _set_list(
-        domain, "train", "DATA_LIST_SOURCE", cfg["DATA_LIST_SOURCE"], train["SET_SOURCE"], notes
-    )
+    _set_split(domain, "train", split)
+    notes += _set_list(domain, "train", "DATA_LIST_SOURCE", cfg["DATA_LIST_SOURCE"], split)
     return domain | {"image_size": train["INPUT_SIZE_SOURCE"]}
 
 
 def _targets(cfg: Values, notes: list[str]) -> list[Values]:
+    """The target domains: one is trained on, where there is a source; several are only tested."""
     names = [name for name in cfg["TARGETS"] if name]
     if not names:
         raise MuhdiError("TARGETS: name at least one target, such as Cityscapes")
     count = len(names)
     folders = _as_many("DATA_DIRECTORY_TARGET", cfg["DATA_DIRECTORY_TARGET"], count)
     lists = _as_many("DATA_LIST_TARGET", cfg["DATA_LIST_TARGET"], count)
-    val = _as_many("TEST.SET_TARGET", cfg["TEST"]["SET_TARGET"], count)
+    tested = _as_many("TEST.SET_TARGET", cfg["TEST"]["SET_TARGET"], count)
     trains = bool(cfg["SOURCE"]) and count == 1
+    trained = cfg["TRAIN"]["SET_TARGET"][0] if trains else None
     targets: list[Values] = []
-    for number, name in enumerate(names):
-        domain = _domain("TARGETS", name, folders[number])
-        _set_split(domain, "val", val[number])
-        _set_list(domain, "val", "DATA_LIST_TARGET", lists[number], val[number], notes)
-        if trains:
-            split = cfg["TRAIN"]["SET_TARGET"][0]
-            tested = domain.get("condition")
-            _set_split(domain, "train", split)
-            if domain.get("condition") != tested:
+    for name, folder, pattern, split in zip(names, folders, lists, tested, strict=True):
+        domain = _domain("TARGETS", name, folder)
+        _set_split(domain, "val", split)
+        notes += _set_list(domain, "val", "DATA_LIST_TARGET", pattern, split)
+        if trained is not None:
+            condition = domain.get("condition")
+            _set_split(domain, "train", trained)
+            notes += _set_list(domain, "train", "DATA_LIST_TARGET", pattern, trained)
+            if domain.get("condition") != condition:
                 raise MuhdiError(
-                    f"TEST.SET_TARGET: {val[0]!r} is of another condition than TRAIN.SET_TARGET"
-                    f" {split!r}"
+                    f"TEST.SET_TARGET: {split!r} is of another condition than TRAIN.SET_TARGET "
+                    f"{trained!r}"
                 )
-            _set_list(domain, "train", "DATA_LIST_TARGET", lists[number], split, notes)
-        if any(domain == other for other in targets):
-            raise MuhdiError(f"TARGETS: {name} stands twice with the same directory and set")
+        if domain in targets:
+            raise MuhdiError(f"TARGETS: {name} is given twice with the same directory and set")
         targets.append(domain)
     _name_apart(targets, cfg)
     return targets
 
 
 def _name_apart(targets: list[Values], cfg: Values) -> None:
-    """Give domains of one data set names of their own."""
+    """Give domains of one data set different names."""
     taken = {DATASETS.get(cfg["SOURCE"].upper(), "")}
     for domain in targets:
-        name = first = domain.get("condition") or domain["dataset"]
-        number = 2
+        first = domain.get("condition") or domain["dataset"]
+        name = first
+        number = 1
         while name in taken:
-            name = (
-                f"{first}_{domain['val']}"
-                if number == 2
-                else f"{first}_{domain['val']}_{number - 1}"
-            )
+            # cityscapes, cityscapes_val, cityscapes_val_2, ...
+            suffix = "" if number == 1 else f"_{number}"
+            name = f"{first}_{domain['val']}{suffix}"
             number += 1
         if name != first:
             domain["name"] = name
@@ -358,7 +405,14 @@ def _name_apart(targets: list[Values], cfg: Values) -> None:
 
 
 def _as_many(key: str, values: list[Any], count: int, of: str = "TARGETS") -> list[Any]:
-    """One value for each of ``count`` things; a single one stands for all."""
+    """One value for each of ``count`` things; a single one counts for all.
+
+    Args:
+        key: of the values, for messages.
+        values: from the file.
+        count: number of things.
+        of: the key that lists the things, for messages.
+    """
     if len(values) == 1:
         return values * count
     if len(values) != count:
@@ -369,30 +423,50 @@ def _as_many(key: str, values: list[Any], count: int, of: str = "TARGETS") -> li
 
 
 def _domain(key: str, name: str, folder: str | None) -> Values:
+    """A domain of one of the reference's data sets, without its splits."""
     _one_of(key, name.upper(), tuple(DATASETS))
     return {"dataset": DATASETS[name.upper()], "root": _path(folder)}
 
 
 def _set_split(domain: Values, role: str, split: str) -> None:
-    """``night_val`` of ACDC is the condition night and its split val."""
+    """Set what a domain is trained or tested on.
+
+    ``night_val`` of ACDC is the condition night and its split val.
+
+    Args:
+        domain: changed in place.
+        role: ``train`` or ``val``.
+        split: the split's name in the reference.
+    """
     condition, _, rest = split.partition("_")
     if domain["dataset"] == "acdc" and rest:
-        domain["condition"], split = condition, rest
+        domain["condition"] = condition
+        split = rest
     domain[role] = split
 
 
-def _set_list(
-    domain: Values, role: str, key: str, pattern: str | None, split: str, notes: list[str]
-) -> None:
-    """Use the list file of a split where it exists; the folders are walked where it does not."""
+def _set_list(domain: Values, role: str, key: str, pattern: str | None, split: str) -> list[str]:
+    """Use the list file of a split if it exists; otherwise the folders are walked.
+
+    Args:
+        domain: changed in place.
+        role: ``train`` or ``val``.
+        key: of the list file, for the note.
+        pattern: path of the list file; ``{}`` is the split. None: the folders are walked.
+        split: the split's name in the reference.
+
+    Returns:
+        A note for the user about a file that does not exist; otherwise nothing.
+    """
     path = _path(pattern)
     if path is None:
-        return
+        return []
+    # Not str.format: other braces of a path are just letters.
     path = path.replace("{}", split)
-    if Path(path).is_file():
-        domain[f"{role}_list"] = path
-    else:
-        notes.append(f"{key}: {path} does not exist; the images are found by walking the folders")
+    if not Path(path).is_file():
+        return [f"{key}: {path} does not exist; the images are found by walking the folders"]
+    domain[f"{role}_list"] = path
+    return []
 
 
 def _path(path: str | None) -> str | None:
@@ -401,10 +475,11 @@ def _path(path: str | None) -> str | None:
 
 
 def _experiment_name(cfg: Values) -> str:
-    target = next(iter(cfg["TARGETS"]))
-    return (
-        f"{cfg['SOURCE']}2{target}_{cfg['TRAIN']['MODEL']}" if cfg["SOURCE"] else f"{target}_test"
-    )
+    """The reference's name for an experiment without EXP_NAME."""
+    target = cfg["TARGETS"][0]
+    if cfg["SOURCE"]:
+        return f"{cfg['SOURCE']}2{target}_{cfg['TRAIN']['MODEL']}"
+    return f"{target}_test"
 
 
 def _folders(cfg: Values) -> Values:

@@ -112,7 +112,7 @@ def test_every_key_of_the_reference_may_be_set_to_its_default(tmp_path: Path) ->
         ("MAX_ITERS: 120000", "DISTILL: {KL_LAMBDA: 1}", "TRAIN.DISTILL.KL_LAMBDA: not a key"),
         ("MAX_ITERS: 120000", "TEACHER_LOSS: L1", "TRAIN.TEACHER_LOSS: unknown value 'L1'"),
         ("MODE: best", "MODE: worst", "TEST.MODE: unknown value 'worst'"),
-        ("    - IDD", "    - IDD\n    - IDD", "TARGETS: IDD stands twice"),
+        ("    - IDD", "    - IDD\n    - IDD", "TARGETS: IDD is given twice"),
         ("MAX_ITERS: 120000", "DISTILL: 3", "TRAIN.DISTILL: must hold keys"),
         (
             "MAX_ITERS: 120000",
