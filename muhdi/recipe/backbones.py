@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, SerializeAsAny, TypeAdapter, V
 
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
-from muhdi.recipe.section import Buildable
+from muhdi.recipe.section import Buildable, Opaque
 
 
 class BackboneConfig(Buildable):
@@ -40,7 +40,7 @@ class ResNetConfig(BackboneConfig):
     """The backbone's name."""
 
 
-class OpaqueBackboneConfig(BackboneConfig):
+class OpaqueBackboneConfig(Opaque, BackboneConfig):
     """A backbone of another package, read without trust: it imports nothing."""
 
     model_config = ConfigDict(extra="allow")

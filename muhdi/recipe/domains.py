@@ -9,7 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal, NoReturn
 from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny
 
 from muhdi.recipe import plugins
-from muhdi.recipe.section import Buildable, Fraction, Name, NotNegative, Positive, Section, Size
+from muhdi.recipe.section import (
+    Buildable,
+    Fraction,
+    Name,
+    NotNegative,
+    Opaque,
+    Positive,
+    Section,
+    Size,
+)
 
 
 class DomainConfig(Buildable):
@@ -132,7 +141,7 @@ class ACDCConfig(PublicConfig):
         return self.name or self.condition or self.dataset
 
 
-class OpaqueDomainConfig(DomainConfig):
+class OpaqueDomainConfig(Opaque, DomainConfig):
     """A data set of another package, read without trust: it imports nothing."""
 
     model_config = ConfigDict(extra="allow")

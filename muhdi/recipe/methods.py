@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, model_v
 
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
-from muhdi.recipe.section import Buildable, Fraction, Positive, Rate, Weight
+from muhdi.recipe.section import Buildable, Fraction, Opaque, Positive, Rate, Weight
 
 
 class MethodConfig(Buildable):
@@ -269,7 +269,7 @@ class EWCConfig(RetentionConfig):
 # --- other people's -------------------------------------------------------------------------------
 
 
-class _Opaque(MethodConfig):
+class _Opaque(Opaque, MethodConfig):
     """A section that was read without trust: it keeps its text and imports nothing."""
 
     def build(self, *arguments: Any, **options: Any) -> NoReturn:

@@ -62,7 +62,8 @@ def read_recipe(
         set_value(data, key.strip(), parse_yaml(text, f"--set {shortened(setting)}"), setting)
     for key, value in (changes or {}).items():
         set_value(data, key, value, f"{key}={value!r}")
-    return data
+    # A setting may hold a whole section with old keys: loader={workers: 2}.
+    return upgrade(data, "--set")
 
 
 def is_of_reference(path: Path) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from muhdi.recipe import plugins
 
@@ -74,3 +74,13 @@ class Buildable(Section):
     def build(self, *arguments: Any, **options: Any) -> Any:
         """What the section describes: its class, called with the section and the arguments."""
         return self.target_class()(self, *arguments, **options)
+
+
+class Opaque(Section):
+    """A section that was read without trust: it keeps its text and imports nothing."""
+
+    @model_serializer(mode="wrap")
+    def _as_read(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only what was read: a default such as ``method: ""`` would not be read again."""
+        read = {"class" if name == "class_" else name for name in self.model_fields_set}
+        return {key: value for key, value in handler(self).items() if key in read}

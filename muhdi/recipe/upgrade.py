@@ -63,7 +63,7 @@ def upgrade(data: Mapping[Any, Any], where: str) -> dict[Any, Any]:
         upgraded[new_section] = {**target, new_key: value}
     if upgraded.get("loader") == {}:
         del upgraded["loader"]
-    british: dict[Any, Any] = _british(upgraded)
+    british: dict[Any, Any] = _british(upgraded, where)
     return british
 
 
@@ -74,11 +74,18 @@ def upgrade_key(key: str) -> str:
     return key.replace("color_jitter", "colour_jitter")
 
 
-def _british(data: Any) -> Any:
-    """``color_jitter`` of a method is spelt ``colour_jitter``."""
+def _british(data: Any, where: str) -> Any:
+    """``color_jitter`` of a method is spelt ``colour_jitter``.
+
+    A class of another package spells its options as it likes.
+    """
     if isinstance(data, list):
-        return [_british(value) for value in data]
+        return [_british(value, where) for value in data]
     if not isinstance(data, dict):
         return data
-    renamed = {"color_jitter": "colour_jitter"}
-    return {renamed.get(key, key): _british(value) for key, value in data.items()}
+    british = {key: _british(value, where) for key, value in data.items()}
+    if "color_jitter" in british and "class" not in british:
+        if "colour_jitter" in british:
+            raise RecipeError(f"{where}: color_jitter: is called colour_jitter now; give it once")
+        british["colour_jitter"] = british.pop("color_jitter")
+    return british

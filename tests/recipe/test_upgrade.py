@@ -169,3 +169,32 @@ def test_todays_data_stays_as_it_is_and_nothing_is_changed_in_place() -> None:
     assert upgrade(old, "x.yml") == {"runtime": {"device": "cpu", "keep": 3, "workers": 1}}
     assert old == {"device": "cpu", "runtime": {"keep": 3}, "loader": {"workers": 1}}
     assert upgrade_key("every_step.iterations") == "every_step.iterations"
+
+
+def test_a_section_that_a_setting_replaces_may_hold_old_keys() -> None:
+    settings = ["loader={workers: 2}", "augment={color: 0.2}"]
+    recipe = load_recipe(
+        "scenes",
+        [*settings, "every_step.adaptation={method: selftrain, color_jitter: 0.1}"],
+    )
+    assert recipe.runtime.workers == 2
+    assert recipe.augment.colour == 0.2
+    assert recipe.steps[0].adaptation.colour_jitter == 0.1
+
+
+def test_a_method_has_one_spelling_of_colour_at_a_time(tmp_path: Path) -> None:
+    text = "every_step: {adaptation: {method: selftrain, color_jitter: 0.1, colour_jitter: 0.2}}"
+    with pytest.raises(RecipeError, match="color_jitter: is called colour_jitter now; give it"):
+        load_recipe(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("kind", ["adaptation", "retention"])
+def test_a_foreign_section_that_is_not_trusted_is_saved_as_it_was_read(
+    kind: str, tmp_path: Path
+) -> None:
+    """Its options are its own business, and no key is added that its class would refuse."""
+    section = {"class": "pkg:Name", "color_jitter": 0.1, "option": None}
+    path = write(tmp_path, yaml.safe_dump({"every_step": {kind: section}}))
+    recipe = load_recipe(path, trust_code=False)
+    assert recipe.model_dump()["steps"][0][kind] == section
+    assert recipe.model_dump(mode="json")["steps"][0][kind] == section
