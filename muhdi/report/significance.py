@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -45,9 +46,7 @@ def reading(
 
     with_these = with_statistics(statistics).capitalize()
     if not comparisons or average is None:
-        return (
-            f"{with_these} nothing can be said: the targets have no labels to score {method} by."
-        )
+        return f"{with_these} nothing can be said: the targets have no labels to score {method} by."
     seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed"
     return (
         f"{with_these} ({seeds}), {method} averages {text(average)} on the targets;"
@@ -85,7 +84,7 @@ class Difference:
         if count < 2:
             return None
         quantile = student_quantile(count - 1)
-        return quantile * stdev(self.values) / count**0.5
+        return quantile * stdev(self.values) / math.sqrt(count)
 
     @property
     def counts(self) -> bool:

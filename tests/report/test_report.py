@@ -82,10 +82,10 @@ def test_a_training_ends_with_a_report_and_a_record(
         "3 of 3",
     ):
         assert words in page
-    (sitting,) = json.loads((run / "environment.json").read_text())
-    assert sitting["seconds"] > 0
-    assert sitting["memory_mb"] > 50
-    assert set(sitting["versions"]) >= {"muhdi", "torch"}
+    (session,) = json.loads((run / "environment.json").read_text())
+    assert session["seconds"] > 0
+    assert session["memory_mb"] > 50
+    assert set(session["versions"]) >= {"muhdi", "torch"}
     assert (run / "samples" / "city_0_predicted_running_after0.png").is_file()
     assert muhdi("train", tiny())[0] == 2
     assert len(json.loads((run / "environment.json").read_text())) == 1, (
@@ -163,7 +163,7 @@ def test_a_run_that_is_not_finished_or_lacks_files_has_a_report(muhdi: Muhdi, ru
     page = (run / "report.html").read_text()
     for words in (
         "2 of 4 evaluated",
-        "No sample pictures were kept",
+        "No sample images were kept",
         "this run did not record them",
         "seg_main",
     ):
@@ -401,13 +401,13 @@ def test_the_report_works_in_a_browser(muhdi: Muhdi, run: Path, browser: Any) ->
         int(width / 4), 0
     ).release().perform()
     assert left_edge(page) == pytest.approx(0.75 * width, abs=12)
-    clip = one(page, "#picture-left").value_of_css_property("clip-path")
+    clip = one(page, "#image-left").value_of_css_property("clip-path")
     assert clip != "none"
-    first = one(page, "#picture-left").get_attribute("src")
+    first = one(page, "#image-left").get_attribute("src")
     choose(page, "#view-left", "after dust")
-    assert one(page, "#picture-left").get_attribute("src") != first
+    assert one(page, "#image-left").get_attribute("src") != first
     choose(page, "#view-right", "image")
-    assert one(page, "#picture-right").get_attribute("src").startswith("data:image/jpeg")
+    assert one(page, "#image-right").get_attribute("src").startswith("data:image/jpeg")
     assert one(page, "#tag-right").text == "image"
     choose(page, "#view-domain", "sim")
     one(page, "input[value=domain]").click()
@@ -432,7 +432,7 @@ def test_everything_can_be_reached_by_keyboard(muhdi: Muhdi, run: Path, browser:
             )
         )
     assert {
-        "kind",
+        "statistics",
         "domain",
         "view-domain",
         "view-left",
