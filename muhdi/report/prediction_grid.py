@@ -60,12 +60,12 @@ def predictions_figure(
     columns = ["image", "label", *samples]
     rows = len(domains) * len(kept)
     height, width = _pixels(kept[0]).shape[:2]
-    figure = Figure(
-        # One more inch for the title and the legend.
-        figsize=(COLUMN * len(columns), COLUMN * height / width * rows + 1.0),
-        layout="constrained",
-    )
+    # One more inch for the title and the legend.
+    figure_height = COLUMN * height / width * rows + 1.0
+    figure = Figure(figsize=(COLUMN * len(columns), figure_height), layout="constrained")
     grid = figure.subplots(rows, len(columns), squeeze=False)
+    for axis, title in zip(grid[0], columns, strict=True):
+        axis.set_title(title, fontsize=9)
     for row, axes in enumerate(grid):
         domain = domains[row // len(kept)]
         stem = f"{file_name(domain)}_{row % len(kept)}"
@@ -76,8 +76,6 @@ def predictions_figure(
         for axis, (arm, folder) in zip(axes[2:], samples.items(), strict=True):
             _show(axis, folder / f"{stem}_predicted_{statistics}.png")
             axis.set_xlabel(_score(results[arm], statistics, domain), fontsize=8, labelpad=1)
-    for axis, title in zip(grid[0], columns, strict=True):
-        axis.set_title(title, fontsize=9)
     _add_legend(figure, classes)
     figure.suptitle(
         f"After the last step, {statistics_title(statistics)}; under each prediction the domain's"
