@@ -63,7 +63,7 @@ def compare(
     """
     from muhdi.files import check_target
     from muhdi.report.compare import GROUP_BY, group, reference_arm, tables, write_comparison
-    from muhdi.report.run_files import read_run, shared_kinds
+    from muhdi.report.run_files import read_run, shared_statistics
 
     if group_by not in GROUP_BY:
         raise MuhdiError(f"--group-by {group_by}: must be one of {', '.join(GROUP_BY)}")
@@ -72,8 +72,9 @@ def compare(
     found = [read_run(run) for run in runs]
     arms = group(found, group_by)
     reference = reference_arm(arms, against)
-    print_tables(
-        [table for kind in shared_kinds(found) for table in tables(arms, reference, kind)], form
-    )
+    shown = []
+    for statistics in shared_statistics(found):
+        shown += tables(arms, reference, statistics)
+    print_tables(shown, form)
     path = write_comparison(output, arms, reference)
     typer.echo(f"Written to {one_line(path)}", err=form is not None)

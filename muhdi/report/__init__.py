@@ -1,1 +1,1 @@
-"""Tables, pictures and readings of what a run left in its directory. No torch."""
+"""Tables, images and sentences from what a run left in its directory. No torch."""

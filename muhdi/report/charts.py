@@ -1,4 +1,4 @@
-"""Line charts as SVG text, which takes its colours from the page that it stands in."""
+"""Line charts as SVG text, which takes its colours from the page that shows it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from html import escape
 
 Point = tuple[float, float]
 POINTS = 400
-"""More points than this of one line are averaged; the picture is not wider."""
+"""More points than this of one line are averaged; the drawing is not wider."""
+
+# Of the drawing, whose units are about the pixels of a screen.
+LEFT = 44  # room for the numbers of the y axis
+TOP = 12
+BOTTOM = 24  # room for the names on the x axis
+RIGHT = 22
+LETTER = 7  # width of a letter of a line's name, at the right
+LINE_HEIGHT = 13
+COLOURS = 8  # that the page has; further lines begin again
 
 
 @dataclass(frozen=True)
@@ -20,19 +29,27 @@ class Line:
     points: Sequence[Point]
     spread: Sequence[float | None] = field(default_factory=list)
 
+    def heights(self) -> list[float]:
+        """Heights of all points and of the ends of their whiskers."""
+        found = [y for _, y in self.points]
+        for (_, y), deviation in zip(self.points, self.spread, strict=False):
+            if deviation:
+                found += [y - deviation, y + deviation]
+        return found
+
 
 @dataclass(frozen=True)
 class Chart:
     """What is drawn.
 
     Attributes:
-        title: read out in place of the picture.
+        title: read out in place of the drawing.
         lines: numbered in the order of their colours.
-        ticks: places on the x axis and what is written there.
+        ticks: positions on the x axis and what is written there.
         borders: x of vertical lines, where stages end.
         dots: mark every point.
         zero: whether the y axis begins at 0.
-        keyed: the page has a key to the colours; else names stand at the ends of the lines.
+        keyed: the page has a key to the colours; else names are at the ends of the lines.
         size: width and height in units of the drawing.
     """
 
@@ -47,124 +64,157 @@ class Chart:
 
     def svg(self) -> str:
         """The drawing."""
-        return _Drawing(self).text()
+        return _Drawing(self).svg()
 
 
 class _Drawing:
+    """A chart with its scales: from values to units of the drawing."""
+
     def __init__(self, chart: Chart) -> None:
         self.chart = chart
         self.width, self.height = chart.size
-        names = [line.name for line in chart.lines]
-        self.labelled = len(names) > 1 and not chart.keyed
-        self.left, self.top, self.bottom = 44, 12, 24
-        self.right = 22 + (7 * max(map(len, names)) if self.labelled else 0)
-        xs = [x for line in chart.lines for x, _ in line.points]
-        ys = [y for line in chart.lines for _, y in line.points]
+        self.floor = self.height - BOTTOM
+        self.end = self.width - RIGHT
+        # A single line is named by the chart's title.
+        self.labelled = len(chart.lines) > 1 and not chart.keyed
+        if self.labelled:
+            self.end -= LETTER * max(len(line.name) for line in chart.lines)
+
+        xs: list[float] = []
+        ys: list[float] = []
         for line in chart.lines:
-            both = zip(line.points, line.spread, strict=False)
-            ys += [y + sign * (s or 0) for (_, y), s in both for sign in (-1, 1)]
-        self.x0, self.x1 = min(xs), max(max(xs), min(xs) + 1)
-        self.steps = nice_ticks(min(0.0, *ys) if chart.zero else min(ys), max(ys))
-        self.y0, self.y1 = self.steps[0], self.steps[-1]
+            xs += [x for x, _ in line.points]
+            ys += line.heights()
+        self.x_low = min(xs)
+        # At least one wide: a single point would divide by zero.
+        self.x_high = max(max(xs), self.x_low + 1)
+        lowest = min(0.0, *ys) if chart.zero else min(ys)
+        self.y_ticks = nice_ticks(lowest, max(ys))
 
     def x(self, value: float) -> float:
-        return self.left + (value - self.x0) / (self.x1 - self.x0) * (
-            self.width - self.left - self.right
-        )
+        fraction = (value - self.x_low) / (self.x_high - self.x_low)
+        return LEFT + fraction * (self.end - LEFT)
 
     def y(self, value: float) -> float:
-        share = (value - self.y0) / (self.y1 - self.y0)
-        return self.height - self.bottom - share * (self.height - self.bottom - self.top)
+        low = self.y_ticks[0]
+        fraction = (value - low) / (self.y_ticks[-1] - low)
+        # Downwards, as SVG counts.
+        return self.floor - fraction * (self.floor - TOP)
 
-    def text(self) -> str:
+    def svg(self) -> str:
         parts = [
             f'<svg viewBox="0 0 {self.width} {self.height}" role="img"'
             f' aria-label="{escape(self.chart.title)}" class="chart">'
         ]
-        parts += self._axes()
+        # What comes later is drawn above: lines over the grid, names over lines.
+        parts += self._y_axis()
+        parts += self._x_axis()
         for number, line in enumerate(self.chart.lines):
-            parts += self._line(number % 8, line)
+            parts += self._line(number % COLOURS, line)
         if self.labelled:
-            parts += self._labels()
-        return "".join([*parts, "</svg>"])
+            parts += self._names()
+        parts.append("</svg>")
+        return "".join(parts)
 
-    def _axes(self) -> list[str]:
-        end = self.width - self.right
+    def _y_axis(self) -> list[str]:
         parts = []
-        for value in self.steps:
-            at = f"{self.y(value):.1f}"
-            parts.append(f'<line class="grid" x1="{self.left}" x2="{end}" y1="{at}" y2="{at}"/>')
+        for value in self.y_ticks:
+            y = self.y(value)
             parts.append(
-                f'<text class="tick" x="{self.left - 6}" y="{self.y(value) + 4:.1f}"'
+                f'<line class="grid" x1="{LEFT}" x2="{self.end}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            )
+            parts.append(
+                f'<text class="tick" x="{LEFT - 6}" y="{y + 4:.1f}"'
                 f' text-anchor="end">{value:g}</text>'
             )
-        floor = self.height - self.bottom
+        return parts
+
+    def _x_axis(self) -> list[str]:
+        parts = []
         for value in self.chart.borders:
+            x = self.x(value)
             parts.append(
-                f'<line class="border" x1="{self.x(value):.1f}" x2="{self.x(value):.1f}"'
-                f' y1="{self.top}" y2="{floor}"/>'
+                f'<line class="border" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{self.floor}"/>'
             )
         for value, name in self.chart.ticks:
-            at = f"{self.x(value):.1f}"
             parts.append(
-                f'<text class="tick" x="{at}" y="{floor + 16}"'
+                f'<text class="tick" x="{self.x(value):.1f}" y="{self.floor + 16}"'
                 f' text-anchor="middle">{escape(name)}</text>'
             )
         return parts
 
     def _line(self, colour: int, line: Line) -> list[str]:
-        places = [(self.x(x), self.y(y)) for x, y in thinned(line.points)]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in thinned(line.points))
         parts = [
             f'<polyline class="line s{colour}"'
             f' points="{path}"><title>{escape(line.name)}</title></polyline>'
         ]
-        for (x, y), deviation in zip(line.points, line.spread, strict=False):
-            if deviation:
-                top, low = self.y(y + deviation), self.y(y - deviation)
-                at = self.x(x) + 3 * (colour - 1)
-                parts.append(
-                    f'<line class="whisker s{colour}" x1="{at:.1f}" x2="{at:.1f}" y1="{top:.1f}"'
-                    f' y2="{low:.1f}"/>'
-                )
+        parts += self._whiskers(colour, line)
         if self.chart.dots:
-            parts += [
-                f'<circle class="dot s{colour}" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}"'
-                f' r="4"><title>{escape(line.name)}: {y:.1f}</title></circle>'
-                for x, y in line.points
-            ]
+            parts += self._dots(colour, line)
         return parts
 
-    def _labels(self) -> list[str]:
+    def _whiskers(self, colour: int, line: Line) -> list[str]:
+        parts = []
+        for (x, y), deviation in zip(line.points, line.spread, strict=False):
+            if not deviation:
+                continue
+            # A little apart, so that those of several lines at one step can be told apart.
+            at = self.x(x) + 3 * (colour - 1)
+            parts.append(
+                f'<line class="whisker s{colour}" x1="{at:.1f}" x2="{at:.1f}"'
+                f' y1="{self.y(y + deviation):.1f}" y2="{self.y(y - deviation):.1f}"/>'
+            )
+        return parts
+
+    def _dots(self, colour: int, line: Line) -> list[str]:
+        parts = []
+        for x, y in line.points:
+            parts.append(
+                f'<circle class="dot s{colour}" cx="{self.x(x):.1f}" cy="{self.y(y):.1f}"'
+                f' r="4"><title>{escape(line.name)}: {y:.1f}</title></circle>'
+            )
+        return parts
+
+    def _names(self) -> list[str]:
         """Names at the ends of the lines, moved apart where they would touch."""
-        ends = sorted(
-            (self.y(line.points[-1][1]), n, line) for n, line in enumerate(self.chart.lines)
-        )
-        parts, above = [], -math.inf
-        for y, number, line in ends:
-            above = max(y, above + 13)
+        ends = []
+        for number, line in enumerate(self.chart.lines):
+            ends.append((self.y(line.points[-1][1]), number))
+        parts = []
+        # From the top down, each at least a line below the one above it.
+        lowest = -math.inf
+        for y, number in sorted(ends):
+            line = self.chart.lines[number]
+            lowest = max(y, lowest + LINE_HEIGHT)
             x = self.x(line.points[-1][0]) + 8
             parts.append(
-                f'<text class="name s{number % 8}" x="{x:.1f}"'
-                f' y="{above + 4:.1f}">{escape(line.name)}</text>'
+                f'<text class="name s{number % COLOURS}" x="{x:.1f}"'
+                f' y="{lowest + 4:.1f}">{escape(line.name)}</text>'
             )
         return parts
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:
-    """Means of neighbouring points, so that there are few."""
-    group = -(-len(points) // POINTS)
-    parts = [points[i : i + group] for i in range(0, len(points), group)]
-    return [
-        (sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts
-    ]
+    """Means of neighbouring points, so that there are `POINTS` at most."""
+    size = math.ceil(len(points) / POINTS)
+    means = []
+    for start in range(0, len(points), size):
+        neighbours = points[start : start + size]
+        x = sum(x for x, _ in neighbours) / len(neighbours)
+        y = sum(y for _, y in neighbours) / len(neighbours)
+        means.append((x, y))
+    return means
 
 
 def nice_ticks(low: float, high: float) -> list[float]:
-    """Round numbers from below ``low`` to above ``high``, four or so."""
+    """Round numbers from below ``low`` to above ``high``, about four."""
+    # Not zero for a flat line, and large enough that `high` plus a tick is another number.
     span = max(high - low, abs(high) * 1e-3, 1e-12)
     size = 10.0 ** math.floor(math.log10(span / 3))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if span / (size * factor) <= 4)
+    # 1e-9 of a step: a value that is a tick but for rounding needs no further one.
     first = math.floor(low / step + 1e-9)
     last = max(first + 1, math.ceil(high / step - 1e-9))
+    # Through text, which cuts 0.30000000000000004 to 0.3.
     return [float(f"{number * step:.10g}") for number in range(first, last + 1)]

@@ -9,6 +9,9 @@ from rich.table import Table
 if TYPE_CHECKING:
     from muhdi.preflight.check import Report, Split
 
+SIZES = 3
+"""Image sizes that are named of each split; the others are counted."""
+
 
 def splits_table(report: Report) -> Table:
     """A row for every split: counts, sizes and what is wrong."""
@@ -19,22 +22,20 @@ def splits_table(report: Report) -> Table:
         table.add_column(column, justify="right")
     table.add_column("sizes")
     for split in report.splits:
-        ignored = f"{100 * split.ignored / total:.1f} %" if (total := _pixels(split)) else "-"
-        unlisted = str(len(split.unlisted)) if split.labelled else "-"
         table.add_row(
             split.domain,
             split.split,
             str(split.images),
             str(len(split.unreadable)),
-            ignored,
-            unlisted,
+            _ignored_percent(split),
+            str(len(split.unlisted)) if split.labelled else "-",
             _sizes(split),
         )
     return table
 
 
 def classes_table(report: Report) -> Table | None:
-    """The share of every class in every labelled split, in percent of the pixels that count.
+    """Every class in every labelled split, in percent of the pixels that count.
 
     None without labels.
     """
@@ -45,24 +46,27 @@ def classes_table(report: Report) -> Table | None:
     for split in labelled:
         table.add_column(f"{split.domain} {split.split}", justify="right")
     for name in labelled[0].pixels:
-        table.add_row(name, *(_share(split, name) for split in labelled))
+        table.add_row(name, *(_class_percent(split, name) for split in labelled))
     return table
 
 
-def _pixels(split: Split) -> int:
-    return sum(split.pixels.values()) + split.ignored
+def _ignored_percent(split: Split) -> str:
+    total = sum(split.pixels.values()) + split.ignored
+    return f"{100 * split.ignored / total:.1f} %" if total else "-"
 
 
-def _share(split: Split, name: str) -> str:
-    if not split.pixels[name]:
+def _class_percent(split: Split, name: str) -> str:
+    count = split.pixels[name]
+    # "0.00" would also be said of a rare class.
+    if not count:
         return "never"
-    return f"{100 * split.pixels[name] / sum(split.pixels.values()):.2f}"
+    return f"{100 * count / sum(split.pixels.values()):.2f}"
 
 
 def _sizes(split: Split) -> str:
-    """The three most frequent sizes."""
-    shown = [
-        f"{size} ({count})" if len(split.sizes) > 1 else size
-        for size, count in split.sizes.most_common(3)
-    ]
-    return ", ".join(shown) + (f" and {len(split.sizes) - 3} more" if len(split.sizes) > 3 else "")
+    """The most frequent sizes."""
+    if len(split.sizes) == 1:
+        return str(next(iter(split.sizes)))
+    named = ", ".join(f"{size} ({count})" for size, count in split.sizes.most_common(SIZES))
+    others = len(split.sizes) - SIZES
+    return f"{named} and {others} more" if others > 0 else named

@@ -1,4 +1,4 @@
-"""Several runs beside each other.
+"""Several runs next to each other.
 
 Arms over seeds, their spread, and which differences are more than noise.
 """
@@ -8,15 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from muhdi.errors import MuhdiError, nearest
 from muhdi.evaluation.results import Results
 from muhdi.report.charts import Chart, Line
 from muhdi.report.page import legend, stage_ticks, viewer, write_page
-from muhdi.report.result_table import Cell, ResultTable, spread
-from muhdi.report.run_files import RunData, shared_kinds
+from muhdi.report.result_table import (
+    Cell,
+    ResultTable,
+    spread,
+    statistics_title,
+)
+from muhdi.report.run_files import RunData, shared_statistics
 from muhdi.report.significance import NOISE, Difference, difference
 from muhdi.report.tables import arms_table
 
@@ -38,34 +42,50 @@ def group(runs: Sequence[RunData], by: GroupBy) -> dict[str, list[RunData]]:
     Raises:
         MuhdiError: a run is not finished or on other domains, or an arm holds a seed twice.
     """
-    first = runs[0].results
     for run in runs:
-        if not run.finished:
-            raise MuhdiError(
-                f"{run.folder}: only {len(run.results.steps)} of {len(run.stages)} stages are"
-                " evaluated; finish it with muhdi train --resume"
-            )
-        if run.results.domains != first.domains or run.results.targets != first.targets:
-            raise MuhdiError(
-                f"{run.folder}: its domains ({', '.join(run.results.domains)}) are not those of"
-                f" {runs[0].folder} ({', '.join(first.domains)}); compare runs of one benchmark"
-            )
+        _check_comparable(run, runs[0])
     arms: dict[str, list[RunData]] = {}
     for run in runs:
+        seed = run.recipe.seed
         name = run.recipe.name
-        arm = re.sub(rf"_seed{run.recipe.seed}$", "", name) if by == "arm" else name
-        known = arms.setdefault(arm, [])
-        if any(other.recipe.seed == run.recipe.seed for other in known):
+        if by == "arm":
+            name = re.sub(rf"_seed{seed}$", "", name)
+        arm = arms.setdefault(name, [])
+        if seed in _seeds(arm):
             raise MuhdiError(
-                f"{run.folder}: there are two runs of {arm!r} with seed {run.recipe.seed}; give one"
-                " of them"
+                f"{run.folder}: there are two runs of {name!r} with seed {seed}; give one of them"
             )
-        known.append(run)
-    return {arm: sorted(known, key=lambda run: run.recipe.seed) for arm, known in arms.items()}
+        arm.append(run)
+    for arm in arms.values():
+        arm.sort(key=lambda run: run.recipe.seed)
+    return arms
+
+
+def _check_comparable(run: RunData, first: RunData) -> None:
+    """Refuse a run that is not finished, or on other domains than the first."""
+    if not run.finished:
+        raise MuhdiError(
+            f"{run.folder}: only {len(run.results.steps)} of {len(run.stages)} stages are"
+            " evaluated; finish it with muhdi train --resume"
+        )
+    same_domains = run.results.domains == first.results.domains
+    if not same_domains or run.results.targets != first.results.targets:
+        raise MuhdiError(
+            f"{run.folder}: its domains ({', '.join(run.results.domains)}) are not those of"
+            f" {first.folder} ({', '.join(first.results.domains)}); compare runs of one benchmark"
+        )
+
+
+def _seeds(runs: Sequence[RunData]) -> list[int]:
+    return [run.recipe.seed for run in runs]
 
 
 def reference_arm(arms: Arms, against: str | None) -> str:
-    """The arm that the others are compared with: the one asked for, or the first."""
+    """The arm that the others are compared with: the one asked for, or the first.
+
+    Raises:
+        MuhdiError: there is no such arm.
+    """
     if against is None:
         return next(iter(arms))
     if against not in arms:
@@ -76,64 +96,77 @@ def reference_arm(arms: Arms, against: str | None) -> str:
     return against
 
 
-def tables(arms: Arms, against: str, kind: str) -> list[ResultTable]:
-    """Means, spreads, differences from the arm ``against``, and every seed, for one statistics."""
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def tables(arms: Arms, against: str, statistics: str) -> list[ResultTable]:
+    """Means and spreads, differences from the arm ``against``, and every seed."""
     results = {arm: [run.results for run in runs] for arm, runs in arms.items()}
     return [
-        arms_table(results, kind),
-        differences_table(results, against, kind),
-        seeds_table(results, kind),
+        arms_table(results, statistics),
+        differences_table(results, against, statistics),
+        seeds_table(results, statistics),
     ]
 
 
 def differences_table(
-    arms: Mapping[str, Sequence[Results]], against: str, kind: str
+    arms: Mapping[str, Sequence[Results]], against: str, statistics: str
 ) -> ResultTable:
-    """Each arm minus one of them, over the seeds that both have (paired t test, 95 %)."""
+    """What every arm has more or less than one of them (paired t test, 95 %).
+
+    Over the seeds that both arms have.
+    """
     rows: list[list[Cell]] = []
     for arm, runs in arms.items():
         if arm == against:
             continue
-        seeds = [run.seed for run in runs if any(run.seed == other.seed for other in arms[against])]
-        ours, others = (
-            [run for run in some if run.seed in seeds] for some in (runs, arms[against])
-        )
-        average, forgetting = (
-            difference(ours, others, kind, what) for what in ("average", "forgetting")
-        )
-        rows.append(
-            [
-                arm,
-                str(len(seeds)),
-                *_words(average, "higher", "lower"),
-                *_words(forgetting, "more", "less"),
-            ]
-        )
+        ours, others = _paired(runs, arms[against])
+        average = difference(ours, others, statistics, "average")
+        forgetting = difference(ours, others, statistics, "forgetting")
+        row: list[Cell] = [arm, str(len(ours))]
+        row += _difference_cells(average, "higher", "lower")
+        row += _difference_cells(forgetting, "more", "less")
+        rows.append(row)
     header = ["arm", "seeds", "target average", "reading", "forgetting", "reading of it"]
     title = (
-        f"Differences from {against} in points of mIoU with their 95 % interval, {kind} statistics"
+        f"Differences from {against} in points of mIoU with their 95 % interval,"
+        f" {statistics_title(statistics)}"
     )
     return ResultTable(title, header, rows)
 
 
-def _words(found: Difference | None, up: str, down: str) -> list[Cell]:
+def _paired(
+    runs: Sequence[Results], others: Sequence[Results]
+) -> tuple[list[Results], list[Results]]:
+    """The runs of two arms with a seed that both have.
+
+    Both arms are in the order of their seeds, so that what is left pairs up.
+    """
+    shared = {run.seed for run in runs} & {run.seed for run in others}
+    return (
+        [run for run in runs if run.seed in shared],
+        [run for run in others if run.seed in shared],
+    )
+
+
+def _difference_cells(found: Difference | None, up: str, down: str) -> list[Cell]:
     """``+1.8 ± 0.9`` and what it means."""
     if found is None:
         return [None, "cannot be said"]
-    error = "" if found.error is None else f" ± {found.error:.1f}"
-    meaning = (up if found.mean > 0 else down) if found.counts else "within the noise"
-    return [
-        f"{found.mean:+.1f}{error}",
-        meaning if found.error is not None else f"{meaning} (one seed)",
-    ]
+    meaning = "within the noise"
+    if found.counts:
+        meaning = up if found.mean > 0 else down
+    if found.error is None:
+        return [f"{found.mean:+.1f}", f"{meaning} (one seed)"]
+    return [f"{found.mean:+.1f} ± {found.error:.1f}", meaning]
 
 
-def seeds_table(arms: Mapping[str, Sequence[Results]], kind: str) -> ResultTable:
-    """Target average and forgetting of every run."""
+def seeds_table(arms: Mapping[str, Sequence[Results]], statistics: str) -> ResultTable:
+    """The summary of every run."""
     rows: list[list[Cell]] = []
     for arm, runs in arms.items():
         for run in runs:
-            summary = run.summary(kind)
+            summary = run.summary(statistics)
             rows.append(
                 [
                     arm,
@@ -152,66 +185,94 @@ def seeds_table(arms: Mapping[str, Sequence[Results]], kind: str) -> ResultTable
         "backward transfer",
         "forward transfer",
     ]
-    return ResultTable(f"Every run, {kind} statistics (points of mIoU)", header, rows)
+    title = f"Every run, {statistics_title(statistics)} (points of mIoU)"
+    return ResultTable(title, header, rows)
 
 
-def domain_charts(arms: Arms, kind: str) -> list[tuple[str, Chart]]:
+# --- the page -------------------------------------------------------------------------------------
+
+
+def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
     """A chart for every domain.
 
-    MIoU after each step, one line per arm, with deviations over seeds.
+    Its mIoU after each step, one line per arm, with deviations over seeds.
     """
     first = next(iter(arms.values()))[0].results
     names = [step["name"] for step in first.steps]
+    # One step is a point, not a line.
+    if len(names) < 2:
+        return []
     charts = []
     for domain in first.domains:
         lines = []
         for arm, runs in arms.items():
-            columns = [[row[0] for row in run.results.matrix(kind, [domain])] for run in runs]
-            if any(len(column) != len(names) for column in columns):
-                continue
-            values = list(zip(*columns, strict=True))
-            known = [(step, list(v)) for step, v in enumerate(values) if spread(v) is not None]
-            points = [(float(step), mean(x for x in v if x is not None)) for step, v in known]
-            deviations = [
-                stdev(x for x in v if x is not None) if len(v) > 1 else None for _, v in known
-            ]
-            if points:
-                lines.append(Line(arm, points, deviations))
-        if lines and len(names) > 1:
-            title = f"{domain}: mIoU in percent after each step, {kind} statistics"
-            charts.append(
-                (
-                    domain,
-                    Chart(title, lines, stage_ticks(names), dots=True, keyed=True, size=(430, 230)),
-                )
-            )
+            line = _arm_line(arm, runs, domain, statistics)
+            if line is not None and len(runs[0].results.steps) == len(names):
+                lines.append(line)
+        if not lines:
+            continue
+        chart = Chart(
+            f"{domain}: mIoU in percent after each step, {statistics_title(statistics)}",
+            lines,
+            stage_ticks(names),
+            dots=True,
+            keyed=True,
+            size=(430, 230),
+        )
+        charts.append((domain, chart))
     return charts
 
 
+def _arm_line(arm: str, runs: Sequence[RunData], domain: str, statistics: str) -> Line | None:
+    """Mean mIoU of a domain after each step over the seeds of an arm; None where there is none."""
+    columns = []
+    for run in runs:
+        columns.append([row[0] for row in run.results.matrix(statistics, [domain])])
+    if len({len(column) for column in columns}) > 1:
+        return None
+    points = []
+    deviations = []
+    for step, values in enumerate(zip(*columns, strict=True)):
+        found = spread(values)
+        if found is not None:
+            points.append((float(step), found.mean))
+            deviations.append(found.deviation)
+    return Line(arm, points, deviations) if points else None
+
+
 def write_comparison(out: Path, arms: Arms, against: str) -> Path:
-    """Write the page of a comparison; its pictures are those of a seed that all arms have."""
-    runs = [run for some in arms.values() for run in some]
-    kinds = shared_kinds(runs)
-    seeds = [{run.recipe.seed for run in some} for some in arms.values()]
-    shared = sorted(set.intersection(*seeds))
-    shown = (
-        {
-            arm: next(run for run in some if run.recipe.seed == shared[0])
-            for arm, some in arms.items()
-        }
-        if shared
-        else {}
-    )
+    """Write the page of a comparison; its images are those of a seed that all arms have."""
+    runs: list[RunData] = []
+    for arm_runs in arms.values():
+        runs += arm_runs
+    statistics = shared_statistics(runs)
+    seed = _shared_seed(arms)
     return write_page(
         out,
         "compare.html.j2",
         title=" / ".join(arms) if len(arms) < 4 else f"{len(arms)} arms",
-        arms={arm: [run.recipe.seed for run in some] for arm, some in arms.items()},
-        kinds=kinds,
+        arms={arm: _seeds(arm_runs) for arm, arm_runs in arms.items()},
+        all_statistics=statistics,
         noise=NOISE,
-        tables={kind: tables(arms, against, kind) for kind in kinds},
-        charts={kind: domain_charts(arms, kind) for kind in kinds},
-        viewer=viewer(shown, kinds) if shown else {"domains": {}, "pictures": [], "layers": []},
-        seed=shared[0] if shared else None,
+        tables={each: tables(arms, against, each) for each in statistics},
+        charts={each: domain_charts(arms, each) for each in statistics},
+        viewer=_viewer_of(arms, seed, statistics),
+        seed=seed,
         legend=legend(runs[0].recipe.class_set()),
     )
+
+
+def _shared_seed(arms: Arms) -> int | None:
+    """The smallest seed that every arm has."""
+    shared = set.intersection(*(set(_seeds(runs)) for runs in arms.values()))
+    return min(shared, default=None)
+
+
+def _viewer_of(arms: Arms, seed: int | None, statistics: Sequence[str]) -> dict[str, Any]:
+    """The images of the runs with one seed, so that they differ by the arm alone."""
+    shown = {}
+    for arm, runs in arms.items():
+        for run in runs:
+            if run.recipe.seed == seed:
+                shown[arm] = run
+    return viewer(shown, statistics)

@@ -2,98 +2,113 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from muhdi.files import write_bytes
+from muhdi.data.sets import Sample
 from muhdi.preflight.inspect import Inspected
+from muhdi.report.figures import write_figure
 from muhdi.report.result_table import Cell, ResultTable
 from muhdi.taxonomy import ClassSet
 
+Pixels = npt.NDArray[np.uint8]
+"""An RGB image, uint8 [H, W, 3]."""
+
+# In inches, at 100 pixels each.
+COLUMN = 3.4
+BAR = 0.22
+UNLISTED = 8
+"""Raw ids that a warning names."""
+
 
 def contact_sheet(out: Path, found: Inspected, classes: ClassSet) -> None:
-    """Write a PNG: a row per sample (image, label, overlay), and below a legend of the classes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Write a PNG: a row per sample, and the legend below.
+
+    A sample is its image, label and overlay; the legend has a bar per class in its colour.
+    """
     from matplotlib.figure import Figure
 
     columns = ("image", "label", "overlay") if found.labelled else ("image",)
-    rows = len(found.samples)
     height, width = found.samples[0].image.shape[:2]
-    bars = 0.22 * len(classes) + 0.7
-    each = 3.4 * height / width
-    figure = Figure(figsize=(3.4 * len(columns), each * rows + bars + 0.6), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=(each * rows, bars))
+    rows_height = COLUMN * height / width * len(found.samples)
+    bars_height = BAR * len(classes) + 0.7
+    figure = Figure(
+        figsize=(COLUMN * len(columns), rows_height + bars_height + 0.6), layout="constrained"
+    )
+    # Two parts, so that the long names of classes do not push the images aside.
+    parts: Any = figure.subfigures(2, 1, height_ratios=(rows_height, bars_height))
     grid, below = parts
-    palette = classes.palette()
-    for row, sample in enumerate(found.samples):
-        pictures = [sample.image]
-        if sample.label is not None:
-            colours = palette[sample.label]
-            pictures += [colours, (0.5 * sample.image + 0.5 * colours).astype(np.uint8)]
-        for column, picture in enumerate(pictures):
-            axis = grid.add_subplot(rows, len(columns), row * len(columns) + column + 1)
-            axis.imshow(picture, interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            if row == 0:
-                axis.set_title(columns[column], fontsize=9)
-            if column == 0:
-                axis.set_xlabel(Path(sample.name).name, fontsize=7, labelpad=1)
+    axes = grid.subplots(len(found.samples), len(columns), squeeze=False)
+    for row, sample in zip(axes, found.samples, strict=True):
+        _draw_sample(row, sample, classes.palette())
+    for axis, title in zip(axes[0], columns, strict=True):
+        axis.set_title(title, fontsize=9)
+    _draw_bars(below.add_subplot(), found, classes)
     counts = ", ".join(f"{count} {split}" for split, count in found.counts.items())
     figure.suptitle(
         f"{found.domain}: {counts} images; {found.split} is shown, black is ignored", fontsize=9
     )
-    _bars(below.add_subplot(), found, classes)
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    write_bytes(out, buffer.getvalue())
+    write_figure(out, figure)
 
 
-def _bars(axis: Any, found: Inspected, classes: ClassSet) -> None:
-    """The legend: a bar per class, with its share of the labelled pixels."""
-    colours = classes.hex_colours()
-    shares = [share or 0.0 for share in found.shares()]
-    places = range(len(classes))
+def _draw_sample(row: Sequence[Any], sample: Sample, palette: Pixels) -> None:
+    """Draw a sample into a row of axes, and its file's name below the first."""
+    images = [sample.image]
+    if sample.label is not None:
+        colours = palette[sample.label]
+        overlay = 0.5 * sample.image + 0.5 * colours
+        images += [colours, overlay.astype(np.uint8)]
+    for axis in row:
+        axis.set(xticks=[], yticks=[])
+    for axis, image in zip(row, images, strict=False):
+        axis.imshow(image, interpolation="nearest")
+    row[0].set_xlabel(Path(sample.name).name, fontsize=7, labelpad=1)
+
+
+def _draw_bars(axis: Any, found: Inspected, classes: ClassSet) -> None:
+    """The legend: a bar per class, as long as its percentage of the labelled pixels."""
+    percent = [value or 0.0 for value in found.shares()]
+    positions = range(len(classes))
     bars = axis.barh(
-        places,
-        [max(share, 0.6) for share in shares],
-        color=colours,
+        positions,
+        # Never so short that its colour could not be seen.
+        [max(value, 0.6) for value in percent],
+        color=classes.hex_colours(),
         edgecolor="#888888",
         linewidth=0.5,
     )
-    words = [f"{share:.2f} %" if found.labelled else "" for share in shares]
-    axis.bar_label(bars, words, fontsize=7, padding=3)
-    axis.set_yticks(places, classes.classes, fontsize=7)
+    axis.set_yticks(positions, classes.classes, fontsize=7)
+    # The first class is at the top, as in the class table.
     axis.invert_yaxis()
-    axis.set(xticks=[], xlim=(0, 1.15 * max(1.0, *shares)))
+    # Room at the right for the numbers.
+    axis.set(xticks=[], xlim=(0, 1.15 * max(1.0, *percent)))
     axis.spines[:].set_visible(False)
-    what = (
-        f"share of the labelled pixels of {found.looked} labels"
-        if found.labelled
-        else "classes (no labels here)"
-    )
-    axis.set_title(what, fontsize=8)
+    title = "classes (no labels here)"
+    if found.labelled:
+        axis.bar_label(bars, [f"{value:.2f} %" for value in percent], fontsize=7, padding=3)
+        title = f"percent of the labelled pixels of {found.looked} labels"
+    axis.set_title(title, fontsize=8)
 
 
 def frequencies_table(domains: Sequence[Inspected], classes: ClassSet) -> ResultTable:
-    """Percent of the labelled pixels per class and domain, and the ignored share of all pixels."""
+    """Percent of the labelled pixels per class and domain, and of all pixels that are ignored."""
     labelled = [found for found in domains if found.labelled]
-    shares = [found.shares() for found in labelled]
-    rows: list[list[Cell]] = [
-        [name, *(column[place] for column in shares)] for place, name in enumerate(classes.classes)
-    ]
-    totals = [int(found.pixels.sum()) + found.ignored for found in labelled]
-    ignored: list[Cell] = [
-        100 * found.ignored / total if total else None
-        for found, total in zip(labelled, totals, strict=True)
-    ]
+    columns = [found.shares() for found in labelled]
+    rows: list[list[Cell]] = []
+    for index, name in enumerate(classes.classes):
+        rows.append([name, *(column[index] for column in columns)])
+    rows.append(["ignored", *(_ignored_percent(found) for found in labelled)])
     title = "Percent of the labelled pixels per class (last row: ignored, of all pixels)"
-    return ResultTable(
-        title, ["class", *(f.domain for f in labelled)], [*rows, ["ignored", *ignored]]
-    )
+    return ResultTable(title, ["class", *(found.domain for found in labelled)], rows)
+
+
+def _ignored_percent(found: Inspected) -> float | None:
+    total = int(found.pixels.sum()) + found.ignored
+    return 100 * found.ignored / total if total else None
 
 
 def warnings(domains: Sequence[Inspected], classes: ClassSet) -> list[str]:
@@ -106,18 +121,16 @@ def warnings(domains: Sequence[Inspected], classes: ClassSet) -> list[str]:
         if not found.labelled:
             lines.append(f"{found.domain}: has no labels, so it is never scored")
             continue
-        absent = [
-            name for name, count in zip(classes.classes, found.pixels, strict=True) if not count
-        ]
+        absent = [classes.classes[index] for index in np.flatnonzero(found.pixels == 0)]
         if absent:
             lines.append(
                 f"{found.domain}: {', '.join(absent)} never occurs in {found.looked} labels; look"
                 " at its 'ids'"
             )
         if found.unlisted:
-            ids = ", ".join(
-                f"{raw} ({count:,} pixels)" for raw, count in list(found.unlisted.items())[:8]
-            )
+            # The first are named: one wrong table can make hundreds of ids unknown.
+            named = list(found.unlisted.items())[:UNLISTED]
+            ids = ", ".join(f"{raw} ({count:,} pixels)" for raw, count in named)
             lines.append(f"{found.domain}: raw ids that its table does not list are ignored: {ids}")
         if found.ignored > found.pixels.sum():
             lines.append(

@@ -1,11 +1,11 @@
 """What report pages share.
 
-The template's environment, heat maps, the viewer's pictures, and writing the file.
+The template's environment, heat maps, the viewer's images, and writing the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from muhdi.files import write_text
-from muhdi.report.result_table import Cell, text
+from muhdi.report.result_table import Cell, statistics_title, text, with_statistics
 from muhdi.report.run_files import RunData, embedded, samples_of
 from muhdi.taxonomy import ClassSet
 
@@ -23,10 +23,13 @@ from muhdi.taxonomy import ClassSet
 class HeatCell:
     """A cell of a heat map.
 
-    What is written there, how hot it is (0..1, or None for no colour), and CSS classes.
+    Attributes:
+        text: what it says.
+        heat: colour, 0..1; None: no colour.
+        marks: CSS classes.
     """
 
-    words: str
+    text: str
     heat: float | None = None
     marks: str = ""
 
@@ -41,8 +44,9 @@ class HeatMap:
 
 
 def percent_cell(value: Cell, marks: str = "") -> HeatCell:
-    """A value of 0..100 points; words have no colour."""
-    return HeatCell(text(value), value / 100 if isinstance(value, float) else None, marks)
+    """A value of 0..100 points; a text has no colour."""
+    heat = value / 100 if isinstance(value, float) else None
+    return HeatCell(text(value), heat, marks)
 
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
@@ -54,60 +58,98 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["words"] = text
+    environment.filters["text"] = text
+    environment.filters["with_statistics"] = with_statistics
+    environment.filters["statistics_title"] = statistics_title
+    # Charts escape their own texts; autoescape would show their tags.
     environment.filters["svg"] = lambda chart: Markup(chart.svg())
     write_text(path, environment.get_template(template).render(**values))
     return path
 
 
-def viewer(runs: dict[str, RunData], kinds: Sequence[str]) -> dict[str, Any]:
-    """The pictures of the before/after viewer, as its script wants them.
+# --- the viewer -----------------------------------------------------------------------------------
+
+
+def viewer(runs: Mapping[str, RunData], statistics: Sequence[str]) -> dict[str, Any]:
+    """The images of the before/after viewer, as its script wants them.
 
     Args:
         runs: by what their predictions are called; of a single run those after every stage are
-            shown.
-        kinds: of statistics that can be chosen.
+            shown, of several those after the last.
+        statistics: that can be chosen.
 
     Returns:
-        ``domains``: domain -> samples, each key -> number of a picture; ``pictures``: their
-        addresses; ``layers``: what can be chosen, as (key, title). A key of a prediction ends in
-        ``:`` and is completed by the kind.
+        ``domains``: domain -> samples, each key -> index of an image; ``images``: their addresses;
+        ``layers``: what can be chosen, as (key, title). A key of a prediction ends in ``:`` and is
+        completed by the statistics.
     """
-    pictures: dict[str, int] = {}
-    domains: dict[str, list[dict[str, int]]] = {}
-    layers = {"image": "image", "label": "label"}
-    for place, (name, run) in enumerate(runs.items()):
+    found = _Viewer(statistics)
+    for number, (name, run) in enumerate(runs.items()):
         last = len(run.results.steps) - 1
-        titles = (
-            {last: name}
-            if len(runs) > 1
-            else {stage: f"after {run.stages[stage]}" for stage in range(last + 1)}
-        )
-        layers |= {f"{place}:{stage}:": title for stage, title in titles.items()}
+        if len(runs) > 1:
+            titles = {last: name}
+        else:
+            titles = {stage: f"after {run.stages[stage]}" for stage in range(last + 1)}
+        found.add(number, run, titles)
+    return found.data()
+
+
+class _Viewer:
+    """Collects images, each once: runs on one benchmark share their images and labels."""
+
+    def __init__(self, statistics: Sequence[str]) -> None:
+        self.statistics = statistics
+        self.images: dict[str, int] = {}
+        self.domains: dict[str, list[dict[str, int]]] = {}
+        self.layers = {"image": "image", "label": "label"}
+
+    def add(self, number: int, run: RunData, titles: Mapping[int, str]) -> None:
+        """Add the predictions of a run after the stages that have a title."""
+        for stage, title in titles.items():
+            self.layers[f"{number}:{stage}:"] = title
         for domain, samples in samples_of(run).items():
-            known = domains.setdefault(domain, [{} for _ in samples])
-            for shown, files in zip(known, samples, strict=False):
-                for key, file in files.items():
-                    stage, _, kind = key.partition(":")
-                    if kind and (kind not in kinds or int(stage) not in titles):
-                        continue
-                    address = embedded(file, photo=key == "image")
-                    shown.setdefault(
-                        f"{place}:{key}" if kind else key,
-                        pictures.setdefault(address, len(pictures)),
-                    )
-    there = {key for samples in domains.values() for shown in samples for key in shown}
-    kept = [
-        (key, title) for key, title in layers.items() if any(one.startswith(key) for one in there)
-    ]
-    return {"domains": domains, "pictures": list(pictures), "layers": kept}
+            shown = self.domains.setdefault(domain, [{} for _ in samples])
+            # Runs may have kept different numbers of samples; the first one's are shown.
+            for sample, files in zip(shown, samples, strict=False):
+                self._add_sample(sample, files, number, titles)
+
+    def _add_sample(
+        self,
+        sample: dict[str, int],
+        files: Mapping[str, Path],
+        number: int,
+        titles: Mapping[int, str],
+    ) -> None:
+        for key, file in files.items():
+            stage, _, statistics = key.partition(":")
+            if not statistics:
+                # The image or its label, which are the same in all runs.
+                sample.setdefault(key, self._index(file, photo=key == "image"))
+            elif statistics in self.statistics and int(stage) in titles:
+                sample[f"{number}:{key}"] = self._index(file, photo=False)
+
+    def _index(self, file: Path, *, photo: bool) -> int:
+        return self.images.setdefault(embedded(file, photo=photo), len(self.images))
+
+    def data(self) -> dict[str, Any]:
+        """What the page's script reads."""
+        kept = [(key, title) for key, title in self.layers.items() if self._is_shown(key)]
+        return {"domains": self.domains, "images": list(self.images), "layers": kept}
+
+    def _is_shown(self, layer: str) -> bool:
+        """Whether any sample has an image of this layer."""
+        for samples in self.domains.values():
+            for sample in samples:
+                if any(key.startswith(layer) for key in sample):
+                    return True
+        return False
 
 
 def legend(classes: ClassSet) -> list[tuple[str, str]]:
-    """Class names with their colours."""
+    """Class names with their colours, as ``#rrggbb``."""
     return list(zip(classes.classes, classes.hex_colours(), strict=True))
 
 
 def stage_ticks(names: Sequence[str]) -> list[tuple[float, str]]:
-    """Places of stages on the x axis of a chart over steps."""
+    """Where stages are on the x axis of a chart over steps."""
     return [(float(number), name) for number, name in enumerate(names)]

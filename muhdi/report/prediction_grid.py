@@ -1,26 +1,29 @@
-"""Pictures from what a run left in its directory."""
+"""An image of what several runs predict, from what they left in their directories."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Results
-from muhdi.files import file_name, write_bytes
+from muhdi.files import file_name
+from muhdi.report.figures import write_figure
+from muhdi.report.result_table import statistics_title
 from muhdi.run.sample_files import sample_images
 from muhdi.taxonomy import ClassSet
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 ROWS = 2
 """Samples that are shown of each domain."""
+COLUMN = 2.3
+"""Width of a column in inches, at 100 pixels each."""
+LEGEND_CLASSES = 20
+"""More classes than these have no room in the legend."""
 
 
 def predictions_figure(
@@ -28,7 +31,7 @@ def predictions_figure(
     samples: Mapping[str, Path],
     results: Mapping[str, Results],
     classes: ClassSet,
-    kind: str,
+    statistics: str,
 ) -> None:
     """A grid: a row per domain and sample.
 
@@ -37,67 +40,72 @@ def predictions_figure(
     Args:
         out: PNG to write.
         samples: arm -> folder of its samples; all arms hold the same images.
-        results: arm -> its results, for the mIoU over each column.
+        results: arm -> its results, for the mIoU under each prediction.
         classes: for the legend.
-        kind: statistics with which the shown predictions were made.
+        statistics: with which the shown predictions were made.
 
     Raises:
         MuhdiError: the runs kept no samples.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     domains = next(iter(results.values())).domains
-    columns = ["image", "label", *samples]
-    shown = sample_images(next(iter(samples.values())).parent, domains[0])[:ROWS]
-    if not shown:
+    first_folder = next(iter(samples.values()))
+    kept = sample_images(first_folder.parent, domains[0])[:ROWS]
+    if not kept:
         raise MuhdiError(
-            "evaluation.samples: no predictions were kept, so there is no picture; set it to 1 or"
+            "evaluation.samples: no predictions were kept, so there is no image; set it to 1 or"
             " more"
         )
-    rows = len(shown)
-    height, width = _picture(shown[0]).shape[:2]
-    figure = Figure(
-        figsize=(2.3 * len(columns), 2.3 * height / width * len(domains) * rows + 1.0),
-        layout="constrained",
-    )
-    grid = figure.subplots(len(domains) * rows, len(columns), squeeze=False)
+    columns = ["image", "label", *samples]
+    rows = len(domains) * len(kept)
+    height, width = _pixels(kept[0]).shape[:2]
+    # One more inch for the title and the legend.
+    figure_height = COLUMN * height / width * rows + 1.0
+    figure = Figure(figsize=(COLUMN * len(columns), figure_height), layout="constrained")
+    grid = figure.subplots(rows, len(columns), squeeze=False)
+    for axis, title in zip(grid[0], columns, strict=True):
+        axis.set_title(title, fontsize=9)
     for row, axes in enumerate(grid):
-        domain, number = domains[row // rows], row % rows
-        for column, axis in zip(columns, axes, strict=True):
-            folder = samples.get(column, next(iter(samples.values())))
-            what = f"predicted_{kind}" if column in samples else column
-            path = folder / f"{file_name(domain)}_{number}_{what}.png"
-            if path.exists():
-                axis.imshow(_picture(path), interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            if column in results:
-                score = results[column].matrix(kind)[-1][domains.index(domain)]
-                axis.set_xlabel("" if score is None else f"{score:.1f}", fontsize=8, labelpad=1)
-            if row == 0:
-                axis.set_title(column, fontsize=9)
+        domain = domains[row // len(kept)]
+        stem = f"{file_name(domain)}_{row % len(kept)}"
         axes[0].set_ylabel(domain, fontsize=9)
+        # Image and label are the same in all arms.
+        _show(axes[0], first_folder / f"{stem}_image.png")
+        _show(axes[1], first_folder / f"{stem}_label.png")
+        for axis, (arm, folder) in zip(axes[2:], samples.items(), strict=True):
+            _show(axis, folder / f"{stem}_predicted_{statistics}.png")
+            axis.set_xlabel(_score(results[arm], statistics, domain), fontsize=8, labelpad=1)
     _add_legend(figure, classes)
     figure.suptitle(
-        f"After the last step, {kind} statistics; under each prediction the domain's mIoU in"
-        " percent",
+        f"After the last step, {statistics_title(statistics)}; under each prediction the domain's"
+        " mIoU in percent",
         fontsize=9,
     )
-    buffer = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(buffer)
-    write_bytes(out, buffer.getvalue())
+    write_figure(out, figure)
 
 
-def _add_legend(figure: Figure, classes: ClassSet) -> None:
+def _show(axis: Any, path: Path) -> None:
+    """Draw an image; an empty cell where there is none, such as the label of an unlabelled one."""
+    axis.set(xticks=[], yticks=[])
+    if path.exists():
+        axis.imshow(_pixels(path), interpolation="nearest")
+
+
+def _score(results: Results, statistics: str, domain: str) -> str:
+    """The domain's mIoU after the last step."""
+    (score,) = results.matrix(statistics, [domain])[-1]
+    return "" if score is None else f"{score:.1f}"
+
+
+def _add_legend(figure: Any, classes: ClassSet) -> None:
     from matplotlib.patches import Patch
 
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in classes.colours]
-    patches = [
-        Patch(color=colour, label=name)
-        for name, colour in zip(classes.classes, colours, strict=True)
-    ]
+    patches = []
+    for name, colour in zip(classes.classes, classes.hex_colours(), strict=True):
+        patches.append(Patch(color=colour, label=name))
     figure.legend(
-        handles=patches[:20],
+        handles=patches[:LEGEND_CLASSES],
         loc="outside lower center",
         ncols=min(len(patches), 10),
         fontsize=8,
@@ -105,5 +113,6 @@ def _add_legend(figure: Figure, classes: ClassSet) -> None:
     )
 
 
-def _picture(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """An image file as RGB, uint8 [H, W, 3]."""
     return np.asarray(Image.open(path).convert("RGB"))

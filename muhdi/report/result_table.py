@@ -19,7 +19,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 @dataclass(frozen=True)
 class Spread:
-    """Mean and standard deviation of ``count`` values; of a single one there is no deviation."""
+    """Mean and standard deviation of ``count`` values; a single one has no deviation."""
 
     mean: float
     deviation: float | None
@@ -27,29 +27,63 @@ class Spread:
 
 
 Cell = str | float | Spread | None
-"""A word, a number, a mean over seeds; None where there is no value."""
+"""A text, a number, a mean over seeds; None where there is no value."""
 
 
 def spread(values: Sequence[float | None]) -> Spread | None:
     """Mean and deviation over seeds; None where a value is missing."""
-    known = [value for value in values if value is not None]
+    known = known_values(values)
     if not known or len(known) < len(values):
         return None
-    return Spread(mean(known), stdev(known) if len(known) > 1 else None, len(known))
+    deviation = stdev(known) if len(known) > 1 else None
+    return Spread(mean(known), deviation, len(known))
+
+
+def known_values(values: Sequence[float | None]) -> list[float]:
+    """The values without those that are missing."""
+    return [value for value in values if value is not None]
 
 
 def text(cell: Cell) -> str:
-    """A cell in words: one decimal, a dash where there is no value."""
-    if isinstance(cell, Spread):
-        return f"{cell.mean:.1f}" + ("" if cell.deviation is None else f" ± {cell.deviation:.1f}")
-    return "-" if cell is None else cell if isinstance(cell, str) else f"{cell:.1f}"
+    """A cell as text: one decimal, a dash where there is no value."""
+    if cell is None:
+        return "-"
+    if isinstance(cell, str):
+        return cell
+    if not isinstance(cell, Spread):
+        return f"{cell:.1f}"
+    if cell.deviation is None:
+        return f"{cell.mean:.1f}"
+    return f"{cell.mean:.1f} ± {cell.deviation:.1f}"
+
+
+def statistics_title(statistics: str) -> str:
+    """What titles call normalisation statistics: a network may have none."""
+    if statistics == "none":
+        return "no normalisation statistics"
+    return f"{statistics} statistics"
+
+
+def with_statistics(statistics: str) -> str:
+    """The same within a sentence: ``with running statistics``."""
+    if statistics == "none":
+        return "without normalisation statistics"
+    return f"with {statistics} statistics"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """A table in Markdown; columns but the first are numbers."""
-    cells = [[text(cell).replace("|", "\\|") for cell in row] for row in rows]
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *cells]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    alignment = ["---"] + ["---:"] * (len(header) - 1)
+    lines = [_markdown_line(header), _markdown_line(alignment)]
+    for row in rows:
+        # A bar would end the cell.
+        cells = [text(cell).replace("|", "\\|") for cell in row]
+        lines.append(_markdown_line(cells))
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 @dataclass(frozen=True)
@@ -72,6 +106,7 @@ class ResultTable:
         from rich.table import Table
         from rich.text import Text
 
+        # Text objects, not strings: names of domains are no console markup.
         table = Table()
         for position, name in enumerate(self.header):
             table.add_column(Text(name), justify="right" if position else "left")
@@ -85,45 +120,61 @@ class ResultTable:
 
     def latex(self) -> str:
         """A table for a paper; it needs the package booktabs."""
-        lines = [" & ".join(map(_escaped, self.header)) + r" \\", r"\midrule"]
-        lines += [" & ".join(map(_latex, row)) + r" \\" for row in self.rows]
-        begin = rf"\begin{{tabular}}{{l{'r' * (len(self.header) - 1)}}}"
-        table = "\n".join([begin, r"\toprule", *lines, r"\bottomrule", r"\end{tabular}"])
-        caption = f"\\caption{{{_escaped(self.title)}}}"
-        return f"\\begin{{table}}\n\\centering\n{caption}\n{table}\n\\end{{table}}\n"
+        columns = "l" + "r" * (len(self.header) - 1)
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex_escaped(self.title)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            _latex_line(self.header),
+            r"\midrule",
+        ]
+        for row in self.rows:
+            lines.append(_latex_line(row))
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+        return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """Numbers in full; a column of means is followed by its standard deviations, if any."""
-        deviations = {
-            place
-            for row in self.rows
-            for place, cell in enumerate(row)
-            if isinstance(cell, Spread) and cell.deviation is not None
-        }
+        """Numbers in full, for other programs.
+
+        A column of means is followed by one of standard deviations where there are any.
+        """
+        with_deviation = self._columns_with_deviation()
+        header: list[str] = []
+        for index, name in enumerate(self.header):
+            header.append(name)
+            if index in with_deviation:
+                header.append(f"{name} deviation")
+
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(
-            self._with_deviations(self.header, deviations, lambda name: (name, f"{name} deviation"))
-        )
+        writer.writerow(header)
         for row in self.rows:
-            writer.writerow(self._with_deviations(row, deviations, _csv_pair))
+            values: list[str | float] = []
+            for index, cell in enumerate(row):
+                value, deviation = _csv_pair(cell)
+                values.append(value)
+                if index in with_deviation:
+                    values.append(deviation)
+            writer.writerow(values)
         return buffer.getvalue()
+
+    def _columns_with_deviation(self) -> set[int]:
+        found = set()
+        for row in self.rows:
+            for index, cell in enumerate(row):
+                if isinstance(cell, Spread) and cell.deviation is not None:
+                    found.add(index)
+        return found
 
     def data(self) -> dict[str, Any]:
         """Plain values: a mean over seeds is ``{mean, deviation, count}``."""
-        plain = [
-            [vars(cell) if isinstance(cell, Spread) else cell for cell in row] for row in self.rows
-        ]
-        rows = [dict(zip(self.header, row, strict=True)) for row in plain]
+        rows = []
+        for row in self.rows:
+            plain = [vars(cell) if isinstance(cell, Spread) else cell for cell in row]
+            rows.append(dict(zip(self.header, plain, strict=True)))
         return {"title": self.title, "header": self.header, "rows": rows}
-
-    @staticmethod
-    def _with_deviations(row: Sequence[Any], deviations: set[int], pair: Any) -> list[Any]:
-        line: list[Any] = []
-        for place, cell in enumerate(row):
-            value, deviation = pair(cell)
-            line += [value, deviation] if place in deviations else [value]
-        return line
 
 
 def render(tables: Sequence[ResultTable], form: Format) -> str:
@@ -137,23 +188,33 @@ def render(tables: Sequence[ResultTable], form: Format) -> str:
     return "\n".join(f"# {table.title}\n{table.csv()}" for table in tables)
 
 
-def _csv_pair(cell: Cell) -> tuple[Any, Any]:
-    if isinstance(cell, Spread):
-        return cell.mean, cell.deviation
-    return ("" if cell is None else cell), ""
+def _csv_pair(cell: Cell) -> tuple[str | float, str | float]:
+    """Value and deviation; both empty where there is no value."""
+    if cell is None:
+        return "", ""
+    if not isinstance(cell, Spread):
+        return cell, ""
+    return cell.mean, "" if cell.deviation is None else cell.deviation
+
+
+def _latex_line(cells: Sequence[Cell]) -> str:
+    return " & ".join(map(_latex, cells)) + r" \\"
 
 
 def _latex(cell: Cell) -> str:
     if isinstance(cell, Spread) and cell.deviation is not None:
         return rf"${cell.mean:.1f} \pm {cell.deviation:.1f}$"
-    return "--" if cell is None else _escaped(text(cell))
+    return "--" if cell is None else _latex_escaped(text(cell))
 
 
-def _escaped(words: str) -> str:
-    special = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "±": r"$\pm$",
-    }
-    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in words)
+_LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+} | {character: f"\\{character}" for character in "&%$#_{}"}
+
+
+def _latex_escaped(plain: str) -> str:
+    # Character by character: replacements hold special characters themselves.
+    return "".join(_LATEX_SPECIAL.get(character, character) for character in plain)

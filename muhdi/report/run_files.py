@@ -33,7 +33,8 @@ class RunData:
         text: the recipe as it is written there.
         results: scores so far.
         metrics: lines of ``metrics.jsonl``: stage, iteration and losses.
-        sittings: of ``environment.json``; empty for a run that recorded none.
+        sessions: of ``environment.json``, one for each time that the run was begun or resumed;
+            empty for a run that recorded none.
         change: of ``change.json``; empty but for runs of ``muhdi adapt``.
     """
 
@@ -42,7 +43,7 @@ class RunData:
     text: str
     results: Results
     metrics: list[dict[str, Any]]
-    sittings: list[dict[str, Any]]
+    sessions: list[dict[str, Any]]
     change: list[dict[str, Any]]
 
     @property
@@ -59,75 +60,102 @@ class RunData:
 def read_run(folder: Path) -> RunData:
     """Read a run directory.
 
+    Classes of other packages that its recipe names are not imported.
+
     Raises:
         MuhdiError: it is none, or nothing was evaluated yet.
     """
-    if not (folder / "recipe.yml").is_file():
+    recipe = folder / "recipe.yml"
+    results = folder / "results.json"
+    if not recipe.is_file():
         raise MuhdiError(
             f"{folder}: is no run directory; give a folder such as experiments/snapshots/NAME"
         )
-    if not (folder / "results.json").is_file():
-        raise MuhdiError(f"{folder}: nothing was evaluated yet; go on with muhdi train --resume")
-    metrics = folder / "metrics.jsonl"
-    lines = metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []
-    environment, change = folder / "environment.json", folder / CHANGE
+    if not results.is_file():
+        raise MuhdiError(
+            f"{folder}: nothing was evaluated yet; continue it with muhdi train --resume"
+        )
     return RunData(
-        folder,
-        load_recipe(folder / "recipe.yml", trust_code=False),
-        (folder / "recipe.yml").read_text(encoding="utf-8"),
-        Results.from_json(read_json(folder / "results.json")),
-        [entry for line in lines if (entry := _entry(line)) is not None],
-        read_json(environment) if environment.is_file() else [],
-        read_json(change) if change.is_file() else [],
+        folder=folder,
+        recipe=load_recipe(recipe, trust_code=False),
+        text=recipe.read_text(encoding="utf-8"),
+        results=Results.from_json(read_json(results)),
+        metrics=_read_metrics(folder / "metrics.jsonl"),
+        sessions=_read_list(folder / "environment.json"),
+        change=_read_list(folder / CHANGE),
     )
 
 
-def _entry(line: str) -> dict[str, Any] | None:
-    """A line of the metrics; None for one that a crash cut short."""
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and {"stage", "iteration"} <= entry.keys() else None
+def _read_list(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that not every run has."""
+    if not path.is_file():
+        return []
+    rows: list[dict[str, Any]] = read_json(path)
+    return rows
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Lines of the metrics, without one that a crash cut short."""
+    if not path.is_file():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and {"stage", "iteration"} <= entry.keys():
+            entries.append(entry)
+    return entries
 
 
 # --- samples --------------------------------------------------------------------------------------
 
 
 def samples_of(run: RunData) -> dict[str, list[dict[str, Path]]]:
-    """Pictures by domain and sample.
+    """Images by domain and sample.
 
-    ``image``, ``label``, and ``<stage>:<kind>`` for predictions after a stage.
+    ``image``, ``label``, and ``<stage>:<statistics>`` for predictions after a stage.
     """
-    last = len(run.results.steps) - 1
     found: dict[str, list[dict[str, Path]]] = {}
     for domain in run.results.domains:
-        for image in sample_images(run.folder, domain):
-            stem = image.name.removesuffix("_image.png")
-            pictures = {"image": image, "label": image.with_name(f"{stem}_label.png")}
-            for kind in run.results.kinds():
-                pictures |= {
-                    f"{s}:{kind}": image.with_name(after_name(stem, s, kind)) for s in range(last)
-                }
-                pictures[f"{last}:{kind}"] = image.with_name(f"{stem}_predicted_{kind}.png")
-            found.setdefault(domain, []).append(
-                {key: path for key, path in pictures.items() if path.is_file()}
-            )
+        samples = [_sample_files(run, image) for image in sample_images(run.folder, domain)]
+        if samples:
+            found[domain] = samples
     return found
 
 
+def _sample_files(run: RunData, image: Path) -> dict[str, Path]:
+    """The files of one sample that exist, by what they show."""
+    stem = image.name.removesuffix("_image.png")
+    last = len(run.results.steps) - 1
+    files = {"image": image, "label": image.with_name(f"{stem}_label.png")}
+    for statistics in run.results.kinds():
+        for stage in range(last):
+            files[f"{stage}:{statistics}"] = image.with_name(after_name(stem, stage, statistics))
+        # Predictions after the last stage are those that the run itself wrote, without a number.
+        files[f"{last}:{statistics}"] = image.with_name(f"{stem}_predicted_{statistics}.png")
+    return {key: path for key, path in files.items() if path.is_file()}
+
+
 def embedded(path: Path, *, photo: bool) -> str:
-    """A picture as a ``data:`` address; photos as JPEG, which is small, class maps bit for bit."""
+    """An image as a ``data:`` address.
+
+    Photos become JPEG, which is small; class maps stay as they are, bit for bit.
+    """
     if not photo:
         return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
     buffer = io.BytesIO()
-    with Image.open(path) as picture:
-        picture.convert("RGB").save(buffer, "JPEG", quality=90)
+    with Image.open(path) as image:
+        # 90: no artefacts that one would see next to a class map.
+        image.convert("RGB").save(buffer, "JPEG", quality=90)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def shared_kinds(runs: Sequence[RunData]) -> list[str]:
-    """Kinds of statistics that all runs were scored with."""
-    return [
-        kind for kind in runs[0].results.kinds() if all(kind in run.results.kinds() for run in runs)
-    ]
+def shared_statistics(runs: Sequence[RunData]) -> list[str]:
+    """Statistics with which all runs were scored, in the order of the first."""
+    shared = runs[0].results.kinds()
+    for run in runs[1:]:
+        known = run.results.kinds()
+        shared = [statistics for statistics in shared if statistics in known]
+    return shared

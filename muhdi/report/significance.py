@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from muhdi.evaluation.results import Results
-from muhdi.report.result_table import spread, text
+from muhdi.report.result_table import Spread, spread, text, with_statistics
 from muhdi.report.student import student_quantile
 
 NOISE = 1.5
@@ -16,7 +16,10 @@ NOISE = 1.5
 
 
 def reading(
-    arms: Mapping[str, Sequence[Results]], kind: str, method: str, controls: Mapping[str, str]
+    arms: Mapping[str, Sequence[Results]],
+    statistics: str,
+    method: str,
+    controls: Mapping[str, str],
 ) -> str:
     """One sentence on how ``method`` compares with its controls.
 
@@ -25,31 +28,35 @@ def reading(
 
     Args:
         arms: results by arm, the same seeds in the same order.
-        kind: of the statistics.
+        statistics: the normalisation statistics.
         method: the arm in question.
         controls: arm -> what the sentence calls it.
     """
     runs = arms[method]
-    averages = [run.summary(kind).average for run in runs]
-    parts = []
+    average = _target_average(runs, statistics)
+    comparisons = []
     for arm, title in controls.items():
-        averages_by, forgets_by = (
-            difference(runs, arms[arm], kind, what) for what in ("average", "forgetting")
-        )
-        if averages_by and forgets_by:
-            more, less = _words(averages_by, "more", "less"), _words(forgets_by, "more", "less")
-            parts.append(f"against {title} it averages {more} and forgets {less}")
-    if not parts or None in averages:
-        return (
-            f"With {kind} statistics nothing can be said: the targets have no labels to score"
-            f" {method} by."
-        )
+        averages_by = difference(runs, arms[arm], statistics, "average")
+        forgets_by = difference(runs, arms[arm], statistics, "forgetting")
+        # A sequence of one target has nothing to forget; then there is nothing to compare.
+        if averages_by is not None and forgets_by is not None:
+            more = _in_words(averages_by, "more", "less")
+            less = _in_words(forgets_by, "more", "less")
+            comparisons.append(f"against {title} it averages {more} and forgets {less}")
+
+    with_these = with_statistics(statistics).capitalize()
+    if not comparisons or average is None:
+        return f"{with_these} nothing can be said: the targets have no labels to score {method} by."
     seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed"
-    average = text(spread(averages))
     return (
-        f"With {kind} statistics ({seeds}), {method} averages {average} on the targets;"
-        f" {'; '.join(parts)}."
+        f"{with_these} ({seeds}), {method} averages {text(average)} on the targets;"
+        f" {'; '.join(comparisons)}."
     )
+
+
+def _target_average(runs: Sequence[Results], statistics: str) -> Spread | None:
+    """The target average over the seeds; None where a seed has none."""
+    return spread([run.summary(statistics).average for run in runs])
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Difference:
     def error(self) -> float | None:
         """Half the width of the 95 % interval of the mean (paired t test).
 
-        None of a single seed.
+        None for a single seed.
         """
         count = len(self.values)
         if count < 2:
@@ -86,28 +93,30 @@ class Difference:
 
 
 def difference(
-    ours: Sequence[Results], others: Sequence[Results], kind: str, what: str
+    ours: Sequence[Results], others: Sequence[Results], statistics: str, what: str
 ) -> Difference | None:
     """``what`` of a summary (average, forgetting) of one arm minus that of another.
 
-    None when one is not known.
+    None where it is unknown for a seed.
 
     Args:
         ours: runs of one arm.
         others: of the other, the same seeds in the same order.
-        kind: of the statistics.
+        statistics: the normalisation statistics.
         what: attribute of `muhdi.evaluation.metrics.Summary`.
     """
-    pairs = [
-        (getattr(a.summary(kind), what), getattr(b.summary(kind), what))
-        for a, b in zip(ours, others, strict=True)
-    ]
-    if not pairs or any(a is None or b is None for a, b in pairs):
-        return None
-    return Difference(tuple(a - b for a, b in pairs))
+    values = []
+    for our_run, other_run in zip(ours, others, strict=True):
+        our_value = getattr(our_run.summary(statistics), what)
+        other_value = getattr(other_run.summary(statistics), what)
+        if our_value is None or other_value is None:
+            return None
+        values.append(our_value - other_value)
+    return Difference(tuple(values)) if values else None
 
 
-def _words(found: Difference, up: str, down: str) -> str:
+def _in_words(found: Difference, up: str, down: str) -> str:
     """``1.8 more``, and whether that is within the noise."""
-    words = f"{abs(found.mean):.1f} {up if found.mean >= 0 else down}"
-    return words if found.counts else f"{words} (within the noise)"
+    direction = up if found.mean >= 0 else down
+    amount = f"{abs(found.mean):.1f} {direction}"
+    return amount if found.counts else f"{amount} (within the noise)"

@@ -8,17 +8,19 @@ from functools import cache
 TAIL = 0.025
 """Probability above the quantile: both tails together are the 5 % of a 95 % interval."""
 _LARGEST = 1e6
-_HALVINGS = 200
+# From 1e6, so many halvings end at neighbouring floating point numbers.
+_HALVINGS = 100
 
 
 @cache
 def student_quantile(freedom: int) -> float:
-    """The 97.5 % quantile of Student's t.
+    """The 97.5 % quantile of Student's t, by bisection.
 
     Args:
         freedom: degrees of freedom, 1 or more.
     """
-    low, high = 0.0, _LARGEST
+    low = 0.0
+    high = _LARGEST
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if upper_tail(middle, freedom) > TAIL:
@@ -32,7 +34,7 @@ def upper_tail(value: float, freedom: int) -> float:
     """P(T > value), for value >= 0.
 
     In closed form (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4): with tan a = value / sqrt(n),
-    P(|T| < value) is a finite sum of powers of cos a, other ones for odd and for even n.
+    P(|T| < value) is a finite sum of powers of cos a, which differs between odd and even n.
     """
     angle = math.atan(value / math.sqrt(freedom))
     cosine = math.cos(angle)
@@ -42,7 +44,7 @@ def upper_tail(value: float, freedom: int) -> float:
     else:
         term = 1.0
         first = 2
-    # n = 1 has no term of the sum.
+    # With one degree of freedom the sum is empty.
     total = 0.0 if freedom == 1 else term
     for number in range(first, freedom - 1, 2):
         term *= cosine**2 * (number - 1) / number

@@ -7,55 +7,85 @@ from statistics import mean
 from typing import Any
 
 from muhdi.evaluation.results import Results
-from muhdi.report.result_table import Cell, ResultTable, spread, text
+from muhdi.report.result_table import (
+    Cell,
+    ResultTable,
+    known_values,
+    spread,
+    statistics_title,
+    text,
+)
+
+CHANGES = (
+    "confidence_before",
+    "confidence_after",
+    "entropy_before",
+    "entropy_after",
+    "agreement",
+)
+"""Measures of ``change.json``, in the order of the table's columns."""
 
 
-def matrix_table(results: Results, kind: str, rows: str = "after") -> ResultTable:
+def matrix_table(results: Results, statistics: str, rows: str = "after") -> ResultTable:
     """R[step][domain] of one run; of other rows, such as networks, also their mean.
 
-    ``rows`` heads their names.
+    Args:
+        results: of the run.
+        statistics: the normalisation statistics.
+        rows: what the rows are; it heads their names.
     """
-    after = " after each step" if rows == "after" else ""
-    mean_too = rows != "after" and len(results.domains) > 1
+    # The mean over domains of a step would count domains that are yet to come.
+    with_mean = rows != "after" and len(results.domains) > 1
     lines: list[list[Cell]] = []
-    for step, row in zip(results.steps, results.matrix(kind), strict=True):
-        cells: list[Cell] = [
-            value if value is not None else _reason(step["scores"].get(kind, {}).get(domain, {}))
-            for domain, value in zip(results.domains, row, strict=True)
-        ]
-        known = [value for value in row if value is not None]
-        average: list[Cell] = [mean(known) if known else None] if mean_too else []
-        lines.append([step["name"], *cells, *average])
-    header = [rows, *results.domains, *(["mean"] if mean_too else [])]
-    return ResultTable(f"{results.name}: mIoU in percent{after}, {kind} statistics", header, lines)
+    for step, values in zip(results.steps, results.matrix(statistics), strict=True):
+        entries = step["scores"].get(statistics, {})
+        line: list[Cell] = [step["name"]]
+        for domain, value in zip(results.domains, values, strict=True):
+            line.append(_reason(entries.get(domain, {})) if value is None else value)
+        if with_mean:
+            known = known_values(values)
+            line.append(mean(known) if known else None)
+        lines.append(line)
+
+    header = [rows, *results.domains]
+    if with_mean:
+        header.append("mean")
+    when = " after each step" if rows == "after" else ""
+    title = f"{results.name}: mIoU in percent{when}, {statistics_title(statistics)}"
+    return ResultTable(title, header, lines)
 
 
 def _reason(entry: Mapping[str, object]) -> Cell:
     return "unlabelled" if entry.get("reason") == "unlabelled" else None
 
 
-def classes_table(results: Results, kind: str, row: int = -1) -> ResultTable:
+def classes_table(results: Results, statistics: str, row: int = -1) -> ResultTable:
     """IoU per class of every scored domain, of one row of the matrix."""
     step = results.steps[row]
-    scored = {d: e for d, e in step["scores"].get(kind, {}).items() if e["miou"] is not None}
-    names = next(iter(scored.values()))["iou"] if scored else ()
-    rows = [[name, *(entry["iou"][name] for entry in scored.values())] for name in names]
-    return ResultTable(
-        f"IoU in percent per class of {step['name']}, {kind} statistics", ["class", *scored], rows
-    )
+    scored: dict[str, dict[str, float | None]] = {}
+    for domain, entry in step["scores"].get(statistics, {}).items():
+        if entry["miou"] is not None:
+            scored[domain] = entry["iou"]
+    # All domains are scored on the same classes.
+    classes = list(next(iter(scored.values()), ()))
+    rows: list[list[Cell]] = []
+    for name in classes:
+        rows.append([name, *(iou[name] for iou in scored.values())])
+    title = f"IoU in percent per class of {step['name']}, {statistics_title(statistics)}"
+    return ResultTable(title, ["class", *scored], rows)
 
 
-def summary_line(results: Results, kind: str) -> str:
+def summary_line(results: Results, statistics: str) -> str:
     """Average target mIoU and forgetting of one run."""
-    summary = results.summary(kind)
+    summary = results.summary(statistics)
     return (
-        f"{kind} statistics: average target mIoU {text(summary.average)}, forgetting"
+        f"{statistics_title(statistics)}: average target mIoU {text(summary.average)}, forgetting"
         f" {text(summary.forgetting)}, backward transfer {text(summary.backward)}, forward transfer"
         f" {text(summary.forward)}"
     )
 
 
-def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> ResultTable:
+def arms_table(arms: Mapping[str, Sequence[Results]], statistics: str) -> ResultTable:
     """A row per arm: final mIoU per domain, target average, forgetting.
 
     Mean and deviation over seeds.
@@ -63,32 +93,36 @@ def arms_table(arms: Mapping[str, Sequence[Results]], kind: str) -> ResultTable:
     first = next(iter(arms.values()))[0]
     rows: list[list[Cell]] = []
     for name, runs in arms.items():
-        finals = [run.matrix(kind)[-1] for run in runs]
-        summaries = [run.summary(kind) for run in runs]
-        cells = [spread(column) for column in zip(*finals, strict=True)]
-        rows.append(
-            [
-                name,
-                *cells,
-                spread([s.average for s in summaries]),
-                spread([s.forgetting for s in summaries]),
-            ]
-        )
-    title = f"After the last step, {kind} statistics (mIoU in percent)"
+        final_rows = [run.matrix(statistics)[-1] for run in runs]
+        summaries = [run.summary(statistics) for run in runs]
+        line: list[Cell] = [name]
+        # One column per domain, its values one per seed.
+        for values in zip(*final_rows, strict=True):
+            line.append(spread(values))
+        line.append(spread([summary.average for summary in summaries]))
+        line.append(spread([summary.forgetting for summary in summaries]))
+        rows.append(line)
+    title = f"After the last step, {statistics_title(statistics)} (mIoU in percent)"
     return ResultTable(title, ["arm", *first.domains, "target average", "forgetting"], rows)
 
 
-def change_table(rows: Sequence[Mapping[str, Any]], kind: str) -> ResultTable:
-    """What an adaptation changed that needs no labels, by domain, with one kind of statistics."""
-    keys = ("confidence_before", "confidence_after", "entropy_before", "entropy_after", "agreement")
-    lines: list[list[Cell]] = [
-        [row["domain"], str(row["images"]), *(row.get(key) for key in keys)]
-        for row in rows
-        if row["statistics"] == kind
-    ]
-    header = ["domain", "images", *(key.replace("_", " ") for key in keys)]
-    return ResultTable(
-        f"Old and new network on every domain, no labels, in percent, {kind} statistics",
-        header,
-        lines,
+def change_table(rows: Sequence[Mapping[str, Any]], statistics: str) -> ResultTable:
+    """What an adaptation changed, by domain, as far as it can be measured without labels.
+
+    Args:
+        rows: of ``change.json``.
+        statistics: the normalisation statistics; rows of others are left out.
+    """
+    lines: list[list[Cell]] = []
+    for row in rows:
+        if row["statistics"] != statistics:
+            continue
+        # Measures that need statistics which a network lacks were not recorded.
+        measures = [row.get(key) for key in CHANGES]
+        lines.append([row["domain"], str(row["images"]), *measures])
+    header = ["domain", "images", *(key.replace("_", " ") for key in CHANGES)]
+    title = (
+        "Old and new network on every domain, no labels, in percent,"
+        f" {statistics_title(statistics)}"
     )
+    return ResultTable(title, header, lines)

@@ -17,8 +17,12 @@ from typing import Any
 import pytest
 import yaml
 
+from muhdi.evaluation.results import Results
 from muhdi.report.charts import Chart, Line, nice_ticks, thinned
-from muhdi.report.significance import Difference
+from muhdi.report.prediction_grid import predictions_figure
+from muhdi.report.significance import Difference, reading
+from muhdi.taxonomy import ClassSet
+from tests.testers import forget
 
 Muhdi = Callable[..., tuple[int, str, str]]
 
@@ -82,10 +86,10 @@ def test_a_training_ends_with_a_report_and_a_record(
         "3 of 3",
     ):
         assert words in page
-    (sitting,) = json.loads((run / "environment.json").read_text())
-    assert sitting["seconds"] > 0
-    assert sitting["memory_mb"] > 50
-    assert set(sitting["versions"]) >= {"muhdi", "torch"}
+    (session,) = json.loads((run / "environment.json").read_text())
+    assert session["seconds"] > 0
+    assert session["memory_mb"] > 50
+    assert set(session["versions"]) >= {"muhdi", "torch"}
     assert (run / "samples" / "city_0_predicted_running_after0.png").is_file()
     assert muhdi("train", tiny())[0] == 2
     assert len(json.loads((run / "environment.json").read_text())) == 1, (
@@ -163,7 +167,7 @@ def test_a_run_that_is_not_finished_or_lacks_files_has_a_report(muhdi: Muhdi, ru
     page = (run / "report.html").read_text()
     for words in (
         "2 of 4 evaluated",
-        "No sample pictures were kept",
+        "No sample images were kept",
         "this run did not record them",
         "seg_main",
     ):
@@ -331,6 +335,110 @@ def test_ticks_are_round_and_cover() -> None:
     assert thinned(points[:5]) == points[:5]
 
 
+# --- other people's classes, and a network without batch norm -------------------------------------
+
+
+@pytest.fixture
+def foreign_run(muhdi: Muhdi, lanterns: Path, foreign: Callable[..., Path], tmp_path: Path) -> Path:
+    """A finished run whose one column is ``none``; the package is no longer installed."""
+    status, output, errors = muhdi("train", foreign())
+    assert status == 0, errors
+    assert "no normalisation statistics: average target mIoU" in output
+    shutil.rmtree(lanterns)
+    forget("lanterns")
+    return tmp_path / "experiments/snapshots/foreign"
+
+
+def stage_rows(page: str) -> list[tuple[str, str]]:
+    """Domains of the stage table, and what is below each."""
+    (table,) = re.findall(r'<ol class="steps">(.*?)</ol>', page, re.DOTALL)
+    return re.findall(r"<li>(.*?)<small>(.*?)</small></li>", table)
+
+
+def test_the_stage_table_names_methods(muhdi: Muhdi, run: Path, foreign_run: Path) -> None:
+    assert muhdi("report", run)[0] == 0
+    assert stage_rows((run / "report.html").read_text()) == [
+        ("sim", "labelled source"),
+        ("city", "selftrain / muhdi"),
+        ("dust", "selftrain / muhdi"),
+        ("night", "selftrain / muhdi"),
+    ]
+    status, _, errors = muhdi("report", foreign_run)
+    assert status == 0, errors
+    page = (foreign_run / "report.html").read_text()
+    assert stage_rows(page) == [
+        ("lit", "labelled source"),
+        ("dim", "lanterns:MaskedTeacher / lanterns:Anchors"),
+        ("dark", "lanterns:MaskedTeacher / lanterns:Anchors"),
+    ]
+    assert "<dt>network</dt><dd>lanterns:PlainNet, 48x32</dd>" in page
+
+
+def test_without_batch_norm_there_is_nothing_to_choose(
+    muhdi: Muhdi, foreign_run: Path, browser: Any
+) -> None:
+    assert muhdi("report", foreign_run)[0] == 0
+    page = opened(browser, foreign_run / "report.html")
+    assert page.get_log("browser") == []
+    assert shown(page, "nav") == []
+    for section in ("#summary dl", "#matrix table", "#matrix svg", "#forgetting table"):
+        assert len(shown(page, section)) == 1, section
+    assert one(page, "#matrix figcaption").text == (
+        "foreign: mIoU in percent after each step, no normalisation statistics"
+    )
+    choose(page, "#classes select", "dark")
+    assert shown(page, "#classes figcaption")[0].text.startswith("dark: IoU")
+    choose(page, "#confusion select", "dark")
+    assert len(shown(page, "#confusion tbody tr")) == 2
+    choose(page, "#view-left", "after dark")
+    assert one(page, "#image-left").get_attribute("src").startswith("data:image/png")
+    choose(page, "#view-right", "after dim")
+    assert one(page, "#image-right").get_attribute("src").startswith("data:image/png")
+    assert one(page, "#view-status").text == ""
+    # The training wrote those of earlier stages; now their networks' class is not there.
+    for file in (foreign_run / "samples").glob("*_after*.png"):
+        file.unlink()
+    assert muhdi("report", foreign_run)[0] == 0
+    page = opened(browser, foreign_run / "report.html")
+    assert one(page, "#view-left").text.split() == ["image", "label", "after", "dark"]
+
+
+def test_runs_without_batch_norm_are_compared(
+    muhdi: Muhdi, foreign_run: Path, tmp_path: Path, browser: Any
+) -> None:
+    points = {"plain": (40.0, 42.0), "better": (50.0, 53.0)}
+    runs = []
+    for name, values in points.items():
+        for seed, value in enumerate(values):
+            scores = dict.fromkeys(("dim", "dark"), value)
+            runs.append(arm(foreign_run, tmp_path, name, seed, scores))
+    status, output, errors = muhdi("compare", *runs, "--format", "json")
+    assert status == 0, errors
+    titles = [table["title"] for table in json.loads(output)]
+    assert titles == [
+        "After the last step, no normalisation statistics (mIoU in percent)",
+        "Differences from plain in points of mIoU with their 95 % interval,"
+        " no normalisation statistics",
+        "Every run, no normalisation statistics (points of mIoU)",
+    ]
+    page = opened(browser, tmp_path / "comparison.html")
+    assert page.get_log("browser") == []
+    assert shown(page, "nav") == []
+    assert len(shown(page, "#arms tbody tr")) == 2
+    assert len(shown(page, "#domains svg")) == 3
+
+    results = {folder.name: Results.load(folder) for folder in runs}
+    samples = {folder.name: folder / "samples" for folder in runs}
+    stripes = ClassSet("stripes", ("dark", "light"), ((0, 0, 0), (255, 255, 255)))
+    predictions_figure(tmp_path / "grid.png", samples, results, stripes, "none")
+    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
+    arms = {name: [results[f"{name}_seed{seed}"] for seed in (0, 1)] for name in points}
+    sentence = reading(arms, "none", "better", {"plain": "no method"})
+    assert sentence.startswith(
+        "Without normalisation statistics (mean of 2 seeds), better averages"
+    )
+
+
 # --- in a browser ---------------------------------------------------------------------------------
 
 
@@ -401,13 +509,13 @@ def test_the_report_works_in_a_browser(muhdi: Muhdi, run: Path, browser: Any) ->
         int(width / 4), 0
     ).release().perform()
     assert left_edge(page) == pytest.approx(0.75 * width, abs=12)
-    clip = one(page, "#picture-left").value_of_css_property("clip-path")
+    clip = one(page, "#image-left").value_of_css_property("clip-path")
     assert clip != "none"
-    first = one(page, "#picture-left").get_attribute("src")
+    first = one(page, "#image-left").get_attribute("src")
     choose(page, "#view-left", "after dust")
-    assert one(page, "#picture-left").get_attribute("src") != first
+    assert one(page, "#image-left").get_attribute("src") != first
     choose(page, "#view-right", "image")
-    assert one(page, "#picture-right").get_attribute("src").startswith("data:image/jpeg")
+    assert one(page, "#image-right").get_attribute("src").startswith("data:image/jpeg")
     assert one(page, "#tag-right").text == "image"
     choose(page, "#view-domain", "sim")
     one(page, "input[value=domain]").click()
@@ -432,7 +540,7 @@ def test_everything_can_be_reached_by_keyboard(muhdi: Muhdi, run: Path, browser:
             )
         )
     assert {
-        "kind",
+        "statistics",
         "domain",
         "view-domain",
         "view-left",
@@ -467,8 +575,9 @@ for (const element of document.querySelectorAll("td, th, p, h1, h2, dd, dt, figc
   if (!element.offsetParent || !element.textContent.trim()) continue;
   let behind = element;
   const clear = /rgba\\(0, 0, 0, 0\\)|transparent/;
-  while (behind && clear.test(getComputedStyle(behind).backgroundColor)) behind = behind.parentElement;
-  const here = ratio(light(getComputedStyle(element).color), light(getComputedStyle(behind).backgroundColor));
+  const ground = (node) => getComputedStyle(node).backgroundColor;
+  while (behind && clear.test(ground(behind))) behind = behind.parentElement;
+  const here = ratio(light(getComputedStyle(element).color), light(ground(behind)));
   if (here < worst) { worst = here; where = element.outerHTML.slice(0, 120); }
 }
 return {worst, where, page: light(getComputedStyle(document.body).backgroundColor)};

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from muhdi.report.significance import Difference
@@ -35,6 +37,28 @@ TABLE = {
 @pytest.mark.parametrize(("freedom", "quantile"), TABLE.items())
 def test_quantiles_are_those_of_the_table(freedom: int, quantile: float) -> None:
     assert student_quantile(freedom) == pytest.approx(quantile, abs=5.1e-4)
+
+
+def density(value: float, freedom: int) -> float:
+    half = (freedom + 1) / 2
+    log_scale = math.lgamma(half) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
+    return math.exp(log_scale - half * math.log1p(value**2 / freedom))
+
+
+def area(end: float, freedom: int, pieces: int = 2000) -> float:
+    """Of the density from 0 to ``end``, by Simpson's rule."""
+    width = end / pieces
+    total = density(0.0, freedom) + density(end, freedom)
+    for number in range(1, pieces):
+        total += (4 if number % 2 else 2) * density(number * width, freedom)
+    return total * width / 3
+
+
+@pytest.mark.parametrize("freedom", range(1, 201))
+def test_quantiles_hold_to_three_decimals(freedom: int) -> None:
+    quantile = student_quantile(freedom)
+    error = (area(quantile, freedom) - 0.475) / density(quantile, freedom)
+    assert abs(error) < 5e-5, "an area that is off by this is a quantile that is off by that"
 
 
 def test_they_fall_towards_those_of_the_normal_distribution() -> None:
