@@ -68,7 +68,7 @@ _EARLIER = {
 }
 """Names of version 0.1, what they stand for, and what they are called now."""
 
-__all__ = [*_HOME, "__version__"]  # noqa: PLE0604 - names alone
+__all__ = [*_HOME, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

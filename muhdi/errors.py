@@ -46,7 +46,7 @@ class Interrupted(Exception):
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """``; did you mean 'x'?`` for the known name closest to ``name``, or an empty string when none is close."""
+    """``; did you mean 'x'?`` for the known name closest to ``name``, or nothing if all are far."""
     import difflib
 
     spelt = {candidate.lower(): candidate for candidate in known}

@@ -116,13 +116,13 @@ def refuse_both(*, resume: bool, overwrite: bool) -> None:
 
 
 def one_line(message: object) -> str:
-    """A message that fits on one line and into any terminal, whatever is in the names that it quotes."""
+    """A message on one line that any terminal can show, whatever the names that it quotes."""
     line = "\\n".join(str(message).splitlines())
     return line.encode("utf-8", "backslashreplace").decode()
 
 
 def run(commands: typer.Typer) -> None:
-    """Run commands: a mistake of the user's is one line and status 2, a signal one line and 128 + its number."""
+    """Run commands: a user's mistake is one line and status 2, a signal one line and 128 + n."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what libraries say to their developers
     try:
         commands()

@@ -83,7 +83,7 @@ def predict(
     overwrite: Overwrite = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Predict the class of every pixel of images and films of any size, and write ids, colours and overlays.
+    """Predict the class of every pixel of images and films, as ids, colours and overlays.
 
     Predictions have the size of their image. A file that cannot be read does not stop the rest: it
     is listed at the end, and the exit status is 1.

@@ -26,7 +26,7 @@ def inspect(
     ] = 200,
     form: FormatOption = None,
 ) -> None:
-    """Draw a contact sheet of every domain and count its classes, so that a wrong label table is seen at once."""
+    """Draw a contact sheet of every domain and count its classes, to show a wrong label table."""
     from muhdi.files import file_name
     from muhdi.preflight.inspect import inspect_domains
     from muhdi.recipe.load import load_recipe

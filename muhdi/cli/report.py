@@ -56,7 +56,7 @@ def compare(
     ),
     form: FormatOption = None,
 ) -> None:
-    """Compare runs: mean and spread over seeds, a paired test, and whether a difference is more than noise.
+    """Compare runs: mean and spread over seeds, and whether a difference is more than noise.
 
     Tables go to the terminal, and with charts and predictions into one page that opens in any
     browser.

@@ -177,7 +177,9 @@ def plan_adaptation(
         step = base.steps[-1].model_dump(mode="json", exclude_none=True, exclude={"target"})
     data |= {
         "name": f"{run.name if run is not None else network.stem}_{file_name(target['name'])}",
-        "description": f"{target['name']}, learnt from {found.count} images without labels, after {base.name}",
+        "description": (
+            f"{target['name']}, learnt from {found.count} images without labels, after {base.name}"
+        ),
         "source_training": data["source_training"] | {"iterations": 0},
         "model": {
             "backbone": checkpoint.backbone.model_dump(mode="json", exclude_none=True),
@@ -198,7 +200,7 @@ def plan_adaptation(
 
 
 def _earlier(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list[str]]:
-    """Targets and extra domains of a recipe whose images are still there, each once, and notes on the others."""
+    """Targets and extra domains whose images are still there, each once, and notes on others."""
     context = Context.of(recipe)
     kept: dict[str, DomainConfig] = {}
     notes = []

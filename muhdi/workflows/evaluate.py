@@ -341,9 +341,8 @@ class _Scorer:
                 " recipe it was made by"
             )
         if self.how.head not in checkpoint.network.heads:
-            raise DataError(
-                f"--head {self.how.head}: the network has the heads {', '.join(checkpoint.network.heads)}"
-            )
+            heads = ", ".join(checkpoint.network.heads)
+            raise DataError(f"--head {self.how.head}: the network has the heads {heads}")
         return checkpoint
 
     def _key(self, files: list[Path]) -> str:

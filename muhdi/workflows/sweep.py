@@ -61,7 +61,7 @@ def sweep(
     jobs: int | None = None,
     say: Say = print,
 ) -> dict[str, list[Results]]:
-    """Run every recipe with every seed, and return the results by recipe, in the order of the seeds.
+    """Run every recipe with every seed; the results by recipe, in the order of the seeds.
 
     Runs that are complete are not repeated, interrupted ones go on. Every process computes with one
     thread.

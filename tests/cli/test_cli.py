@@ -63,8 +63,13 @@ def test_recipes_lists_and_prints(muhdi) -> None:
 
 
 def test_demo_ends_with_tables_a_reading_and_a_picture(muhdi, tmp_path: Path) -> None:
-    settings = ["source_training.iterations=2", "every_step.iterations=2", "source.train=4", "source.val=2",
-                "evaluation.samples=2"]  # fmt: skip
+    settings = [
+        "source_training.iterations=2",
+        "every_step.iterations=2",
+        "source.train=4",
+        "source.val=2",
+        "evaluation.samples=2",
+    ]
     settings += [f"steps.{i}.target.{key}" for i in range(3) for key in ("train=4", "val=2")]
     status, output, errors = muhdi(
         "demo", *(word for s in settings for word in ("--set", s)), "--jobs", 2
@@ -149,8 +154,14 @@ def test_the_camvid_root_comes_from_the_environment(
 
 
 def folder_recipe(folders: Path, tmp_path: Path, **source: object) -> Path:
-    day = {"dataset": "folder", "name": "day", "root": str(folders), "images": "day/{split}/*.png",
-           "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "flat", 7: "vehicle", 9: "ignore"}}  # fmt: skip
+    day = {
+        "dataset": "folder",
+        "name": "day",
+        "root": str(folders),
+        "images": "day/{split}/*.png",
+        "labels": "day_labels/{split}/{stem}_ids.png",
+        "ids": {0: "flat", 7: "vehicle", 9: "ignore"},
+    }
     recipe = {
         "name": "own",
         "image_size": [48, 32],
@@ -315,30 +326,57 @@ def test_help_is_quick_and_names_every_command() -> None:
     assert min(times) < 0.5
 
 
-SMALL = ["image_size=[64,32]", "source_training.iterations=1", "every_step.iterations=1", "source.train=4",
-         "source.val=2", "every_step.batch_size=2", "evaluation.samples=0"]  # fmt: skip
+SMALL = [
+    "image_size=[64,32]",
+    "source_training.iterations=1",
+    "every_step.iterations=1",
+    "source.train=4",
+    "source.val=2",
+    "every_step.batch_size=2",
+    "evaluation.samples=0",
+]
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (["source.image_size=[16,16]", "every_step.adaptation=advent"], "needs images of at least 32x32"),
+        (
+            ["source.image_size=[16,16]", "every_step.adaptation=advent"],
+            "needs images of at least 32x32",
+        ),
         (["optimizer.momentum=1"], "optimizer.momentum: must be below 1"),
         (["every_step.learning_rate=1e300"], "every_step.learning_rate: input should be less"),
         (["image_size=[1000000000,1000000000]"], "image_size"),
         (["steps.0.target.image_size=[1,1]"], "image_size"),
-        (["every_step.adaptation={method: advent, width: 1000000000}"], "width: input should be less"),
+        (
+            ["every_step.adaptation={method: advent, width: 1000000000}"],
+            "width: input should be less",
+        ),
         ([f"device=cuda:{'9' * 5000}"], "device"),
         (['snapshots="a\\0b"'], "cannot be made"),
         ([f"seed=0x{'f' * 5000}"], "more than 256 bits"),
-        (["every_step.adaptation={method: advent, discriminators: previous}",
-          "steps.1.adaptation={method: advent, discriminators: previous, width: 8}"], "are 64 wide"),
-        (["every_step.adaptation={method: advent, discriminators: previous, init_main: x.pth}"], "exclude each other"),
-        (["model.multi_level=false", "every_step.adaptation={method: advent, init_aux: x.pth}"], "no aux discrim"),
+        (
+            [
+                "every_step.adaptation={method: advent, discriminators: previous}",
+                "steps.1.adaptation={method: advent, discriminators: previous, width: 8}",
+            ],
+            "are 64 wide",
+        ),
+        (
+            ["every_step.adaptation={method: advent, discriminators: previous, init_main: x.pth}"],
+            "exclude each other",
+        ),
+        (
+            ["model.multi_level=false", "every_step.adaptation={method: advent, init_aux: x.pth}"],
+            "no aux discrim",
+        ),
         (["test.models=[a.pth]", "test.weights=[0]"], "at least one must be above 0"),
-        (["root=/nowhere", "extra_domains=[{dataset: gta5}]"], "root: the folder /nowhere/data/GTA5"),
+        (
+            ["root=/nowhere", "extra_domains=[{dataset: gta5}]"],
+            "root: the folder /nowhere/data/GTA5",
+        ),
     ],
-)  # fmt: skip
+)
 def test_values_that_cannot_work_leave_nothing(
     settings: list[str], words: str, muhdi, tmp_path, monkeypatch
 ) -> None:

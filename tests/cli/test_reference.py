@@ -27,15 +27,29 @@ from muhdi.recipe.schema import Recipe
 from tests.trees import write_tree
 
 SMALL = [
-    "image_size=[64,32]", "evaluation.size=[64,32]", "model.backbone=resnet50", "every_step.iterations=2",
-    "snapshot_every=1", "loader.workers=0", "evaluation.samples=0",
-]  # fmt: skip
+    "image_size=[64,32]",
+    "evaluation.size=[64,32]",
+    "model.backbone=resnet50",
+    "every_step.iterations=2",
+    "snapshot_every=1",
+    "loader.workers=0",
+    "evaluation.samples=0",
+]
 TINY = [
-    *SMALL, "model={backbone: small}", "every_step.iterations=1", "every_step.adaptation.width=4",
-    "steps.0.iterations=1", "steps.0.schedule=2",
-]  # fmt: skip
-TRAINED = ["gta2cityscapes_advent", "gta2cityscapes2idd_baseline", "gta2cityscapes2idd_muhdi",
-           "gta2cityscapes2idd2mapillary_baseline", "gta2cityscapes2idd2mapillary_muhdi"]  # fmt: skip
+    *SMALL,
+    "model={backbone: small}",
+    "every_step.iterations=1",
+    "every_step.adaptation.width=4",
+    "steps.0.iterations=1",
+    "steps.0.schedule=2",
+]
+TRAINED = [
+    "gta2cityscapes_advent",
+    "gta2cityscapes2idd_baseline",
+    "gta2cityscapes2idd_muhdi",
+    "gta2cityscapes2idd2mapillary_baseline",
+    "gta2cityscapes2idd2mapillary_muhdi",
+]
 
 
 @pytest.fixture(scope="module")
@@ -103,8 +117,11 @@ def test_training_commands(trained: Path, name: str) -> None:
     run = trained / "experiments" / "snapshots" / name
     target = load_recipe(name).steps[0].target.dataset
     assert {path.name for path in (run / f"1_{target}").iterdir()} == {
-        "model_1.safetensors", "model_2.safetensors", "D_main_2.safetensors", "D_aux_2.safetensors"
-    }  # fmt: skip
+        "model_1.safetensors",
+        "model_2.safetensors",
+        "D_main_2.safetensors",
+        "D_aux_2.safetensors",
+    }
     assert list((trained / "experiments" / "logs" / name).glob("events.*"))
     matrix = json.loads((run / "results.json").read_text())["summary"]["running"]["matrix"]
     assert matrix[-1][-1] is not None

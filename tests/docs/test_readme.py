@@ -19,8 +19,13 @@ from muhdi.recipe.load import shipped_recipes
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-LITTLE = ["source_training.iterations=2", "every_step.iterations=2", "every_step.batch_size=2",
-          "source_training.batch_size=2", "evaluation.samples=1"]  # fmt: skip
+LITTLE = [
+    "source_training.iterations=2",
+    "every_step.iterations=2",
+    "every_step.batch_size=2",
+    "source_training.batch_size=2",
+    "evaluation.samples=1",
+]
 SCENES = ["source.train=4", "source.val=2"] + [
     f"steps.{i}.target.{key}" for i in range(3) for key in ("train=4", "val=2")
 ]

@@ -48,9 +48,15 @@ def test_the_tutorial_runs(muhdi, tmp_path: Path) -> None:
     assert "my_city: has no labels" in commands[1][1]
     compared = next(output for name, output in commands if name == "compare")
     assert "(one seed)" in compared, "the target has scores"
-    made = ("inspection/mine/simulator.png", "experiments/snapshots/mine/report.html", "comparison.html", "mine.pt2",
-            "experiments/snapshots/mine_my_village/change.json",
-            "predictions/overlay/000.png", "seen.png")  # fmt: skip
+    made = (
+        "inspection/mine/simulator.png",
+        "experiments/snapshots/mine/report.html",
+        "comparison.html",
+        "mine.pt2",
+        "experiments/snapshots/mine_my_village/change.json",
+        "predictions/overlay/000.png",
+        "seen.png",
+    )
     for path in made:
         assert (tmp_path / path).is_file(), path
     assert Image.open(tmp_path / "seen.png").size == (128, 64)

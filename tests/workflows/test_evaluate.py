@@ -50,8 +50,14 @@ def test_best_over_snapshots_is_cached_by_content(trained: Path, tmp_path: Path)
     """Unlike the reference's, the cache knows when a snapshot has changed."""
     results, notes = evaluate_network(trained, experiments=tmp_path / "exp")
     names = [step["name"] for step in results.steps]
-    assert names == ["0_source/model_2", "0_source/model_3", "1_city/model_2", "1_city/model_3",
-                     "2_night/model_2", "2_night/model_3"]  # fmt: skip
+    assert names == [
+        "0_source/model_2",
+        "0_source/model_3",
+        "1_city/model_2",
+        "1_city/model_3",
+        "2_night/model_2",
+        "2_night/model_3",
+    ]
     assert results.domains == ["city"]
     best = names[best_row(results, "running")]
     assert (
@@ -118,8 +124,13 @@ def test_native_size_and_a_size_of_ones_own(trained: Path, tmp_path: Path) -> No
 def test_a_recipe_without_a_run_or_with_nothing_to_train(tiny: Tiny, tmp_path: Path) -> None:
     with pytest.raises(MuhdiError, match="holds no snapshot to choose from"):
         evaluate_network(tiny(test={"mode": "best"}), experiments=tmp_path / "nowhere")
-    path = tiny(source=None, steps=[], source_training={}, extra_domains=[{"dataset": "scenes", "domain": "rain"}],
-                test={"models": ["gone.pth"]})  # fmt: skip
+    path = tiny(
+        source=None,
+        steps=[],
+        source_training={},
+        extra_domains=[{"dataset": "scenes", "domain": "rain"}],
+        test={"models": ["gone.pth"]},
+    )
     with pytest.raises(MuhdiError, match="trains nothing, it only tests"):
         train(load_recipe(path), tmp_path / "exp", quiet=True)
     with pytest.raises(MuhdiError, match=r"test\.models: the file gone\.pth"):
@@ -147,9 +158,10 @@ def test_convert_of_a_run_brings_its_discriminators(tiny: Tiny, tmp_path: Path) 
     path = tiny(
         model={"backbone": "resnet50"},
         steps=[{"target": {"dataset": "scenes", "domain": "city", "train": 2, "val": 1}}],
-        source_training={"iterations": 1}, evaluation={"statistics": ["running"], "samples": 0},
+        source_training={"iterations": 1},
+        evaluation={"statistics": ["running"], "samples": 0},
         every_step={"iterations": 1, "adaptation": {"method": "advent", "width": 4}},
-    )  # fmt: skip
+    )
     train(load_recipe(path), tmp_path / "exp", quiet=True)
     written = convert(tmp_path / "exp" / "snapshots" / "tiny", tmp_path / "model.pth")
     assert [file.name for file in written] == ["model.pth", "model_D_aux.pth", "model_D_main.pth"]
@@ -158,9 +170,13 @@ def test_convert_of_a_run_brings_its_discriminators(tiny: Tiny, tmp_path: Path) 
         (4, 7, 4, 4)
     ]
     # A step can start from all three files.
-    again = ["name=again", f"model.init={tmp_path}/model.pth", "source_training.iterations=0",
-             f"every_step.adaptation.init_main={tmp_path}/model_D_main.pth",
-             f"every_step.adaptation.init_aux={tmp_path}/model_D_aux.pth"]  # fmt: skip
+    again = [
+        "name=again",
+        f"model.init={tmp_path}/model.pth",
+        "source_training.iterations=0",
+        f"every_step.adaptation.init_main={tmp_path}/model_D_main.pth",
+        f"every_step.adaptation.init_aux={tmp_path}/model_D_aux.pth",
+    ]
     train(load_recipe(path, again), tmp_path / "exp", quiet=True)
     with pytest.raises(MuhdiError, match="does not fit this network"):
         train(
@@ -217,12 +233,22 @@ def test_wrong_conversions_are_one_message(tmp_path: Path) -> None:
 def test_the_cache_knows_when_labels_or_scenes_have_changed(folders: Path, tmp_path: Path) -> None:
     """And it repeats the warning about ids that no table lists."""
     recipe = {
-        "image_size": [36, 24], "root": str(folders), "model": {"backbone": "small"},
-        "classes": ["a", "b"], "source_training": {"iterations": 2, "batch_size": 2}, "snapshot_every": 1,
-        "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",
-                   "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "a", 7: "b"}},
-        "test": {"mode": "best"}, "evaluation": {"statistics": ["running"], "samples": 0},
-    }  # fmt: skip
+        "image_size": [36, 24],
+        "root": str(folders),
+        "model": {"backbone": "small"},
+        "classes": ["a", "b"],
+        "source_training": {"iterations": 2, "batch_size": 2},
+        "snapshot_every": 1,
+        "source": {
+            "dataset": "folder",
+            "name": "day",
+            "images": "day/{split}/*.png",
+            "labels": "day_labels/{split}/{stem}_ids.png",
+            "ids": {0: "a", 7: "b"},
+        },
+        "test": {"mode": "best"},
+        "evaluation": {"statistics": ["running"], "samples": 0},
+    }
     path = tmp_path / "day.yml"
     path.write_text(yaml.safe_dump(recipe))
     train(load_recipe(path), tmp_path / "exp", quiet=True)

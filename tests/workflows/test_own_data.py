@@ -23,12 +23,23 @@ def own(folders: Path, tmp_path: Path) -> Path:
         "classes": ["ground", "car"],
         "image_size": [48, 32],
         "optimizer": {"name": "adamw"},
-        "source": {"dataset": "folder", "name": "day", "images": "day/{split}/*.png",
-                   "labels": "day_labels/{split}/{stem}_ids.png", "ids": {0: "ground", 7: "car"}},
+        "source": {
+            "dataset": "folder",
+            "name": "day",
+            "images": "day/{split}/*.png",
+            "labels": "day_labels/{split}/{stem}_ids.png",
+            "ids": {0: "ground", 7: "car"},
+        },
         "source_training": {"iterations": 2, "batch_size": 2},
-        "steps": [{"target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"}, "iterations": 2,
-                   "adaptation": "selftrain", "retention": "muhdi"}],
-    }  # fmt: skip
+        "steps": [
+            {
+                "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                "iterations": 2,
+                "adaptation": "selftrain",
+                "retention": "muhdi",
+            }
+        ],
+    }
     path = tmp_path / "own.yml"
     path.write_text(yaml.safe_dump(recipe))
     return path
