@@ -66,6 +66,8 @@ def train(
         MuhdiError: something in the recipe or the data is wrong; nothing was written then.
         Interrupted: after SIGINT or SIGTERM, with everything saved.
     """
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"recipe: must be a Recipe: muhdi.train(muhdi.Recipe.load({recipe!r}))")
     if recipe.source is None:
         raise RecipeError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
     check_batches(recipe)
