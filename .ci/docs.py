@@ -1,12 +1,16 @@
-"""For mkdocs: the page of recipes is made from the classes that check them."""
+"""For mkdocs: pages that are made from the code, of recipe keys and of commands."""
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from muhdi.recipe.docs import reference_page
+from muhdi.cli import docs as cli_docs
+from muhdi.recipe import docs as recipe_docs
+
+PAGES = {"recipes.md": recipe_docs.reference_page, "cli.md": cli_docs.reference_page}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add recipes.md."""
-    files.append(File.generated(config, "recipes.md", content=reference_page()))
+    """Add the generated pages."""
+    for name, page in PAGES.items():
+        files.append(File.generated(config, name, content=page()))
     return files

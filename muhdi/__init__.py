@@ -1,6 +1,6 @@
 """muhdi: continual unsupervised domain adaptation for semantic segmentation.
 
-The public names are loaded when they are first used, so that ``import muhdi`` is quick.
+Public names are imported when they are first used, so that ``import muhdi`` is quick.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from muhdi.adaptation.base import Adaptation
     from muhdi.data.sets import ImageSet, Sample
-    from muhdi.deploy.predictor import Prediction, Predictor
-    from muhdi.errors import DataError, MuhdiError, RecipeError, RunError
+    from muhdi.deploy.export import export
+    from muhdi.deploy.predictor import Prediction, Predictor, View
+    from muhdi.errors import DataError, Interrupted, MuhdiError, RecipeError, RunError
     from muhdi.evaluation.results import Results
     from muhdi.losses import Losses
     from muhdi.models.backbones.base import Backbone, FeatureInfo
@@ -39,6 +40,7 @@ _HOME = {
     "DataError": "muhdi.errors",
     "FeatureInfo": "muhdi.models.backbones.base",
     "ImageSet": "muhdi.data.sets",
+    "Interrupted": "muhdi.errors",
     "Losses": "muhdi.losses",
     "MuhdiError": "muhdi.errors",
     "Pass": "muhdi.passes",
@@ -51,8 +53,10 @@ _HOME = {
     "RunError": "muhdi.errors",
     "Sample": "muhdi.data.sets",
     "Segmenter": "muhdi.models.segmenter",
+    "View": "muhdi.deploy.predictor",
     "adapt": "muhdi.workflows.adapt",
     "evaluate": "muhdi.workflows.evaluate",
+    "export": "muhdi.deploy.export",
     "load_checkpoint": "muhdi.models.checkpoint",
     "shipped_recipes": "muhdi.recipe.load",
     "sweep": "muhdi.workflows.sweep",
@@ -66,7 +70,7 @@ _EARLIER = {
     "load_recipe": ("muhdi.recipe.load", "load_recipe", "muhdi.Recipe.load"),
     "run_sequence": ("muhdi.workflows.train", "train", "muhdi.train"),
 }
-"""Names of version 0.1, what they stand for, and what they are called now."""
+"""Names of version 0.1, where they are defined, and their names now."""
 
 __all__ = [*_HOME, "__version__"]
 
@@ -76,7 +80,7 @@ def __getattr__(name: str) -> Any:
         return _version()
     if name in _EARLIER:
         module, attribute, new = _EARLIER[name]
-        warnings.warn(f"muhdi.{name} is called {new} now", DeprecationWarning, stacklevel=2)
+        warnings.warn(f"muhdi.{name} is now called {new}", DeprecationWarning, stacklevel=2)
         return getattr(import_module(module), attribute)
     if name not in _HOME:
         raise AttributeError(f"module 'muhdi' has no attribute {name!r}")

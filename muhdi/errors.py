@@ -45,6 +45,18 @@ class Interrupted(Exception):
         self.signum = signum
 
 
+def check_type(name: str, value: object, *types: type) -> None:
+    """Refuse an argument of another type, before it fails deep inside.
+
+    Raises:
+        RecipeError: names the argument and the types that it may have.
+    """
+    if not isinstance(value, types):
+        known = [kind.__name__ for kind in types if kind is not type(None)]
+        given = type(value).__name__
+        raise RecipeError(f"{name}: must be of type {' or '.join(known)}, but is of type {given}")
+
+
 def nearest(name: str, known: list[str]) -> str:
     """``; did you mean 'x'?`` for the known name closest to ``name``, or nothing if all are far."""
     import difflib

@@ -95,7 +95,7 @@ def test_the_public_api_is_small_and_there() -> None:
 
 @pytest.mark.parametrize("name", ["load_recipe", "run_sequence", "evaluate_network", "load"])
 def test_names_of_version_0_1_still_work_and_say_their_new_name(name: str) -> None:
-    with pytest.warns(DeprecationWarning, match=f"muhdi.{name} is called muhdi"):
+    with pytest.warns(DeprecationWarning, match=f"muhdi.{name} is now called muhdi"):
         assert callable(getattr(muhdi, name))
 
 

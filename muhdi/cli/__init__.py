@@ -1,31 +1,23 @@
 """The command line: it parses, calls and prints.
 
-What is slow to import is imported inside the commands.
+Slow imports are inside the commands, so that ``muhdi --help`` is quick.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
-from muhdi.cli.common import run
-from muhdi.cli.deploy import adapt, export, predict
-from muhdi.cli.networks import convert, evaluate
-from muhdi.cli.owndata import inspect, new
-from muhdi.cli.recipes import check, prepare, recipes
-from muhdi.cli.report import compare, report
-from muhdi.cli.training import demo, sweep, train
+from muhdi.cli.networks import convert, export, predict
+from muhdi.cli.recipes import check, inspect, new, prepare, recipes
+from muhdi.cli.results import compare, evaluate, report
+from muhdi.cli.run import run
+from muhdi.cli.training import adapt, demo, sweep, train
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "main"]
 
-app = typer.Typer(
-    name="muhdi",
-    help="Continual unsupervised domain adaptation for semantic segmentation.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=True,
-)
 RUN = "experiments/snapshots/mine"
 COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     "Data and recipes": {
@@ -33,7 +25,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         new: "muhdi new simulator my_city my_city_at_night -o mine.yml",
         inspect: "muhdi inspect mine.yml",
         check: "muhdi check mine.yml --json check.json",
-        prepare: "muhdi prepare gta_sequence_muhdi --set cache=FOLDER",
+        prepare: "muhdi prepare gta_sequence_muhdi --set runtime.cache=FOLDER",
     },
     "Training": {
         demo: "muhdi demo",
@@ -53,6 +45,23 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
     },
 }
 """Commands by group, each with an example."""
+
+app = typer.Typer(name="muhdi", pretty_exceptions_enable=False)
+Version = Annotated[bool, typer.Option("--version", help="Print the version.")]
+
+
+@app.callback(invoke_without_command=True)
+def muhdi(context: typer.Context, version: Version = False) -> None:
+    """Continual unsupervised domain adaptation for semantic segmentation."""
+    if version:
+        from muhdi import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 for panel, commands in COMMANDS.items():
     for command, example in commands.items():
         app.command(rich_help_panel=panel, epilog=f"Example: {example}")(command)

@@ -1,125 +1,206 @@
-"""Commands on trained networks: evaluate, convert."""
+"""Commands that use trained networks: predict, export, convert."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional, cast
 
 import typer
 
-from muhdi.cli.common import (
-    Experiments,
-    FormatOption,
-    Set,
+from muhdi.cli.options import (
+    Domain,
+    Head,
+    ModelArgument,
+    OverwriteFiles,
+    Statistics,
     TrustCode,
-    check_format,
-    one_line,
-    print_tables,
 )
+from muhdi.cli.output import console, one_line, progress
+from muhdi.errors import RecipeError
 
 if TYPE_CHECKING:
-    from muhdi.evaluation.results import Results
+    from muhdi.deploy import export as exporting
+
+Images = Annotated[
+    list[str],
+    typer.Argument(help="Files, folders, quoted patterns such as 'a/**/*.jpg', and videos."),
+]
+Predictions = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for ids/, colour/ and overlay/.")
+]
+InputSize = Annotated[
+    Optional[tuple[int, int]],
+    typer.Option(
+        "--size",
+        help="Width and height at which the network sees an image. By default as in training.",
+    ),
+]
+Window = Annotated[
+    bool,
+    typer.Option(
+        "--window", help="Slide a window of the training size over the image at its full size."
+    ),
+]
+Overlap = Annotated[
+    float, typer.Option("--overlap", help="Overlap of neighbouring windows, as a fraction.")
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images or windows at a time.")]
+Probabilities = Annotated[
+    bool,
+    typer.Option(
+        "--probabilities", help="Write the probability of every class, too (.npz, float16)."
+    ),
+]
+Every = Annotated[
+    int, typer.Option("--every", min=1, help="Predict only every n-th frame of a video.")
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
+Target = Annotated[
+    str, typer.Argument(help="A file, out.onnx or out.pt2, or the name of a folder.")
+]
+Output = Annotated[
+    str,
+    typer.Option("--output", help="logits [N, C, H, W], or classes [N, H, W] (.onnx and .pt2)."),
+]
+VerifiedOn = Annotated[
+    list[str],
+    typer.Option(
+        "--images",
+        help="Files, folders or patterns to verify on. By default the run's samples.",
+    ),
+]
+Push = Annotated[
+    Optional[str],
+    typer.Option("--push", help="Upload the folder to this repository of the Hugging Face hub."),
+]
+Converted = Annotated[
+    Path, typer.Argument(help="A run directory, or the file of a network or a discriminator.")
+]
+ConvertedTo = Annotated[
+    Path,
+    typer.Argument(help="Ends in .pth (the reference's layout) or in .safetensors (ours)."),
+]
+Classes = Annotated[
+    Optional[str], typer.Option("--classes", help="Class set of a network of the reference.")
+]
+TrainedSize = Annotated[
+    tuple[int, int],
+    typer.Option("--image-size", min=1, help="Width and height of its training images."),
+]
 
 
-def evaluate(
-    network: Annotated[
-        Path,
-        typer.Argument(
-            help="A run directory (its newest network), a network file, or a recipe and its run."
-        ),
-    ],
-    recipe: Annotated[
-        Optional[str], typer.Option("--recipe", help="Domains of this recipe; else the run's own.")
-    ] = None,
-    settings: Set = [],  # noqa: B006 - typer reads the default
-    seed: Annotated[
-        Optional[int], typer.Option("--seed", min=0, help="Of the recipe's run.")
-    ] = None,
-    experiments: Experiments = None,
-    statistics: Annotated[
-        list[str], typer.Option("--statistics", help="running, domain or image. Repeatable.")
-    ] = [],  # noqa: B006 - typer reads the default
-    head: Annotated[str, typer.Option("--head", help="The head that is scored.")] = "agnostic",
-    refresh: Annotated[
-        bool,
-        typer.Option(
-            "--refresh", help="Measure the domains' statistics anew from their training images."
-        ),
-    ] = False,
-    output: Annotated[
-        Optional[Path],
-        typer.Option("--json", help="Write the scores, per class too, to this file."),
-    ] = None,
-    form: FormatOption = None,
+def predict(
+    model: ModelArgument,
+    images: Images,
+    output: Predictions,
+    head: Head = None,
+    statistics: Statistics = None,
+    domain: Domain = None,
+    size: InputSize = None,
+    window: Window = False,
+    overlap: Overlap = 0.25,
+    batch_size: BatchSize = 8,
+    probabilities: Probabilities = False,
+    every: Every = 1,
+    device: Device = "auto",
+    overwrite: OverwriteFiles = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Score networks on every domain of their recipe, under each kind of normalisation statistics.
+    """Predict the class of every pixel of images and videos, as ids, colours and overlays.
 
-    Of a recipe, its part ``test`` says what is scored: the run's last network, the best of its
-    snapshots, given files, or an ensemble of them.
+    Predictions have the size of their image. A file that cannot be read does not stop the others:
+    it is listed at the end, and the exit status is 1.
     """
-    from muhdi.files import check_target, write_json
-    from muhdi.workflows.evaluate import evaluate as run_evaluate
-    from muhdi.workflows.evaluate import read_arguments
+    from muhdi.deploy.inputs import find_inputs
+    from muhdi.deploy.predict_files import output_folders, predict_files
+    from muhdi.deploy.predictor import Predictor, View
 
-    check_format(form)
-    if output is not None:
-        check_target(output)
-    what, domains = read_arguments(network, recipe, settings, seed, trust_code=trust_code)
-    results = run_evaluate(
-        what,
-        domains,
-        statistics=statistics,
+    view = View(size, window, overlap, batch_size)
+    inputs = find_inputs(images, output_folders(output))
+    predictor = Predictor.load(
+        model,
         head=head,
-        refresh=refresh,
-        experiments=experiments,
+        statistics=statistics,
+        domain=domain,
+        device=device,
         trust_code=trust_code,
     )
-    print_scores(results, results.notes, form)
-    if output is not None:
-        write_json(output, results.to_json(sequence=False))
+    with progress("predicting") as on_progress:
+        count, failures = predict_files(
+            predictor,
+            inputs,
+            output,
+            view,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            every=every,
+            progress=on_progress,
+        )
+    console().print(f"{count} images predicted, in {output}", soft_wrap=True, markup=False)
+    for failure in failures:
+        typer.echo(f"failed: {one_line(failure)}", err=True)
+    if failures:
+        typer.echo(f"{len(failures)} of {len(inputs)} files failed", err=True)
+        raise typer.Exit(1)
 
 
-def print_scores(results: Results, notes: list[str], form: str | None = None) -> None:
-    """Scores of every network, and per class those of the best one."""
-    from muhdi.evaluation.results import best_row
-    from muhdi.report.tables import classes_table, matrix_table
+def export(
+    model: ModelArgument,
+    target: Target,
+    head: Head = None,
+    statistics: Statistics = None,
+    domain: Domain = None,
+    output: Output = "logits",
+    images: VerifiedOn = [],  # noqa: B006 - typer reads the default
+    push: Push = None,
+    overwrite: OverwriteFiles = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Export a network to ONNX, to torch.export, or as a Hugging Face model folder.
 
-    tables = []
-    for kind in results.kinds():
-        tables += [
-            matrix_table(results, kind, "network"),
-            classes_table(results, kind, best_row(results, kind)),
-        ]
-    print_tables(tables, form)
-    for note in notes:
-        typer.echo(note, err=form is not None)
+    It takes RGB uint8 images [N, 3, H, W] of any number and size, and its normalisation is inside.
+    Every export is compared with the network on real images before it gets its name.
+    """
+    from muhdi.deploy.export import export as run_export
+    from muhdi.deploy.export import is_folder
+    from muhdi.deploy.hub import hugging_face, push_to_hub
+    from muhdi.deploy.inputs import find_inputs
+
+    if push is not None:
+        if not is_folder(target):
+            raise RecipeError(
+                f"--push: uploads a folder, but {target} is a file; give a name without an ending"
+            )
+        hugging_face()  # whether it is installed and logged in
+    files = [item.path for item in find_inputs(images) if not item.is_film] if images else []
+    path, verified = run_export(
+        model,
+        target,
+        head=head,
+        statistics=statistics,
+        domain=domain,
+        output=cast("exporting.Output", output),
+        images=files,
+        overwrite=overwrite,
+        trust_code=trust_code,
+    )
+    typer.echo(f"Written to {one_line(path)}; {verified}")
+    if push is not None:
+        typer.echo(f"Uploaded to {push_to_hub(path, push)}")
 
 
 def convert(
-    source: Annotated[
-        Path, typer.Argument(help="A run directory, or a network's or discriminator's file.")
-    ],
-    target: Annotated[
-        Path, typer.Argument(help="Ends in .pth: the reference's layout; in .safetensors: ours.")
-    ],
-    classes: Annotated[
-        Optional[str], typer.Option("--classes", help="Class set of a reference's network.")
-    ] = None,
-    image_size: Annotated[
-        tuple[int, int],
-        typer.Option("--image-size", min=1, help="Width and height it was trained at."),
-    ] = (640, 320),
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace files that exist.")
-    ] = False,
+    source: Converted,
+    target: ConvertedTo,
+    classes: Classes = None,
+    image_size: TrainedSize = (640, 320),
+    overwrite: OverwriteFiles = False,
 ) -> None:
-    """Convert a network between our layout and the reference's; every weight keeps its bits."""
+    """Convert a network between our layout and the reference's, every weight to the bit."""
     from muhdi.deploy.convert import convert as run_convert
 
-    for path in run_convert(
-        source, target, classes=classes, image_size=image_size, overwrite=overwrite
-    ):
+    paths = run_convert(source, target, classes=classes, image_size=image_size, overwrite=overwrite)
+    for path in paths:
         typer.echo(f"Written to {one_line(path)}")
     if target.suffix != ".safetensors":
-        typer.echo("This layout has no place for the domains' statistics; keep the run for them.")
+        typer.echo("This layout cannot hold the domains' statistics; keep the run for them.")

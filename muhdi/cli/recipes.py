@@ -1,4 +1,4 @@
-"""Commands about recipes and their data: recipes, check, prepare."""
+"""Commands for data and recipes: recipes, new, inspect, check, prepare."""
 
 from __future__ import annotations
 
@@ -8,15 +8,39 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import Jobs, RecipeArgument, Set, console, one_line
+from muhdi.cli.options import Format, Jobs, OverwriteFiles, RecipeArgument, Set
+from muhdi.cli.output import check_format, console, one_line, print_tables, progress
+from muhdi.errors import RecipeError
+
+RecipeName = Annotated[Optional[str], typer.Argument(help="Print this recipe in full.")]
+Schema = Annotated[
+    bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")
+]
+SourceFolder = Annotated[Path, typer.Argument(help="Folder of images and labels.")]
+TargetFolders = Annotated[
+    Optional[list[Path]],
+    typer.Argument(help="Folders of images of new places, in the order in which they come."),
+]
+NewRecipe = Annotated[
+    Path, typer.Option("--output", "-o", help="The recipe to write; it ends in .yml.")
+]
+Sheets = Annotated[
+    Optional[Path],
+    typer.Option("--output", "-o", help="Folder of the sheets. By default inspection/NAME."),
+]
+SamplesShown = Annotated[
+    int, typer.Option("--samples", min=1, max=12, help="Samples of each domain that are shown.")
+]
+LabelsCounted = Annotated[
+    int, typer.Option("--labels", min=1, help="Labels of each domain that are counted, at most.")
+]
+CheckJson = Annotated[
+    Optional[Path],
+    typer.Option("--json", help="Write everything that was found, file by file, to this file."),
+]
 
 
-def recipes(
-    name: Annotated[Optional[str], typer.Argument(help="Print this recipe in full.")] = None,
-    schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")
-    ] = False,
-) -> None:
+def recipes(name: RecipeName = None, schema: Schema = False) -> None:
     """List the shipped recipes, or print one with every default written out."""
     from rich.table import Table
 
@@ -35,21 +59,76 @@ def recipes(
     console().print(table)
 
 
+def new(
+    source: SourceFolder,
+    targets: TargetFolders = None,
+    output: NewRecipe = Path("mine.yml"),
+    overwrite: OverwriteFiles = False,
+) -> None:
+    """Write a commented recipe for your own folders.
+
+    It looks into the folders for file patterns, image sizes, and the ids in labels with their share
+    of the pixels. Class names are taken from classes.txt in the source's folder, one per line, if
+    there is such a file.
+    """
+    from muhdi.files import check_target, write_text
+    from muhdi.preflight.new import check_recipe, new_recipe
+
+    check_target(output)
+    if output.suffix not in (".yml", ".yaml"):
+        raise RecipeError(f"{output}: give a name that ends in .yml")
+    if output.exists() and not overwrite:
+        raise RecipeError(
+            f"{output}: exists already; choose another name with --output, or give --overwrite"
+        )
+    text = new_recipe(source, targets or [], output.stem)
+    check_recipe(text, output.name)
+    write_text(output, text)
+    path = one_line(output)
+    typer.echo(f"Written to {path}; look at it, and then at its data: muhdi inspect {path}")
+
+
+def inspect(
+    recipe: RecipeArgument,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    output: Sheets = None,
+    samples: SamplesShown = 4,
+    labels: LabelsCounted = 200,
+    form: Format = None,
+) -> None:
+    """Draw a contact sheet of every domain and count its classes.
+
+    It shows a wrong label table before any training.
+    """
+    from muhdi.files import file_name
+    from muhdi.preflight.inspect import inspect_domains
+    from muhdi.recipe.load import load_recipe
+    from muhdi.report.contact_sheet import contact_sheet, frequencies_table, warnings
+
+    check_format(form)
+    loaded = load_recipe(recipe, settings)
+    classes = loaded.class_set()
+    folder = output or Path("inspection") / loaded.name
+    domains = inspect_domains(loaded, samples, labels)
+    print_tables([frequencies_table(domains, classes)], form)
+    for line in warnings(domains, classes):
+        typer.echo(f"note: {one_line(line)}", err=form is not None)
+    for found in domains:
+        path = folder / f"{file_name(found.domain)}.png"
+        contact_sheet(path, found, classes)
+        typer.echo(f"Written to {one_line(path)}", err=form is not None)
+
+
 def check(
     recipe: RecipeArgument,
     settings: Set = [],  # noqa: B006 - typer reads the default
     jobs: Jobs = None,
-    output: Annotated[
-        Optional[Path],
-        typer.Option("--json", help="Write all that was found, each file too, to this file."),
-    ] = None,
+    output: CheckJson = None,
 ) -> None:
-    """Look at every image and label that a run reads, before days are spent.
+    """Read every image and label of a recipe, and report what would stop or spoil the training.
 
-    Status 1 if anything would spoil it.
+    The exit status is 1 if there is such a problem.
     """
-    from rich.progress import Progress
-
     from muhdi.files import check_target, write_json
     from muhdi.preflight.check import check as run_check
     from muhdi.preflight.check import to_json
@@ -58,15 +137,13 @@ def check(
 
     if output is not None:
         check_target(output)
-    out = console()
     loaded = load_recipe(recipe, settings)
-    with Progress(console=out, disable=not out.is_terminal) as progress:
-        task = progress.add_task("looking", total=None)
-        report = run_check(
-            loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total)
-        )
+    with progress("checking") as on_progress:
+        report = run_check(loaded, jobs, on_progress)
+    out = console()
     out.print(splits_table(report))
-    if (classes := classes_table(report)) is not None:
+    classes = classes_table(report)
+    if classes is not None:
         out.print(classes)
     for heading, lines in (("note", report.notes), ("problem", report.problems)):
         for line in lines:
@@ -75,7 +152,7 @@ def check(
         write_json(output, to_json(report))
     if report.problems:
         raise typer.Exit(1)
-    out.print("Nothing was found that would stop the training or spoil it.", soft_wrap=True)
+    out.print("No problems found.")
 
 
 def prepare(
@@ -85,18 +162,12 @@ def prepare(
 ) -> None:
     """Decode and resize every image of a recipe into its cache, before training.
 
-    What is there already stays.
+    Images that are in the cache already are left as they are.
     """
-    from rich.progress import Progress
-
     from muhdi.preflight.fill_cache import prepare as run_prepare
     from muhdi.recipe.load import load_recipe
 
-    out = console()
     loaded = load_recipe(recipe, settings)
-    with Progress(console=out, disable=not out.is_terminal) as progress:
-        task = progress.add_task("decoding", total=None)
-        count = run_prepare(
-            loaded, jobs, lambda done, total: progress.update(task, completed=done, total=total)
-        )
-    out.print(f"{count} samples are in {loaded.runtime.cache}", soft_wrap=True)
+    with progress("decoding") as on_progress:
+        count = run_prepare(loaded, jobs, on_progress)
+    console().print(f"{count} samples are in {loaded.runtime.cache}", soft_wrap=True)

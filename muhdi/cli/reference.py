@@ -1,69 +1,79 @@
-"""The two commands that the reference documents, with its options, its defaults and its folders.
+"""The two commands of the reference, with its options, its defaults and its folders.
 
-``data``, ``pretrained_models`` and ``experiments`` lie under the root, two folders above the
-script. A ``--cfg`` file that does not exist stands for the shipped recipe of its name; upper-case
-files of the reference's own are read too.
+``data``, ``pretrained_models`` and ``experiments`` are under the root, two folders above the
+script. If the file of ``--cfg`` does not exist, the shipped recipe of its name is used. The
+reference's own upper-case files are read, too.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import Set, run
-from muhdi.cli.networks import print_scores
-from muhdi.cli.training import train_and_print
+from muhdi.cli.options import OverwriteRun, Resume, Set
+from muhdi.cli.output import print_run, print_scores
+from muhdi.cli.run import run
 from muhdi.recipe.load import load_recipe, shipped_recipes
 from muhdi.recipe.schema import Recipe, RuntimeConfig
 
 Cfg = Annotated[
     str,
     typer.Option(
-        "--cfg", help="A recipe or a configuration of the reference; or a shipped one's name."
+        "--cfg", help="A recipe, a configuration of the reference, or the name of a shipped recipe."
     ),
 ]
 Suffix = Annotated[
     Optional[str], typer.Option("--exp-suffix", help="Appended to the experiment's name.")
 ]
+RandomTrain = Annotated[
+    bool, typer.Option("--random-train", help="Draw a seed instead of using a fixed one.")
+]
+TensorBoard = Annotated[bool, typer.Option("--tensorboard", help="Events are always written.")]
 
 
 def run_train(script: str) -> None:
-    """``train.py``; ``script`` is its path."""
+    """Run ``train.py``.
+
+    Args:
+        script: its path.
+    """
     root = _root(script)
 
     def train(
         cfg: Cfg,
         exp_suffix: Suffix = None,
-        random_train: Annotated[
-            bool, typer.Option("--random-train", help="Draw a seed instead of a fixed one.")
-        ] = False,
-        tensorboard: Annotated[
-            bool, typer.Option("--tensorboard", help="Events are always written.")
-        ] = False,
-        resume: Annotated[
-            bool, typer.Option("--resume", help="Go on with an interrupted run.")
-        ] = False,
-        overwrite: Annotated[
-            bool, typer.Option("--overwrite", help="Start anew where the run exists.")
-        ] = False,
+        random_train: RandomTrain = False,
+        tensorboard: TensorBoard = False,
+        resume: Resume = False,
+        overwrite: OverwriteRun = False,
         settings: Set = [],  # noqa: B006 - typer reads the default
     ) -> None:
-        """Train as the reference's documentation says."""
+        """Train as the reference's documentation describes it."""
+        from muhdi import distributed
+        from muhdi.workflows.train import train as run_training
+
         seed = [f"seed={secrets.randbelow(2**31)}"] if random_train else []
         recipe = _load(cfg, root, exp_suffix, [*seed, *settings])
         if random_train:
             typer.echo(f"seed: {recipe.seed}")
-        train_and_print(recipe, None, resume=resume, overwrite=overwrite)
+        results = run_training(recipe, resume=resume, overwrite=overwrite)
+        if distributed.is_rank_zero():
+            print_run(results, recipe, None)
 
     _run(train)
 
 
 def run_test(script: str) -> None:
-    """``test.py``; ``script`` is its path."""
+    """Run ``test.py``.
+
+    Args:
+        script: its path.
+    """
     root = _root(script)
 
     def test(
@@ -71,19 +81,17 @@ def run_test(script: str) -> None:
         exp_suffix: Suffix = None,
         settings: Set = [],  # noqa: B006 - typer reads the default
     ) -> None:
-        """Test as the reference's documentation says."""
+        """Test as the reference's documentation describes it."""
         from muhdi.workflows.evaluate import evaluate
 
-        recipe = _load(cfg, root, exp_suffix, settings)
-        results = evaluate(recipe)
-        print_scores(results, results.notes)
+        print_scores(evaluate(_load(cfg, root, exp_suffix, settings)))
 
     _run(test)
 
 
-def _run(command: object) -> None:
+def _run(command: Callable[..., None]) -> None:
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)  # type: ignore[type-var]
+    app.command()(command)
     run(app)
 
 
@@ -92,19 +100,23 @@ def _root(script: str) -> Path:
 
 
 def _load(cfg: str, root: Path, suffix: str | None, settings: list[str]) -> Recipe:
-    """The recipe of ``--cfg``, whose relative paths begin at the root."""
+    """The recipe of ``--cfg``, whose relative paths start at the root."""
     name = Path(cfg).stem
     path = cfg if Path(cfg).exists() or name not in shipped_recipes() else name
     recipe = load_recipe(path, settings)
-    changes = {}
-    for key, folder in (
-        ("root", root),
-        ("snapshots", root / "experiments/snapshots"),
-        ("logs", root / "experiments/logs"),
-    ):
+    folders = {
+        "root": root,
+        "snapshots": root / "experiments/snapshots",
+        "logs": root / "experiments/logs",
+    }
+    changes = []
+    for key, folder in folders.items():
         if getattr(recipe.runtime, key) == RuntimeConfig.model_fields[key].default:
-            changes[f"runtime.{key}"] = str(folder)
+            changes.append(_setting(f"runtime.{key}", str(folder)))
     if suffix:
-        changes["name"] = f"{recipe.name}_{suffix}"
-    own = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
-    return load_recipe(path, [*settings, *own])
+        changes.append(_setting("name", f"{recipe.name}_{suffix}"))
+    return load_recipe(path, [*settings, *changes])
+
+
+def _setting(key: str, value: str) -> str:
+    return f"{key}={json.dumps(value, ensure_ascii=False)}"

@@ -1,112 +1,72 @@
-"""Commands that train: train, sweep, demo."""
+"""Commands that train: demo, train, adapt, sweep."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.common import (
+from muhdi.cli.options import (
     Experiments,
-    FormatOption,
+    Format,
     Jobs,
+    ModelArgument,
+    OverwriteRun,
     RecipeArgument,
+    Resume,
     Seed,
     Set,
-    check_format,
-    console,
-    print_run,
-    print_tables,
-    refuse_both,
+    TrustCode,
 )
+from muhdi.cli.output import check_format, console, one_line, print_run, print_tables
+from muhdi.errors import RecipeError
 
-if TYPE_CHECKING:
-    from muhdi.recipe.schema import Recipe
-
-
-def train(
-    recipe: RecipeArgument,
-    settings: Set = [],  # noqa: B006 - typer reads the default
-    seed: Seed = None,
-    experiments: Experiments = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start again where the run exists.")
-    ] = False,
-    devices: Annotated[
-        Optional[str],
-        typer.Option(
-            "--devices", help="Devices per machine, or auto: short for --set runtime.devices=N."
-        ),
-    ] = None,
-    nodes: Annotated[
-        Optional[int],
-        typer.Option("--nodes", min=1, help="Machines: short for --set runtime.nodes=N."),
-    ] = None,
-    strategy: Annotated[
-        Optional[str],
-        typer.Option("--strategy", help="auto or ddp: short for --set runtime.strategy=NAME."),
-    ] = None,
-    skip_bad: Annotated[
-        Optional[int],
-        typer.Option(
-            "--skip-bad",
-            min=0,
-            help="Batches per stage that may be left out where a loss is not finite.",
-        ),
-    ] = None,
-) -> None:
-    """Train a whole sequence, and evaluate every domain after every step."""
-    from muhdi.recipe.load import load_recipe
-
-    short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
-    settings = [
-        *settings,
-        *(f"runtime.{key}={value}" for key, value in short.items() if value is not None),
-    ]
-    train_and_print(
-        load_recipe(recipe, settings, seed), experiments, resume=resume, overwrite=overwrite
-    )
-
-
-def train_and_print(
-    recipe: Recipe, experiments: Path | None, *, resume: bool, overwrite: bool
-) -> None:
-    """Run a recipe, and print its results."""
-    refuse_both(resume=resume, overwrite=overwrite)
-    from muhdi import distributed
-    from muhdi.run.directory import RunDirectory
-    from muhdi.workflows.train import train as run_train
-
-    results = run_train(recipe, experiments, resume=resume, overwrite=overwrite)
-    if distributed.is_rank_zero():
-        print_run(results, RunDirectory.of(recipe, experiments).folder)
-
-
-def sweep(
-    recipes: Annotated[list[str], typer.Argument(help="Recipes to compare: files or names.")],
-    seeds: Annotated[
-        list[int],
-        typer.Option("--seed", min=0, help="Repeatable: every recipe runs with every seed."),
-    ],
-    settings: Set = [],  # noqa: B006 - typer reads the default
-    experiments: Annotated[
-        Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")
-    ] = Path("experiments"),
-    jobs: Jobs = None,
-    form: FormatOption = None,
-) -> None:
-    """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
-    from muhdi.report.tables import arms_table
-    from muhdi.workflows.sweep import sweep as run_sweep
-
-    check_format(form)
-    say = partial(typer.echo, err=form is not None)
-    arms = run_sweep(recipes, seeds, settings, experiments, jobs, say)
-    print_tables([arms_table(arms, kind) for kind in next(iter(arms.values()))[0].kinds()], form)
-
+Devices = Annotated[
+    Optional[str],
+    typer.Option(
+        "--devices", help="Devices per machine, or auto: short for --set runtime.devices=N."
+    ),
+]
+Nodes = Annotated[
+    Optional[int],
+    typer.Option("--nodes", min=1, help="Machines: short for --set runtime.nodes=N."),
+]
+Strategy = Annotated[
+    Optional[str],
+    typer.Option("--strategy", help="auto or ddp: short for --set runtime.strategy=NAME."),
+]
+SkipBad = Annotated[
+    Optional[int],
+    typer.Option(
+        "--skip-bad",
+        min=0,
+        help="Batches per stage that may be skipped because a loss is not finite.",
+    ),
+]
+NewImages = Annotated[
+    Path, typer.Option("--images", help="Folder of images of the new place; no labels needed.")
+]
+SourceRecipe = Annotated[
+    Optional[str],
+    typer.Option(
+        "--source",
+        help="Recipe with the source to train on and the domains to score. By default the run's.",
+    ),
+]
+Recipes = Annotated[list[str], typer.Argument(help="Recipes to compare: files or names.")]
+Seeds = Annotated[
+    list[int],
+    typer.Option("--seed", min=0, help="Every recipe runs with every seed. Repeatable."),
+]
+SweepFolder = Annotated[Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")]
+DemoSeeds = Annotated[
+    list[int], typer.Option("--seed", min=0, help="Seed of drawing and training. Repeatable.")
+]
+DemoFolder = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder for the runs and the image.")
+]
 
 DEMO = {
     "scenes_none": "none / none",
@@ -125,18 +85,14 @@ DEMO_CONTROLS = {
 
 
 def demo(
-    seeds: Annotated[
-        list[int], typer.Option("--seed", min=0, help="Of drawing and training. Repeatable.")
-    ] = [41],  # noqa: B006
+    seeds: DemoSeeds = [41],  # noqa: B006 - typer reads the default
     settings: Set = [],  # noqa: B006 - typer reads the default
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder of the runs and the picture.")
-    ] = Path("demo"),
+    output: DemoFolder = Path("demo"),
     jobs: Jobs = None,
 ) -> None:
-    """Built-in scenes, simulator -> city -> dust -> night: four arms, their results, one picture.
+    """Train four arms on drawn scenes, simulator -> city -> dust -> night, and compare them.
 
-    No data needed.
+    It needs no data. It ends with result tables and an image of predictions.
     """
     from muhdi.report.prediction_grid import predictions_figure
     from muhdi.report.significance import reading
@@ -149,16 +105,107 @@ def demo(
     arms = {title: runs[recipe] for recipe, title in DEMO.items()}
     for title, results in arms.items():
         out.print(f"\n{title}")
-        for kind in results[0].kinds():
-            out.print(matrix_table(results[0], kind).terminal())
-    kinds = sorted(runs[DEMO_METHOD][0].kinds(), key=("domain", "running", "image").index)
-    for kind in kinds:
-        out.print(arms_table(arms, kind).terminal())
+        for statistics in results[0].kinds():
+            out.print(matrix_table(results[0], statistics).terminal())
+    evaluated = runs[DEMO_METHOD][0].kinds()
+    in_order = sorted(evaluated, key=("domain", "running", "image").index)
+    for statistics in in_order:
+        out.print(arms_table(arms, statistics).terminal())
     controls = {DEMO[recipe]: text for recipe, text in DEMO_CONTROLS.items()}
-    out.print(reading(arms, kinds[0], DEMO[DEMO_METHOD], controls), soft_wrap=True)
+    out.print(reading(arms, in_order[0], DEMO[DEMO_METHOD], controls), soft_wrap=True)
     path = output / "predictions.png"
     snapshots = output / "snapshots"
     first = {title: results[0] for title, results in arms.items()}
     samples = {title: snapshots / result.name / "samples" for title, result in first.items()}
-    predictions_figure(path, samples, first, CLASS_SETS["urban7"], kinds[0])
+    predictions_figure(path, samples, first, CLASS_SETS["urban7"], in_order[0])
     out.print(f"Predictions of every arm on every domain: {path}", soft_wrap=True)
+
+
+def train(
+    recipe: RecipeArgument,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    seed: Seed = None,
+    experiments: Experiments = None,
+    resume: Resume = False,
+    overwrite: OverwriteRun = False,
+    devices: Devices = None,
+    nodes: Nodes = None,
+    strategy: Strategy = None,
+    skip_bad: SkipBad = None,
+) -> None:
+    """Train a whole sequence, and evaluate every domain after every stage."""
+    from muhdi import distributed
+    from muhdi.recipe.load import load_recipe
+    from muhdi.workflows.train import train as run_train
+
+    _refuse_both(resume=resume, overwrite=overwrite)
+    short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
+    given = [f"runtime.{key}={value}" for key, value in short.items() if value is not None]
+    loaded = load_recipe(recipe, [*settings, *given], seed)
+    results = run_train(loaded, experiments, resume=resume, overwrite=overwrite)
+    if distributed.is_rank_zero():
+        print_run(results, loaded, experiments)
+
+
+def adapt(
+    model: ModelArgument,
+    images: NewImages,
+    source: SourceRecipe = None,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    seed: Seed = None,
+    experiments: Experiments = None,
+    resume: Resume = False,
+    overwrite: OverwriteRun = False,
+    trust_code: TrustCode = False,
+) -> None:
+    """Adapt a trained network to a new place, and report what changed on every domain.
+
+    It trains one more step like the last one of the network's run (--set every_step.iterations=500
+    changes it), into a run of its own. Domains with labels are scored before and after. For all of
+    them, confidence, entropy and the agreement of the old and the new network are measured.
+    """
+    from muhdi import distributed
+    from muhdi.report.run_files import read_run
+    from muhdi.report.tables import change_table
+    from muhdi.run.directory import RunDirectory
+    from muhdi.workflows.adapt import adapt_as_planned, plan_adaptation
+
+    _refuse_both(resume=resume, overwrite=overwrite)
+    plan = plan_adaptation(
+        model, images, source=source, settings=settings, seed=seed, trust_code=trust_code
+    )
+    for note in plan.notes:
+        typer.echo(f"note: {one_line(note)}")
+    results = adapt_as_planned(plan, experiments, resume=resume, overwrite=overwrite)
+    if not distributed.is_rank_zero():
+        return
+    print_run(results, plan.recipe, experiments)
+    run = read_run(RunDirectory.of(plan.recipe, experiments).folder)
+    print_tables([change_table(run.change, statistics) for statistics in run.results.kinds()])
+
+
+def sweep(
+    recipes: Recipes,
+    seeds: Seeds,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    experiments: SweepFolder = Path("experiments"),
+    jobs: Jobs = None,
+    form: Format = None,
+) -> None:
+    """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
+    from muhdi.report.tables import arms_table
+    from muhdi.workflows.sweep import sweep as run_sweep
+
+    check_format(form)
+    log = partial(typer.echo, err=form is not None)
+    arms = run_sweep(recipes, seeds, settings, experiments, jobs, log)
+    evaluated = next(iter(arms.values()))[0].kinds()
+    print_tables([arms_table(arms, statistics) for statistics in evaluated], form)
+
+
+def _refuse_both(*, resume: bool, overwrite: bool) -> None:
+    """``--resume`` and ``--overwrite`` contradict each other."""
+    if resume and overwrite:
+        raise RecipeError(
+            "--resume and --overwrite exclude each other: continue the run, or start it again"
+        )

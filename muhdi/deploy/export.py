@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from muhdi.data.resize import resize_image
 from muhdi.deploy.card import model_card
 from muhdi.deploy.find import CARD, CONFIG, WEIGHTS, network_file, run_of
 from muhdi.deploy.predictor import SMALLEST, Predictor
-from muhdi.errors import MuhdiError
+from muhdi.errors import MuhdiError, RecipeError
 from muhdi.files import TEMPORARY, check_target, write_bytes, write_json, write_text
 from muhdi.models.inference import Inference
 from muhdi.run.sample_files import sample_images
@@ -239,6 +239,8 @@ def _beside(path: Path) -> Iterator[Path]:
 
 def _writer(target: str, output: Output) -> Callable[[Predictor, Path | str, Path], Runner]:
     """What writes the format that a name asks for, and gives it back as a runner."""
+    if output not in get_args(Output):
+        raise RecipeError(f"--output {output}: must be logits or classes")
     suffix = "" if is_folder(target) else Path(target).suffix
     if suffix == ".onnx":
         _onnx()

@@ -1,4 +1,4 @@
-"""A trained network that takes pictures of any size and gives the class of every pixel."""
+"""A trained network that takes images of any size and gives the class of every pixel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from muhdi.data.resize import resize_image
 from muhdi.data.sets import Size
 from muhdi.deploy.find import device_of, exported_config, network_file
 from muhdi.deploy.hub import downloaded
-from muhdi.errors import MuhdiError, RecipeError, nearest
+from muhdi.errors import DataError, MuhdiError, RecipeError, check_type, nearest
 from muhdi.evaluation.argmax import classes_at
 from muhdi.losses import upsample
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
@@ -30,6 +30,7 @@ from muhdi.models.statistics import Statistics
 from muhdi.taxonomy import ClassSet, class_set_of
 
 Pixels = npt.NDArray[np.uint8]
+_NO_IMAGE = "an image must be a file, a PIL image, or an array of uint8 RGB [H, W, 3]"
 SMALLEST = 16
 """Pixels of the smallest side that a network is shown."""
 
@@ -53,14 +54,25 @@ class View:
     batch_size: int = 8
 
     def __post_init__(self) -> None:
+        check_type("batch_size", self.batch_size, int)
+        check_type("overlap", self.overlap, int, float)
+        if self.size is not None and not _is_size(self.size):
+            raise RecipeError(f"size {self.size!r}: must be width and height, such as (640, 320)")
         if not 0 <= self.overlap < 0.95:
-            raise MuhdiError(
+            raise RecipeError(
                 f"overlap {self.overlap}: must be a fraction of the window from 0 to below 0.95"
             )
         if self.batch_size < 1 or (self.size is not None and min(self.size) < SMALLEST):
-            raise MuhdiError(
+            raise RecipeError(
                 f"batch_size must be at least 1, and both sides of size at least {SMALLEST}"
             )
+
+
+def _is_size(size: object) -> bool:
+    """Whether a value is a width and a height."""
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        return False
+    return all(isinstance(side, int) for side in size)
 
 
 @dataclass(frozen=True)
@@ -93,7 +105,7 @@ class Predictor(nn.Module):
     """A trained network with a choice of head and normalisation statistics.
 
     As a module it takes uint8 RGB images [N, 3, H, W] and gives logits [N, C, H, W]; `predict`
-    takes a picture.
+    takes an image.
 
     Args:
         checkpoint: the network; it is changed in place.
@@ -158,6 +170,10 @@ class Predictor(nn.Module):
         Raises:
             MuhdiError: there is no network, or it has no such head or statistics.
         """
+        check_type("path", path, str, Path)
+        check_type("device", device, str)
+        for name, choice in (("head", head), ("statistics", statistics), ("domain", domain)):
+            check_type(name, choice, str, type(None))
         file = network_file(path)
         config = exported_config(Path(path)) if Path(path).is_dir() else {}
         if statistics is None and domain is None:
@@ -195,7 +211,7 @@ class Predictor(nn.Module):
         *,
         probabilities: bool = False,
     ) -> Prediction:
-        """The class of every pixel of one picture of any size.
+        """The class of every pixel of one image of any size.
 
         Args:
             image: a file, a PIL image, or uint8 RGB [H, W, 3].
@@ -209,20 +225,22 @@ class Predictor(nn.Module):
 
     @torch.no_grad()
     def predict_many(
-        self, images: Sequence[Pixels], view: View, *, probabilities: bool = False
+        self, images: Sequence[Pixels], view: View = View(), *, probabilities: bool = False
     ) -> list[Prediction]:
-        """`predict` for several images, uint8 RGB [H, W, 3] of any sizes, together."""
+        """`predict` for several images, uint8 RGB [H, W, 3] of any sizes, in batches."""
+        check_type("view", view, View)
+        for image in images:
+            check_type("images", image, np.ndarray)
+            as_pixels(image)
         if view.window:
             return [self._by_windows(image, view, probabilities) for image in images]
         size = view.size or self.image_size
         found = []
         for start in range(0, len(images), view.batch_size):
-            some = images[start : start + view.batch_size]
-            logits = self.inference(self._tensor([resize_image(image, size) for image in some]))
-            found += [
-                self._finish(image, part[None], probabilities)
-                for image, part in zip(some, logits, strict=True)
-            ]
+            batch = images[start : start + view.batch_size]
+            logits = self.inference(self._tensor([resize_image(image, size) for image in batch]))
+            for image, own in zip(batch, logits, strict=True):
+                found.append(self._finish(image, own[None], probabilities))
         return found
 
     def _tensor(self, images: Sequence[Pixels]) -> Tensor:
@@ -309,17 +327,20 @@ def _stored_statistics(
 
 
 def as_pixels(image: Path | str | Image.Image | Pixels) -> Pixels:
-    """A picture as uint8 RGB [H, W, 3]."""
+    """An image as uint8 RGB [H, W, 3].
+
+    Raises:
+        DataError: a file cannot be read, an array is of another kind, or it has no pixels.
+    """
     if isinstance(image, (str, Path)):
         return read_image(Path(image))
     pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
-    if (
-        not isinstance(pixels, np.ndarray)
-        or pixels.dtype != np.uint8
-        or pixels.ndim != 3
-        or pixels.shape[2] != 3
-    ):
-        raise MuhdiError("an image must be a file, a PIL image, or an array of uint8 RGB [H, W, 3]")
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
+        raise DataError(_NO_IMAGE)
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise DataError(_NO_IMAGE)
+    if not pixels.size:
+        raise DataError(f"an image of shape {pixels.shape} has no pixels")
     return pixels
 
 

@@ -54,19 +54,22 @@ def untrained_row(statistics: Sequence[str], domains: Sequence[str]) -> dict[str
 
 @dataclass
 class Results:
-    """Scores by step, kind of statistics and domain.
+    """Scores by step, choice of statistics and domain.
 
     Attributes:
         name: of the run.
         seed: of the run.
         source: name of the source domain.
         domains: names of all domains that are evaluated, the source first.
-        targets: names of the target domains in the order of the sequence, each once; of the extra
-            ones without a step.
+        targets: names of the target domains in the order of the sequence, each once. Of a run
+            without steps, the extra domains.
         learnt: for each target, the first step (from 1) that adapts to it.
-        steps: for each finished stage ``{"step", "name", "scores": {kind: {domain: entry}}}``.
-        confusion: of the newest stage, pixels [true class][predicted class] by kind and domain,
-            where there are few classes; runs of earlier versions have none.
+        steps: for each finished stage ``{"step", "name", "scores"}``, its scores by statistics and
+            domain.
+        confusion: of the newest stage, pixels by true and by predicted class, for each choice of
+            statistics and domain. It is empty if there are many classes, and in runs of earlier
+            versions.
+        notes: what the user should know about the scores; they are not saved.
     """
 
     name: str
@@ -99,11 +102,11 @@ class Results:
         self.steps.append({"step": len(self.steps), "name": name, "scores": rows})
 
     def kinds(self) -> list[str]:
-        """Kinds of statistics that were evaluated."""
+        """The choices of statistics that were evaluated."""
         return list(self.steps[0]["scores"]) if self.steps else []
 
     def matrix(self, kind: str, domains: Sequence[str] | None = None) -> list[list[float | None]]:
-        """R[step][domain] in percent."""
+        """The mIoU in percent by step and domain."""
         names = self.domains if domains is None else domains
         return [[step["scores"][kind].get(d, {}).get("miou") for d in names] for step in self.steps]
 

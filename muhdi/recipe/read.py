@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from muhdi.errors import RecipeError, nearest
+from muhdi.errors import RecipeError, check_type, nearest
 from muhdi.recipe.reference_yaml import is_reference, translate
 from muhdi.recipe.upgrade import upgrade, upgrade_key
 from muhdi.recipe.yaml_text import Mapping, parse_yaml, read_yaml
@@ -25,6 +25,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 def find_recipe(recipe: str | Path) -> Path:
     """The file of a recipe that is given by path or by the name of a shipped one."""
+    check_type("recipe", recipe, str, Path)
     path = Path(recipe)
     if path.is_file():
         return path

@@ -1,7 +1,4 @@
-"""Evaluating networks again: a run, a file, an ensemble, or the best of all snapshots.
-
-Other statistics, other data.
-"""
+"""Score networks again: a run's, a file's, an ensemble, or the best of all snapshots."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from pathlib import Path
 from muhdi.data.domains import Domains
 from muhdi.data.paths import find_file
 from muhdi.data.unlisted import UnlistedIds
-from muhdi.errors import DataError, RecipeError, nearest
+from muhdi.errors import DataError, RecipeError, check_type, nearest
 from muhdi.evaluation.domains import Row, Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, best_row
 from muhdi.evaluation.score_cache import ScoreCache
@@ -34,7 +31,7 @@ Networks = list[tuple[str, list[Path]]]
 
 
 def evaluate(
-    what: Path | str | Recipe,
+    what: Path | str | Recipe | Checkpoint,
     recipe: Path | str | Recipe | None = None,
     *,
     statistics: Sequence[str] = (),
@@ -46,8 +43,8 @@ def evaluate(
     """Score networks on the domains of a recipe.
 
     Args:
-        what: a run directory (its newest network), a network file (ours, or the reference's), or a
-            recipe, whose section ``test`` says what is scored.
+        what: a run directory (its newest network), a network file (ours, or the reference's), a
+            `Checkpoint`, or a recipe, whose section ``test`` says what is scored.
         recipe: with the domains; None: that of the run, or ``what`` itself.
         statistics: that batch norms use, each for a table of its own; none: the recipe's choice.
         head: whose predictions are scored.
@@ -63,7 +60,16 @@ def evaluate(
         MuhdiError: the path or the recipe is wrong, or a network is of other classes or has no such
             head or statistics.
     """
+    check_type("what", what, str, Path, Recipe, Checkpoint)
+    check_type("recipe", recipe, str, Path, Recipe, type(None))
     how = How(_known_statistics(statistics), head, refresh, trust_code)
+    if isinstance(what, Checkpoint):
+        if recipe is None:
+            raise RecipeError("recipe: is needed, since a checkpoint does not say its domains")
+        loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+        scorer = _Scorer(loaded, [], how)
+        scorer.check("the checkpoint", what)
+        return scorer.score_one("network", [what])
     if not isinstance(what, Recipe) and _is_network(Path(what)):
         if experiments is not None:
             raise RecipeError(
@@ -161,6 +167,7 @@ class How:
 
 def _known_statistics(statistics: Sequence[str]) -> list[str]:
     """The choices, of which a single one may be given as it is."""
+    check_type("statistics", statistics, Sequence)
     chosen = [statistics] if isinstance(statistics, str) else list(statistics)
     for one in chosen:
         if one not in (*STATISTICS, "none"):
@@ -271,23 +278,35 @@ class _Scorer:
         self.unlisted = UnlistedIds()
 
     def score(self, networks: Networks) -> Results:
-        names = list(self.domains.validation)
-        source = self.recipe.source_name()
-        targets = [name for name in names if name != source]
-        results = Results(
-            self.recipe.name, self.recipe.seed, source, names, targets, [1] * len(targets)
-        )
-        results.notes = list(self.recipe.notes)
-        if len(networks) > 1:
-            results.notes.append(self._score_all(networks, results))
-        else:
+        """Score files: one network, an ensemble, or several snapshots to choose from."""
+        if len(networks) == 1:
             name, files = networks[0]
-            results.add(name, self._evaluate(files))
+            return self.score_one(name, [self._load(file) for file in files])
+        results = self._no_rows()
+        results.notes.append(self._score_all(networks, results))
         results.notes += self.unlisted.report()
         return results
 
+    def score_one(self, name: str, checkpoints: list[Checkpoint]) -> Results:
+        """Score one network, or an ensemble."""
+        results = self._no_rows()
+        results.add(name, self._evaluate(checkpoints, self.unlisted))
+        results.notes += self.unlisted.report()
+        return results
+
+    def _no_rows(self) -> Results:
+        recipe = self.recipe
+        names = list(self.domains.validation)
+        source = recipe.source_name()
+        targets = [name for name in names if name != source]
+        # There is no sequence, so every domain counts as adapted to in the first step.
+        adapted_at = [1] * len(targets)
+        results = Results(recipe.name, recipe.seed, source, names, targets, adapted_at)
+        results.notes = list(recipe.notes)
+        return results
+
     def _score_all(self, networks: Networks, results: Results) -> str:
-        """Score snapshots to choose from, those that are new; returns the choice in words."""
+        """Score the snapshots that are new; returns a sentence that names the best one."""
         if not any(samples.with_labels for samples in self.domains.validation.values()):
             raise DataError(
                 "test.mode: best chooses by validation labels, but"
@@ -301,7 +320,7 @@ class _Scorer:
                 row = cache.row(key, self.unlisted)
             else:
                 met = UnlistedIds()
-                row = self._evaluate(files, met)
+                row = self._evaluate([self._load(file) for file in files], met)
                 cache.put(key, row, met)
                 self.unlisted.merge(met.files)
             results.add(name, row)
@@ -312,10 +331,9 @@ class _Scorer:
             f" {cache.path}"
         )
 
-    def _evaluate(self, files: list[Path], unlisted: UnlistedIds | None = None) -> Row:
-        checkpoints = [self._load(file) for file in files]
+    def _evaluate(self, checkpoints: list[Checkpoint], unlisted: UnlistedIds) -> Row:
         network: Network = checkpoints[0].network
-        by_domain = checkpoints[0].statistics
+        by_domain = dict(checkpoints[0].statistics)
         if len(checkpoints) > 1:
             weights = self.recipe.test.weights or [1.0] * len(checkpoints)
             network = Ensemble([checkpoint.network for checkpoint in checkpoints], weights)
@@ -326,29 +344,32 @@ class _Scorer:
                 measured = measure_domain(network, samples, self.recipe, self.device)
                 by_domain[samples.images.domain] = measured
         scored = Scored(network, by_domain, self.statistics, self.how.head)
-        met = self.unlisted if unlisted is None else unlisted
-        return evaluate_domains(scored, self.domains, self.recipe, met)
+        return evaluate_domains(scored, self.domains, self.recipe, unlisted)
 
     def _load(self, file: Path) -> Checkpoint:
-        classes = self.recipe.class_set().classes
         if file.suffix == ".safetensors":
             checkpoint = load_checkpoint(file, trust_code=self.how.trust_code)
         else:
+            classes = self.recipe.class_set().classes
             checkpoint = load_reference(file, classes, self.recipe.image_size)
-        if checkpoint.classes != classes:
+        self.check(str(file), checkpoint)
+        return checkpoint
+
+    def check(self, name: str, checkpoint: Checkpoint) -> None:
+        """Refuse a network of other classes, or without the head."""
+        if checkpoint.classes != self.recipe.class_set().classes:
             raise DataError(
-                f"{file}: its classes are not those of the recipe {self.recipe.name!r}; give the"
+                f"{name}: its classes are not those of the recipe {self.recipe.name!r}; give the"
                 " recipe it was made by"
             )
         if self.how.head not in checkpoint.network.heads:
             heads = ", ".join(checkpoint.network.heads)
             raise DataError(f"--head {self.how.head}: the network has the heads {heads}")
-        return checkpoint
 
     def _key(self, files: list[Path]) -> str:
-        """Identifies a score: the networks' contents, and all that it depends on beside them."""
+        """Identifies a score: the networks' contents, and everything else that it depends on."""
         recipe = self.recipe
-        said = recipe.model_dump(
+        keys = recipe.model_dump(
             mode="json", include={"evaluation", "image_size", "classes", "precision"}
         )
         data = {
@@ -356,7 +377,7 @@ class _Scorer:
             for name, samples in self.domains.validation.items()
         }
         rest = json.dumps(
-            [said, data, self.statistics, self.how.head, self.how.refresh], sort_keys=True
+            [keys, data, self.statistics, self.how.head, self.how.refresh], sort_keys=True
         )
         digest = hashlib.sha256(rest.encode())
         for file in files:

@@ -22,7 +22,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from muhdi.errors import Interrupted, MuhdiError
+from muhdi.errors import (
+    STOP_SIGNALS,
+    Interrupted,
+    MuhdiError,
+    RecipeError,
+    RunError,
+    check_type,
+)
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
 from muhdi.recipe.load import load_recipe, save_recipe
@@ -34,11 +41,19 @@ _SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]")
 _LATER = ("name", "steps", "extra_domains", "evaluation")
 """Keys of the experiment on which the training on the source does not depend."""
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class _Job:
+    """One run.
+
+    Attributes:
+        recipe: a file, or the name of a shipped recipe.
+        seed: of the run.
+        settings: ``key=value`` changes.
+    """
+
     recipe: str
     seed: int
     settings: tuple[str, ...]
@@ -48,9 +63,8 @@ class _Job:
 
     def started_from(self, network: Path) -> _Job:
         """The same job without training on the source."""
-        return replace(
-            self, settings=(*self.settings, f"model.init={network}", "source_training.iterations=0")
-        )
+        start = (f"model.init={network}", "source_training.iterations=0")
+        return replace(self, settings=(*self.settings, *start))
 
 
 def sweep(
@@ -59,30 +73,55 @@ def sweep(
     settings: Sequence[str] = (),
     experiments: Path | str = Path("experiments"),
     jobs: int | None = None,
-    say: Say = print,
+    log: Log = print,
 ) -> dict[str, list[Results]]:
-    """Run every recipe with every seed; the results by recipe, in the order of the seeds.
+    """Run every recipe with every seed, in parallel processes of one thread each.
 
-    Runs that are complete are not repeated, interrupted ones go on. Every process computes with one
-    thread.
+    Finished runs are not repeated, and interrupted ones are resumed.
 
     Args:
-        recipes: files, names, or recipes as objects.
+        recipes: recipes, files, or names of shipped recipes.
         seeds: of the runs.
-        settings: ``key=value`` for all of them.
+        settings: ``key=value`` changes to all of them.
         experiments: folder of the runs.
         jobs: processes at a time; None: one per core.
-        say: called with a line for every run that starts or ends.
+        log: called with a line for every run that starts or ends.
+
+    Returns:
+        Results in the order of the seeds, by what was given for a recipe: its file or name, and for
+        a `Recipe` its ``name``.
 
     Raises:
         MuhdiError: a recipe is wrong, or a run failed; the message holds the end of what it
             printed.
-        Interrupted: after SIGINT or SIGTERM; all runs are saved, and the same call goes on with
-            them.
+        Interrupted: after a signal. All runs are saved, and the same call resumes them.
     """
+    _check_list("recipes", recipes, Recipe, str, Path)
+    _check_list("seeds", seeds, int)
     with tempfile.TemporaryDirectory() as folder:
-        names = [_as_file(recipe, Path(folder)) for recipe in recipes]
-        return _sweep(names, seeds, settings, Path(experiments), _Screen(jobs, say))
+        files: dict[str, str] = {}
+        for recipe in recipes:
+            key = recipe.name if isinstance(recipe, Recipe) else str(recipe)
+            if key in files:
+                raise RecipeError(
+                    f"{key}: two recipes are called so; give every recipe once, and each a name of"
+                    " its own"
+                )
+            files[key] = _as_file(recipe, Path(folder))
+        results = _sweep(
+            list(files.values()), seeds, settings, Path(experiments), _Screen(jobs, log)
+        )
+    return dict(zip(files, results, strict=True))
+
+
+def _check_list(name: str, values: object, *types: type) -> None:
+    """A single recipe or seed, instead of a list, would fail deep inside."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise RecipeError(f"{name}: must be a list, but is {values!r}")
+    if not values:
+        raise RecipeError(f"{name}: give at least one")
+    for value in values:
+        check_type(name, value, *types)
 
 
 def _as_file(recipe: Recipe | Path | str, folder: Path) -> str:
@@ -97,7 +136,7 @@ def _as_file(recipe: Recipe | Path | str, folder: Path) -> str:
 @dataclass(frozen=True)
 class _Screen:
     jobs: int | None
-    say: Say
+    log: Log
 
 
 def _sweep(
@@ -106,38 +145,34 @@ def _sweep(
     settings: Sequence[str],
     experiments: Path,
     screen: _Screen,
-) -> dict[str, list[Results]]:
+) -> list[list[Results]]:
+    """Results by recipe and seed, in their orders."""
     plan = [_Job(recipe, seed, tuple(settings)) for seed in seeds for recipe in recipes]
     _refuse_shared_directories(plan)
     sources: dict[str, _Job] = {}
-    arms: list[tuple[_Job, Path | None]] = []
+    starts: list[Path | None] = []
     for job in plan:
         recipe = job.load()
-        begun = RunDirectory.of(recipe, experiments).holds(
-            recipe
-        )  # by itself, with a source of its own
+        # A run that exists has begun with a source of its own.
+        begun = RunDirectory.of(recipe, experiments).holds(recipe)
         if begun or not recipe.source_training.iterations:
-            arms.append((job, None))
+            starts.append(None)
             continue
         key = _source_key(recipe)
-        sources.setdefault(
-            key, _Job(job.recipe, job.seed, (*settings, *_SOURCE_ONLY, f"name=source_{key}"))
-        )
+        alone = (*settings, *_SOURCE_ONLY, f"name=source_{key}")
+        sources.setdefault(key, _Job(job.recipe, job.seed, alone))
         first = sources[key].load()
-        arms.append(
-            (
-                job,
-                RunDirectory.of(first, experiments).model(
-                    0, "source", first.source_training.iterations
-                ),
-            )
-        )
-    with _Processes(experiments, screen.jobs or os.cpu_count() or 1, screen.say) as processes:
+        directory = RunDirectory.of(first, experiments)
+        starts.append(directory.model(0, "source", first.source_training.iterations))
+    count = screen.jobs or os.cpu_count() or 1
+    with _Processes(experiments, count, screen.log) as processes:
         processes.run(list(sources.values()))
-        results = processes.run(
-            [job if start is None else job.started_from(start) for job, start in arms]
-        )
-    return {recipe: results[i :: len(recipes)] for i, recipe in enumerate(recipes)}
+        jobs = []
+        for job, start in zip(plan, starts, strict=True):
+            jobs.append(job if start is None else job.started_from(start))
+        results = processes.run(jobs)
+    # The plan has all recipes of the first seed, then all of the next one.
+    return [results[first :: len(recipes)] for first in range(len(recipes))]
 
 
 def _refuse_shared_directories(plan: list[_Job]) -> None:
@@ -145,7 +180,7 @@ def _refuse_shared_directories(plan: list[_Job]) -> None:
     for job in plan:
         name = job.load().name
         if name in names:
-            raise MuhdiError(
+            raise RecipeError(
                 f"{job.recipe}: two runs would be called {name!r}; give every recipe and seed once,"
                 " and each recipe a name of its own"
             )
@@ -161,18 +196,19 @@ def _source_key(recipe: Recipe) -> str:
 class _Processes:
     """Runs jobs as processes of one thread each, a few at a time.
 
-    SIGINT and SIGTERM stop them all, saved.
+    A signal stops them all, saved.
     """
 
-    def __init__(self, experiments: Path, count: int, say: Say) -> None:
-        self.experiments, self.say = experiments, say
+    def __init__(self, experiments: Path, count: int, log: Log) -> None:
+        self.experiments = experiments
+        self.log = log
         self.pool = ThreadPoolExecutor(count)
         self.running: set[subprocess.Popen[str]] = set()
         self.handlers: dict[int, Any] = {}
 
     def __enter__(self) -> _Processes:
         if threading.current_thread() is threading.main_thread():
-            for number in (int(signal.SIGINT), int(signal.SIGTERM)):
+            for number in STOP_SIGNALS:
                 self.handlers[number] = signal.signal(number, _raise)
         return self
 
@@ -198,25 +234,18 @@ class _Processes:
         recipe = job.load()
         directory = RunDirectory.of(recipe, self.experiments)
         if not _complete(directory, recipe):
-            self.say(f"{recipe.name}: training")
+            self.log(f"{recipe.name}: training")
             self._train(job, recipe.name)
         results = Results.from_json(read_json(directory.results))
-        self.say(f"{recipe.name}: done")
+        self.log(f"{recipe.name}: done")
         return results
 
     def _train(self, job: _Job, name: str) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "muhdi",
-            "train",
-            job.recipe,
-            "--seed",
-            str(job.seed),
-            "--resume",
-        ]
+        command = [sys.executable, "-m", "muhdi", "train", job.recipe]
+        command += ["--seed", str(job.seed), "--resume"]
         command += ["--experiments", str(self.experiments)]
-        command += [word for setting in job.settings for word in ("--set", setting)]
+        for setting in job.settings:
+            command += ["--set", setting]
         process = subprocess.Popen(
             command,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -231,7 +260,7 @@ class _Processes:
         if process.returncode:
             last = output.strip().splitlines()[-1:] or ["it printed nothing"]
             reason = last[0].removeprefix("error: ")
-            raise MuhdiError(f"{name}: the run ended with status {process.returncode}: {reason}")
+            raise RunError(f"{name}: the run ended with status {process.returncode}: {reason}")
 
 
 def _raise(signum: int, frame: FrameType | None) -> None:
@@ -239,10 +268,9 @@ def _raise(signum: int, frame: FrameType | None) -> None:
 
 
 def _complete(directory: RunDirectory, recipe: Recipe) -> bool:
+    """Whether a run has ended: every stage is evaluated, and the samples are written."""
     if not directory.results.exists():
         return False
     directory.check(recipe, resume=True, overwrite=False)
-    return (
-        len(directory.load_results()["steps"]) == len(recipe.steps) + 1
-        and directory.samples.exists()
-    )
+    evaluated = len(directory.load_results()["steps"])
+    return evaluated == len(recipe.steps) + 1 and directory.samples.exists()

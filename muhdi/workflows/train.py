@@ -50,22 +50,27 @@ def train(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Results:
-    """Train and evaluate a whole recipe; `muhdi.run.directory` says what is written where.
+    """Train a whole recipe, and evaluate every domain after every stage.
+
+    Everything is written to the run's directory, ``snapshots/NAME``: networks, training states,
+    results, sample predictions, the versions that were used, and ``report.html``.
 
     Args:
         recipe: what to train.
         experiments: folder of ``snapshots`` and ``logs``; None: the recipe says where they are.
         resume: continue an interrupted run, or begin if there is none.
-        overwrite: begin again where a run exists.
-        quiet: nothing on the screen.
+        overwrite: start again if the run exists already.
+        quiet: print nothing.
 
     Returns:
         Scores of every domain after every stage.
 
     Raises:
         MuhdiError: something in the recipe or the data is wrong; nothing was written then.
-        Interrupted: after SIGINT or SIGTERM, with everything saved.
+        Interrupted: after a signal, with everything saved.
     """
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"recipe: must be a Recipe: muhdi.train(muhdi.Recipe.load({recipe!r}))")
     if recipe.source is None:
         raise RecipeError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
     check_batches(recipe)

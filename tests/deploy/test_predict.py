@@ -49,7 +49,7 @@ def test_a_folder_tree_becomes_ids_colours_overlays_and_probabilities(
         "predict", trained, "in", "-o", "out", "--probabilities", "--batch-size", 2
     )
     assert status == 0, errors
-    assert "2 pictures predicted" in output
+    assert "2 images predicted" in output
     assert {str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*")} == {
         "classes.json",
         *(f"{kind}/{name}.png" for kind in ("ids", "colour", "overlay") for name in ("a/x", "y")),
@@ -265,7 +265,7 @@ def test_a_film_gives_ids_per_picture_and_an_overlay_film(
         "predict", trained, "in", "-o", "out", "--every", 2, "--batch-size", 3
     )
     assert status == 1
-    assert "5 pictures predicted" in output
+    assert "5 images predicted" in output
     assert "in/broken.mp4: not a film that can be read" in errors
     for kind in ("ids", "colour"):
         assert sorted(p.name for p in (tmp_path / "out" / kind / "drive").iterdir()) == [
@@ -298,6 +298,6 @@ def test_real_images(muhdi, trained: Path, camvid: Path, tmp_path: Path) -> None
     )
     assert status == 0
     images = sorted(folder.glob("*0.jpg"))
-    assert f"{len(images)} pictures" in output
+    assert f"{len(images)} images" in output
     assert {p.stem for p in (tmp_path / "out/ids").iterdir()} == {p.stem for p in images}
     assert read(tmp_path / f"out/ids/{images[0].stem}.png").shape == (360, 480)

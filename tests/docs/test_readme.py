@@ -140,9 +140,12 @@ def test_every_test_that_the_reference_page_names_exists() -> None:
 def test_the_python_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     take_a_photo()
-    (code,) = blocks("python")
-    little = ", ".join(repr(s) for s in LITTLE + SCENES)
-    assert '"every_step.retention=distill"]' in code
-    code = code.replace('distill"]', f'distill", {little}]')
-    exec(compile(code, "README", "exec"), {})
+    first, second = blocks("python")
+    assert len(first.splitlines()) <= 7, "on the first screen"
+    assert '("scenes", ' in first
+    names: dict[str, object] = {"LITTLE": LITTLE + SCENES}
+    exec(compile(first.replace('("scenes", ', '("scenes", LITTLE, '), "README", "exec"), names)
     assert Image.open("street.png").size == (90, 60)
+    assert '"every_step.iterations": 100' in second
+    exec(compile(second.replace(": 100", ": 2"), "README", "exec"), names)
+    assert Path("experiments/snapshots/scenes_seed3_photos/report.html").is_file()

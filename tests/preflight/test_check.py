@@ -196,7 +196,7 @@ def test_the_command_prints_tables_writes_json_and_tells_by_its_status(
     output = capsys.readouterr().out
     assert "36x24" in output
     assert "vehicle" in output
-    assert "Nothing was found that would stop the training or spoil it." in output
+    assert "No problems found." in output
     assert json.loads((tmp_path / "found.json").read_text())["splits"][0]["pixels"]["flat"] > 0
     first(folders).rename(first(folders).with_name("two\nlines ünd [red].png"))
     assert command(monkeypatch, recipe, "--jobs", 1, "--json", "found.json") == 1

@@ -1,0 +1,85 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+# --- what a command works on ----------------------------------------------------------------------
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A YAML file, or the name of a shipped recipe (muhdi recipes).")
+]
+ModelArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="A run directory (its newest network), a network file, or an exported folder."
+    ),
+]
+Set = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        help="Change a key of the recipe: every_step.iterations=100. Repeatable.",
+        metavar="KEY=VALUE",
+    ),
+]
+Seed = Annotated[
+    Optional[int],
+    typer.Option("--seed", min=0, help="Replace the recipe's seed; the run is named after it."),
+]
+
+# --- how a network predicts -----------------------------------------------------------------------
+
+Head = Annotated[
+    Optional[str],
+    typer.Option("--head", help="The head that predicts. By default the agnostic one."),
+]
+Statistics = Annotated[
+    Optional[str],
+    typer.Option(
+        "--statistics", help="running (the default), image, or domain with --domain NAME."
+    ),
+]
+Domain = Annotated[
+    Optional[str],
+    typer.Option("--domain", help="Normalise with the stored statistics of this domain."),
+]
+
+# --- where runs are, and what happens to existing ones --------------------------------------------
+
+Experiments = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--experiments",
+        help="Folder of snapshots/ and logs/. By default the recipe says where they are.",
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
+OverwriteRun = Annotated[
+    bool, typer.Option("--overwrite", help="Start again if the run exists already.")
+]
+OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+
+# --- how a command works --------------------------------------------------------------------------
+
+Jobs = Annotated[
+    Optional[int],
+    typer.Option("--jobs", min=1, help="Processes at a time. By default one per core."),
+]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code", help="Import classes of other packages that a run or a network names."
+    ),
+]
+Format = Annotated[
+    Optional[str],
+    typer.Option(
+        "--format",
+        help="Print only the tables, as markdown, latex, csv or json.",
+        metavar="FORMAT",
+    ),
+]

@@ -1,0 +1,106 @@
+"""What commands print: tables, the end of a run, progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from muhdi.errors import RecipeError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from muhdi.evaluation.results import Results
+    from muhdi.recipe.schema import Recipe
+    from muhdi.report.result_table import ResultTable
+
+WIDTH = 140
+"""Columns of tables that go to a file or a pipe, so that none of them is cut."""
+
+OnProgress = Callable[[int, "int | None"], None]
+
+
+def one_line(message: object) -> str:
+    """A message on one line that any terminal can show, whatever the names that it quotes."""
+    line = "\\n".join(str(message).splitlines())
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
+def console() -> Console:
+    """Where tables go; without a terminal they are wide enough to be read in a file."""
+    from rich.console import Console
+
+    out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = max(WIDTH, out.width)
+    return out
+
+
+@contextmanager
+def progress(text: str) -> Iterator[OnProgress]:
+    """A progress bar; without a terminal there is none.
+
+    Yields:
+        To be called with the number of items that are done, and of all.
+    """
+    from rich.progress import Progress
+
+    out = console()
+    with Progress(console=out, disable=not out.is_terminal) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def check_format(form: str | None) -> None:
+    """Refuse an unknown ``--format`` before anything is computed."""
+    from muhdi.report.result_table import FORMATS
+
+    if form is not None and form not in FORMATS:
+        hint = nearest(form, list(FORMATS))
+        raise RecipeError(f"--format {form}: must be one of {', '.join(FORMATS)}{hint}")
+
+
+def print_tables(tables: Sequence[ResultTable], form: str | None = None) -> None:
+    """Print tables for people, or in a format that can be pasted."""
+    from muhdi.report.result_table import FORMATS, render
+
+    chosen = next((known for known in FORMATS if known == form), None)
+    if chosen is not None:
+        typer.echo(render(tables, chosen), nl=False)
+        return
+    out = console()
+    for table in tables:
+        out.print(table.terminal())
+
+
+def print_run(results: Results, recipe: Recipe, experiments: Path | None) -> None:
+    """Print the results of a run that has just ended, and where its files are."""
+    from muhdi.report.tables import matrix_table, summary_line
+    from muhdi.run.directory import RunDirectory
+
+    out = console()
+    for statistics in results.kinds():
+        out.print(matrix_table(results, statistics).terminal())
+        out.print(summary_line(results, statistics), soft_wrap=True)
+    folder = RunDirectory.of(recipe, experiments).folder
+    out.print(f"Written to {folder}", soft_wrap=True, markup=False)
+    out.print(f"Open {folder / 'report.html'} in a browser", soft_wrap=True, markup=False)
+
+
+def print_scores(results: Results, form: str | None = None) -> None:
+    """Print the scores of every network, and those of the best one by class."""
+    from muhdi.evaluation.results import best_row
+    from muhdi.report.tables import classes_table, matrix_table
+
+    tables = []
+    for statistics in results.kinds():
+        best = best_row(results, statistics)
+        tables.append(matrix_table(results, statistics, "network"))
+        tables.append(classes_table(results, statistics, best))
+    print_tables(tables, form)
+    for note in results.notes:
+        typer.echo(one_line(note), err=form is not None)

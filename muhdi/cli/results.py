@@ -1,0 +1,150 @@
+"""Commands that show what runs achieved: evaluate, report, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from muhdi.cli.options import Experiments, Format, Set, TrustCode
+from muhdi.cli.output import check_format, one_line, print_scores, print_tables
+from muhdi.errors import RecipeError
+
+Scored = Annotated[
+    Path,
+    typer.Argument(
+        help="A run directory (its newest network), a network file, or a recipe with its run."
+    ),
+]
+RecipeOption = Annotated[
+    Optional[str],
+    typer.Option("--recipe", help="Evaluate on the domains of this recipe, not the run's own."),
+]
+RunSeed = Annotated[Optional[int], typer.Option("--seed", min=0, help="Seed of the recipe's run.")]
+StatisticsList = Annotated[
+    list[str], typer.Option("--statistics", help="running, domain or image. Repeatable.")
+]
+ScoredHead = Annotated[str, typer.Option("--head", help="The head that is scored.")]
+Refresh = Annotated[
+    bool,
+    typer.Option(
+        "--refresh", help="Measure the domains' statistics again on their training images."
+    ),
+]
+ScoresJson = Annotated[
+    Optional[Path], typer.Option("--json", help="Write the scores, also per class, to this file.")
+]
+RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
+ReportFile = Annotated[
+    Optional[Path],
+    typer.Option("--output", "-o", help="The file. By default report.html in the run directory."),
+]
+RunsArgument = Annotated[
+    list[Path], typer.Argument(help="Run directories of one benchmark.", metavar="RUNS...")
+]
+GroupBy = Annotated[
+    str,
+    typer.Option(
+        "--group-by",
+        help="arm: runs whose names differ only in _seedN are one arm. run: each is one.",
+    ),
+]
+Against = Annotated[
+    Optional[str],
+    typer.Option("--against", help="The arm to compare with. By default the first."),
+]
+ComparisonFile = Annotated[Path, typer.Option("--output", "-o", help="The page to write.")]
+
+
+def evaluate(
+    network: Scored,
+    recipe: RecipeOption = None,
+    settings: Set = [],  # noqa: B006 - typer reads the default
+    seed: RunSeed = None,
+    experiments: Experiments = None,
+    statistics: StatisticsList = [],  # noqa: B006 - typer reads the default
+    head: ScoredHead = "agnostic",
+    refresh: Refresh = False,
+    output: ScoresJson = None,
+    form: Format = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Score networks on every domain of their recipe, for each choice of statistics.
+
+    For a recipe, its section 'test' says what is scored: the last network of its run, the best of
+    its snapshots, files, or an ensemble of files.
+    """
+    from muhdi.files import check_target, write_json
+    from muhdi.workflows.evaluate import evaluate as run_evaluate
+    from muhdi.workflows.evaluate import read_arguments
+
+    check_format(form)
+    if output is not None:
+        check_target(output)
+    what, domains = read_arguments(network, recipe, settings, seed, trust_code=trust_code)
+    results = run_evaluate(
+        what,
+        domains,
+        statistics=statistics,
+        head=head,
+        refresh=refresh,
+        experiments=experiments,
+        trust_code=trust_code,
+    )
+    print_scores(results, form)
+    if output is not None:
+        write_json(output, results.to_json(sequence=False))
+
+
+def report(
+    run: RunArgument,
+    output: ReportFile = None,
+    form: Format = None,
+    trust_code: TrustCode = False,
+) -> None:
+    """Write the report of a run, finished or not.
+
+    It is one file that opens in any browser, without a network. With --format the result matrices
+    are printed, too.
+    """
+    from muhdi.report.run_files import read_run
+    from muhdi.report.tables import matrix_table
+    from muhdi.workflows.report import report as write_report
+
+    check_format(form)
+    path = write_report(run, output, trust_code=trust_code)
+    if form is not None:
+        results = read_run(run).results
+        print_tables([matrix_table(results, name) for name in results.kinds()], form)
+    typer.echo(f"Written to {one_line(path)}", err=form is not None)
+
+
+def compare(
+    runs: RunsArgument,
+    group_by: GroupBy = "arm",
+    against: Against = None,
+    output: ComparisonFile = Path("comparison.html"),
+    form: Format = None,
+) -> None:
+    """Compare runs: mean and spread over seeds, and whether a difference is more than noise.
+
+    Tables are printed. One page that opens in any browser also has charts and predictions.
+    """
+    from muhdi.files import check_target
+    from muhdi.report.compare import GROUP_BY, group, reference_arm, tables, write_comparison
+    from muhdi.report.run_files import read_run, shared_statistics
+
+    if group_by not in GROUP_BY:
+        raise RecipeError(f"--group-by {group_by}: must be one of {', '.join(GROUP_BY)}")
+    check_format(form)
+    check_target(output)
+    found = [read_run(run) for run in runs]
+    arms = group(found, group_by)
+    reference = reference_arm(arms, against)
+    for_terminal = []
+    for statistics in shared_statistics(found):
+        for_terminal += tables(arms, reference, statistics)
+    print_tables(for_terminal, form)
+    path = write_comparison(output, arms, reference)
+    typer.echo(f"Written to {one_line(path)}", err=form is not None)

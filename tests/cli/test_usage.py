@@ -1,0 +1,50 @@
+"""What is wrong with a command itself: one line, status 2."""
+
+from __future__ import annotations
+
+import pytest
+
+import muhdi as library
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "missing argument 'recipe' (see muhdi train --help)"),
+        (["scenes", "--seed", "x"], "invalid value for '--seed': "),
+        (["scenes", "--seed", "-1"], "invalid value for '--seed': "),
+        (["scenes", "--resum"], "no such option: --resum"),
+        (["scenes", "--set"], "option '--set' requires an argument"),
+    ],
+)
+def test_a_wrong_option_is_one_line(muhdi, words: list[str], message: str) -> None:
+    status, output, errors = muhdi("train", *words)
+    assert status == 2
+    assert output == ""
+    assert errors.startswith(f"error: {message}")
+    assert errors.count("\n") == 1
+
+
+def test_an_unknown_command_is_one_line_with_the_nearest_one(muhdi) -> None:
+    status, _, errors = muhdi("trian", "scenes")
+    assert status == 2
+    assert errors.startswith("error: no such command 'trian'")
+    assert "'train'" in errors
+    assert errors.count("\n") == 1
+
+
+def test_no_command_shows_the_help(muhdi) -> None:
+    status, output, errors = muhdi()
+    assert (status, errors) == (0, "")
+    assert "Data and recipes" in output
+
+
+def test_the_version(muhdi) -> None:
+    assert muhdi("--version") == (0, f"{library.__version__}\n", "")
+
+
+def test_a_failure_of_some_files_keeps_its_status(muhdi, trained, tmp_path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    status, _, errors = muhdi("predict", trained, "broken.png", "-o", "out")
+    assert status == 1
+    assert "1 of 1 files failed" in errors
