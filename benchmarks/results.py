@@ -25,7 +25,6 @@ from muhdi.recipe.schema import STATISTICS
 from muhdi.report.result_table import markdown, text
 from muhdi.report.significance import reading
 from muhdi.report.tables import arms_table
-from muhdi.run.directory import MAY_CHANGE
 
 RUNS = Path(__file__).parent / "runs"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
@@ -159,7 +158,7 @@ def digest(recipe: str, seed: int, settings: Sequence[str] = ()) -> str:
     """
     loaded = load_recipe(recipe, settings, seed)
     said = loaded.model_dump(
-        mode="json", exclude={"description", "notes", *MAY_CHANGE}, exclude_defaults=True
+        mode="json", exclude={"description", "notes", "runtime"}, exclude_defaults=True
     )
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
