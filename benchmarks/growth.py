@@ -134,9 +134,9 @@ def devices() -> dict[str, float]:
     seconds: list[float] = []
 
     class Measured(sequence.StageTrainer):
-        def _iterate(self, *arguments: Any) -> Any:
+        def iterate(self, *arguments: Any) -> Any:
             start = time.perf_counter()
-            result = super()._iterate(*arguments)
+            result = super().iterate(*arguments)
             seconds.append(time.perf_counter() - start)
             return result
 

@@ -105,7 +105,7 @@ def watched(events: Events) -> None:
     before(muhdi.workflows.train, "train_stage", "between stages")
     before(muhdi.workflows.train, "keep_samples", "saving samples")
     before(muhdi.workflows.train, "keep_report", "writing the report")
-    before(muhdi.training.stage.StageTrainer, "_iterate", "between iterations")
+    before(muhdi.training.stage.StageTrainer, "iterate", "between iterations")
     before(muhdi.training.stage.StageTrainer, "finish", "what a method remembers")
     before(muhdi.training.stage, "train_iteration", "a step, before the passes")
     before(torch.Tensor, "backward", "a step, between the passes")

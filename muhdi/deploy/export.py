@@ -76,7 +76,7 @@ class Verified:
         )
 
 
-def export(
+def export(  # noqa: PLR0913 - options by name
     model: Path | str,
     target: str,
     *,

@@ -48,7 +48,7 @@ def output_folders(out: Path) -> list[Path]:
     return [out / kind for kind in OUTPUT_FOLDERS]
 
 
-def predict_files(
+def predict_files(  # noqa: PLR0913 - options by name
     predictor: Predictor,
     inputs: Sequence[Input],
     out: Path,
@@ -81,84 +81,108 @@ def predict_files(
             before anything is written.
     """
     _check_outputs(inputs, out, overwrite=overwrite, probabilities=probabilities)
-    colours = predictor.classes.hex_colours()
-    names = predictor.classes.classes
-    told = {"head": predictor.head, "statistics": predictor.statistics, "domain": predictor.domain}
-    listed = [
-        {"id": i, "name": n, "colour": c}
-        for i, (n, c) in enumerate(zip(names, colours, strict=True))
-    ]
-    write_json(out / "classes.json", {"classes": listed, **told})
-    failures: list[str] = []
-    count = 0
-    batch: list[_Picture] = []
-
-    def flush() -> None:
-        predictions = predictor.predict_many(
-            [p.pixels for p in batch], view, probabilities=probabilities
-        )
-        for picture, prediction in zip(batch, predictions, strict=True):
-            _write(out, picture, prediction)
-        batch.clear()
-
-    smallest = SMALLEST if view.window and view.size is None else 1
-    for picture in _pictures(inputs, out, every, smallest, failures, flush, progress):
-        batch.append(picture)
-        count += 1
-        if len(batch) >= view.batch_size:
-            flush()
-    flush()
-    return count, failures
-
-
-def _pictures(
-    inputs: Sequence[Input],
-    out: Path,
-    every: int,
-    smallest: int,
-    failures: list[str],
-    flush: Callable[[], None],
-    progress: Progress,
-) -> Iterator[_Picture]:
-    """Pictures of all inputs.
-
-    A file that cannot be read, in whole or in part, adds a line to ``failures``.
-    """
+    _write_classes(predictor, out)
+    writer = _Writer(predictor, out, view, probabilities=probabilities)
     for number, item in enumerate(inputs):
         progress(number, len(inputs))
+        if item.is_film:
+            writer.write_film(item, every)
+        else:
+            writer.write_image(item)
+    writer.flush()
+    progress(len(inputs), len(inputs))
+    return writer.count, writer.failures
+
+
+class _Writer:
+    """Predicts pictures in batches, and writes their outputs.
+
+    Attributes:
+        count: pictures so far.
+        failures: a line for every file that could not be read, in whole or in part.
+    """
+
+    def __init__(self, predictor: Predictor, out: Path, view: View, *, probabilities: bool) -> None:
+        self.predictor = predictor
+        self.out = out
+        self.view = view
+        self.probabilities = probabilities
+        self.count = 0
+        self.failures: list[str] = []
+        self._batch: list[_Picture] = []
+
+    def write_image(self, item: Input) -> None:
+        """An image."""
         try:
-            if not item.is_film:
-                pixels = read_image(item.path)
-                if min(pixels.shape[:2]) < smallest:
-                    raise MuhdiError(
-                        f"{item.path}: a side is smaller than {smallest} pixels; windows do not fit"
-                    )
-                yield _Picture(item.name, pixels, None)
-                continue
+            pixels = self._read(item.path)
+        except (MuhdiError, OSError) as error:
+            self.failures.append(str(error))
+            return
+        self._add(_Picture(item.name, pixels, None))
+
+    def write_film(self, item: Input, every: int) -> None:
+        """Each so-many-th picture of a film; where it is damaged, those before."""
+        try:
             film = Film(item.path, every)
         except (MuhdiError, OSError) as error:
-            failures.append(str(error))
-            continue
-        yield from _film_pictures(film, item, out, failures, flush)
-    progress(len(inputs), len(inputs))
-
-
-def _film_pictures(
-    film: Film, item: Input, out: Path, failures: list[str], flush: Callable[[], None]
-) -> Iterator[_Picture]:
-    """Pictures of a film; where it is damaged, those before."""
-    writer = FilmWriter((out / "overlay" / item.name).with_name(f"{item.name.name}.mp4"), film.rate)
-    try:
+            self.failures.append(str(error))
+            return
+        overlay = (self.out / "overlay" / item.name).with_name(f"{item.name.name}.mp4")
+        writer = FilmWriter(overlay, film.rate)
         try:
-            for place, pixels in enumerate(film):
-                yield _Picture(item.name / f"{place:06d}", pixels, writer)
+            for place, pixels in enumerate(self._readable(film)):
+                self._add(_Picture(item.name / f"{place:06d}", pixels, writer))
+            # What is still waiting belongs into the film.
+            self.flush()
+        except BaseException:
+            writer.discard()
+            raise
+        writer.close()
+
+    def flush(self) -> None:
+        """Predict and write what is waiting."""
+        predictions = self.predictor.predict_many(
+            [picture.pixels for picture in self._batch],
+            self.view,
+            probabilities=self.probabilities,
+        )
+        for picture, prediction in zip(self._batch, predictions, strict=True):
+            _write(self.out, picture, prediction)
+        self._batch.clear()
+
+    def _add(self, picture: _Picture) -> None:
+        self._batch.append(picture)
+        self.count += 1
+        if len(self._batch) >= self.view.batch_size:
+            self.flush()
+
+    def _read(self, path: Path) -> Pixels:
+        pixels = read_image(path)
+        windows = self.view.window and self.view.size is None
+        if windows and min(pixels.shape[:2]) < SMALLEST:
+            raise MuhdiError(
+                f"{path}: a side is smaller than {SMALLEST} pixels; windows do not fit"
+            )
+        return pixels
+
+    def _readable(self, film: Film) -> Iterator[Pixels]:
+        try:
+            yield from film
         except MuhdiError as error:
-            failures.append(str(error))
-        flush()  # what is still waiting belongs into the film
-    except BaseException:
-        writer.discard()
-        raise
-    writer.close()
+            self.failures.append(str(error))
+
+
+def _write_classes(predictor: Predictor, out: Path) -> None:
+    """``classes.json``: which class each position is, and how the network was asked."""
+    classes = predictor.classes
+    listed = [
+        {"id": position, "name": name, "colour": colour}
+        for position, (name, colour) in enumerate(
+            zip(classes.classes, classes.hex_colours(), strict=True)
+        )
+    ]
+    asked = {"head": predictor.head, "statistics": predictor.statistics, "domain": predictor.domain}
+    write_json(out / "classes.json", {"classes": listed, **asked})
 
 
 def _output(out: Path, kind: str, name: Path) -> Path:

@@ -279,7 +279,7 @@ class StageTrainer:
     ) -> Iterator[Event]:
         """One iteration, and what is due after it."""
         images = self._show(batches, watcher)
-        losses, bad = self._iterate(*batches)
+        losses, bad = self.iterate(*batches)
         self.iteration += 1
         entry = IterationLosses.of(self.iteration, losses, images)
         if bad:
@@ -317,8 +317,11 @@ class StageTrainer:
                 names += batch.names
         return names
 
-    def _iterate(self, source: LoadedBatch, target: LoadedBatch | None) -> tuple[Losses, bool]:
-        """One update of everything that is trained; whether it was left out for a bad batch."""
+    def iterate(self, source: LoadedBatch, target: LoadedBatch | None) -> tuple[Losses, bool]:
+        """One update of everything that is trained; whether it was left out for a bad batch.
+
+        Public, so that whoever measures a training or injects a fault into it can override it.
+        """
         self._schedule()
         self._zero_gradients()
         self.skip_bad.snapshot()

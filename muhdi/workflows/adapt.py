@@ -45,7 +45,7 @@ class Plan:
     notes: list[str]
 
 
-def adapt(
+def adapt(  # noqa: PLR0913 - options by name
     model: Path | str,
     images: Path | str,
     *,
@@ -106,7 +106,7 @@ def adapt_as_planned(
     return results
 
 
-def plan_adaptation(
+def plan_adaptation(  # noqa: PLR0913 - options by name
     model: Path | str,
     images: Path | str,
     *,

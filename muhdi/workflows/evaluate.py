@@ -30,7 +30,7 @@ Networks = list[tuple[str, list[Path]]]
 """What is scored, by name: the files of one network, or those of an ensemble."""
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - options by name
     what: Path | str | Recipe | Checkpoint,
     recipe: Path | str | Recipe | None = None,
     *,
@@ -87,7 +87,7 @@ def evaluate(
     return _Scorer(loaded, _tested_domains(loaded), how).score(networks)
 
 
-def evaluate_network(
+def evaluate_network(  # noqa: PLR0913 - options by name
     path: Path | str,
     *,
     recipe: str | None = None,

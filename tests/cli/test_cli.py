@@ -219,14 +219,14 @@ def test_an_existing_run_is_neither_overwritten_nor_mixed(
 def test_a_signal_saves_and_says_how_to_go_on(
     muhdi, tiny: Tiny, tmp_path: Path, monkeypatch, number, status
 ) -> None:
-    original = StageTrainer._iterate
+    original = StageTrainer.iterate
 
     def iterate(self, *arguments):
         os.kill(os.getpid(), number)
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StageTrainer, "_iterate", iterate)
+        patch.setattr(StageTrainer, "iterate", iterate)
         ended, _, errors = muhdi("train", tiny(), "--set", "log_every=2", "--skip-bad", "1")
     assert ended == status
     command = f"muhdi train {tiny()} --set log_every=2 --skip-bad 1 --resume"

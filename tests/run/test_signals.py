@@ -32,7 +32,7 @@ def test_every_signal_saves_and_stops_and_the_resumed_run_ends_in_the_same_bits(
     recipe = load_recipe(tiny(), ["evaluation.statistics=[running]", "runtime.save_every=100"])
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(recipe, whole, quiet=True)
-    original = StageTrainer._iterate
+    original = StageTrainer.iterate
     done = 0
 
     def iterate(self, *arguments):
@@ -43,7 +43,7 @@ def test_every_signal_saves_and_stops_and_the_resumed_run_ends_in_the_same_bits(
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StageTrainer, "_iterate", iterate)
+        patch.setattr(StageTrainer, "iterate", iterate)
         with pytest.raises(Interrupted) as stop:
             train(recipe, stopped, quiet=True)
     assert stop.value.signum == number

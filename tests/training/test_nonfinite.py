@@ -84,10 +84,8 @@ def test_the_first_bad_iteration_is_named_though_losses_are_read_later(
     settings_ = ["source_training.iterations=5", "runtime.log_every=100", "runtime.save_every=100"]
     recipe = load_recipe(tiny(), settings_)
     seen: list[list[str]] = []
-    original = StageTrainer._iterate
-    monkeypatch.setattr(
-        StageTrainer, "_iterate", lambda *a: seen.append(a[1].names) or original(*a)
-    )
+    original = StageTrainer.iterate
+    monkeypatch.setattr(StageTrainer, "iterate", lambda *a: seen.append(a[1].names) or original(*a))
     bad_where(monkeypatch, lambda labels: len(seen) == 3)
     with pytest.raises(MuhdiError, match="seg_aux is not finite at iteration 3") as error:
         train(recipe, tmp_path, quiet=True)

@@ -57,7 +57,7 @@ class Crash(Exception):
 
 def crashing(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """The training dies before the iteration number ``after`` of the process."""
-    original, done = StageTrainer._iterate, 0
+    original, done = StageTrainer.iterate, 0
 
     def iterate(self, *arguments):
         nonlocal done
@@ -66,7 +66,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
         done += 1
         return original(self, *arguments)
 
-    monkeypatch.setattr(StageTrainer, "_iterate", iterate)
+    monkeypatch.setattr(StageTrainer, "iterate", iterate)
 
 
 @pytest.mark.parametrize("retention", RETENTIONS)
@@ -374,14 +374,14 @@ def test_interrupted_in_the_same_process_says_so(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = load_recipe(tiny())
-    original = StageTrainer._iterate
+    original = StageTrainer.iterate
 
     def iterate(self, *arguments):
         os.kill(os.getpid(), signal.SIGINT)
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(StageTrainer, "_iterate", iterate)
+        patch.setattr(StageTrainer, "iterate", iterate)
         with pytest.raises(Interrupted) as stop:
             train(recipe, tmp_path, quiet=True)
     assert stop.value.signum == signal.SIGINT
