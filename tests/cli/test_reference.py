@@ -90,12 +90,14 @@ def command(*words: str, settings: list[str] = SMALL) -> None:
     arguments = [*words, *(word for setting in settings for word in ("--set", setting))]
     before = sys.argv
     sys.argv = arguments
+    status: str | int | None = None
     try:
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(arguments[0], run_name="__main__")
+        runpy.run_path(arguments[0], run_name="__main__")
+    except SystemExit as end:
+        status = end.code
     finally:
         sys.argv = before
-    assert not end.value.code, f"python {' '.join(arguments)} ended with {end.value.code}"
+    assert not status, f"python {' '.join(arguments)} ended with {status}"
 
 
 @pytest.fixture(scope="module")
