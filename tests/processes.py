@@ -1,13 +1,14 @@
 """What a process of `test_processes.py` does.
 
-Every combination of adaptation and retention, one run after another.
+Combinations of adaptation and retention, one run after another: all, or each method once.
 
-torchrun --nproc-per-node 2 -m tests.processes DATA EXPERIMENTS [key=value ...]
+torchrun --nproc-per-node 2 -m tests.processes DATA EXPERIMENTS [each] [key=value ...]
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ ADAPTATIONS = {
     "oracle": "oracle",
 }
 RETENTIONS = ("none", "distill", "muhdi", "ewc")
+ALL = [(adaptation, retention) for adaptation in ADAPTATIONS for retention in RETENTIONS]
+EACH = [pair for pair in ALL if pair[0] == "selftrain" or pair[1] == "muhdi"]
+"""Every method once, with one of the other kind."""
 RECIPE = Path(__file__).with_name("processes.yml")
 
 
@@ -69,16 +73,20 @@ def recipe(data: Path, adaptation: str, retention: str, *settings: str) -> Recip
     return recipe.model_copy(update={"name": f"{adaptation}_{retention}"})
 
 
-def run_all(data: Path, experiments: Path, *settings: str) -> None:
-    """Every combination, in float64.
+def run_all(
+    data: Path,
+    experiments: Path,
+    *settings: str,
+    combinations: Sequence[tuple[str, str]] = ALL,
+) -> None:
+    """Combinations of adaptation and retention, in float64.
 
     Adam turns the rounding of a float32 gradient near 0 into a whole step.
     """
     torch.set_default_dtype(torch.float64)
     try:
-        for adaptation in ADAPTATIONS:
-            for retention in RETENTIONS:
-                train(recipe(data, adaptation, retention, *settings), experiments, quiet=True)
+        for adaptation, retention in combinations:
+            train(recipe(data, adaptation, retention, *settings), experiments, quiet=True)
     finally:
         torch.set_default_dtype(torch.float32)
 
@@ -106,6 +114,8 @@ def main() -> None:
         torch.set_default_dtype(torch.float64)
         source_alone = load_recipe(RECIPE, [f"root={data}", "steps=[]", "every_step={}"])
         train(source_alone, Path(experiments), quiet=True)
+    elif words[0] == "each":
+        run_all(Path(data), Path(experiments), *words[1:], combinations=EACH)
     else:
         run_all(Path(data), Path(experiments), *words)
 

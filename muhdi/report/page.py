@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,13 @@ def percent_cell(value: Cell, marks: str = "") -> HeatCell:
 
 def write_page(path: Path, template: str, **values: Any) -> Path:
     """Fill a template of this folder and write one self-contained file."""
+    write_text(path, _templates().get_template(template).render(**values))
+    return path
+
+
+@cache
+def _templates() -> Environment:
+    """The templates of this folder; compiled once in a process, however many pages it writes."""
     environment = Environment(
         loader=PackageLoader("muhdi", "report"),
         autoescape=True,
@@ -63,8 +71,7 @@ def write_page(path: Path, template: str, **values: Any) -> Path:
     environment.filters["statistics_title"] = statistics_title
     # Charts escape their own texts; autoescape would show their tags.
     environment.filters["svg"] = lambda chart: Markup(chart.svg())
-    write_text(path, environment.get_template(template).render(**values))
-    return path
+    return environment
 
 
 # --- the viewer -----------------------------------------------------------------------------------

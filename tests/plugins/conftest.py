@@ -2,75 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-import yaml
 
+from tests.plugins.package import path_with, write_foreign, write_lanterns
 from tests.testers import forget
-
-ENTRY_POINTS = """[muhdi.adaptations]
-masked_teacher = lanterns:MaskedTeacher
-[muhdi.retentions]
-anchors = lanterns:Anchors
-[muhdi.backbones]
-plain_net = lanterns:PlainNet
-[muhdi.datasets]
-stripes = lanterns:Stripes
-"""
 
 
 @pytest.fixture
 def lanterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder of the package; nothing of it is imported yet."""
-    folder = tmp_path / "site"
-    info = folder / "lanterns-2.5.dist-info"
-    info.mkdir(parents=True)
-    shutil.copy(Path(__file__).with_name("lanterns.py"), folder / "lanterns.py")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: lanterns\nVersion: 2.5\n")
-    (info / "entry_points.txt").write_text(ENTRY_POINTS)
-    (info / "top_level.txt").write_text("lanterns\n")
-    (info / "RECORD").write_text("lanterns.py,,\nlanterns-2.5.dist-info/METADATA,,\n")
-    monkeypatch.syspath_prepend(str(folder))
-    path = os.pathsep.join([str(folder), str(Path(__file__).parents[2])])
-    monkeypatch.setenv("PYTHONPATH", path)
+    site = write_lanterns(tmp_path / "site")
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", path_with(site))
     forget("lanterns")
-    yield folder
+    yield site
     forget("lanterns")
 
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> Callable[..., Path]:
     """Writes a recipe that uses one class of each kind; keyword arguments replace its keys."""
-
-    def write(**changes: object) -> Path:
-        recipe = {
-            "name": "foreign",
-            "classes": ["dark", "light"],
-            "image_size": [48, 32],
-            "source": {"class": "lanterns:Stripes", "name": "lit"},
-            "model": {"backbone": {"class": "lanterns:PlainNet", "width": 6}},
-            "optimizer": {"name": "adamw", "head_factor": 1},
-            "source_training": {"iterations": 3, "batch_size": 2, "learning_rate": 1e-3},
-            "every_step": {
-                "iterations": 4,
-                "batch_size": 2,
-                "learning_rate": 1e-3,
-                "adaptation": {"class": "lanterns:MaskedTeacher", "ratio": 0.25},
-                "retention": {"class": "lanterns:Anchors"},
-            },
-            "steps": [
-                {"target": {"class": "lanterns:Stripes", "name": "dim", "shade": 0.3}},
-                {"target": {"class": "lanterns:Stripes", "name": "dark", "shade": 0.6}},
-            ],
-            "runtime": {"log_every": 1, "save_every": 2, "device": "cpu"},
-            "evaluation": {"samples": 1},
-        }
-        path = tmp_path / "foreign.yml"
-        path.write_text(yaml.safe_dump(recipe | changes))
-        return path
-
-    return write
+    return partial(write_foreign, tmp_path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,26 +23,45 @@ from muhdi.models.checkpoint import load_checkpoint
 from muhdi.recipe.docs import json_schema
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
+from tests.plugins.package import path_with, write_foreign, write_lanterns
 
 Foreign = Callable[..., Path]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
-def command(*words: object, folder: Path) -> subprocess.CompletedProcess[str]:
+def command(
+    *words: object, folder: Path, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run ``muhdi``; ``path`` is where Python finds packages, if not where this process does."""
+    environment = os.environ | ENVIRONMENT
+    if path is not None:
+        environment["PYTHONPATH"] = path
     return subprocess.run(
         [sys.executable, "-m", "muhdi", *map(str, words)],
         cwd=folder,
-        env=os.environ | ENVIRONMENT,
+        env=environment,
         capture_output=True,
         text=True,
     )
 
 
-@pytest.fixture
-def run(lanterns: Path, foreign: Foreign, tmp_path: Path) -> Path:
-    """A finished run, trained through the command line."""
-    done = command("train", foreign(), "--experiments", tmp_path / "e", folder=tmp_path)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The experiments of a finished run, trained through the command line."""
+    folder = tmp_path_factory.mktemp("trained")
+    site = write_lanterns(folder / "site")
+    recipe = write_foreign(folder)
+    done = command(
+        "train", recipe, "--experiments", folder / "e", folder=folder, path=path_with(site)
+    )
     assert done.returncode == 0, done.stderr
+    return folder / "e"
+
+
+@pytest.fixture
+def run(trained: Path, lanterns: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    shutil.copytree(trained, tmp_path / "e")
     return tmp_path / "e" / "snapshots" / "foreign"
 
 

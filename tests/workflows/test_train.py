@@ -31,7 +31,13 @@ from muhdi.workflows.evaluate import evaluate_network
 from muhdi.workflows.sweep import sweep
 from muhdi.workflows.train import train
 
-ADAPTATIONS = ("none", "minent", "advent", "selftrain", "oracle")
+ADAPTATIONS = {
+    "none": "none",
+    "minent": "minent",
+    "advent": "{method: advent, width: 8}",
+    "selftrain": "selftrain",
+    "oracle": "oracle",
+}
 RETENTIONS = ("none", "distill", "muhdi", "ewc", "l2sp")
 CLASSES_AND_ONE = ["flat", "construction", "object", "nature", "sky", "human", "vehicle", "other"]
 Tiny = Callable[..., Path]
@@ -74,18 +80,14 @@ def crashing(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def test_every_combination_trains_and_resumes_exactly(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, adaptation: str, retention: str
 ) -> None:
-    recipe = load_recipe(
-        tiny(), [f"every_step.adaptation={adaptation}", f"every_step.retention={retention}"]
-    )
+    methods = {"adaptation": ADAPTATIONS[adaptation], "retention": retention}
+    recipe = load_recipe(tiny(), [f"every_step.{key}={value}" for key, value in methods.items()])
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     results = train(recipe, whole, quiet=True)
     assert [step["name"] for step in results.steps] == ["source", "city", "night"]
     assert all(value is not None for value in results.matrix("running")[-1])
-    for after in (
-        5,
-        3,
-        0,
-    ):  # in the first step; in the second, after a save; again, before another iteration
+    # In the first step; in the second, after a save; again, before another iteration.
+    for after in (5, 3, 0):
         with monkeypatch.context() as patch:
             crashing(patch, after)
             with pytest.raises(Crash):
