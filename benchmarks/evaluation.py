@@ -16,10 +16,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,8 +88,8 @@ def in_batches(network: Segmenter, samples: PreparedSet) -> np.ndarray:
     return evaluate_domain(Inference(network, statistics="image"), samples, batch_size=8)
 
 
-def image_statistics(rounds: int) -> dict[str, float]:
-    """CPU time of both ways in turns, and the share of pixels on which they agree."""
+def image_statistics(rounds: int) -> dict[str, Any]:
+    """Both ways in turns, and the share of pixels that they count otherwise."""
     recipe = Recipe.load("scenes", seed=5, **{"source.val": 80})
     samples = Domains(recipe, training=False, only=["sim"]).validation["sim"]
     for index in range(len(samples)):
@@ -95,21 +97,40 @@ def image_statistics(rounds: int) -> dict[str, float]:
     torch.manual_seed(0)
     network = build_segmenter("small", 7)
     accelerate(network)
-    times: dict[str, list[float]] = {"one by one": [], "in batches": []}
-    counts = []
-    for _ in range(rounds):
-        for name, way in (("one by one", one_by_one), ("in batches", in_batches)):
-            start = time.process_time()
-            counts.append(way(network, samples))
-            times[name].append(time.process_time() - start)
+    counts = (one_by_one(network, samples), in_batches(network, samples))
     differing = int(np.abs(counts[0] - counts[1]).sum()) // 2
-    ratios = [a / b for a, b in zip(times["one by one"], times["in batches"], strict=True)]
+    cores = len(os.sched_getaffinity(0))
     return {
         "images": len(samples),
-        "ratio": round(mean(ratios), 2),
-        "ratio_sd": round(stdev(ratios), 2),
+        "speed": [speed(network, samples, threads, rounds) for threads in sorted({1, cores})],
         "pixels_counted_otherwise": differing / int(counts[0].sum()),
     }
+
+
+def speed(network: Segmenter, samples: PreparedSet, threads: int, rounds: int) -> dict[str, Any]:
+    """How many times as fast batches are, in elapsed time, with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    ratios = []
+    for _ in range(rounds):
+        single = elapsed(one_by_one, network, samples)
+        batched = elapsed(in_batches, network, samples)
+        ratios.append(single / batched)
+    torch.set_num_threads(before)
+    return {
+        "threads": threads,
+        "ratio": round(mean(ratios), 2),
+        "ratio_sd": round(stdev(ratios), 2) if rounds > 1 else None,
+    }
+
+
+def elapsed(
+    way: Callable[[Segmenter, PreparedSet], np.ndarray], network: Segmenter, samples: PreparedSet
+) -> float:
+    """Seconds of one scoring."""
+    start = time.perf_counter()
+    way(network, samples)
+    return time.perf_counter() - start
 
 
 def seconds(
@@ -149,10 +170,12 @@ def main() -> None:
     spread = f" ± {stdev(ratios):.1f}" if len(ratios) > 1 else ""
     print(f"equal to the last pixel; plain / ours = {mean(ratios):.1f}{spread} in CPU time")
     image = image_statistics(options.rounds)
-    print(
-        f"image statistics: one by one / in batches = {image['ratio']} ± {image['ratio_sd']} CPU "
-        f"time; {100 * image['pixels_counted_otherwise']:.4f} % of the pixels counted otherwise"
-    )
+    for row in image["speed"]:
+        print(
+            f"image statistics, threads: {row['threads']}: one by one / in batches = "
+            f"{row['ratio']} ± {row['ratio_sd']} in elapsed time"
+        )
+    print(f"{100 * image['pixels_counted_otherwise']:.4f} % of the pixels counted otherwise")
     if options.json:
         result = {
             "images": options.images,

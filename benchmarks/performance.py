@@ -176,10 +176,14 @@ def evaluation(result: dict[str, Any]) -> str:
     )
     image = result["image_statistics"]
     otherwise = 100 * image["pixels_counted_otherwise"]
+    speeds = " and ".join(
+        f"{row['ratio']:.2f} ± {row['ratio_sd']:.2f} times (CPU threads: {row['threads']})"
+        for row in image["speed"]
+    )
     batches = paragraph(
-        f"""Scoring with each image's own statistics, {image["images"]} drawn scenes of 128x64, small network: in
-        batches {image["ratio"]} ± {image["ratio_sd"]} times as fast as one image at a time, with {otherwise:.4f} % of
-        the pixels counted otherwise (rounding)."""
+        f"""Scoring with each image's own statistics, {image["images"]} drawn scenes of 128x64, small network:
+        batches are {speeds} as fast as one image at a time in elapsed time, with {otherwise:.4f} % of the pixels
+        counted otherwise (rounding)."""
     )
     return f"{pixels}\n\n{batches}"
 
