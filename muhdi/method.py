@@ -34,7 +34,7 @@ Memory = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Context:
-    """What a method is built from, beside its section of the recipe.
+    """What a method is built from, besides its section of the recipe.
 
     Attributes:
         classes: number of classes C.
@@ -66,7 +66,8 @@ class OwnNetwork:
     """A network of a method's own, such as a discriminator.
 
     The loop zeroes its gradients, averages them over the processes, steps and schedules its
-    optimizer, saves and restores both, writes it beside the network, and carries it to later steps.
+    optimizer, saves and restores both, writes it next to the network, and carries it to later
+    steps.
 
     Attributes:
         module: also a submodule of the method.

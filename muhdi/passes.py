@@ -84,8 +84,8 @@ def merged(*terms: Losses) -> Losses:
         RunError: two terms have one name; the one would hide the other, gradient and all.
     """
     together: Losses = {}
-    for some in terms:
-        for name, loss in some.items():
+    for losses in terms:
+        for name, loss in losses.items():
             if name in together:
                 raise RunError(f"two loss terms are called {name!r}; rename one of them")
             together[name] = loss

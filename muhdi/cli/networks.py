@@ -172,7 +172,7 @@ def export(
                 f"--push: uploads a folder, but {target} is a file; give a name without an ending"
             )
         hugging_face()  # whether it is installed and logged in
-    files = [item.path for item in find_inputs(images) if not item.is_film] if images else []
+    files = [item.path for item in find_inputs(images) if not item.is_video] if images else []
     path, verified = run_export(
         model,
         target,

@@ -83,7 +83,7 @@ def print_run(results: Results, recipe: Recipe, experiments: Path | None) -> Non
     from muhdi.run.directory import RunDirectory
 
     out = console()
-    for statistics in results.kinds():
+    for statistics in results.statistics:
         out.print(matrix_table(results, statistics).terminal())
         out.print(summary_line(results, statistics), soft_wrap=True)
     folder = RunDirectory.of(recipe, experiments).folder
@@ -97,7 +97,7 @@ def print_scores(results: Results, form: str | None = None) -> None:
     from muhdi.report.tables import classes_table, matrix_table
 
     tables = []
-    for statistics in results.kinds():
+    for statistics in results.statistics:
         best = best_row(results, statistics)
         tables.append(matrix_table(results, statistics, "network"))
         tables.append(classes_table(results, statistics, best))

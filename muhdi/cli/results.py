@@ -116,7 +116,7 @@ def report(
     path = write_report(run, output, trust_code=trust_code)
     if form is not None:
         results = read_run(run).results
-        print_tables([matrix_table(results, name) for name in results.kinds()], form)
+        print_tables([matrix_table(results, name) for name in results.statistics], form)
     typer.echo(f"Written to {one_line(path)}", err=form is not None)
 
 

@@ -105,9 +105,9 @@ def demo(
     arms = {title: runs[recipe] for recipe, title in DEMO.items()}
     for title, results in arms.items():
         out.print(f"\n{title}")
-        for statistics in results[0].kinds():
+        for statistics in results[0].statistics:
             out.print(matrix_table(results[0], statistics).terminal())
-    evaluated = runs[DEMO_METHOD][0].kinds()
+    evaluated = runs[DEMO_METHOD][0].statistics
     in_order = sorted(evaluated, key=("domain", "running", "image").index)
     for statistics in in_order:
         out.print(arms_table(arms, statistics).terminal())
@@ -181,7 +181,7 @@ def adapt(
         return
     print_run(results, plan.recipe, experiments)
     run = read_run(RunDirectory.of(plan.recipe, experiments).folder)
-    print_tables([change_table(run.change, statistics) for statistics in run.results.kinds()])
+    print_tables([change_table(run.change, statistics) for statistics in run.results.statistics])
 
 
 def sweep(
@@ -199,7 +199,7 @@ def sweep(
     check_format(form)
     log = partial(typer.echo, err=form is not None)
     arms = run_sweep(recipes, seeds, settings, experiments, jobs, log)
-    evaluated = next(iter(arms.values()))[0].kinds()
+    evaluated = next(iter(arms.values()))[0].statistics
     print_tables([arms_table(arms, statistics) for statistics in evaluated], form)
 
 

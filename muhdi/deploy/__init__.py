@@ -1,1 +1,1 @@
-"""Using a trained network: predictions as pictures, and exports to other formats."""
+"""Using a trained network: predictions as images, and exports to other formats."""

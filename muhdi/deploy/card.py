@@ -81,7 +81,7 @@ def _training(run: Path) -> str:
 def _scores(run: Path) -> str:
     results = Results.from_json(read_json(run / "results.json"))
     parts = ["## Scores\n"]
-    for kind in results.kinds():
+    for kind in results.statistics:
         table = matrix_table(results, kind)
         parts += [
             f"{table.title}\n",

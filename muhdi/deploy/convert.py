@@ -40,7 +40,7 @@ def convert(
     """Write a network in another layout; every weight keeps its bits.
 
     Args:
-        source: a run directory (its newest network, and the discriminators beside it), or a
+        source: a run directory (its newest network, and the discriminators next to it), or a
             network's or a discriminator's file.
         target: ``.pth`` for the reference's layout, ``.safetensors`` for ours.
         classes: class set of a reference's network; None: the one with as many classes (7, 16 or
@@ -50,7 +50,7 @@ def convert(
         overwrite: replace files that exist.
 
     Returns:
-        The files written. Discriminators of a run are written beside ``target``, as
+        The files written. Discriminators of a run are written next to ``target``, as
         ``<stem>_D_main.pth`` and so on. The reference's layout has no place for domain statistics.
 
     Raises:

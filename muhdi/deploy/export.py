@@ -122,12 +122,12 @@ def export(  # noqa: PLR0913 - options by name
         trust_code=trust_code,
     )
     batches = list(_batches(images or _samples(model), predictor.image_size))
-    with _beside(path) as temporary:
+    with _temporary_name(path) as temporary:
         runner = write(predictor, model, temporary)
         verified = verify(predictor, runner, batches, "logits" if folder else output, target)
         if folder:
-            told = f"The export was {verified}."
-            write_text(temporary / CARD, model_card(predictor, run_of(model), told))
+            note = f"The export was {verified}."
+            write_text(temporary / CARD, model_card(predictor, run_of(model), note))
             for file in temporary.iterdir():
                 path.mkdir(parents=True, exist_ok=True)
                 os.replace(file, path / file.name)
@@ -211,18 +211,18 @@ def _batches(files: Sequence[Path], size: tuple[int, int]) -> Iterator[Tensor]:
     """
     count = min(VERIFIED_ON, len(files))
     chosen = [files[round(i)] for i in np.linspace(0, len(files) - 1, count)]
-    pictures = [read_image(file) for file in chosen]
+    images = [read_image(file) for file in chosen]
     other = max(SMALLEST, size[0] * 5 // 4) | 1, max(SMALLEST, size[1] * 3 // 4) | 1
-    yield torch.from_numpy(np.stack([resize_image(picture, size) for picture in pictures])).permute(
+    yield torch.from_numpy(np.stack([resize_image(image, size) for image in images])).permute(
         0, 3, 1, 2
     )
-    for picture in pictures:
-        yield torch.from_numpy(np.array(resize_image(picture, other))[None]).permute(0, 3, 1, 2)
+    for image in images:
+        yield torch.from_numpy(np.array(resize_image(image, other))[None]).permute(0, 3, 1, 2)
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A name beside ``path``, of which nothing is left at the end."""
+def _temporary_name(path: Path) -> Iterator[Path]:
+    """A name next to ``path``, of which nothing is left at the end."""
     temporary = path.parent / f".{path.stem}.{os.getpid()}{TEMPORARY}{path.suffix}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

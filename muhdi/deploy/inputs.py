@@ -1,6 +1,6 @@
-"""The pictures to predict on.
+"""The images to predict on.
 
-Files, folders, patterns and films, each with the name that its outputs get.
+Files, folders, patterns and videos, each with the name that its outputs get.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from muhdi.data.paths import IMAGE_ENDINGS, fixed_part, matches
 from muhdi.errors import MuhdiError
 
-FILMS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
+VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Input:
     name: Path
 
     @property
-    def is_film(self) -> bool:
-        """Whether it holds many pictures."""
-        return self.path.suffix.lower() in FILMS
+    def is_video(self) -> bool:
+        """Whether it holds many frames."""
+        return self.path.suffix.lower() in VIDEOS
 
 
 def find_inputs(arguments: Sequence[str], ours: Sequence[Path] = ()) -> list[Input]:
     """The files that the arguments stand for, each once.
 
     Args:
-        arguments: files, folders (of which everything inside counts that is named like an image or
-            a film), and patterns with ``*`` and ``**``. Of several folders the outputs' names begin
-            with the folder's.
-        ours: folders of outputs; what lies in them is no input, unless it is named itself.
+        arguments: files, folders (everything inside that is named like an image or a video), and
+            patterns with ``*`` and ``**``. With several folders, names of outputs begin with the
+            folder's.
+        ours: folders of outputs; what is in them is not an input, unless it is named itself.
 
     Raises:
         MuhdiError: an argument stands for no file.
@@ -68,13 +68,13 @@ def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:
         if not files:
             raise MuhdiError(
                 f"{path}: holds no image; known endings are"
-                f" {', '.join(sorted(IMAGE_ENDINGS | FILMS))}"
+                f" {', '.join(sorted(IMAGE_ENDINGS | VIDEOS))}"
             )
         return [Input(file, _relative(file, base)) for file in files]
     if not has_magic(argument):
         raise MuhdiError(f"{path}: there is no such file or folder; correct the path")
     files = [
-        file for file in matches(Path(), argument) if _is_picture(file) and not _lies_in(file, ours)
+        file for file in matches(Path(), argument) if _is_input(file) and not _lies_in(file, ours)
     ]
     if not files:
         raise MuhdiError(f"{argument}: the pattern matches no image; correct it")
@@ -83,12 +83,12 @@ def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:
 
 def _inside(folder: Path, ours: Sequence[str]) -> list[Path]:
     return sorted(
-        file for file in folder.rglob("*") if _is_picture(file) and not _lies_in(file, ours)
+        file for file in folder.rglob("*") if _is_input(file) and not _lies_in(file, ours)
     )
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_ENDINGS | FILMS and path.is_file()
+def _is_input(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_ENDINGS | VIDEOS and path.is_file()
 
 
 def _lies_in(path: Path, folders: Sequence[str]) -> bool:
@@ -109,9 +109,9 @@ def _distinct(inputs: list[Input]) -> list[Input]:
     named = [
         replace(i, name=i.name.with_name(i.path.name)) if count[i.name] > 1 else i for i in inputs
     ]
-    places: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
     for item in named:
-        other = places.setdefault(item.name, item.path)
+        other = taken.setdefault(item.name, item.path)
         if other != item.path:
             raise MuhdiError(
                 f"{item.path}: its outputs would have the name of those of {other}; give the folder"

@@ -1,9 +1,9 @@
-"""Predictions on many files, written as pictures.
+"""Predictions on many files, written as images.
 
 For an input ``a/b.jpg`` the folder of outputs holds ``ids/a/b.png`` (grey values are class
 positions), ``colour/a/b.png`` (a palette image), ``overlay/a/b.png`` and, if asked for,
-``probabilities/a/b.npz`` (float16 ``probabilities`` [C, H, W]). A film's pictures are
-``ids/a/b/000000.png`` and so on, and its overlay is a film. ``classes.json`` says which class each
+``probabilities/a/b.npz`` (float16 ``probabilities`` [C, H, W]). Frames of a video are
+``ids/a/b/000000.png`` and so on, and its overlay is a video. ``classes.json`` says which class each
 position is.
 """
 
@@ -21,7 +21,7 @@ from PIL import Image
 from muhdi.data.files import read_image
 from muhdi.deploy.inputs import Input
 from muhdi.deploy.predictor import SMALLEST, Pixels, Prediction, Predictor, View
-from muhdi.deploy.video import Film, FilmWriter, pyav
+from muhdi.deploy.video import Video, VideoWriter, pyav
 from muhdi.errors import MuhdiError
 from muhdi.files import write_bytes, write_json
 
@@ -32,20 +32,23 @@ Progress = Callable[[int, int | None], None]
 
 
 @dataclass
-class _Picture:
-    """One picture on its way.
+class _Waiting:
+    """One image or frame on its way.
 
-    What its outputs are called, and the film that its overlay belongs to.
+    Attributes:
+        name: what its outputs are called.
+        pixels: uint8 RGB [H, W, 3].
+        video: that its overlay belongs to; None for an image.
     """
 
     name: Path
     pixels: Pixels
-    film: FilmWriter | None
+    video: VideoWriter | None
 
 
 def output_folders(out: Path) -> list[Path]:
     """Where `predict_files` writes."""
-    return [out / kind for kind in OUTPUT_FOLDERS]
+    return [out / folder for folder in OUTPUT_FOLDERS]
 
 
 def predict_files(  # noqa: PLR0913 - options by name
@@ -70,11 +73,11 @@ def predict_files(  # noqa: PLR0913 - options by name
         view: how the network is shown the images.
         probabilities: write them too.
         overwrite: replace outputs that exist; inputs are never replaced.
-        every: of films, only each so-many-th picture.
+        every: of videos, only every n-th frame.
         progress: called with the number of inputs done and of all.
 
     Returns:
-        How many pictures were predicted, and a line for every file that failed.
+        How many images and frames were predicted, and a line for every file that failed.
 
     Raises:
         MuhdiError: an output exists, or is an input, or cannot be written. The first two are found
@@ -85,8 +88,8 @@ def predict_files(  # noqa: PLR0913 - options by name
     writer = _Writer(predictor, out, view, probabilities=probabilities)
     for number, item in enumerate(inputs):
         progress(number, len(inputs))
-        if item.is_film:
-            writer.write_film(item, every)
+        if item.is_video:
+            writer.write_video(item, every)
         else:
             writer.write_image(item)
     writer.flush()
@@ -95,10 +98,10 @@ def predict_files(  # noqa: PLR0913 - options by name
 
 
 class _Writer:
-    """Predicts pictures in batches, and writes their outputs.
+    """Predicts images in batches, and writes their outputs.
 
     Attributes:
-        count: pictures so far.
+        count: images and frames so far.
         failures: a line for every file that could not be read, in whole or in part.
     """
 
@@ -109,7 +112,7 @@ class _Writer:
         self.probabilities = probabilities
         self.count = 0
         self.failures: list[str] = []
-        self._batch: list[_Picture] = []
+        self._batch: list[_Waiting] = []
 
     def write_image(self, item: Input) -> None:
         """An image."""
@@ -118,21 +121,21 @@ class _Writer:
         except (MuhdiError, OSError) as error:
             self.failures.append(str(error))
             return
-        self._add(_Picture(item.name, pixels, None))
+        self._add(_Waiting(item.name, pixels, None))
 
-    def write_film(self, item: Input, every: int) -> None:
-        """Each so-many-th picture of a film; where it is damaged, those before."""
+    def write_video(self, item: Input, every: int) -> None:
+        """Every n-th frame of a video; if it is damaged, those before the damage."""
         try:
-            film = Film(item.path, every)
+            video = Video(item.path, every)
         except (MuhdiError, OSError) as error:
             self.failures.append(str(error))
             return
         overlay = (self.out / "overlay" / item.name).with_name(f"{item.name.name}.mp4")
-        writer = FilmWriter(overlay, film.rate)
+        writer = VideoWriter(overlay, video.rate)
         try:
-            for place, pixels in enumerate(self._readable(film)):
-                self._add(_Picture(item.name / f"{place:06d}", pixels, writer))
-            # What is still waiting belongs into the film.
+            for number, pixels in enumerate(self._readable(video)):
+                self._add(_Waiting(item.name / f"{number:06d}", pixels, writer))
+            # What is still waiting belongs to the video.
             self.flush()
         except BaseException:
             writer.discard()
@@ -142,16 +145,16 @@ class _Writer:
     def flush(self) -> None:
         """Predict and write what is waiting."""
         predictions = self.predictor.predict_many(
-            [picture.pixels for picture in self._batch],
+            [waiting.pixels for waiting in self._batch],
             self.view,
             probabilities=self.probabilities,
         )
-        for picture, prediction in zip(self._batch, predictions, strict=True):
-            _write(self.out, picture, prediction)
+        for waiting, prediction in zip(self._batch, predictions, strict=True):
+            _write(self.out, waiting, prediction)
         self._batch.clear()
 
-    def _add(self, picture: _Picture) -> None:
-        self._batch.append(picture)
+    def _add(self, waiting: _Waiting) -> None:
+        self._batch.append(waiting)
         self.count += 1
         if len(self._batch) >= self.view.batch_size:
             self.flush()
@@ -165,9 +168,9 @@ class _Writer:
             )
         return pixels
 
-    def _readable(self, film: Film) -> Iterator[Pixels]:
+    def _readable(self, video: Video) -> Iterator[Pixels]:
         try:
-            yield from film
+            yield from video
         except MuhdiError as error:
             self.failures.append(str(error))
 
@@ -185,25 +188,24 @@ def _write_classes(predictor: Predictor, out: Path) -> None:
     write_json(out / "classes.json", {"classes": listed, **asked})
 
 
-def _output(out: Path, kind: str, name: Path) -> Path:
-    return (out / kind / name).with_name(f"{name.name}{OUTPUT_FOLDERS[kind]}")
+def _output(out: Path, folder: str, name: Path) -> Path:
+    return (out / folder / name).with_name(f"{name.name}{OUTPUT_FOLDERS[folder]}")
 
 
 def _check_outputs(
     inputs: Sequence[Input], out: Path, *, overwrite: bool, probabilities: bool
 ) -> None:
     """Refuse to replace an input, and without ``overwrite`` anything."""
-    if any(item.is_film for item in inputs):
+    if any(item.is_video for item in inputs):
         pyav()
     ours = {os.path.realpath(item.path): item.path for item in inputs}
+    folders = list(OUTPUT_FOLDERS)
+    if not probabilities:
+        folders.remove("probabilities")
     for item in inputs:
-        for kind in (
-            OUTPUT_FOLDERS
-            if probabilities
-            else [kind for kind in OUTPUT_FOLDERS if kind != "probabilities"]
-        ):
-            path = out / kind / item.name if item.is_film else _output(out, kind, item.name)
-            if item.is_film and kind == "overlay":
+        for folder in folders:
+            path = out / folder / item.name if item.is_video else _output(out, folder, item.name)
+            if item.is_video and folder == "overlay":
                 path = path.with_name(f"{item.name.name}.mp4")
             if os.path.realpath(path) in ours:
                 raise MuhdiError(
@@ -216,20 +218,19 @@ def _check_outputs(
                 )
 
 
-def _write(out: Path, picture: _Picture, prediction: Prediction) -> None:
-    overlay = prediction.overlay()
-    pictures = {
+def _write(out: Path, waiting: _Waiting, prediction: Prediction) -> None:
+    images = {
         "ids": Image.fromarray(prediction.ids),
         "colour": prediction.colour(),
-        "overlay": overlay,
+        "overlay": prediction.overlay(),
     }
-    if picture.film is not None:
-        picture.film.add(np.asarray(pictures.pop("overlay")))
-    for kind, image in pictures.items():
+    if waiting.video is not None:
+        waiting.video.add(np.asarray(images.pop("overlay")))
+    for folder, image in images.items():
         buffer = io.BytesIO()
         image.save(buffer, "PNG")
-        write_bytes(_output(out, kind, picture.name), buffer.getvalue())
+        write_bytes(_output(out, folder, waiting.name), buffer.getvalue())
     if prediction.probabilities is not None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, probabilities=prediction.probabilities.astype(np.float16))
-        write_bytes(_output(out, "probabilities", picture.name), buffer.getvalue())
+        write_bytes(_output(out, "probabilities", waiting.name), buffer.getvalue())

@@ -249,15 +249,13 @@ class Predictor(nn.Module):
 
     def _finish(self, image: Pixels, logits: Tensor, probabilities: bool) -> Prediction:
         """From logits [1, C, h, w] to the image's own size."""
-        size = image.shape[:2]
+        size = (image.shape[0], image.shape[1])
         if not probabilities:
-            return Prediction(
-                image, classes_at(logits, (size[0], size[1]))[0].cpu().numpy(), self.classes
-            )
-        shares = upsample(logits, (size[0], size[1]))[0].softmax(0)
-        return Prediction(
-            image, shares.argmax(0).byte().cpu().numpy(), self.classes, shares.cpu().numpy()
-        )
+            ids = classes_at(logits, size)[0]
+            return Prediction(image, ids.cpu().numpy(), self.classes)
+        softmax = upsample(logits, size)[0].softmax(0)
+        ids = softmax.argmax(0).byte()
+        return Prediction(image, ids.cpu().numpy(), self.classes, softmax.cpu().numpy())
 
     def _by_windows(self, image: Pixels, view: View, probabilities: bool) -> Prediction:
         seen = image if view.size is None else resize_image(image, view.size)
@@ -267,14 +265,12 @@ class Predictor(nn.Module):
                 " pixels a side"
             )
         strips = self._strips(self._tensor([seen])[0], view)
-        if (
-            seen.shape == image.shape and not probabilities
-        ):  # the whole image's probabilities are never held
+        if seen.shape == image.shape and not probabilities:
+            # The whole image's probabilities are never held.
             ids = torch.cat([strip.argmax(0).byte() for strip in strips])
             return Prediction(image, ids.cpu().numpy(), self.classes)
-        return self._finish(
-            image, torch.cat(list(strips), 1).clamp_min(1e-12).log()[None], probabilities
-        )
+        logits = torch.cat(list(strips), 1).clamp_min(1e-12).log()
+        return self._finish(image, logits[None], probabilities)
 
     def _strips(self, image: Tensor, view: View) -> Iterator[Tensor]:
         """Probabilities [C, rows, W] of an image [3, H, W] by windows, from its top to its bottom.
@@ -291,12 +287,12 @@ class Predictor(nn.Module):
         weights = torch.zeros(down, width, device=image.device)
         for top, following in zip(tops, [*tops[1:], height], strict=True):
             for start in range(0, len(lefts), view.batch_size):
-                some = lefts[start : start + view.batch_size]
+                chunk = lefts[start : start + view.batch_size]
                 windows = torch.stack(
-                    [image[:, top : top + down, left : left + across] for left in some]
+                    [image[:, top : top + down, left : left + across] for left in chunk]
                 )
-                for left, shares in zip(some, self(windows).softmax(1), strict=True):
-                    total[:, :, left : left + across] += shares * weight
+                for left, softmax in zip(chunk, self(windows).softmax(1), strict=True):
+                    total[:, :, left : left + across] += softmax * weight
                     weights[:, left : left + across] += weight
             done = following - top
             yield total[:, :done] / weights[:done]

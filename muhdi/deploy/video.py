@@ -1,4 +1,4 @@
-"""Reading and writing films, through PyAV."""
+"""Reading and writing videos, through PyAV."""
 
 from __future__ import annotations
 
@@ -20,65 +20,67 @@ def pyav() -> Any:
     try:
         import av
     except ImportError:
-        raise MuhdiError("films need PyAV; install it: pip install 'muhdi[video]'") from None
+        raise MuhdiError("videos need PyAV; install it: pip install 'muhdi[video]'") from None
     return av
 
 
-class Film:
-    """A film's pictures.
+class Video:
+    """The frames of a video.
 
     Args:
         path: of the file.
-        every: only each so-many-th picture.
+        every: give every n-th frame.
 
     Raises:
         MuhdiError: it cannot be read.
     """
 
     def __init__(self, path: Path, every: int = 1) -> None:
-        self.path, self.every, self._av = path, every, pyav()
+        self.path = path
+        self.every = every
+        self._av = pyav()
         try:
             self._container = self._av.open(str(path))
             stream = self._container.streams.video[0]
         except (self._av.FFmpegError, IndexError) as error:
-            raise MuhdiError(f"{path}: not a film that can be read ({error})") from None
+            raise MuhdiError(f"{path}: not a video that can be read ({error})") from None
         self.rate = Fraction(stream.average_rate or 25) / every
         self.length = -(-stream.frames // every) if stream.frames else None
 
     def __iter__(self) -> Iterator[npt.NDArray[np.uint8]]:
-        """Pictures, uint8 RGB [H, W, 3]."""
+        """Frames, uint8 RGB [H, W, 3]."""
         try:
             with self._container:
                 for number, frame in enumerate(self._container.decode(video=0)):
                     if number % self.every == 0:
                         yield frame.to_ndarray(format="rgb24")
         except self._av.FFmpegError as error:
-            raise MuhdiError(f"{self.path}: the film is damaged ({error})") from None
+            raise MuhdiError(f"{self.path}: the video is damaged ({error})") from None
 
 
-class FilmWriter:
+class VideoWriter:
     """Writes an mp4 under a temporary name, and gives it its own when it is closed.
 
     Args:
         path: ends in ``.mp4``.
-        rate: pictures per second.
+        rate: frames per second.
     """
 
     def __init__(self, path: Path, rate: Fraction) -> None:
-        self.path, self._av, self._rate = path, pyav(), rate
+        self.path = path
+        self._rate = rate
+        self._av = pyav()
         self._stream: Any = None
         self._temporary = path.parent / f".{path.stem}.{os.getpid()}{TEMPORARY}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         self._container = self._av.open(str(self._temporary), "w")
 
-    def add(self, picture: npt.NDArray[np.uint8]) -> None:
-        """The next picture, uint8 RGB [H, W, 3].
+    def add(self, frame: npt.NDArray[np.uint8]) -> None:
+        """The next frame, uint8 RGB [H, W, 3].
 
-        Sides are cut to even numbers, as the format wants it.
+        Sides are cut to even numbers, as the format requires.
         """
-        even = np.ascontiguousarray(
-            picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]
-        )
+        even = np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])
         if self._stream is None:
             codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
             self._stream = self._container.add_stream(codec, rate=self._rate)
@@ -89,7 +91,7 @@ class FilmWriter:
         )
 
     def close(self) -> None:
-        """The film is whole, or holds what could be read."""
+        """Finish the file: it is whole, or holds what could be read."""
         if self._stream is None:
             self.discard()
             return

@@ -57,17 +57,17 @@ class Summary:
     forward: float | None
 
 
-def summarise(matrix: Matrix, learnt: Sequence[int]) -> Summary:
+def summarise(matrix: Matrix, adapted_at: Sequence[int]) -> Summary:
     """Summary of a result matrix.
 
     Args:
         matrix: R[step][target], columns are targets only.
-        learnt: for each target the (first) step that adapted to it.
+        adapted_at: for each target the (first) step that adapted to it.
     """
     last = len(matrix) - 1
-    final = [matrix[last][t] for t in range(len(learnt))] if matrix else []
+    final = [matrix[last][t] for t in range(len(adapted_at))] if matrix else []
     forgetting, backward, forward = [], [], []
-    for target, step in enumerate(learnt):
+    for target, step in enumerate(adapted_at):
         column = [row[target] for row in matrix]
         if step < last:
             best = [value for value in column[step:last] if value is not None]

@@ -49,7 +49,8 @@ def without_score(reason: str) -> Entry:
 
 def untrained_row(statistics: Sequence[str], domains: Sequence[str]) -> dict[str, dict[str, Entry]]:
     """The row of a network whose heads are still random."""
-    return {kind: {domain: without_score("untrained") for domain in domains} for kind in statistics}
+    row = {domain: without_score("untrained") for domain in domains}
+    return {name: dict(row) for name in statistics}
 
 
 @dataclass
@@ -63,7 +64,7 @@ class Results:
         domains: names of all domains that are evaluated, the source first.
         targets: names of the target domains in the order of the sequence, each once. Of a run
             without steps, the extra domains.
-        learnt: for each target, the first step (from 1) that adapts to it.
+        adapted_at: for each target, the first step (from 1) that adapts to it.
         steps: for each finished stage ``{"step", "name", "scores"}``, its scores by statistics and
             domain.
         confusion: of the newest stage, pixels by true and by predicted class, for each choice of
@@ -77,7 +78,7 @@ class Results:
     source: str
     domains: list[str]
     targets: list[str]
-    learnt: list[int]
+    adapted_at: list[int]
     steps: list[dict[str, Any]] = field(default_factory=list)
     confusion: dict[str, dict[str, list[list[int]]]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -86,33 +87,37 @@ class Results:
         rows = len(self.steps)
         return f"Results({self.name!r}, seed={self.seed}, {rows} rows, {', '.join(self.domains)})"
 
-    def add(self, name: str, by_kind: dict[str, dict[str, Entry]]) -> None:
+    def add(self, name: str, by_statistics: dict[str, dict[str, Entry]]) -> None:
         """Scores after the next stage."""
         rows: dict[str, dict[str, Entry]] = {}
         self.confusion = {}
-        for kind, row in by_kind.items():
-            rows[kind] = {
-                domain: {k: v for k, v in e.items() if k != "confusion"}
-                for domain, e in row.items()
-            }
-            kept = {
-                domain: entry["confusion"] for domain, entry in row.items() if "confusion" in entry
-            }
-            self.confusion |= {kind: kept} if kept else {}
+        for statistics, row in by_statistics.items():
+            rows[statistics] = {}
+            kept: dict[str, list[list[int]]] = {}
+            for domain, entry in row.items():
+                rows[statistics][domain] = {k: v for k, v in entry.items() if k != "confusion"}
+                if "confusion" in entry:
+                    kept[domain] = entry["confusion"]
+            if kept:
+                self.confusion[statistics] = kept
         self.steps.append({"step": len(self.steps), "name": name, "scores": rows})
 
-    def kinds(self) -> list[str]:
+    @property
+    def statistics(self) -> list[str]:
         """The choices of statistics that were evaluated."""
         return list(self.steps[0]["scores"]) if self.steps else []
 
-    def matrix(self, kind: str, domains: Sequence[str] | None = None) -> list[list[float | None]]:
+    def matrix(
+        self, statistics: str, domains: Sequence[str] | None = None
+    ) -> list[list[float | None]]:
         """The mIoU in percent by step and domain."""
         names = self.domains if domains is None else domains
-        return [[step["scores"][kind].get(d, {}).get("miou") for d in names] for step in self.steps]
+        rows = [step["scores"][statistics] for step in self.steps]
+        return [[row.get(domain, {}).get("miou") for domain in names] for row in rows]
 
-    def summary(self, kind: str) -> Summary:
+    def summary(self, statistics: str) -> Summary:
         """Average, forgetting and transfer over the targets."""
-        return summarise(self.matrix(kind, self.targets), self.learnt)
+        return summarise(self.matrix(statistics, self.targets), self.adapted_at)
 
     def to_json(self, *, sequence: bool = True) -> dict[str, Any]:
         """What is written to the file: everything, and the matrix for whoever reads only that.
@@ -121,7 +126,7 @@ class Results:
         """
         derived = {
             k: {"matrix": self.matrix(k)} | (vars(self.summary(k)) if sequence else {})
-            for k in self.kinds()
+            for k in self.statistics
         }
         values = {name: value for name, value in vars(self).items() if name != "notes"}
         return {**values, "summary": derived}
@@ -162,15 +167,17 @@ class Results:
             MuhdiError: it is something else.
         """
         names = [field.name for field in fields(cls) if field.name not in ("confusion", "notes")]
+        if isinstance(data, dict) and "learnt" in data:  # as version 0.1 called it
+            data = {"adapted_at": data["learnt"], **data}
         if not isinstance(data, dict) or not all(name in data for name in names):
             raise MuhdiError(
-                "results.json: holds no results of a run; delete it, and go on with --resume"
+                "results.json: holds no results of a run; delete it, and continue with --resume"
             )
         return cls(**{name: data[name] for name in names}, confusion=data.get("confusion", {}))
 
 
-def best_row(results: Results, kind: str) -> int:
+def best_row(results: Results, statistics: str) -> int:
     """Which row of the matrix has the highest mean over its domains."""
-    rows = [[value for value in row if value is not None] for row in results.matrix(kind)]
+    rows = [[value for value in row if value is not None] for row in results.matrix(statistics)]
     means = [sum(row) / len(row) if row else -1.0 for row in rows]
     return max(range(len(means)), key=means.__getitem__)

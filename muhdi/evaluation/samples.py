@@ -85,7 +85,7 @@ def add_earlier_predictions(run: Path, *, trust_code: bool = False) -> None:
         path = _network_after(directory, recipe, stage)
         if path is None:
             continue
-        for statistics in results.kinds():
+        for statistics in results.statistics:
             for domain in results.domains:
                 _add_predictions(directory, path, (stage, statistics, domain), trust_code)
 

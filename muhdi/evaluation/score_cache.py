@@ -15,7 +15,7 @@ FILE = "scores.json"
 
 
 class ScoreCache:
-    """Rows of scores in ``scores.json``, in the run's directory or beside a lone snapshot.
+    """Rows of scores in ``scores.json``, in the run's directory or next to a lone snapshot.
 
     Args:
         folder: of a snapshot.
@@ -30,7 +30,7 @@ class ScoreCache:
         self._known: dict[str, Any] = read_json(self.path) if self.path.exists() else {}
         if not (isinstance(self._known, dict) and all(map(_is_row, self._known.values()))):
             raise MuhdiError(
-                f"{self.path}: holds no cached scores; delete it, and they are computed anew"
+                f"{self.path}: holds no cached scores; delete it, and they are computed again"
             )
 
     def has(self, key: str) -> bool:

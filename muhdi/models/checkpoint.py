@@ -120,7 +120,7 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         classes = _names(description["classes"])
         width, height = description["image_size"]
         heads = _names(description["heads"])
-        names = {group: _names(some) for group, some in description["names"].items()}
+        names = {group: _names(named) for group, named in description["names"].items()}
         backbone = description["backbone"]
         multi_level = bool(description["multi_level"])
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:

@@ -31,7 +31,7 @@ class Split:
         key: of the domain in the recipe.
         domain: its name.
         split: ``train`` or ``val``.
-        learnt: whether a run trains on its labels.
+        labels_used: whether a run trains on its labels.
         images: how many there are.
         labelled: whether labels were read.
         sizes: images by size, as ``640x360``.
@@ -46,7 +46,7 @@ class Split:
     key: str
     domain: str
     split: str
-    learnt: bool
+    labels_used: bool
     images: int = 0
     labelled: bool = False
     sizes: Counter[str] = field(default_factory=Counter)
@@ -119,7 +119,7 @@ def check(
     unlisted = UnlistedIds()
     classes = recipe.class_set().classes
     done = 0
-    for part in in_processes(_look, in_parts(work), jobs, _take, (opened,)):
+    for part in in_processes(_read_all, in_parts(work), jobs, _take, (opened,)):
         for seen in part:
             split = report.splits[seen.number]
             _add(split, seen, classes)
@@ -171,7 +171,7 @@ def _open(recipe: Recipe, split: Split, data: DomainConfig, report: Report) -> I
     If only their labels are at fault, the images are read without them.
     """
     context = Context.of(recipe)
-    wanted = split.learnt or split.split == "val"
+    wanted = split.labels_used or split.split == "val"
     for labels in (True, False) if wanted else (False,):
         try:
             images = open_split(data, split.split, context, labels=labels)
@@ -180,7 +180,7 @@ def _open(recipe: Recipe, split: Split, data: DomainConfig, report: Report) -> I
             continue
         split.images = len(images)
         split.labelled = labels and images.labelled
-        if labels and split.learnt and not images.labelled:
+        if labels and split.labels_used and not images.labelled:
             report.problems.append(
                 f"{split.key}: {split.domain!r} needs labels to train on; {images.advice}"
             )
@@ -194,11 +194,11 @@ def _take(opened: list[tuple[ImageSet, bool]]) -> None:
     _sets[:] = opened
 
 
-def _look(part: Sequence[tuple[int, int]]) -> list[_Seen]:
-    return [_look_at(number, index) for number, index in part]
+def _read_all(part: Sequence[tuple[int, int]]) -> list[_Seen]:
+    return [_read(number, index) for number, index in part]
 
 
-def _look_at(number: int, index: int) -> _Seen:
+def _read(number: int, index: int) -> _Seen:
     images, labelled = _sets[number]
     try:
         sample = images.read(index, labelled)
@@ -237,7 +237,7 @@ def _judge(split: Split, report: Report) -> None:
         more = f" (and {others} more)" if others else ""
         report.problems.append(f"{title}: {split.unreadable[0]}{more}")
     never = [name for name, pixels in split.pixels.items() if not pixels]
-    if never and split.learnt:
+    if never and split.labels_used:
         report.problems.append(
             f"{title}: no label holds {', '.join(never)}, so it cannot be learned; correct the"
             " table of ids, or leave it out of 'classes'"
@@ -274,7 +274,7 @@ def _judge_duplicates(report: Report, names: list[dict[bytes, str]]) -> None:
                 f"{len(shared)} images of {split.key} ({split.domain}, train) are in"
                 f" {other.domain}, val, too, {pair}"
             )
-            if split.learnt:
+            if split.labels_used:
                 report.problems.append(f"{line}; its scores would be of memorised images")
             else:
                 report.notes.append(line)

@@ -44,7 +44,7 @@ class ModelConfig(Section):
     """File to start from: a network of ours, the reference's, or a ResNet state dict; as it is
     given, or below `runtime.root`. None: random."""
     multi_level: bool = True
-    """Whether heads have an aux level after stage 3 of the backbone, beside the main one."""
+    """Whether heads have an aux level after stage 3 of the backbone, besides the main one."""
     batch_norm: NormKind = "batch"
     """While training, batch norms use the statistics of the `batch` that a device sees, of the
     whole batch over all devices (`synced`), or their running ones, which then stay (`frozen`)."""

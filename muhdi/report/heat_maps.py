@@ -17,7 +17,7 @@ def matrix_map(run: RunData, statistics: str) -> HeatMap:
     The cell of the step that adapted to its domain is marked, and those before it are pale.
     """
     results = run.results
-    adapted_at = dict(zip(results.targets, results.learnt, strict=True))
+    adapted_at = dict(zip(results.targets, results.adapted_at, strict=True))
     table = matrix_table(results, statistics)
     rows = []
     for step, (name, *values) in enumerate(table.rows):
@@ -42,7 +42,7 @@ def forgetting_table(run: RunData, statistics: str) -> ResultTable:
     """For every target: after its step, at its best, at the end, and what was lost of it."""
     results = run.results
     rows: list[list[Cell]] = []
-    for target, step in zip(results.targets, results.learnt, strict=True):
+    for target, step in zip(results.targets, results.adapted_at, strict=True):
         column = [row[0] for row in results.matrix(statistics, [target])]
         # An unfinished run may not have come to this target; then these are empty.
         since = column[step:]

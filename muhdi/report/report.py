@@ -44,7 +44,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """
     run = read_run(folder)
     results = run.results
-    all_statistics = results.kinds()
+    all_statistics = results.statistics
 
     def each(make: Callable[[RunData, str], Made]) -> dict[str, Made]:
         """What is made of the run, with each of its statistics."""

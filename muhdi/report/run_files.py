@@ -130,7 +130,7 @@ def _sample_files(run: RunData, image: Path) -> dict[str, Path]:
     stem = image.name.removesuffix("_image.png")
     last = len(run.results.steps) - 1
     files = {"image": image, "label": image.with_name(f"{stem}_label.png")}
-    for statistics in run.results.kinds():
+    for statistics in run.results.statistics:
         for stage in range(last):
             files[f"{stage}:{statistics}"] = image.with_name(after_name(stem, stage, statistics))
         # Predictions after the last stage are those that the run itself wrote, without a number.
@@ -154,8 +154,8 @@ def embedded(path: Path, *, photo: bool) -> str:
 
 def shared_statistics(runs: Sequence[RunData]) -> list[str]:
     """Statistics with which all runs were scored, in the order of the first."""
-    shared = runs[0].results.kinds()
+    shared = runs[0].results.statistics
     for run in runs[1:]:
-        known = run.results.kinds()
+        known = run.results.statistics
         shared = [statistics for statistics in shared if statistics in known]
     return shared

@@ -24,8 +24,8 @@ from muhdi.recipe.schema import Recipe, StepConfig
 
 def build_fabric(recipe: Recipe) -> Fabric:
     """The device and precision that the recipe asks for, in this process alone."""
-    kind, number = _kind(recipe)
-    return _fabric(recipe, accelerator=kind, devices=1 if number is None else [number])
+    accelerator, number = _accelerator(recipe)
+    return _fabric(recipe, accelerator=accelerator, devices=1 if number is None else [number])
 
 
 def _fabric(recipe: Recipe, **options: Any) -> Fabric:
@@ -42,8 +42,8 @@ def launch(recipe: Recipe) -> Fabric:
     Raises:
         MuhdiError: this machine has fewer devices, or a batch cannot be shared among them.
     """
-    kind, number = _kind(recipe)
-    there = 1 if kind == "cpu" else max(torch.cuda.device_count(), 1)
+    accelerator, number = _accelerator(recipe)
+    there = 1 if accelerator == "cpu" else max(torch.cuda.device_count(), 1)
     devices, nodes = _started(recipe) or (
         there if recipe.runtime.devices == "auto" else recipe.runtime.devices,
         recipe.runtime.nodes,
@@ -59,17 +59,19 @@ def launch(recipe: Recipe) -> Fabric:
         raise RunError(
             f"device: {recipe.runtime.device} is one device; for devices: {devices} set cuda"
         )
-    if kind != "cpu" and 0 < torch.cuda.device_count() < devices:
+    if accelerator != "cpu" and 0 < torch.cuda.device_count() < devices:
         raise RunError(
             f"devices: this machine has {torch.cuda.device_count()}; set devices: auto to use"
             " them all"
         )
-    if kind == "auto" and not torch.cuda.is_available():
-        kind = "cpu"
+    if accelerator == "auto" and not torch.cuda.is_available():
+        accelerator = "cpu"
     check_batches(recipe, devices * nodes)
     # Only to start the processes: the loop averages gradients itself, see `FabricRunner`.
     strategy = DDPStrategy()
-    fabric = _fabric(recipe, accelerator=kind, devices=devices, num_nodes=nodes, strategy=strategy)
+    fabric = _fabric(
+        recipe, accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy
+    )
     fabric.launch()
     atexit.register(_leave)
     return fabric
@@ -103,14 +105,14 @@ def check_batches(recipe: Recipe, devices: int = 1) -> None:
                 )
 
 
-def _kind(recipe: Recipe) -> tuple[str, int | None]:
+def _accelerator(recipe: Recipe) -> tuple[str, int | None]:
     """Fabric's name of the accelerator, and the device's number where the recipe names one."""
-    kind, _, number = recipe.runtime.device.partition(":")
-    if kind == "cuda" and torch.cuda.device_count() <= int(number or 0):
+    accelerator, _, number = recipe.runtime.device.partition(":")
+    if accelerator == "cuda" and torch.cuda.device_count() <= int(number or 0):
         raise RunError(
             f"device: this machine has no device {recipe.runtime.device}; set device: auto or cpu"
         )
-    return kind, int(number) if number else None
+    return accelerator, int(number) if number else None
 
 
 def _started(recipe: Recipe) -> tuple[int, int] | None:
@@ -190,5 +192,5 @@ def lost_processes_are_told(fabric: Fabric) -> Iterator[None]:
         if distributed.world_size() == 1 or not lost:
             raise
         raise RunError(
-            "another process of this run has ended; what it said stands above, and --resume goes on"
+            "another process of this run has ended; its message is above; continue with --resume"
         ) from error

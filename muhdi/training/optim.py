@@ -16,7 +16,7 @@ class RepeatedSGD(Optimizer):
     """SGD with momentum that takes ``repeats`` steps per iteration with one and the same gradient.
 
     So the published code trains: its optimizer lists each backbone convolution once for every
-    module around it. The repetitions share one momentum buffer and see the weight decay anew each
+    module around it. The repetitions share one momentum buffer and see the weight decay again each
     time; in the very first iteration each starts a buffer of its own, and the last one's stays.
 
     Args:

@@ -324,7 +324,7 @@ class _Scorer:
                 cache.put(key, row, met)
                 self.unlisted.merge(met.files)
             results.add(name, row)
-        best = results.steps[best_row(results, results.kinds()[0])]["name"]
+        best = results.steps[best_row(results, results.statistics[0])]["name"]
         return (
             f"{best} is the best of {len(networks)} snapshots, chosen by the validation labels of"
             f" {', '.join(results.domains)}; scores of unchanged snapshots are read from"

@@ -254,7 +254,7 @@ def announce(session: Session, stage: int) -> None:
     """A line of scores per kind of statistics, and the numbers for the loggers."""
     results = session.carried.results
     scores: dict[str, float] = {}
-    for statistics in results.kinds():
+    for statistics in results.statistics:
         cells = []
         for domain, miou in zip(results.domains, results.matrix(statistics)[stage], strict=True):
             cells.append(f"{domain} -" if miou is None else f"{domain} {miou:.1f}")

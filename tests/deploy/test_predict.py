@@ -17,7 +17,7 @@ from PIL import Image
 import muhdi as library
 from muhdi.deploy.inputs import find_inputs
 from muhdi.deploy.predictor import Predictor, View
-from muhdi.deploy.video import FilmWriter
+from muhdi.deploy.video import VideoWriter
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.argmax import classes_at
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -251,22 +251,22 @@ def test_windows_and_size_through_the_command(muhdi, trained: Path, tmp_path: Pa
     assert (tmp_path / "o/ids/big.png").is_file()
 
 
-def test_a_film_gives_ids_per_picture_and_an_overlay_film(
+def test_a_video_gives_ids_per_frame_and_an_overlay_video(
     muhdi, trained: Path, tmp_path: Path
 ) -> None:
     av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'muhdi[video]'")
-    writer = FilmWriter(tmp_path / "in/drive.mp4", 10)
+    writer = VideoWriter(tmp_path / "in/drive.mp4", 10)
     for number in range(7):
         writer.add(np.full((48, 64, 3), 30 * number, np.uint8))
     writer.close()
     picture(tmp_path / "in/a.png")
-    (tmp_path / "in/broken.mp4").write_bytes(b"no film")
+    (tmp_path / "in/broken.mp4").write_bytes(b"no video")
     status, output, errors = muhdi(
         "predict", trained, "in", "-o", "out", "--every", 2, "--batch-size", 3
     )
     assert status == 1
     assert "5 images predicted" in output
-    assert "in/broken.mp4: not a film that can be read" in errors
+    assert "in/broken.mp4: not a video that can be read" in errors
     for kind in ("ids", "colour"):
         assert sorted(p.name for p in (tmp_path / "out" / kind / "drive").iterdir()) == [
             f"{i:06d}.png" for i in range(4)
