@@ -35,7 +35,7 @@ from muhdi.passes import Batch
 from muhdi.recipe.methods import AdventConfig, MuHDiConfig
 from muhdi.recipe.schema import OptimizerConfig, Recipe
 from muhdi.training.iteration import train_iteration
-from muhdi.training.optim import build_optimizer
+from muhdi.training.optim import build_optimizer, freeze_affine
 from muhdi.workflows import train as sequence
 from tests.testers import PlainRunner, begin
 
@@ -53,6 +53,7 @@ def iteration(width: int, batch: int, classes: int) -> dict[str, float]:
     labels = torch.randint(0, classes, (batch, width // 2, width))
     source, target = Batch(images, labels), Batch(images)
     methods = begin(AdventConfig(), MuHDiConfig(), model, source, target)
+    freeze_affine(model)
     optimizer = build_optimizer(model, OptimizerConfig(), 1e-4)
     accelerate(nn.ModuleList([model, methods.adaptation, methods.retention]))
     model.train()

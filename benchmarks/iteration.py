@@ -39,7 +39,7 @@ from muhdi.recipe.methods import AdventConfig, MuHDiConfig
 from muhdi.recipe.schema import OptimizerConfig
 from muhdi.training.fabric import FabricRunner
 from muhdi.training.iteration import train_iteration
-from muhdi.training.optim import build_optimizer
+from muhdi.training.optim import build_optimizer, freeze_affine
 from tests.testers import begin
 
 RATE = 2.5e-4
@@ -97,6 +97,7 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
         model.compile()
         for own in owns:
             own.module.compile()
+    freeze_affine(model)
     optimizer = build_optimizer(model, OptimizerConfig(updates="reference"), RATE)
     for group in optimizer.param_groups:
         group["lr"] = RATE * group["factor"]

@@ -19,6 +19,7 @@ from muhdi.recipe import plugins
 from muhdi.recipe.backbones import BackboneConfig
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
 from muhdi.training.iteration import train_iteration
+from muhdi.training.method_checks import check_own_networks, checked_memory
 from muhdi.training.passes import Methods
 
 SIZE = (32, 48)
@@ -149,6 +150,7 @@ class MethodTester:
         assert "seg_main" in losses
         assert all(value.isfinite().all() for value in losses.values()), losses
         assert any(not torch.equal(before[name], p) for name, p in network.named_parameters())
+        check_own_networks((methods.adaptation, methods.retention))
         for method in (methods.adaptation, methods.retention):
             for own in method.own_networks().values():
                 inside = {id(p) for p in method.parameters()}
@@ -182,8 +184,7 @@ class MethodTester:
         network, methods = self.started()
         images = FewBatches(self.source, self.target)
         for method in (methods.adaptation, methods.retention):
-            memory = method.end(network, images)
-            assert all(isinstance(value, Tensor) for value in memory.values())
+            memory = checked_memory(method, method.end(network, images))
             method.begin(network, memory, images)
 
 

@@ -56,9 +56,6 @@ class Segmenter(nn.Module):
         self.backbone = backbone
         self.heads = nn.ModuleDict({name: self.new_head() for name in heads})
         self.decode = decode_each
-        if backbone.frozen_affine:
-            for norm in batch_norms(backbone).values():
-                norm.requires_grad_(False)
 
     @property
     def levels(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -38,21 +39,11 @@ def read_statistics(model: nn.Module) -> Statistics:
     return statistics
 
 
-def write_statistics(model: nn.Module, statistics: Statistics) -> None:
-    """Put ``statistics`` in place of the running ones."""
-    for name, norm in batch_norms(model).items():
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        norm.running_mean.copy_(statistics[f"{name}.running_mean"])
-        norm.running_var.copy_(statistics[f"{name}.running_var"])
-
-
 def average_statistics(model: nn.Module) -> None:
     """Bring the running statistics of several processes' copies together.
 
-    Each has seen its part of every batch.
-
-    Frozen ones stay, and synced ones are the same everywhere.
+    Each has seen its part of every batch. Frozen ones stay, and synced ones are the same
+    everywhere.
     """
     own = [norm for norm in batch_norms(model).values() if type(norm) is nn.BatchNorm2d]
     distributed.average_tensors(
@@ -63,33 +54,50 @@ def average_statistics(model: nn.Module) -> None:
     )
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """What a batch norm was like."""
+
+    norm: nn.BatchNorm2d
+    momentum: float | None
+    buffers: dict[str, Tensor]
+
+    @classmethod
+    def of(cls, norm: nn.BatchNorm2d) -> _Kept:
+        buffers = {name: buffer.clone() for name, buffer in norm.named_buffers()}
+        return cls(norm, norm.momentum, buffers)
+
+    def restore(self) -> None:
+        self.norm.momentum = self.momentum
+        for name, buffer in self.norm.named_buffers():
+            buffer.copy_(self.buffers[name])
+
+
 @contextmanager
-def _restored(model: nn.Module) -> Iterator[list[nn.BatchNorm2d]]:
-    """Inside, batch norms may be changed.
+def _measuring(model: nn.Module) -> Iterator[dict[str, nn.BatchNorm2d]]:
+    """Inside, batch norms store the moments of the last batch, and nothing else is in train mode.
 
-    At the end their mode, momentum and buffers are as they were.
-
-    Several processes look at images of their own there, so their batch norms leave each other
-    alone.
+    Dropout would change the moments. Several processes look at images of their own there, so their
+    batch norms leave each other alone. At the end everything is as it was.
     """
-    norms = list(batch_norms(model).values())
-    kept = [
-        (norm.training, norm.momentum, {k: v.clone() for k, v in norm.named_buffers()})
-        for norm in norms
-    ]
+    norms = batch_norms(model)
+    kept = [_Kept.of(norm) for norm in norms.values()]
+    training = {module: module.training for module in model.modules()}
     try:
-        for norm in norms:
+        model.eval()
+        for norm in norms.values():
+            norm.momentum = 1.0
+            norm.training = True
             if isinstance(norm, SyncedBatchNorm):
                 norm.apart = True
         yield norms
     finally:
-        for norm, (training, momentum, buffers) in zip(norms, kept, strict=True):
-            norm.training = training
-            norm.momentum = momentum
-            if isinstance(norm, SyncedBatchNorm):
-                norm.apart = False
-            for name, buffer in norm.named_buffers():
-                buffer.copy_(buffers[name])
+        for one in kept:
+            one.restore()
+            if isinstance(one.norm, SyncedBatchNorm):
+                one.norm.apart = False
+        for module, mode in training.items():
+            module.training = mode
 
 
 @torch.no_grad()
@@ -115,27 +123,22 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistic
         for name, norm in batch_norms(model).items()
     }
     second = {name: torch.zeros_like(value) for name, value in first.items()}
-    with _restored(model) as norms:
-        for norm in norms:
-            norm.momentum = 1.0  # the running statistics are the last batch's
-            norm.training = True
-        with distributed.fail_together():
-            for images in batches:
-                model(images)
-                count += len(images)
-                for name, norm in batch_norms(model).items():
-                    assert norm.running_mean is not None
-                    assert norm.running_var is not None
-                    mean, variance = norm.running_mean.double(), norm.running_var.double()
-                    first[name] += len(images) * mean
-                    second[name] += len(images) * (variance + mean.square())
+    with _measuring(model) as norms, distributed.fail_together():
+        for images in batches:
+            model(images)
+            count += len(images)
+            for name, norm in norms.items():
+                assert norm.running_mean is not None
+                assert norm.running_var is not None
+                mean = norm.running_mean.double()
+                variance = norm.running_var.double()
+                first[name] += len(images) * mean
+                second[name] += len(images) * (variance + mean.square())
     count = distributed.all_reduce_sum(count)
-    statistics = {}
+    statistics: Statistics = {}
     for name in first:
         mean = distributed.all_reduce_sum(first[name]) / count
         variance = (distributed.all_reduce_sum(second[name]) / count - mean.square()).clamp(min=0)
-        statistics[f"{name}.running_mean"], statistics[f"{name}.running_var"] = (
-            mean.float(),
-            variance.float(),
-        )
+        statistics[f"{name}.running_mean"] = mean.float()
+        statistics[f"{name}.running_var"] = variance.float()
     return statistics

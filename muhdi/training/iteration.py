@@ -45,15 +45,21 @@ def train_iteration(
     """
     logged: Losses = {}
     for one in passes:
-        losses = _train_pass(run, one, parts)
-        try:
-            logged = merged(logged, losses)
-        except RunError as error:
-            raise RunError(f"{one.owner}: {error}") from None
+        logged = _joined(one.owner, logged, _train_pass(run, one, parts))
     weights = penalty()
     if weights:
         run.backward(total(weights))
-    return merged(logged, {name: loss.detach() for name, loss in weights.items()})
+    detached = {name: loss.detach() for name, loss in weights.items()}
+    owner = passes[0].owner if passes else "penalty"
+    return _joined(owner, logged, detached)
+
+
+def _joined(owner: str, logged: Losses, losses: Losses) -> Losses:
+    """All terms so far; a clash of names is reported with its owner."""
+    try:
+        return merged(logged, losses)
+    except RunError as error:
+        raise RunError(f"{owner}: {error}") from None
 
 
 def _train_pass(run: Runner, one: Pass, parts: int) -> Losses:

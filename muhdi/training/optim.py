@@ -9,6 +9,7 @@ import torch
 from torch.optim import Optimizer
 
 from muhdi.models.segmenter import Segmenter
+from muhdi.models.statistics import batch_norms
 from muhdi.recipe.schema import OptimizerConfig
 
 
@@ -60,6 +61,13 @@ class RepeatedSGD(Optimizer):
         return loss
 
 
+def freeze_affine(network: Segmenter) -> None:
+    """Keep scale and shift of the batch norms where the backbone asks for it."""
+    if network.backbone.frozen_affine:
+        for norm in batch_norms(network.backbone).values():
+            norm.requires_grad_(False)
+
+
 def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: float) -> Optimizer:
     """SGD or AdamW over two groups, backbone and heads.
 
@@ -94,9 +102,8 @@ def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: fl
 def multiplicity(name: str) -> int:
     """How often the reference's optimizer lists the backbone's parameter ``name``.
 
-    Once per module around it.
-
-    ``layer1.0.conv1.weight`` stands in layer1, in its block and in its convolution: 3 times.
+    Once per module around it: ``layer1.0.conv1.weight`` is in layer1, in its block and in its
+    convolution, so 3 times.
     """
     return name.count(".")
 

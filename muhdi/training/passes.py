@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import torch
-
 from muhdi import distributed
 from muhdi.adaptation.base import Adaptation
 from muhdi.errors import RunError
@@ -19,6 +17,7 @@ from muhdi.models.outputs import Levels, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch, Pass, merged
 from muhdi.retention.base import Retention
+from muhdi.training.method_checks import checked, class_name
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,11 @@ class Methods:
             source: labelled images.
             target: images of the new domain; None while training on the source alone.
         """
-        passes = [Pass(source, self._on_source)]
+        passes = [Pass(source, self._on_source, self.names)]
         if target is not None:
             seen = self.adaptation.target_batch(source, target)
-            passes.append(Pass(seen, self._on_target if self._learns_on_target else None))
+            objective = self._on_target if self._learns_on_target else None
+            passes.append(Pass(seen, objective, self.names))
             for method in (self.adaptation, self.retention):
                 further = method.passes(source, target)
                 passes += [_owned(method, one) for one in further]
@@ -59,6 +59,11 @@ class Methods:
         """The optimizer has made its step."""
         self.adaptation.after_step(network)
         self.retention.after_step(network)
+
+    @property
+    def names(self) -> str:
+        """What messages call both together."""
+        return f"{class_name(self.adaptation)} with {class_name(self.retention)}"
 
     @property
     def _learns_on_target(self) -> bool:
@@ -86,8 +91,7 @@ class Methods:
         try:
             return merged(*terms)
         except RunError as error:
-            names = f"{class_name(self.adaptation)} with {class_name(self.retention)}"
-            raise RunError(f"{names}: {error}") from None
+            raise RunError(f"{self.names}: {error}") from None
 
 
 def segmentation(logits: Levels, batch: Batch, weights: dict[str, float]) -> Losses:
@@ -116,29 +120,3 @@ def _owned(method: Method, one: Pass) -> Pass:
         return checked(method, objective(outputs, batch))
 
     return Pass(one.batch, checked_objective, class_name(method))
-
-
-def class_name(method: Method) -> str:
-    """What messages call a method: ``package.module:Name``."""
-    return f"{type(method).__module__}:{type(method).__qualname__}"
-
-
-def checked(method: Method, losses: Losses) -> Losses:
-    """The loss terms of a method, if they are what they must be.
-
-    Raises:
-        RunError: they are no scalars by name, or one carries no gradient; the message names the
-            method's class.
-    """
-    name = class_name(method)
-    if not isinstance(losses, dict):
-        raise RunError(f"{name}: must return losses as a dict of names and scalars")
-    for term, loss in losses.items():
-        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
-            raise RunError(f"{name}: its loss {term!r} is not a scalar tensor")
-        if torch.is_grad_enabled() and not loss.requires_grad:
-            raise RunError(
-                f"{name}: its loss {term!r} carries no gradient, so nothing is learned from it; "
-                "compute it from the outputs that it is given, without detach()"
-            )
-    return losses

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -17,7 +17,7 @@ from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import LoadedBatch, endless_batches
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.losses import Losses
-from muhdi.method import Context, Method, OwnNetwork
+from muhdi.method import Context, Memory, Method, OwnNetwork
 from muhdi.models.checkpoint import load_exactly
 from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import Segmenter
@@ -29,8 +29,9 @@ from muhdi.run.log import RunLog
 from muhdi.training.carried import Carried
 from muhdi.training.fabric import FabricRunner
 from muhdi.training.iteration import train_iteration
+from muhdi.training.method_checks import check_own_networks, checked_memory
 from muhdi.training.nonfinite import IterationLosses, LossReader, check_weights
-from muhdi.training.optim import build_optimizer, poly, set_learning_rate
+from muhdi.training.optim import build_optimizer, freeze_affine, poly, set_learning_rate
 from muhdi.training.passes import Methods
 from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage_batches import NoBatches, StageBatches
@@ -88,7 +89,10 @@ class StageTrainer:
         number: of the stage: 0 is the training on the source.
         carried: what the stages before have left; its network is trained in place.
         sets: where images come from.
-        resumed: `load_state` follows, so nothing expensive is computed for the start of the stage.
+        state: of the same stage, from which it continues.
+
+    Raises:
+        RunError: a method's own networks are not what they must be; the message names its class.
     """
 
     def __init__(
@@ -98,8 +102,7 @@ class StageTrainer:
         number: int,
         carried: Carried,
         sets: Sets,
-        *,
-        resumed: bool = False,
+        state: State | None = None,
     ) -> None:
         self.fabric = fabric
         self.recipe = recipe
@@ -108,12 +111,18 @@ class StageTrainer:
         self.network = carried.network
         self.sets = sets
         self.config: StageConfig = recipe.steps[number - 1] if number else recipe.source_training
-        self.resumed = resumed
+        self.resumed = state is not None
         self.iteration = 0
+        self.finished = False
         self.batches = StageBatches(sets.source, sets.target, fabric.device)
         seed = _stage_seed(recipe.seed, number)
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
+        freeze_affine(self.network)
+        if state is not None:
+            # Methods begin with the network as the stage before has left it.
+            _have_heads(self.network, state["heads_before"])
+        self.heads_before = list(self.network.heads)
         self.methods = self._begin_methods()
         self._move_to_device()
         self.own_networks = self._start_own_networks()
@@ -124,6 +133,8 @@ class StageTrainer:
         self.losses = LossReader()
         trained = (self.network, self.methods.adaptation, self.methods.retention)
         self.skip_bad = SkipBad(recipe.runtime.skip_bad, trained)
+        if state is not None:
+            self._load_state(state)
 
     def _begin_methods(self) -> Methods:
         adaptation_config: Any = NO_ADAPTATION
@@ -171,6 +182,7 @@ class StageTrainer:
 
     def _start_own_networks(self) -> dict[str, OwnNetwork]:
         """The methods' own networks, by ``<method>/<network>``; some continue from earlier ones."""
+        check_own_networks([method for _, method in self._configured_methods()])
         found: dict[str, OwnNetwork] = {}
         for config, method in self._configured_methods():
             for name, own in method.own_networks().items():
@@ -193,12 +205,14 @@ class StageTrainer:
     # --- state ------------------------------------------------------------------------------------
 
     def state(self) -> State:
-        """All that continuing from this iteration needs, as plain tensors and numbers.
+        """All that continuing from this iteration needs, as plain tensors, numbers and names.
 
-        A collective: all processes must call it, after `sync_statistics`.
+        Called after `sync_statistics`.
         """
         return {
             "iteration": self.iteration,
+            "finished": self.finished,
+            "heads_before": self.heads_before,
             "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "adaptation": self.methods.adaptation.state_dict(),
@@ -211,9 +225,9 @@ class StageTrainer:
             "skipped": self.skip_bad.skipped,
         }
 
-    def load_state(self, state: State) -> None:
-        """Continue from what `state` returned."""
+    def _load_state(self, state: State) -> None:
         self.iteration = state["iteration"]
+        self.finished = state["finished"]
         self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.methods.adaptation.load_state_dict(state["adaptation"])
@@ -229,18 +243,16 @@ class StageTrainer:
         average_statistics(self.network)
 
     def finish(self) -> None:
-        """The stage is over: methods hand on what later steps need."""
+        """The stage is over: methods hand on what later steps need. Once: `finished` is saved."""
+        assert not self.finished
         self.sync_statistics()
         for config, method in self._configured_methods():
             memory = method.end(self.network, self.batches)
             if memory:
-                kept = {name: value.detach().cpu() for name, value in memory.items()}
-                self.carried.memory[config.key] = kept
+                self.carried.memory[config.key] = _copied(checked_memory(method, memory))
         for key, own in self.own_networks.items():
-            self.carried.networks[key] = {
-                name: value.detach().cpu().clone()
-                for name, value in own.module.state_dict().items()
-            }
+            self.carried.networks[key] = _copied(own.module.state_dict())
+        self.finished = True
 
     # --- the loop ---------------------------------------------------------------------------------
 
@@ -400,6 +412,17 @@ class StageTrainer:
 def _on_device(batch: LoadedBatch, device: torch.device) -> Batch:
     moved = batch.to(device)
     return Batch(moved.images, moved.labels)
+
+
+def _have_heads(network: Segmenter, names: Sequence[str]) -> None:
+    """Give a network heads of these names; a saved state fills them."""
+    known = dict(network.heads.items())
+    network.set_heads({name: known.get(name) or network.new_head() for name in names})
+
+
+def _copied(tensors: Memory) -> Memory:
+    """Copies on the CPU, which stay as they are when the network is trained on."""
+    return {name: value.detach().cpu().clone() for name, value in tensors.items()}
 
 
 def _stage_seed(seed: int, number: int) -> int:

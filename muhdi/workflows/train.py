@@ -196,13 +196,13 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
         stage,
         session.carried,
         session.sets(stage),
-        resumed=position.trainer is not None,
+        position.trainer,
     )
-    if position.trainer is not None:
-        trainer.load_state(position.trainer)
-        position.trainer = None  # it holds every network a second time
-        if trainer.iteration:
-            session.log.print(f"{name}: continuing after iteration {trainer.iteration}")
+    position.trainer = None  # it holds every network a second time
+    if trainer.finished:
+        return
+    if trainer.iteration:
+        session.log.print(f"{name}: continuing after iteration {trainer.iteration}")
     if trainer.iteration < trainer.config.iterations:
         watcher = Watcher(session.log, session.count_unlisted, session.signals)
         for event in trainer.fit(name, watcher):

@@ -25,7 +25,7 @@ from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.backbones import ResNetConfig, read_backbone
 from muhdi.recipe.methods import MuHDiConfig, NoRetentionConfig
 from muhdi.recipe.schema import OptimizerConfig
-from muhdi.training.optim import build_optimizer, multiplicity
+from muhdi.training.optim import build_optimizer, freeze_affine, multiplicity
 from tests.golden import numbers as recipe
 
 FULL = (3, 4, 23, 3)
@@ -109,6 +109,7 @@ def test_state_dicts(golden: Path) -> None:
         model = network(
             FULL, int(found[2]), two_heads=found[1] == "_muhdi", multi_level=found[3] == "True"
         )
+        freeze_affine(model)
         converted = to_reference(model.state_dict())
         assert [(key, tuple(value.shape)) for key, value in converted.items()] == expected_entries(
             facts, name

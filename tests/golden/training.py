@@ -24,7 +24,7 @@ from muhdi.recipe.reference_yaml import translate
 from muhdi.recipe.schema import Recipe
 from muhdi.retention.base import Retention
 from muhdi.training.iteration import train_iteration
-from muhdi.training.optim import build_optimizer, poly, set_learning_rate
+from muhdi.training.optim import build_optimizer, freeze_affine, poly, set_learning_rate
 from muhdi.training.passes import Methods
 from muhdi.training.stage_batches import NoBatches
 from tests.golden import numbers as recipe
@@ -212,6 +212,7 @@ def test_trajectory(golden: Path, variant: tuple[str, str]) -> None:
         key: {k: v.clone() for k, v in module.state_dict().items()}
         for key, module in networks.items()
     }
+    freeze_affine(model)
     optimizer = build_optimizer(model, run.optimizer, run.steps[0].learning_rate)
     config, size = run.steps[0], tuple(facts["input_hw"])
     model.train()

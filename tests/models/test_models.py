@@ -101,6 +101,19 @@ def test_statistics_of_a_domain_are_those_of_its_batches_and_leave_the_network_a
     assert all(torch.equal(read_statistics(model)[key], before[key]) for key in domain)
 
 
+def test_statistics_of_a_domain_are_measured_without_dropout() -> None:
+    model = build_segmenter("small", 3)
+    block = model.backbone.layer1
+    block.add_module("dropout", torch.nn.Dropout2d(0.5))
+    block.register_forward_hook(lambda block, inputs, output: block.dropout(output))
+    model.train()
+    images = _images(4)
+    first = measure_statistics(model, [images])
+    second = measure_statistics(model, [images])
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert all(module.training for module in model.modules()), "modes are as they were"
+
+
 def test_checkpoint_round_trip_keeps_every_bit(tmp_path: Path) -> None:
     model = build_segmenter("small", 3, (AGNOSTIC, SPECIALIST))
     statistics = {"a/b domain": read_statistics(model)}

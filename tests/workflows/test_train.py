@@ -173,6 +173,23 @@ def test_the_run_directory_holds_what_is_promised(tiny: Tiny, tmp_path: Path) ->
     ], "no statistics before a domain's step"
 
 
+@pytest.mark.parametrize("pair", [("muhdi", "ewc"), ("l2sp", "muhdi")])
+def test_steps_of_different_retentions_resume_exactly(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pair: tuple[str, str]
+) -> None:
+    """The second step begins with the heads of the first one, also when it is resumed."""
+    settings = [f"steps.{step}.retention={name}" for step, name in enumerate(pair)]
+    recipe = load_recipe(tiny(), settings)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe, whole, quiet=True)
+    with monkeypatch.context() as patch:
+        crashing(patch, 8)
+        with pytest.raises(Crash):
+            train(recipe, broken, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
+    assert_same_run(whole, broken, recipe)
+
+
 @pytest.mark.parametrize("moment", ["evaluation", "saving"])
 def test_a_crash_between_stages_loses_nothing(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
