@@ -26,6 +26,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.retention.muhdi import MuHDi
 from muhdi.run.directory import RunDirectory
+from muhdi.training import passes
 from muhdi.training.stage import StageTrainer
 from muhdi.workflows.evaluate import evaluate_network
 from muhdi.workflows.sweep import sweep
@@ -411,10 +412,10 @@ def test_interrupted_in_the_same_process_says_so(
 def test_a_loss_that_is_not_finite_stops_with_the_files_named(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "muhdi.training.passes.cross_entropy",
-        lambda logits, labels, pixels: logits.sum() * float("nan"),
-    )
+    def spoilt(logits, batch, weights):
+        return {"seg_aux": logits.main.sum() * float("nan")}
+
+    monkeypatch.setattr(passes, "segmentation", spoilt)
     with pytest.raises(MuhdiError, match=r"seg_aux is not finite at iteration 1 \(images: sim_"):
         train(load_recipe(tiny()), tmp_path, quiet=True)
 
