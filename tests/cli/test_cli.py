@@ -332,6 +332,7 @@ SMALL = [
     "every_step.iterations=1",
     "source.train=4",
     "source.val=2",
+    *(f"steps.{step}.target.{split}=2" for step in range(3) for split in ("train", "val")),
     "every_step.batch_size=2",
     "evaluation.samples=0",
 ]

@@ -7,6 +7,7 @@ import re
 import struct
 import subprocess
 import sys
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -354,8 +355,9 @@ def test_labels_of_another_size_are_scaled_in_one_aspect_ratio(folders: Path) ->
 
 
 KILLED = """
-import multiprocessing, os, signal, sys
+import faulthandler, multiprocessing, os, signal, sys
 from pathlib import Path
+faulthandler.dump_traceback_later(45, exit=True)
 from muhdi.recipe.domains import AugmentConfig
 from muhdi.data.catalog import open_split
 from muhdi.data.prepared import PreparedSet
@@ -379,12 +381,18 @@ except RuntimeError as error:  # PyTorch may raise it here as well
 
 
 def test_a_loading_process_that_is_ended_is_one_message(folders: Path) -> None:
-    """In a process of its own: PyTorch raises at any point of the program when a loader is gone."""
+    """In a process of its own: PyTorch raises at any point of the program when a loader is gone.
+
+    Python's exit after that has been seen to hang, rarely, in its own code or PyTorch's; the script
+    ends itself then, and a warning shows where.
+    """
     command = [sys.executable, "-c", KILLED, str(folders)]
     done = subprocess.run(
-        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=90
     )
     assert done.stdout.startswith("runtime.workers: a data-loading worker was killed"), done.stderr
+    if done.returncode:
+        warnings.warn(f"the exit hung: {done.stderr}", stacklevel=1)
 
 
 @pytest.mark.parametrize(("page", "least"), [("data-faults", 20), ("reliability", 25)])
