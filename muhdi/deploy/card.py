@@ -72,8 +72,8 @@ def _training(run: Path) -> str:
     )
     for step in recipe.steps:
         lines.append(
-            f"* {step.target.domain_name}: adaptation {step.adaptation.method}, retention"
-            f" {step.retention.method}, {step.iterations} iterations"
+            f"* {step.target.domain_name}: adaptation {step.adaptation.key}, retention"
+            f" {step.retention.key}, {step.iterations} iterations"
         )
     return "\n".join(lines) + "\n"
 

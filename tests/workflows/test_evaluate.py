@@ -25,7 +25,9 @@ from muhdi.models.checkpoint import (
     read_tensors,
     save_checkpoint,
     save_reference,
+    save_tensors,
 )
+from muhdi.models.discriminator import Discriminator
 from muhdi.models.ensemble import Ensemble
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import to_reference
@@ -164,7 +166,12 @@ def test_convert_of_a_run_brings_its_discriminators(tiny: Tiny, tmp_path: Path) 
     )
     train(load_recipe(path), tmp_path / "exp", quiet=True)
     written = convert(tmp_path / "exp" / "snapshots" / "tiny", tmp_path / "model.pth")
-    assert [file.name for file in written] == ["model.pth", "model_D_aux.pth", "model_D_main.pth"]
+    assert written.notes == []
+    assert [file.name for file in written.files] == [
+        "model.pth",
+        "model_D_aux.pth",
+        "model_D_main.pth",
+    ]
     tensors = read_tensors(tmp_path / "model_D_main.pth")[0]
     assert [tuple(value.shape) for key, value in tensors.items() if key == "0.weight"] == [
         (4, 7, 4, 4)
@@ -314,7 +321,7 @@ def test_networks_of_other_strides_can_be_an_ensemble() -> None:
             {"layer6.conv2d_list.0.bias": torch.zeros(7), "layer3.foo.x": torch.zeros(1)},
             "not a network of the reference",
         ),
-        ({"layer6.conv2d_list.0.bias": torch.zeros(())}, "holds no segmentation network"),
+        ({"layer6.conv2d_list.0.bias": torch.zeros(())}, "is not a segmentation network"),
         ({"conv1.weight": torch.zeros(2, dtype=torch.float64)}, "would not keep its bits"),
         ({"conv1.weight": torch.zeros(2, 2).to_sparse()}, "is not a plain tensor"),
         (
@@ -342,6 +349,21 @@ def test_convert_writes_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(MuhdiError, match="D_main_2"):
         convert(tmp_path / "run", tmp_path / "model.pth")
     assert not (tmp_path / "model.pth").exists()
+
+
+def test_convert_leaves_out_networks_that_the_reference_does_not_know(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "1_city"
+    network = Checkpoint(
+        build_segmenter("resnet50", 2), read_backbone("resnet50"), ("a", "b"), (8, 8)
+    )
+    save_checkpoint(folder / "model_2.safetensors", network)
+    save_tensors(folder / "D_main_2.safetensors", Discriminator(2, 4).state_dict())
+    save_tensors(folder / "style_2.safetensors", {"weight": torch.zeros(3)})
+    converted = convert(tmp_path / "run", tmp_path / "model.pth")
+    assert [file.name for file in converted.files] == ["model.pth", "model_D_main.pth"]
+    assert converted.notes == [
+        "style_2.safetensors is left out: it is not a discriminator of AdvEnt"
+    ]
 
 
 @pytest.mark.parametrize(
