@@ -124,12 +124,13 @@ class Results:
 
         Rows of a ``sequence`` are its steps, and then there are average and forgetting too.
         """
-        derived = {
-            k: {"matrix": self.matrix(k)} | (vars(self.summary(k)) if sequence else {})
-            for k in self.statistics
-        }
+        summary: dict[str, dict[str, Any]] = {}
+        for statistics in self.statistics:
+            summary[statistics] = {"matrix": self.matrix(statistics)}
+            if sequence:
+                summary[statistics] |= vars(self.summary(statistics))
         values = {name: value for name, value in vars(self).items() if name != "notes"}
-        return {**values, "summary": derived}
+        return {**values, "summary": summary}
 
     def to_dataframe(self) -> Any:
         """A pandas table: a row per stage, statistics and domain, with mIoU in percent.

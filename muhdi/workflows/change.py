@@ -14,7 +14,7 @@ from muhdi.data.domains import Domains
 from muhdi.evaluation.domains import Scored, image_batches
 from muhdi.files import write_json
 from muhdi.losses import entropy, upsample
-from muhdi.models.checkpoint import Checkpoint, load_checkpoint
+from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.inference import Inference
 from muhdi.recipe.schema import Recipe
 from muhdi.training.fabric import build_fabric
@@ -35,18 +35,22 @@ def record_change(recipe: Recipe, before: Path, after: Path, path: Path) -> None
         path: of the file to write.
     """
     device = build_fabric(recipe).device
-    checkpoints = [load_checkpoint(file, trust_code=True) for file in (before, after)]
-    for checkpoint in checkpoints:
-        checkpoint.network.to(device)
+    pair = [_on_device(file, recipe, device) for file in (before, after)]
     validation = Domains(recipe, training=False).validation
-    choices = Scored(checkpoints[0].network, statistics=recipe.evaluation.statistics).rows
     rows: list[dict[str, Any]] = []
-    for statistics in choices:
+    for statistics in pair[0].rows:
         for name, samples in validation.items():
-            pair = [_inference(checkpoint, statistics, name) for checkpoint in checkpoints]
+            inferences = [scored.inference(statistics, name) for scored in pair]
             batches = image_batches(samples, recipe, device)
-            rows.append({"statistics": statistics, "domain": name, **_change(pair, batches)})
+            rows.append({"statistics": statistics, "domain": name, **_change(inferences, batches)})
     write_json(path, rows)
+
+
+def _on_device(file: Path, recipe: Recipe, device: torch.device) -> Scored:
+    """A network, which is read once, with the recipe's choices of statistics."""
+    checkpoint = load_checkpoint(file, trust_code=True)
+    network = checkpoint.network.to(device)
+    return Scored(network, checkpoint.statistics, recipe.evaluation.statistics)
 
 
 @torch.no_grad()
@@ -75,11 +79,3 @@ def _change(pair: Sequence[Inference | None], batches: Iterable[Tensor]) -> dict
             totals["agreement"] += count * float((classes[0] == classes[1]).float().mean())
     measures = {key: round(100 * total / images, 4) for key, total in totals.items()}
     return {"images": images, **measures}
-
-
-def _inference(checkpoint: Checkpoint, statistics: str, domain: str) -> Inference | None:
-    """A network with one choice of statistics; None if it has none of this domain."""
-    stored = checkpoint.statistics.get(domain) if statistics == "domain" else None
-    if statistics == "domain" and stored is None:
-        return None
-    return Inference(checkpoint.network, statistics=statistics, domain=stored)
