@@ -9,7 +9,7 @@ from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Entry
 from muhdi.files import read_json, write_json
-from muhdi.run.directory import RECIPE
+from muhdi.recipe.load import RECIPE
 
 FILE = "scores.json"
 

@@ -226,7 +226,7 @@ def _check_statistics(path: Path, network: Segmenter, statistics: dict[str, Stat
 
 def _names(names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{str(names)[:40]} are no names")
+        raise ValueError(f"{str(names)[:40]} are not names")
     return tuple(names)
 
 

@@ -40,7 +40,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         out: the file; None: ``report.html`` in the directory.
 
     Raises:
-        MuhdiError: the folder is no run directory, or nothing was evaluated yet.
+        MuhdiError: the folder is not a run directory, or nothing was evaluated yet.
     """
     run = read_run(folder)
     results = run.results

@@ -21,9 +21,9 @@ from muhdi.models.checkpoint import Checkpoint, load_checkpoint, load_reference
 from muhdi.models.ensemble import Ensemble, joint_statistics
 from muhdi.models.inference import Network, check_head, unknown_statistics
 from muhdi.models.outputs import AGNOSTIC
-from muhdi.recipe.load import load_recipe, shipped_recipes
+from muhdi.recipe.load import RECIPE, load_recipe, shipped_recipes
 from muhdi.recipe.schema import STATISTICS, Recipe
-from muhdi.run.directory import RECIPE, RunDirectory
+from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import build_fabric
 
 Networks = list[tuple[str, list[Path]]]
