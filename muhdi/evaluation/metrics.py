@@ -12,7 +12,7 @@ Confusion = npt.NDArray[np.int64]
 """[C, C], rows the true class, columns the predicted one."""
 
 Matrix = Sequence[Sequence[float | None]]
-"""R[step][domain]: mIoU in percent, None where it was not measured.
+"""R[stage][domain]: mIoU in percent, None where it was not measured.
 
 Row 0 is before the first step.
 """

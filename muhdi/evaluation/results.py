@@ -55,7 +55,7 @@ def untrained_row(statistics: Sequence[str], domains: Sequence[str]) -> dict[str
 
 @dataclass
 class Results:
-    """Scores by step, choice of statistics and domain.
+    """Scores by stage, choice of statistics and domain.
 
     Attributes:
         name: of the run.
@@ -110,7 +110,7 @@ class Results:
     def matrix(
         self, statistics: str, domains: Sequence[str] | None = None
     ) -> list[list[float | None]]:
-        """The mIoU in percent by step and domain."""
+        """The mIoU in percent by stage and domain."""
         names = self.domains if domains is None else domains
         rows = [step["scores"][statistics] for step in self.steps]
         return [[row.get(domain, {}).get("miou") for domain in names] for row in rows]

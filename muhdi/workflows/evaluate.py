@@ -233,7 +233,7 @@ def _of_path(
     own = _run_of(path) / RECIPE
     if not own.is_file():
         raise RecipeError(
-            f"{path}: is in no run directory; say with --recipe on which domains to evaluate it"
+            f"{path}: is not in a run directory; say with --recipe on which domains to evaluate it"
         )
     return networks, load_recipe(own, trust_code=trust_code)
 

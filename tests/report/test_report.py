@@ -49,7 +49,7 @@ def change(run: Path, name: str, edit: Callable[[Any], None]) -> None:
 
 
 def arm(trained: Path, folder: Path, name: str, seed: int, points: dict[str, float]) -> Path:
-    """A run whose final scores, with every kind of statistics, are these."""
+    """A run whose final scores, with every choice of statistics, are these."""
     made = shutil.copytree(trained, folder / f"{name}_seed{seed}")
 
     def rename(recipe: dict[str, Any]) -> None:
@@ -384,7 +384,7 @@ def test_without_batch_norm_there_is_nothing_to_choose(
     for section in ("#summary dl", "#matrix table", "#matrix svg", "#forgetting table"):
         assert len(shown(page, section)) == 1, section
     assert one(page, "#matrix figcaption").text == (
-        "foreign: mIoU in percent after each step, no normalisation statistics"
+        "foreign: mIoU in percent after each stage, no normalisation statistics"
     )
     choose(page, "#classes select", "dark")
     assert shown(page, "#classes figcaption")[0].text.startswith("dark: IoU")
