@@ -163,7 +163,7 @@ def data(result: dict[str, dict[str, float]]) -> str:
         for way, value in rates.items()
     ]
     table = markdown(["file", "way", "images per CPU-second", "times raw"], rows)
-    text = """Read and brought to 640x320; `cached` is the recipe's `cache`, bit for bit what `raw` gives; `draft` is
+    text = """Read and brought to 640x320; `cached` is the recipe's `runtime.cache`, bit for bit what `raw` gives; `draft` is
         the recipe's `draft: true`, which does change pixels a little."""
     return f"{paragraph(text)}\n\n{table}"
 
@@ -212,7 +212,7 @@ def growth(result: dict[str, Any]) -> str:
             paragraph(f"""A sequence of {len(steps)} steps, small network: step 2 took {steps[1]["cpu_s"]:.2f} CPU-seconds
             and the process held {steps[1]["held_mib"]:.0f} MiB after it; step {len(steps)} took
             {steps[-1]["cpu_s"]:.2f} and held {steps[-1]["held_mib"]:.0f} MiB. The images of the domains in between are
-            kept for evaluation, up to `loader.memory_mb`."""),
+            kept for evaluation, up to `runtime.memory_mb`."""),
             paragraph(f"Finding the files of a domain with labels at the start of a run: {found}."),
             paragraph(f"""Two processes of one thread each (`--devices 2`) on a batch of {one["batch"]}, ResNet-50, 320x160:
             {two["images_per_s"]:.2f} images per second against {one["images_per_s"]:.2f} of one process,

@@ -45,7 +45,7 @@ SCENES = ["scenes_none", "scenes_selftrain", "scenes_selftrain_distill", "scenes
 def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[int]) -> str:
     """Tables of one benchmark.
 
-    A summary per kind of statistics, every seed, the commands, the reading.
+    A summary per choice of statistics, every seed, the commands, the reading.
     """
     parts = []
     for kind in STATISTICS:

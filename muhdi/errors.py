@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 
 class MuhdiError(Exception):
@@ -57,7 +58,7 @@ def check_type(name: str, value: object, *types: type) -> None:
         raise RecipeError(f"{name}: must be of type {' or '.join(known)}, but is of type {given}")
 
 
-def nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
     """``; did you mean 'x'?`` for the known name closest to ``name``, or nothing if all are far."""
     import difflib
 

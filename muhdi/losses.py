@@ -58,17 +58,16 @@ def cross_entropy(
 
 
 def entropy_map(probabilities: Tensor) -> Tensor:
-    """Weighted self-information -p log2(p) / log2(C), per class and pixel (ADVENT, Vu et al.
+    """Weighted self-information per class and pixel.
 
-    2019, eq. 2).
-
-    Shape in and out [N, C, H, W]; summed over classes it is the normalised entropy, in 0..1.
+    It is -p log2(p) / log2(C), equation 2 of ADVENT (Vu et al. 2019). Shape in and out
+    [N, C, H, W]; summed over classes it is the normalised entropy, in 0..1.
     """
     return -probabilities * torch.log2(probabilities + 1e-30) / math.log2(probabilities.shape[1])
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Normalised entropy, averaged over pixels: 0 (certain) to 1 (uniform) (ADVENT, eq. 3)."""
+    """Normalised entropy, averaged over pixels: 0 is certain, 1 uniform (ADVENT, equation 3)."""
     return entropy_map(probabilities).sum(1).mean()
 
 
@@ -83,11 +82,13 @@ def adversarial(scores: Tensor, is_source: bool) -> Tensor:
 
 
 def kl_distillation(teacher: Tensor, student: Tensor, reduction: str = "pixel") -> Tensor:
-    """KL(teacher || student) between the softmax of two logit maps [N, C, H, W] (MuHDi, eq.
+    """KL(teacher || student) of two logit maps.
 
-    5 and 6).
+    Equations 5 and 6 of MuHDi (Saporta et al. 2022).
 
     Args:
+        teacher: [N, C, H, W].
+        student: [N, C, H, W].
         reduction: ``pixel`` sums over classes and averages over pixels. ``element`` averages over
             classes too, as the published code does: C times smaller.
     """
@@ -105,9 +106,9 @@ def mse_distillation(teacher: Tensor, student: Tensor) -> Tensor:
 def local_pod(
     old: Sequence[Tensor], new: Sequence[Tensor], scales: Sequence[int] = (1, 2, 4)
 ) -> Tensor:
-    """Local POD of stage outputs (PLOP, Douillard et al. 2021, eq.
+    """Local POD of two lists of features.
 
-    4-6; squared activations as in PODNet).
+    Equations 4 to 6 of PLOP (Douillard et al. 2021), with squared activations as in PODNet.
 
     Each map [N, K, H, W] is squared; for every scale s it is cut into s x s cells of (H//s) x
     (W//s) pixels (what is left over at the right and the bottom is dropped, and a scale that is
@@ -124,14 +125,12 @@ def _pod_distance(old: Tensor, new: Tensor, scales: Sequence[int]) -> Tensor:
     height, width = difference.shape[-2:]
     parts = []
     for scale in scales:
-        h, w = height // scale, width // scale
-        if not h or not w:
+        rows = height // scale
+        columns = width // scale
+        if not rows or not columns:
             continue
-        cells = (
-            difference[..., : h * scale, : w * scale]
-            .unflatten(-2, (scale, h))
-            .unflatten(-1, (scale, w))
-        )
+        cut = difference[..., : rows * scale, : columns * scale]
+        cells = cut.unflatten(-2, (scale, rows)).unflatten(-1, (scale, columns))
         parts += [cells.mean(-1).flatten(1), cells.mean(-3).flatten(1)]
     norms: Tensor = torch.linalg.vector_norm(torch.cat(parts, 1), dim=1)
     return norms.mean()

@@ -199,8 +199,12 @@ def convert(
     """Convert a network between our layout and the reference's, every weight to the bit."""
     from muhdi.deploy.convert import convert as run_convert
 
-    paths = run_convert(source, target, classes=classes, image_size=image_size, overwrite=overwrite)
-    for path in paths:
+    converted = run_convert(
+        source, target, classes=classes, image_size=image_size, overwrite=overwrite
+    )
+    for path in converted.files:
         typer.echo(f"Written to {one_line(path)}")
+    for note in converted.notes:
+        typer.echo(f"note: {one_line(note)}")
     if target.suffix != ".safetensors":
         typer.echo("This layout cannot hold the domains' statistics; keep the run for them.")

@@ -28,7 +28,7 @@ Set = Annotated[
 ]
 Seed = Annotated[
     Optional[int],
-    typer.Option("--seed", min=0, help="Replace the recipe's seed; the run is named after it."),
+    typer.Option("--seed", min=0, help="Replace the recipe's seed, and add it to the run's name."),
 ]
 
 # --- how a network predicts -----------------------------------------------------------------------
@@ -59,7 +59,7 @@ Experiments = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")]
 OverwriteRun = Annotated[
-    bool, typer.Option("--overwrite", help="Start again if the run exists already.")
+    bool, typer.Option("--overwrite", help="Start again, replacing the run if it exists.")
 ]
 OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 

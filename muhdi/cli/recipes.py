@@ -85,7 +85,7 @@ def new(
     check_recipe(text, output.name)
     write_text(output, text)
     path = one_line(output)
-    typer.echo(f"Written to {path}; look at it, and then at its data: muhdi inspect {path}")
+    typer.echo(f"Written to {path}; look through it, then at its data: muhdi inspect {path}")
 
 
 def inspect(

@@ -47,7 +47,7 @@ GroupBy = Annotated[
     str,
     typer.Option(
         "--group-by",
-        help="arm: runs whose names differ only in _seedN are one arm. run: each is one.",
+        help="arm: runs whose names differ only in _seedN are one arm. run: every run is an arm.",
     ),
 ]
 Against = Annotated[
@@ -105,8 +105,8 @@ def report(
 ) -> None:
     """Write the report of a run, finished or not.
 
-    It is one file that opens in any browser, without a network. With --format the result matrices
-    are printed, too.
+    It is one file that opens in any browser, offline too. With --format the result matrices are
+    printed as well.
     """
     from muhdi.report.run_files import read_run
     from muhdi.report.tables import matrix_table
@@ -129,7 +129,7 @@ def compare(
 ) -> None:
     """Compare runs: mean and spread over seeds, and whether a difference is more than noise.
 
-    Tables are printed. One page that opens in any browser also has charts and predictions.
+    It prints tables, and writes a page with charts and predictions that opens in any browser.
     """
     from muhdi.files import check_target
     from muhdi.report.compare import GROUP_BY, group, reference_arm, tables, write_comparison

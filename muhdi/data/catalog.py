@@ -156,7 +156,7 @@ def open_public(config: PublicConfig, split: str, context: Context, labels: bool
     """
     layout = LAYOUTS[config.dataset]
     root = expand_root(context.root, layout.root if config.root is None else config.root)
-    list_folders = [Path(expand(context.root, "root")), root, Path()]
+    list_folders = [Path(expand(context.root, "runtime.root")), root, Path()]
     found = find_images(config, split, root, list_folders)
     labelled = find_labels(config, found, root) if labels else None
     if labelled is not None:

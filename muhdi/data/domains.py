@@ -47,7 +47,7 @@ class Domains:
         self._memory = recipe.runtime.memory_mb * _MB // (2 * len(self._configs))
         self.cache: SampleCache | None = None
         if recipe.runtime.cache is not None:
-            self.cache = SampleCache(Path(expand(recipe.runtime.cache, "cache")))
+            self.cache = SampleCache(Path(expand(recipe.runtime.cache, "runtime.cache")))
         self.validation: dict[str, PreparedSet] = {}
         self.source: PreparedSet | None = None
         self.targets: list[PreparedSet] = []

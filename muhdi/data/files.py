@@ -82,7 +82,7 @@ class LabelFiles:
         """A label, uint8 [H, W], and the pixels by raw id or colour that the table does not list.
 
         Raises:
-            DataError: the file is no label image, or ``strict`` and an id is not listed.
+            DataError: the file is not a label image, or ``strict`` and an id is not listed.
         """
         path = self.paths[index]
         values: npt.NDArray[Any]
@@ -199,7 +199,9 @@ def read_image(path: Path, draft: Size | None = None) -> npt.NDArray[np.uint8]:
             )
         image = Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode == "F":
-        raise DataError(f"{path}: its pixels are no integers; save it with 8 or 16 bit per channel")
+        raise DataError(
+            f"{path}: its pixels are not integers; save it with 8 or 16 bit per channel"
+        )
     return np.asarray(image.convert("RGB"))
 
 

@@ -37,9 +37,9 @@ def expand_root(base: str, root: str) -> Path:
     Raises:
         DataError: the folder does not exist.
     """
-    folder = Path(expand(base, "root"), expand(root, "root of the data set"))
+    folder = Path(expand(base, "runtime.root"), expand(root, "root of the data set"))
     if not folder.is_dir():
-        advice = "give the right one with --set root=FOLDER"
+        advice = "give the right one with --set runtime.root=FOLDER"
         if os.path.isabs(expand(root, "root")):
             advice = "correct it"
         raise DataError(f"root: the folder {folder} does not exist; {advice}")
@@ -61,7 +61,7 @@ def expand(path: str, key: str) -> str:
     if missing:
         raise RecipeError(
             f"{key}: the environment variable {missing[1]} is not set; set it to the data's folder,"
-            " or give --set root=FOLDER"
+            " or give --set runtime.root=FOLDER"
         )
     return expanded
 
@@ -80,7 +80,7 @@ def find_file(path: str, root: str, key: str) -> Path:
     given = Path(expand(path, key))
     candidates = [given]
     if not given.is_absolute():
-        candidates.append(Path(expand(root, "root")) / given)
+        candidates.append(Path(expand(root, "runtime.root")) / given)
     for candidate in candidates:
         if _is_file(candidate):
             return candidate

@@ -7,7 +7,7 @@ from pathlib import Path
 from muhdi.deploy.predictor import Predictor
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
-from muhdi.recipe.load import load_recipe
+from muhdi.recipe.load import RECIPE, load_recipe
 from muhdi.report.tables import matrix_table, summary_line
 
 USE = """
@@ -65,15 +65,15 @@ def model_card(predictor: Predictor, run: Path | None, verified: str) -> str:
 
 
 def _training(run: Path) -> str:
-    recipe = load_recipe(run / "recipe.yml", trust_code=False)
+    recipe = load_recipe(run / RECIPE, trust_code=False)
     lines = ["## Training\n", f"Recipe `{recipe.name}`, seed {recipe.seed}. {recipe.description}\n"]
     lines.append(
         f"* source: {recipe.source_name()}, {recipe.source_training.iterations} iterations"
     )
     for step in recipe.steps:
         lines.append(
-            f"* {step.target.domain_name}: adaptation {step.adaptation.method}, retention"
-            f" {step.retention.method}, {step.iterations} iterations"
+            f"* {step.target.domain_name}: adaptation {step.adaptation.key}, retention"
+            f" {step.retention.key}, {step.iterations} iterations"
         )
     return "\n".join(lines) + "\n"
 
@@ -81,11 +81,11 @@ def _training(run: Path) -> str:
 def _scores(run: Path) -> str:
     results = Results.from_json(read_json(run / "results.json"))
     parts = ["## Scores\n"]
-    for kind in results.statistics:
-        table = matrix_table(results, kind)
+    for statistics in results.statistics:
+        table = matrix_table(results, statistics)
         parts += [
             f"{table.title}\n",
             table.markdown(),
-            f"{summary_line(results, kind).capitalize()}.\n",
+            f"{summary_line(results, statistics).capitalize()}.\n",
         ]
     return "\n".join(parts)

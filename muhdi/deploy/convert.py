@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from muhdi.errors import MuhdiError
 from muhdi.files import check_target
 from muhdi.models.checkpoint import (
+    Tensors,
+    backbone_in,
     load_checkpoint,
     load_exactly,
     load_reference,
@@ -26,7 +28,24 @@ from muhdi.recipe.backbones import ResNetConfig
 from muhdi.run.directory import RunDirectory
 from muhdi.taxonomy import CLASS_SETS
 
-PYTORCH, OURS = (".pth", ".pt"), ".safetensors"
+PYTORCH = (".pth", ".pt")
+OURS = ".safetensors"
+
+_DISCRIMINATOR = {f"{number}.{part}" for number in (0, 2, 4, 6, 8) for part in ("weight", "bias")}
+"""The names in a discriminator's file, in both layouts."""
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion has written.
+
+    Attributes:
+        files: the network's, and the discriminators'.
+        notes: what the user should know.
+    """
+
+    files: list[Path]
+    notes: list[str]
 
 
 def convert(
@@ -36,7 +55,7 @@ def convert(
     classes: str | None = None,
     image_size: tuple[int, int] = (640, 320),
     overwrite: bool = False,
-) -> list[Path]:
+) -> Converted:
     """Write a network in another layout; every weight keeps its bits.
 
     Args:
@@ -51,7 +70,8 @@ def convert(
 
     Returns:
         The files written. Discriminators of a run are written next to ``target``, as
-        ``<stem>_D_main.pth`` and so on. The reference's layout has no place for domain statistics.
+        ``<stem>_D_main.pth`` and so on; other networks of methods are left out, with a note. The
+        reference's layout has no place for domain statistics.
 
     Raises:
         MuhdiError: a file is missing or of another kind, or the target exists.
@@ -61,15 +81,15 @@ def convert(
             f"{target}: give a name that ends in .pth (the reference's layout) or {OURS} (ours)"
         )
     jobs = {source: target}
+    notes: list[str] = []
     if source.is_dir():
         network = RunDirectory(source).last_model()
         jobs = {network: target}
-        # Methods' own networks have the same number of iterations in their names.
-        number = network.stem.rpartition("_")[2]
-        for file in sorted(network.parent.glob(f"*_{number}{OURS}")):
-            if file != network:
-                name = file.stem.removesuffix(f"_{number}")
+        for name, file in _own_networks(network).items():
+            if _is_discriminator(read_tensors(file)[0]):
                 jobs[file] = target.with_name(f"{target.stem}_{name}{target.suffix}")
+            else:
+                notes.append(f"{file.name} is left out: it is not a discriminator of AdvEnt")
     for file in jobs.values():
         check_target(file)
         if file.exists() and not overwrite:
@@ -77,7 +97,18 @@ def convert(
     writers = [_converted(origin, file, classes, image_size) for origin, file in jobs.items()]
     for write in writers:  # once all are read and understood
         write()
-    return list(jobs.values())
+    return Converted(list(jobs.values()), notes)
+
+
+def _own_networks(network: Path) -> dict[str, Path]:
+    """Methods' own networks next to a run's, which have the same number of iterations."""
+    number = network.stem.rpartition("_")[2]
+    files = sorted(network.parent.glob(f"*_{number}{OURS}"))
+    return {file.stem.removesuffix(f"_{number}"): file for file in files if file != network}
+
+
+def _is_discriminator(tensors: Tensors) -> bool:
+    return set(tensors) == _DISCRIMINATOR
 
 
 def _converted(
@@ -93,16 +124,10 @@ def _converted(
                 f"{source}: {key} ({value.dtype}) would not keep its bits; networks are float32"
             )
     ours = target.suffix == OURS
-    if set(tensors) == {
-        f"{number}.{part}" for number in (0, 2, 4, 6, 8) for part in ("weight", "bias")
-    }:
-        first = tensors["0.weight"]
-        if first.ndim != 4:
-            raise MuhdiError(f"{source}: 0.weight is {tuple(first.shape)}; not a discriminator")
-        load_exactly(Discriminator(first.shape[1], first.shape[0]), tensors, source)
-        return partial(
-            save_tensors if ours else save_reference, target, tensors
-        )  # both use the same names
+    if _is_discriminator(tensors):
+        _check_discriminator(tensors, source)
+        # Both layouts use the same names.
+        return partial(save_tensors if ours else save_reference, target, tensors)
     if ours:
         if metadata:
             raise MuhdiError(
@@ -115,19 +140,27 @@ def _converted(
         raise MuhdiError(
             f"{source}: is not in our layout; to bring it there give a target that ends in {OURS}"
         )
-    checkpoint = load_checkpoint(source)
-    if not isinstance(checkpoint.backbone, ResNetConfig):
-        raise MuhdiError(
-            f"{source}: the reference does not know its backbone {checkpoint.backbone.key!r}"
-        )
-    return partial(save_reference, target, to_reference(checkpoint.network.state_dict()))
+    backbone = backbone_in(source, tensors, metadata)
+    if not isinstance(backbone, ResNetConfig):
+        raise MuhdiError(f"{source}: the reference does not know the backbone {backbone.key!r}")
+    return partial(
+        save_reference, target, to_reference(load_checkpoint(source).network.state_dict())
+    )
 
 
-def _count(state: dict[str, Tensor], source: Path) -> int:
+def _check_discriminator(tensors: Tensors, source: Path) -> None:
+    """Refuse a file with the names of a discriminator but other shapes."""
+    first = tensors["0.weight"]
+    if first.ndim != 4:
+        raise MuhdiError(f"{source}: 0.weight is {tuple(first.shape)}; not a discriminator")
+    load_exactly(Discriminator(first.shape[1], first.shape[0]), tensors, source)
+
+
+def _count(state: Tensors, source: Path) -> int:
     bias = state.get("heads.agnostic.main.convs.0.bias")
     if bias is None or bias.ndim != 1:
         raise MuhdiError(
-            f"{source}: holds no segmentation network of the reference (it has no layer6)"
+            f"{source}: is not a segmentation network of the reference (it has no layer6)"
         )
     return len(bias)
 

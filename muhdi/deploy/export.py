@@ -1,4 +1,4 @@
-"""Exports: ONNX, torch.export, and a folder in the manner of Hugging Face.
+"""Exports: ONNX, torch.export, and a Hugging Face model folder.
 
 Each is verified before it gets its name.
 
@@ -110,7 +110,8 @@ def export(  # noqa: PLR0913 - options by name
         MuhdiError: a package is missing, there are no images, the target exists, or the export
             disagrees. Nothing is left of it then.
     """
-    path, folder = Path(target), is_folder(target)
+    path = Path(target)
+    folder = is_folder(target)
     write = _writer(target, output)
     _check(path, folder, overwrite=overwrite)
     predictor = Predictor.load(
@@ -152,9 +153,12 @@ def verify(
     Raises:
         MuhdiError: they disagree.
     """
-    difference, same, pixels = 0.0, 0, 0
+    difference = 0.0
+    same = 0
+    pixels = 0
     for batch in batches:
-        expected, given = predictor(batch), runner(batch)
+        expected = predictor(batch)
+        given = runner(batch)
         if output == "logits":
             if expected.shape != given.shape or not bool(given.isfinite().all()):
                 raise MuhdiError(
@@ -189,7 +193,7 @@ def _check(path: Path, folder: bool, *, overwrite: bool) -> None:
         raise MuhdiError(f"{path}: exists already; choose another name, or give --overwrite")
     if exists and folder and not (path / CONFIG).is_file():
         raise MuhdiError(
-            f"{path}: is no exported folder, so it is not replaced; choose another name"
+            f"{path}: is not an exported folder, so it is not replaced; choose another name"
         )
 
 

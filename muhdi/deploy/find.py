@@ -13,6 +13,7 @@ import torch
 
 from muhdi.errors import DataError, RecipeError
 from muhdi.files import read_json
+from muhdi.recipe.load import RECIPE
 from muhdi.run.directory import RunDirectory
 
 CONFIG = "config.json"
@@ -39,11 +40,8 @@ def run_of(path: Path | str) -> Path | None:
     """The run directory that a network lies in, if it lies in one."""
     path = Path(path)
     folder = path if path.is_dir() else path.parent.parent
-    return (
-        folder
-        if (folder / "recipe.yml").is_file() and (folder / "results.json").is_file()
-        else None
-    )
+    is_run = (folder / RECIPE).is_file() and (folder / "results.json").is_file()
+    return folder if is_run else None
 
 
 def exported_config(folder: Path) -> dict[str, Any]:
@@ -53,7 +51,7 @@ def exported_config(folder: Path) -> dict[str, Any]:
     config = read_json(folder / CONFIG)
     if not isinstance(config, dict) or config.get("model_type") != "muhdi":
         raise DataError(
-            f"{folder / CONFIG}: describes no network of muhdi; export it again with muhdi export"
+            f"{folder / CONFIG}: is not of a network of muhdi; export it again with muhdi export"
         )
     return config
 
@@ -65,7 +63,9 @@ def device_of(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise RecipeError(f"device {name}: is no device; give auto, cpu, cuda or cuda:0") from None
+        raise RecipeError(
+            f"device {name}: is not a device; give auto, cpu, cuda or cuda:0"
+        ) from None
     if device.type == "cuda" and torch.cuda.device_count() <= (device.index or 0):
         raise RecipeError(f"device {name}: this machine has no such device; give auto or cpu")
     return device

@@ -39,7 +39,7 @@ def push_to_hub(folder: Path | str, repository: str, *, private: bool = False) -
     """
     if not (Path(folder) / CONFIG).is_file():
         raise MuhdiError(
-            f"{folder}: no exported folder; write one first: muhdi export MODEL {folder}/"
+            f"{folder}: is not an exported folder; write one first: muhdi export MODEL {folder}/"
         )
     hub = hugging_face()
     api = hub.HfApi()

@@ -64,7 +64,8 @@ def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:
     if path.is_file():
         return [Input(path, Path(path.stem))]
     if path.is_dir():
-        base, files = (path.absolute().parent if named else path), _inside(path, ours)
+        base = path.absolute().parent if named else path
+        files = _inside(path, ours)
         if not files:
             raise MuhdiError(
                 f"{path}: holds no image; known endings are"

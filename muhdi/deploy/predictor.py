@@ -114,7 +114,7 @@ class Predictor(nn.Module):
         domain: whose statistics, with ``domain``.
 
     Raises:
-        MuhdiError: there is no such head, kind or domain.
+        MuhdiError: there is no such head, choice of statistics or domain.
     """
 
     def __init__(
@@ -279,10 +279,12 @@ class Predictor(nn.Module):
         done.
         """
         height, width = image.shape[1:]
-        across, down = min(self.image_size[0], width), min(self.image_size[1], height)
+        across = min(self.image_size[0], width)
+        down = min(self.image_size[1], height)
         weight = _tent(down)[:, None] * _tent(across)
         weight = weight.to(image.device)
-        lefts, tops = _starts(width, across, view.overlap), _starts(height, down, view.overlap)
+        lefts = _starts(width, across, view.overlap)
+        tops = _starts(height, down, view.overlap)
         total = torch.zeros(len(self.classes), down, width, device=image.device)
         weights = torch.zeros(down, width, device=image.device)
         for top, following in zip(tops, [*tops[1:], height], strict=True):

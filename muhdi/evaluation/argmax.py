@@ -59,7 +59,7 @@ def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """
     height, width = size
     rows = upsample(logits, (logits.shape[-2], width))  # [N, C, h, width]
-    upper, lower, part = _places(logits.shape[-2], height)
+    upper, lower, fractions = _neighbours(logits.shape[-2], height)
     result = torch.empty(logits.shape[0], height, width, dtype=torch.uint8)
     first = 0
     for row, count in zip(
@@ -67,14 +67,14 @@ def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:
         strict=True,
     ):
         strip = slice(first, first + count)
-        share = part[strip, None]
-        rest = 1 - share
+        fraction = fractions[strip, None]
+        rest = 1 - fraction
         below = int(lower[first])
-        best = torch.addcmul(rows[:, 0, below, None] * share, rows[:, 0, row, None], rest)
+        best = torch.addcmul(rows[:, 0, below, None] * fraction, rows[:, 0, row, None], rest)
         classes = torch.zeros_like(best, dtype=torch.uint8)
         for number in range(1, logits.shape[1]):
             values = torch.addcmul(
-                rows[:, number, below, None] * share, rows[:, number, row, None], rest
+                rows[:, number, below, None] * fraction, rows[:, number, row, None], rest
             )
             # Numbers grow: the maximum is the last class that exceeded the best. A masked fill
             # takes ten times as long.
@@ -85,12 +85,13 @@ def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return result
 
 
-def _places(inputs: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each output position the inputs before and after it, and the share of the latter.
+def _neighbours(inputs: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each output position the inputs before and after it, and the fraction of the latter.
 
     Corners are aligned.
     """
     scale = torch.tensor((inputs - 1) / (outputs - 1) if outputs > 1 else 0.0, dtype=torch.float32)
     position = scale * torch.arange(outputs, dtype=torch.float32)
     before = position.long().clamp(max=inputs - 1)
-    return before, (before + 1).clamp(max=inputs - 1), position - before
+    after = (before + 1).clamp(max=inputs - 1)
+    return before, after, position - before

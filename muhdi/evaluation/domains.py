@@ -34,7 +34,7 @@ class Scored:
         network: to score.
         by_domain: stored normalisation statistics.
         statistics: what batch norms use, one row of scores each; a network without batch norms is
-            scored once, whatever stands here.
+            scored once, whatever the choice.
         head: whose predictions are scored.
     """
 
@@ -49,6 +49,14 @@ class Scored:
         if tuple(self.network.statistics_kinds) == ("none",):
             return ["none"]
         return list(self.statistics)
+
+    def inference(self, statistics: str, domain: str) -> Inference | None:
+        """The network with one choice of statistics; None if it has none of the domain."""
+        if statistics != "domain":
+            return Inference(self.network, self.head, statistics)
+        if domain not in self.by_domain:
+            return None
+        return Inference(self.network, self.head, statistics, self.by_domain[domain])
 
 
 def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
@@ -102,11 +110,11 @@ def _entry(
     domain = samples.images.domain
     if not samples.with_labels:
         return without_score("unlabelled")
-    stored = scored.by_domain.get(domain) if statistics == "domain" else None
-    if statistics == "domain" and stored is None:
+    inference = scored.inference(statistics, domain)
+    if inference is None:
         return without_score("no statistics")
     confusion = evaluate_domain(
-        Inference(scored.network, scored.head, statistics, stored),
+        inference,
         samples,
         size=recipe.evaluation.size,
         batch_size=recipe.evaluation.batch_size,

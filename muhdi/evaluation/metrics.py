@@ -12,7 +12,7 @@ Confusion = npt.NDArray[np.int64]
 """[C, C], rows the true class, columns the predicted one."""
 
 Matrix = Sequence[Sequence[float | None]]
-"""R[step][domain]: mIoU in percent, None where it was not measured.
+"""R[stage][domain]: mIoU in percent, None where it was not measured.
 
 Row 0 is before the first step.
 """
@@ -61,12 +61,14 @@ def summarise(matrix: Matrix, adapted_at: Sequence[int]) -> Summary:
     """Summary of a result matrix.
 
     Args:
-        matrix: R[step][target], columns are targets only.
+        matrix: R[stage][target]; row 0 is the source, and columns are targets only.
         adapted_at: for each target the (first) step that adapted to it.
     """
     last = len(matrix) - 1
     final = [matrix[last][t] for t in range(len(adapted_at))] if matrix else []
-    forgetting, backward, forward = [], [], []
+    forgetting = []
+    backward = []
+    forward = []
     for target, step in enumerate(adapted_at):
         column = [row[target] for row in matrix]
         if step < last:

@@ -55,7 +55,7 @@ def untrained_row(statistics: Sequence[str], domains: Sequence[str]) -> dict[str
 
 @dataclass
 class Results:
-    """Scores by step, choice of statistics and domain.
+    """Scores by stage, choice of statistics and domain.
 
     Attributes:
         name: of the run.
@@ -110,7 +110,7 @@ class Results:
     def matrix(
         self, statistics: str, domains: Sequence[str] | None = None
     ) -> list[list[float | None]]:
-        """The mIoU in percent by step and domain."""
+        """The mIoU in percent by stage and domain."""
         names = self.domains if domains is None else domains
         rows = [step["scores"][statistics] for step in self.steps]
         return [[row.get(domain, {}).get("miou") for domain in names] for row in rows]
@@ -124,12 +124,13 @@ class Results:
 
         Rows of a ``sequence`` are its steps, and then there are average and forgetting too.
         """
-        derived = {
-            k: {"matrix": self.matrix(k)} | (vars(self.summary(k)) if sequence else {})
-            for k in self.statistics
-        }
+        summary: dict[str, dict[str, Any]] = {}
+        for statistics in self.statistics:
+            summary[statistics] = {"matrix": self.matrix(statistics)}
+            if sequence:
+                summary[statistics] |= vars(self.summary(statistics))
         values = {name: value for name, value in vars(self).items() if name != "notes"}
-        return {**values, "summary": derived}
+        return {**values, "summary": summary}
 
     def to_dataframe(self) -> Any:
         """A pandas table: a row per stage, statistics and domain, with mIoU in percent.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from muhdi.evaluation.domains import Scored
 from muhdi.evaluation.predict import predict
 from muhdi.evaluation.results import Results
 from muhdi.files import file_name, read_json, write_bytes
-from muhdi.models.checkpoint import load_checkpoint
+from muhdi.models.checkpoint import backbone_in, load_checkpoint, read_tensors
 from muhdi.models.inference import Inference
+from muhdi.recipe.backbones import OpaqueBackboneConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.run.sample_files import after_name, sample_images
@@ -41,11 +43,9 @@ def save_samples(directory: RunDirectory, scored: Scored, domains: Domains, reci
     folder.mkdir(exist_ok=True)
     for domain in domains.validation:
         for statistics in scored.rows:
-            stored = scored.by_domain.get(domain) if statistics == "domain" else None
-            if statistics == "domain" and stored is None:
-                continue
-            inference = Inference(scored.network, scored.head, statistics, stored)
-            _save_domain(folder, domain, inference, domains, recipe)
+            inference = scored.inference(statistics, domain)
+            if inference is not None:
+                _save_domain(folder, domain, inference, domains, recipe)
     folder.rename(directory.samples)
 
 
@@ -73,8 +73,12 @@ def label_image(label: Pixels, classes: ClassSet) -> Image.Image:
 def add_earlier_predictions(run: Path, *, trust_code: bool = False) -> None:
     """Write predictions after every stage but the last into a finished run's samples.
 
-    They come from the networks that the run saved after each stage, with each kind of statistics,
-    at the size of the last ones; those that exist stay. A stage whose network is gone has none.
+    They come from the networks that the run saved after each stage, with each choice of
+    statistics, at the size of the last ones; those that exist stay. A stage whose network is gone,
+    or names code that is not trusted, has none.
+
+    Raises:
+        DataError: a network's file is damaged.
     """
     directory = RunDirectory(run)
     if not directory.samples.is_dir() or not directory.results.is_file():
@@ -82,12 +86,45 @@ def add_earlier_predictions(run: Path, *, trust_code: bool = False) -> None:
     recipe = directory.recipe()
     results = Results.from_json(read_json(directory.results))
     for stage in range(len(results.steps) - 1):
+        missing = _missing(directory, results, stage)
         path = _network_after(directory, recipe, stage)
-        if path is None:
+        if not missing or path is None:
             continue
-        for statistics in results.statistics:
-            for domain in results.domains:
-                _add_predictions(directory, path, (stage, statistics, domain), trust_code)
+        scored = _trusted(path, trust_code=trust_code)
+        if scored is not None:
+            _add_predictions(scored, missing, recipe.class_set())
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """A prediction after an earlier stage that is to be written.
+
+    Attributes:
+        image: that is shown to the network.
+        last: the prediction after the last stage, which has the size that is wanted.
+        target: where the prediction goes.
+    """
+
+    image: Path
+    last: Path
+    target: Path
+
+
+def _missing(
+    directory: RunDirectory, results: Results, stage: int
+) -> dict[tuple[str, str], list[_Missing]]:
+    """The predictions after a stage that are not there, by statistics and domain."""
+    found: dict[tuple[str, str], list[_Missing]] = {}
+    for statistics in results.statistics:
+        for domain in results.domains:
+            for image in sample_images(directory.folder, domain):
+                stem = image.name.removesuffix("_image.png")
+                last = directory.samples / f"{stem}_predicted_{statistics}.png"
+                target = directory.samples / after_name(stem, stage, statistics)
+                if last.exists() and not target.exists():
+                    wanted = found.setdefault((statistics, domain), [])
+                    wanted.append(_Missing(image, last, target))
+    return found
 
 
 def _network_after(directory: RunDirectory, recipe: Recipe, stage: int) -> Path | None:
@@ -102,39 +139,33 @@ def _network_after(directory: RunDirectory, recipe: Recipe, stage: int) -> Path 
     return path if path.is_file() and path.suffix == ".safetensors" else None
 
 
-def _add_predictions(
-    directory: RunDirectory, network: Path, which: tuple[int, str, str], trust_code: bool
-) -> None:
-    """Predictions of one network on the samples of one domain."""
-    stage, statistics, domain = which
-    inference: Inference | None = None
-    for image in sample_images(directory.folder, domain):
-        stem = image.name.removesuffix("_image.png")
-        last = directory.samples / f"{stem}_predicted_{statistics}.png"
-        target = directory.samples / after_name(stem, stage, statistics)
-        if target.exists() or not last.exists():
-            continue
-        if inference is None:
-            inference = _inference(network, statistics, domain, trust_code=trust_code)
-        if inference is None:
-            return
-        with Image.open(last) as shown, torch.no_grad():
-            logits = inference(images_tensor([read_image(image)], inference.device))
-            predicted = classes_at(logits, shown.size[::-1])[0].cpu().numpy()
-        buffer = io.BytesIO()
-        label_image(predicted, directory.recipe().class_set()).save(buffer, "PNG")
-        write_bytes(target, buffer.getvalue())
-
-
-def _inference(
-    network: Path, statistics: str, domain: str, *, trust_code: bool
-) -> Inference | None:
-    """None where the network has no such statistics, or its code is not trusted."""
-    try:
-        checkpoint = load_checkpoint(network, trust_code=trust_code)
-        stored = checkpoint.statistics.get(domain) if statistics == "domain" else None
-        if statistics == "domain" and stored is None:
+def _trusted(network: Path, *, trust_code: bool) -> Scored | None:
+    """A network's file, read; None if it names code that is not trusted."""
+    if not trust_code:
+        backbone = backbone_in(network, *read_tensors(network))
+        if isinstance(backbone, OpaqueBackboneConfig):
             return None
-        return Inference(checkpoint.network, statistics=statistics, domain=stored)
-    except MuhdiError:
-        return None
+    checkpoint = load_checkpoint(network, trust_code=trust_code)
+    return Scored(checkpoint.network, checkpoint.statistics)
+
+
+def _add_predictions(
+    scored: Scored, missing: dict[tuple[str, str], list[_Missing]], classes: ClassSet
+) -> None:
+    """Predictions of one network, where it has the statistics."""
+    for (statistics, domain), wanted in missing.items():
+        inference = scored.inference(statistics, domain)
+        if inference is None:
+            continue
+        for sample in wanted:
+            _add_prediction(inference, sample, classes)
+
+
+@torch.no_grad()
+def _add_prediction(inference: Inference, sample: _Missing, classes: ClassSet) -> None:
+    logits = inference(images_tensor([read_image(sample.image)], inference.device))
+    with Image.open(sample.last) as last:
+        predicted = classes_at(logits, last.size[::-1])[0].cpu().numpy()
+    buffer = io.BytesIO()
+    label_image(predicted, classes).save(buffer, "PNG")
+    write_bytes(sample.target, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""Scores that were computed before, by the contents of all that they depend on."""
+"""Scores that were computed before, by everything that they depend on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Entry
 from muhdi.files import read_json, write_json
-from muhdi.run.directory import RECIPE
+from muhdi.recipe.load import RECIPE
 
 FILE = "scores.json"
 
@@ -55,17 +55,28 @@ class ScoreCache:
 def _is_row(entry: Any) -> bool:
     """Whether a value has the shape of what `ScoreCache.put` writes."""
     try:
-        scores, unlisted = entry["scores"], entry["unlisted"]
-        numbers = [
-            value
-            for by_domain in scores.values()
-            for one in by_domain.values()
-            for value in [one["miou"], *one.get("iou", {}).values()]
-        ]
-        counts = [
-            count for files in unlisted.values() for ids in files.values() for count in ids.values()
-        ]
+        scores = _scores_in(entry["scores"])
+        counts = _counts_in(entry["unlisted"])
     except (AttributeError, KeyError, TypeError):
         return False
-    known = all(value is None or isinstance(value, (int, float)) for value in numbers)
-    return bool(scores) and known and all(isinstance(count, int) for count in counts)
+    known = all(value is None or isinstance(value, (int, float)) for value in scores)
+    return bool(entry["scores"]) and known and all(isinstance(count, int) for count in counts)
+
+
+def _scores_in(by_statistics: Any) -> list[Any]:
+    """Every mIoU and IoU of a row."""
+    found = []
+    for by_domain in by_statistics.values():
+        for entry in by_domain.values():
+            found.append(entry["miou"])
+            found += entry.get("iou", {}).values()
+    return found
+
+
+def _counts_in(by_domain: Any) -> list[Any]:
+    """Every count of a raw id that was met in a label."""
+    found: list[Any] = []
+    for files in by_domain.values():
+        for ids in files.values():
+            found += ids.values()
+    return found

@@ -188,6 +188,21 @@ def _damaged(path: Path, reason: str) -> DataError:
     return DataError(f"{path}: damaged: {reason}; use another copy of the file")
 
 
+def backbone_in(path: Path, tensors: Tensors, metadata: dict[str, str]) -> BackboneConfig:
+    """The section of the backbone of a network of ours; one of another package is not imported.
+
+    Args:
+        path: of the file, for messages.
+        tensors: that `read_tensors` gave.
+        metadata: that it gave with them.
+
+    Raises:
+        DataError: the file is damaged or of another kind.
+    """
+    description = _description(path, tensors, metadata)
+    return _backbone_section(path, description.get("backbone"), trust_code=False)
+
+
 def _backbone_section(path: Path, backbone: Any, *, trust_code: bool) -> BackboneConfig:
     try:
         return read_backbone(backbone, trust_code=trust_code)
@@ -211,7 +226,7 @@ def _check_statistics(path: Path, network: Segmenter, statistics: dict[str, Stat
 
 def _names(names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{str(names)[:40]} are no names")
+        raise ValueError(f"{str(names)[:40]} are not names")
     return tuple(names)
 
 
@@ -264,15 +279,9 @@ def _continue_from(
     network: Segmenter, path: Path, backbone: BackboneConfig, classes: tuple[str, ...]
 ) -> Initial:
     """Start from a network of ours, and take over what goes with it."""
-    tensors, metadata = read_tensors(path)
-    description = _description(path, tensors, metadata)
     # The recipe's own section is trusted already; a file that names the same one is, too.
-    found = _backbone_section(path, description.get("backbone"), trust_code=False)
-    if _plain(found) != _plain(backbone):
-        raise DataError(
-            f"{path}: its backbone is {found.key!r}, the recipe's is {backbone.key!r}; set "
-            f"model.backbone={found.key} or give another model.init"
-        )
+    found = backbone_in(path, *read_tensors(path))
+    _check_same_backbone(path, found, backbone)
     checkpoint = load_checkpoint(path, trust_code=True)
     if checkpoint.classes != classes:
         raise DataError(
@@ -283,6 +292,24 @@ def _continue_from(
     network.set_heads({name: network.new_head() for name in checkpoint.network.heads})
     load_exactly(network, checkpoint.network.state_dict(), path)
     return Initial(True, checkpoint.statistics, checkpoint.memory, checkpoint.networks)
+
+
+def _check_same_backbone(path: Path, found: BackboneConfig, wanted: BackboneConfig) -> None:
+    """Refuse a network whose backbone is not the recipe's, or is the same with another option."""
+    if found.key != wanted.key:
+        raise DataError(
+            f"{path}: its backbone is {found.key!r}, the recipe's is {wanted.key!r}; set "
+            f"model.backbone={found.key} or give another model.init"
+        )
+    options = _plain(found)
+    wanted_options = _plain(wanted)
+    for key in options | wanted_options:
+        if options.get(key) != wanted_options.get(key):
+            raise DataError(
+                f"{path}: its backbone {found.key!r} has {key} {options.get(key)!r}, the recipe's"
+                f" has {wanted_options.get(key)!r}; set model.backbone.{key} or give another"
+                " model.init"
+            )
 
 
 def _plain(section: BackboneConfig) -> dict[str, Any]:

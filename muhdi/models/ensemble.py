@@ -29,8 +29,8 @@ class Ensemble(nn.Module):
     @property
     def statistics_kinds(self) -> tuple[str, ...]:
         """Whose normalisation statistics it can use: what the first network can."""
-        kinds: tuple[str, ...] = self.models[0].statistics_kinds  # type: ignore[assignment]
-        return kinds
+        known: tuple[str, ...] = self.models[0].statistics_kinds  # type: ignore[assignment]
+        return known
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
         """Images [N, 3, H, W] -> low-resolution logits [N, C, h, w]."""
@@ -53,11 +53,10 @@ class Ensemble(nn.Module):
 def joint_statistics(each: Sequence[dict[str, Statistics]]) -> dict[str, Statistics]:
     """Statistics of an `Ensemble` by domain, of the domains that all its networks have."""
     shared = [name for name in each[0] if all(name in statistics for statistics in each)]
-    return {
-        domain: {
-            f"models.{i}.{key}": value
-            for i, s in enumerate(each)
-            for key, value in s[domain].items()
-        }
-        for domain in shared
-    }
+    joint: dict[str, Statistics] = {}
+    for domain in shared:
+        joint[domain] = {}
+        for number, statistics in enumerate(each):
+            for key, value in statistics[domain].items():
+                joint[domain][f"models.{number}.{key}"] = value
+    return joint

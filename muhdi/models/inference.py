@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -120,11 +121,15 @@ def check_statistics(network: Network, statistics: str) -> None:
         return
     if known == ["none"]:
         raise RecipeError(
-            f"statistics {statistics}: the network has no batch norms to choose for; leave it out"
+            f"statistics {statistics}: the network has no batch norms; omit statistics"
         )
-    raise RecipeError(
-        f"statistics {statistics}: must be one of {', '.join(known)}{nearest(statistics, known)}"
-    )
+    raise unknown_statistics(statistics, known)
+
+
+def unknown_statistics(statistics: str, known: Sequence[str]) -> RecipeError:
+    """The error of whoever asks for statistics that do not exist."""
+    hint = nearest(statistics, known)
+    return RecipeError(f"statistics {statistics}: must be one of {', '.join(known)}{hint}")
 
 
 def _sharing_weights(network: Network) -> Any:

@@ -12,8 +12,8 @@ from muhdi.recipe.schema import NormKind
 class SyncedBatchNorm(nn.BatchNorm2d):
     """Normalises with the statistics of the whole batch, of which each process has an equal part.
 
-    PyTorch's own runs on GPUs alone and is no `BatchNorm2d`; this one runs wherever processes can
-    talk, in plain operations, which keep about two maps more per layer.
+    PyTorch's own runs on GPUs alone and is not a `BatchNorm2d`; this one runs wherever processes
+    can talk, in plain operations, which keep about two maps more per layer.
 
     Attributes:
         apart: normalise with this process's images alone, as in an evaluation, where each has
@@ -78,7 +78,9 @@ def convert_norms(module: nn.Module, kind: NormKind) -> None:
             convert_norms(child, kind)
         elif type(child) is not _KINDS[kind]:
             norm = _KINDS[kind](child.num_features, child.eps, child.momentum)
-            norm.weight, norm.bias = child.weight, child.bias
-            norm.running_mean, norm.running_var = child.running_mean, child.running_var
+            norm.weight = child.weight
+            norm.bias = child.bias
+            norm.running_mean = child.running_mean
+            norm.running_var = child.running_var
             norm.num_batches_tracked = child.num_batches_tracked
             setattr(module, name, norm.train(child.training))

@@ -43,16 +43,15 @@ def from_foreign(tensors: Tensors) -> Tensors:
     Heads only where the file has heads of segmentation.
     """
     caffe = False
-    while len(parts := {key.partition(".")[0] for key in tensors}) == 1 and not parts & (
-        _PARTS | tensors.keys()
-    ):
-        caffe = caffe or parts == {"Scale"}  # the reference's ImageNet file
+    prefix = _common_prefix(tensors)
+    while prefix is not None:
+        caffe = caffe or prefix == "Scale"  # the reference's ImageNet file
         tensors = {key.partition(".")[2]: value for key, value in tensors.items()}
+        prefix = _common_prefix(tensors)
+    parts = _first_parts(tensors)
     if "layer5" in parts and "layer6" not in parts:  # that file's classifier, of another data set
-        caffe, tensors = (
-            True,
-            {key: value for key, value in tensors.items() if not key.startswith("layer5.")},
-        )
+        caffe = True
+        tensors = {key: value for key, value in tensors.items() if not key.startswith("layer5.")}
     torchvision = not caffe and not parts & set(_HEADS)
     state = {}
     for key, value in tensors.items():
@@ -70,6 +69,20 @@ def from_foreign(tensors: Tensors) -> Tensors:
     if torchvision and "backbone.conv1.weight" in state:
         state["backbone.conv1.weight"] = _for_bgr(state["backbone.conv1.weight"])
     return state
+
+
+def _first_parts(tensors: Tensors) -> set[str]:
+    """How the names begin, up to the first dot."""
+    return {key.partition(".")[0] for key in tensors}
+
+
+def _common_prefix(tensors: Tensors) -> str | None:
+    """What a wrapper has put before all names; None if there is no wrapper."""
+    parts = _first_parts(tensors)
+    if len(parts) != 1:
+        return None
+    prefix = parts.pop()
+    return None if prefix in _PARTS or prefix in tensors else prefix
 
 
 def to_reference(state: Tensors) -> Tensors:

@@ -44,13 +44,17 @@ def prepare(
         DataError: the disk has no room, or files cannot be read; all others are in the cache then.
     """
     if recipe.runtime.cache is None:
-        raise RecipeError("cache: this key is missing; say where, with --set cache=FOLDER")
+        raise RecipeError(
+            "runtime.cache: this key is missing; set it with --set runtime.cache=FOLDER"
+        )
     sets = prepared_sets(recipe)
     work = []
     for number, samples in enumerate(sets):
         work += [(number, index) for index in range(len(samples))]
     if not work:
-        raise RecipeError("cache: the recipe reads no files, so there is nothing to prepare")
+        raise RecipeError(
+            "runtime.cache: the recipe reads no files, so there is nothing to prepare"
+        )
     _check_room(sets)
     problems: list[str] = []
     done = 0
@@ -76,9 +80,9 @@ def _check_room(sets: list[PreparedSet]) -> None:
         needed += len(samples) * width * height * channels
     if needed > cache.free():
         raise DataError(
-            f"cache: {cache.folder} would hold up to {needed / 2**30:.1f} GiB, but only"
+            f"runtime.cache: {cache.folder} would hold up to {needed / 2**30:.1f} GiB, but only"
             f" {cache.free() / 2**30:.1f} GiB may be written there; choose another folder with"
-            " --set cache=FOLDER"
+            " --set runtime.cache=FOLDER"
         )
 
 

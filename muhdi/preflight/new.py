@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,6 +16,7 @@ from muhdi.data.catalog import Context, open_split
 from muhdi.errors import DataError, MuhdiError
 from muhdi.preflight.survey import Survey, survey
 from muhdi.recipe.load import load_recipe
+from muhdi.recipe.methods import NEXT_STEP
 from muhdi.taxonomy import IGNORE, MAX_CLASSES
 
 WIDEST = 480
@@ -51,6 +54,12 @@ def new_recipe(source: Path, targets: Sequence[Path], name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _flow(section: dict[str, Any]) -> str:
+    """A section in YAML, on one line."""
+    text = yaml.safe_dump(section, default_flow_style=True, sort_keys=False, width=math.inf)
+    return text.strip()
+
+
 _TRAINING = (
     "# small is for a CPU; resnet50 and resnet101 want a GPU, and a file of pretrained weights as"
     " model.init.",
@@ -60,8 +69,7 @@ _TRAINING = (
     "source_training: {iterations: 1500, batch_size: 4, learning_rate: 3e-3}",
     "# How every new place is learned without labels (adaptation), and how the old ones are kept"
     " (retention).",
-    "every_step: {iterations: 300, batch_size: 4, learning_rate: 1e-3, adaptation: selftrain,"
-    " retention: muhdi}",
+    f"every_step: {_flow(NEXT_STEP)}",
     "# The new places, in the order in which they come. Those that have 'labels' and 'ids' too are"
     " scored.",
 )
@@ -139,7 +147,7 @@ def _listed_names(source: Path) -> list[str] | None:
     """The class names in the first file of `NAMES` that exists, or None.
 
     Raises:
-        DataError: it is no list of class names.
+        DataError: it is not a list of class names.
     """
     for file in NAMES:
         path = source / file

@@ -10,7 +10,10 @@ import yaml
 from muhdi.recipe.read import find_recipe, shipped_recipes
 from muhdi.recipe.schema import Recipe
 
-__all__ = ["find_recipe", "load_recipe", "save_recipe", "shipped_recipes"]
+__all__ = ["RECIPE", "find_recipe", "load_recipe", "save_recipe", "shipped_recipes"]
+
+RECIPE = "recipe.yml"
+"""File of a run's recipe, in its directory."""
 
 
 def load_recipe(

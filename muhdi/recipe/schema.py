@@ -146,7 +146,7 @@ class TestConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """Where and how fast: all that is no part of the experiment, and may differ on resuming."""
+    """Where and how fast. It may differ on resuming, and only `devices` can change results."""
 
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
     """`cpu`, `cuda` or `cuda:1`; `auto`: a GPU where there is one."""
@@ -219,7 +219,7 @@ class Recipe(Section):
     test: TestConfig = TestConfig()
     """What `muhdi evaluate RECIPE` scores."""
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Numbers that the network computes with."""
+    """Precision while training; evaluation is always float32."""
     channels_last: bool = False
     """Memory format of the network and its images."""
     compile: bool = False

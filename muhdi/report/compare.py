@@ -195,7 +195,7 @@ def seeds_table(arms: Mapping[str, Sequence[Results]], statistics: str) -> Resul
 def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
     """A chart for every domain.
 
-    Its mIoU after each step, one line per arm, with deviations over seeds.
+    Its mIoU after each stage, one line per arm, with deviations over seeds.
     """
     first = next(iter(arms.values()))[0].results
     names = [step["name"] for step in first.steps]
@@ -212,7 +212,7 @@ def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
         if not lines:
             continue
         chart = Chart(
-            f"{domain}: mIoU in percent after each step, {statistics_title(statistics)}",
+            f"{domain}: mIoU in percent after each stage, {statistics_title(statistics)}",
             lines,
             stage_ticks(names),
             dots=True,
@@ -224,7 +224,7 @@ def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
 
 
 def _arm_line(arm: str, runs: Sequence[RunData], domain: str, statistics: str) -> Line | None:
-    """Mean mIoU of a domain after each step over the seeds of an arm; None where there is none."""
+    """Mean mIoU of a domain after each stage over the seeds of an arm; None where there is none."""
     columns = []
     for run in runs:
         columns.append([row[0] for row in run.results.matrix(statistics, [domain])])

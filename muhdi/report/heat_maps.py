@@ -12,7 +12,7 @@ FAINT = 0.5
 
 
 def matrix_map(run: RunData, statistics: str) -> HeatMap:
-    """R[step][domain].
+    """R[stage][domain].
 
     The cell of the step that adapted to its domain is marked, and those before it are pale.
     """
@@ -59,7 +59,7 @@ def forgetting_table(run: RunData, statistics: str) -> ResultTable:
 
 
 def class_map(run: RunData, statistics: str, domain: str) -> HeatMap | None:
-    """IoU per class and step of one domain; None where it was never scored."""
+    """IoU per class and stage of one domain; None where it was never scored."""
     by_step = []
     for step in run.results.steps:
         entry = step["scores"][statistics].get(domain, {})
@@ -71,7 +71,7 @@ def class_map(run: RunData, statistics: str, domain: str) -> HeatMap | None:
     for name in scored[0]:
         rows.append((name, [percent_cell(iou.get(name)) for iou in by_step]))
     header = ["class", *(step["name"] for step in run.results.steps)]
-    title = f"{domain}: IoU in percent per class after each step, {statistics_title(statistics)}"
+    title = f"{domain}: IoU in percent per class after each stage, {statistics_title(statistics)}"
     return HeatMap(title, header, rows)
 
 

@@ -40,7 +40,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         out: the file; None: ``report.html`` in the directory.
 
     Raises:
-        MuhdiError: the folder is no run directory, or nothing was evaluated yet.
+        MuhdiError: the folder is not a run directory, or nothing was evaluated yet.
     """
     run = read_run(folder)
     results = run.results
@@ -103,7 +103,7 @@ def _confusion_maps(run: RunData, statistics: str) -> dict[str, HeatMap]:
 
 
 def _score_chart(run: RunData, statistics: str) -> Chart | None:
-    """Scores of every domain after every step; None where there is nothing to join by a line."""
+    """Scores of every domain after every stage; None where there is nothing to join by a line."""
     results = run.results
     if len(results.steps) < 2:
         return None
@@ -118,7 +118,7 @@ def _score_chart(run: RunData, statistics: str) -> Chart | None:
     if not lines:
         return None
     return Chart(
-        f"mIoU in percent after each step, {statistics_title(statistics)}",
+        f"mIoU in percent after each stage, {statistics_title(statistics)}",
         lines,
         stage_ticks([step["name"] for step in results.steps]),
         dots=True,

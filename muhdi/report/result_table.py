@@ -106,7 +106,7 @@ class ResultTable:
         from rich.table import Table
         from rich.text import Text
 
-        # Text objects, not strings: names of domains are no console markup.
+        # Text objects, not strings: names of domains are not console markup.
         table = Table()
         for position, name in enumerate(self.header):
             table.add_column(Text(name), justify="right" if position else "left")

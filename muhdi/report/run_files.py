@@ -15,12 +15,12 @@ from PIL import Image
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
-from muhdi.recipe.load import load_recipe
+from muhdi.recipe.load import RECIPE, load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.sample_files import after_name, sample_images
 
 CHANGE = "change.json"
-"""What ``muhdi adapt`` measured without labels, see `muhdi.workflows.adapt.record_change`."""
+"""What ``muhdi adapt`` measured without labels, see `muhdi.workflows.change.record_change`."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ def read_run(folder: Path) -> RunData:
     Classes of other packages that its recipe names are not imported.
 
     Raises:
-        MuhdiError: it is none, or nothing was evaluated yet.
+        MuhdiError: it is not a run directory, or nothing was evaluated yet.
     """
-    recipe = folder / "recipe.yml"
+    recipe = folder / RECIPE
     results = folder / "results.json"
     if not recipe.is_file():
         raise MuhdiError(
-            f"{folder}: is no run directory; give a folder such as experiments/snapshots/NAME"
+            f"{folder}: is not a run directory; give a folder such as experiments/snapshots/NAME"
         )
     if not results.is_file():
         raise MuhdiError(

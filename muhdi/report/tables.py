@@ -27,7 +27,7 @@ CHANGES = (
 
 
 def matrix_table(results: Results, statistics: str, rows: str = "after") -> ResultTable:
-    """R[step][domain] of one run; of other rows, such as networks, also their mean.
+    """R[stage][domain] of one run; of other rows, such as networks, also their mean.
 
     Args:
         results: of the run.
@@ -50,7 +50,7 @@ def matrix_table(results: Results, statistics: str, rows: str = "after") -> Resu
     header = [rows, *results.domains]
     if with_mean:
         header.append("mean")
-    when = " after each step" if rows == "after" else ""
+    when = " after each stage" if rows == "after" else ""
     title = f"{results.name}: mIoU in percent{when}, {statistics_title(statistics)}"
     return ResultTable(title, header, lines)
 

@@ -27,11 +27,10 @@ from filelock import FileLock, Timeout
 from muhdi import distributed
 from muhdi.errors import Interrupted, MuhdiError, PeerFailed, RunError
 from muhdi.files import TEMPORARY, file_name, read_json, write_json, write_text, writing
-from muhdi.recipe.load import load_recipe, save_recipe
+from muhdi.recipe.load import RECIPE, load_recipe, save_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.states import States
 
-RECIPE = "recipe.yml"
 LOCK = ".lock"
 
 

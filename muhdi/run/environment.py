@@ -20,6 +20,7 @@ from muhdi import distributed
 from muhdi.errors import MuhdiError
 from muhdi.files import read_json, write_json
 from muhdi.recipe import plugins
+from muhdi.recipe.load import RECIPE
 
 FILE = "environment.json"
 PACKAGES = ("muhdi", "torch", "numpy", "pillow", "lightning-fabric")
@@ -44,7 +45,7 @@ def recorded(folder: Path) -> Iterator[None]:
         mistaken = True
         raise
     finally:
-        is_run = (folder / "recipe.yml").is_file()
+        is_run = (folder / RECIPE).is_file()
         if is_run and not mistaken and distributed.is_rank_zero():
             path = folder / FILE
             sessions = read_json(path) if path.is_file() else []

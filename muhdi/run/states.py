@@ -129,7 +129,7 @@ def _payload(path: Path) -> memoryview:
 
     Raises:
         RunError: version 0.1 wrote them.
-        _Damaged: they have changed, or are no state at all.
+        _Damaged: they have changed, or are not a state at all.
     """
     data = path.read_bytes()
     if data.startswith(_MAGIC_0_1) or path.name == _UNNUMBERED:

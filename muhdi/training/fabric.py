@@ -37,7 +37,7 @@ def _fabric(recipe: Recipe, **options: Any) -> Fabric:
 def launch(recipe: Recipe) -> Fabric:
     """All devices that the recipe asks for, or that torchrun or SLURM has started processes for.
 
-    One process each.
+    There is one process per device.
 
     Raises:
         MuhdiError: this machine has fewer devices, or a batch cannot be shared among them.
@@ -50,19 +50,21 @@ def launch(recipe: Recipe) -> Fabric:
     )
     if distributed.world_size() not in (1, devices * nodes):
         raise RunError(
-            f"devices: an earlier run of this program has started {distributed.world_size()}"
-            f" processes, but the recipe asks for {devices * nodes}; start another program for it"
+            "runtime.devices: an earlier run of this program has started"
+            f" {distributed.world_size()} processes, but the recipe asks for {devices * nodes};"
+            " start another program for it"
         )
     if devices * nodes == 1 and recipe.runtime.strategy == "auto":
         return build_fabric(recipe)
     if number is not None:
         raise RunError(
-            f"device: {recipe.runtime.device} is one device; for devices: {devices} set cuda"
+            f"runtime.device: {recipe.runtime.device} is a single device; to use {devices}, set"
+            " runtime.device=cuda"
         )
     if accelerator != "cpu" and 0 < torch.cuda.device_count() < devices:
         raise RunError(
-            f"devices: this machine has {torch.cuda.device_count()}; set devices: auto to use"
-            " them all"
+            f"runtime.devices: this machine has {torch.cuda.device_count()}; set"
+            " runtime.devices=auto to use them all"
         )
     if accelerator == "auto" and not torch.cuda.is_available():
         accelerator = "cpu"
@@ -110,7 +112,8 @@ def _accelerator(recipe: Recipe) -> tuple[str, int | None]:
     accelerator, _, number = recipe.runtime.device.partition(":")
     if accelerator == "cuda" and torch.cuda.device_count() <= int(number or 0):
         raise RunError(
-            f"device: this machine has no device {recipe.runtime.device}; set device: auto or cpu"
+            f"runtime.device: this machine has no device {recipe.runtime.device}; set"
+            " runtime.device to auto or cpu"
         )
     return accelerator, int(number) if number else None
 
@@ -128,19 +131,21 @@ def _started(recipe: Recipe) -> tuple[int, int] | None:
         return None
     if here.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return None
-    tasks, nodes = int(here["SLURM_NTASKS"]), int(here.get("SLURM_NNODES", 1))
+    tasks = int(here["SLURM_NTASKS"])
+    nodes = int(here.get("SLURM_NNODES", 1))
     advice = "start it with srun --nodes=M --ntasks-per-node=N, one task per device"
     if tasks > 1 and "SLURM_STEP_ID" not in here:
         raise RunError(
-            f"devices: SLURM has {tasks} tasks for this job, but srun has not started this process;"
-            f" {advice}"
+            f"runtime.devices: SLURM has {tasks} tasks for this job, but srun has not started this"
+            f" process; {advice}"
         )
     if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in here:
         raise RunError(
-            f"devices: SLURM does not say how many of its {tasks} tasks run on a node; {advice}"
+            f"runtime.devices: SLURM does not say how many of its {tasks} tasks run on a node;"
+            f" {advice}"
         )
     if tasks == 1 and (recipe.runtime.devices != 1 or recipe.runtime.nodes > 1):
-        raise RunError(f"devices: SLURM has a single task for this job; {advice}")
+        raise RunError(f"runtime.devices: SLURM has a single task for this job; {advice}")
     return tasks // nodes, nodes
 
 
@@ -173,7 +178,7 @@ class FabricRunner:
 
 
 @contextmanager
-def lost_processes_are_told(fabric: Fabric) -> Iterator[None]:
+def report_lost_processes(fabric: Fabric) -> Iterator[None]:
     """Turn the loss of another process, or of one that loads images, into one line.
 
     After an error, the processes that we started are ended.

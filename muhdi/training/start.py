@@ -107,6 +107,6 @@ def fill_from_files(own_networks: dict[str, Any], config: Any, recipe: Recipe, k
     for name, file in config.initial_files().items():
         if name not in own_networks:
             known = ", ".join(own_networks) or "none"
-            raise RecipeError(f"{key}: there is no network {name!r} to start (there are: {known})")
+            raise RecipeError(f"{key}: it has no network {name!r} to start (it has: {known})")
         path = find_file(file, recipe.runtime.root, key)
         load_exactly(own_networks[name].module, read_tensors(path)[0], path)

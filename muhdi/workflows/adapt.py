@@ -20,10 +20,11 @@ from muhdi.files import file_name
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.preflight.survey import survey
 from muhdi.recipe.domains import DomainConfig
+from muhdi.recipe.load import RECIPE
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.schema import Recipe
 from muhdi.report.run_files import CHANGE
-from muhdi.run.directory import RECIPE, RunDirectory
+from muhdi.run.directory import RunDirectory
 from muhdi.workflows.change import record_change
 from muhdi.workflows.report import report
 from muhdi.workflows.train import train

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from muhdi.data.domains import Domains
-from muhdi.deploy.find import device_of
-from muhdi.deploy.predictor import Predictor
 from muhdi.evaluation.domains import Scored, image_batches
 from muhdi.files import write_json
-from muhdi.losses import entropy
+from muhdi.losses import entropy, upsample
 from muhdi.models.checkpoint import load_checkpoint
+from muhdi.models.inference import Inference
 from muhdi.recipe.schema import Recipe
+from muhdi.training.fabric import build_fabric
 
 
 def record_change(recipe: Recipe, before: Path, after: Path, path: Path) -> None:
@@ -29,25 +29,32 @@ def record_change(recipe: Recipe, before: Path, after: Path, path: Path) -> None
     because a network has no statistics of the domain, is left out.
 
     Args:
-        recipe: its domains and its choices of statistics are measured.
+        recipe: its domains and its choices of statistics are measured, on its device.
         before: the old network's file.
         after: the new network's file.
         path: of the file to write.
     """
-    device = device_of("auto")
-    old = load_checkpoint(before, trust_code=True).network
-    choices = Scored(old, statistics=recipe.evaluation.statistics).rows
+    device = build_fabric(recipe).device
+    pair = [_on_device(file, recipe, device) for file in (before, after)]
+    validation = Domains(recipe, training=False).validation
     rows: list[dict[str, Any]] = []
-    for statistics in choices:
-        for name, samples in Domains(recipe, training=False).validation.items():
-            pair = [_predictor(file, statistics, name) for file in (before, after)]
+    for statistics in pair[0].rows:
+        for name, samples in validation.items():
+            inferences = [scored.inference(statistics, name) for scored in pair]
             batches = image_batches(samples, recipe, device)
-            rows.append({"statistics": statistics, "domain": name, **_change(pair, batches)})
+            rows.append({"statistics": statistics, "domain": name, **_change(inferences, batches)})
     write_json(path, rows)
 
 
+def _on_device(file: Path, recipe: Recipe, device: torch.device) -> Scored:
+    """A network, which is read once, with the recipe's choices of statistics."""
+    checkpoint = load_checkpoint(file, trust_code=True)
+    network = checkpoint.network.to(device)
+    return Scored(network, checkpoint.statistics, recipe.evaluation.statistics)
+
+
 @torch.no_grad()
-def _change(pair: Sequence[Predictor | None], batches: Iterable[Tensor]) -> dict[str, float]:
+def _change(pair: Sequence[Inference | None], batches: Iterable[Tensor]) -> dict[str, float]:
     """The measures of one domain.
 
     Args:
@@ -59,11 +66,12 @@ def _change(pair: Sequence[Predictor | None], batches: Iterable[Tensor]) -> dict
     for batch in batches:
         count = len(batch)
         images += count
+        size = (batch.shape[-2], batch.shape[-1])
         classes = []
-        for moment, predictor in zip(("before", "after"), pair, strict=True):
-            if predictor is None:
+        for moment, inference in zip(("before", "after"), pair, strict=True):
+            if inference is None:
                 continue
-            probabilities = predictor(batch).softmax(1)
+            probabilities = upsample(inference(batch), size).softmax(1)
             totals[f"confidence_{moment}"] += count * float(probabilities.amax(1).mean())
             totals[f"entropy_{moment}"] += count * float(entropy(probabilities))
             classes.append(probabilities.argmax(1))
@@ -71,12 +79,3 @@ def _change(pair: Sequence[Predictor | None], batches: Iterable[Tensor]) -> dict
             totals["agreement"] += count * float((classes[0] == classes[1]).float().mean())
     measures = {key: round(100 * total / images, 4) for key, total in totals.items()}
     return {"images": images, **measures}
-
-
-def _predictor(network: Path, statistics: str, domain: str) -> Predictor | None:
-    """A network with one choice of statistics; None if it has none of this domain."""
-    if statistics != "domain":
-        return Predictor.load(network, statistics=statistics, trust_code=True)
-    if domain not in load_checkpoint(network, trust_code=True).statistics:
-        return None
-    return Predictor.load(network, statistics=statistics, domain=domain, trust_code=True)

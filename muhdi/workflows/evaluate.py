@@ -19,11 +19,11 @@ from muhdi.evaluation.results import Results, best_row
 from muhdi.evaluation.score_cache import ScoreCache
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, load_reference
 from muhdi.models.ensemble import Ensemble, joint_statistics
-from muhdi.models.inference import Network
+from muhdi.models.inference import Network, check_head, unknown_statistics
 from muhdi.models.outputs import AGNOSTIC
-from muhdi.recipe.load import load_recipe, shipped_recipes
+from muhdi.recipe.load import RECIPE, load_recipe, shipped_recipes
 from muhdi.recipe.schema import STATISTICS, Recipe
-from muhdi.run.directory import RECIPE, RunDirectory
+from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import build_fabric
 
 Networks = list[tuple[str, list[Path]]]
@@ -64,27 +64,14 @@ def evaluate(  # noqa: PLR0913 - options by name
     check_type("recipe", recipe, str, Path, Recipe, type(None))
     how = How(_known_statistics(statistics), head, refresh, trust_code)
     if isinstance(what, Checkpoint):
-        if recipe is None:
-            raise RecipeError("recipe: is needed, since a checkpoint does not say its domains")
-        loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-        scorer = _Scorer(loaded, [], how)
-        scorer.check("the checkpoint", what)
-        return scorer.score_one("network", [what])
+        return _evaluate_checkpoint(what, recipe, experiments, how)
     if not isinstance(what, Recipe) and _is_network(Path(what)):
-        if experiments is not None:
-            raise RecipeError(
-                f"{what}: --experiments and --seed find the run of a recipe; this is a file or "
-                "folder itself"
-            )
-        networks, loaded = _of_path(Path(what), recipe, trust_code=trust_code)
-        return _Scorer(loaded, [], how).score(networks)
+        return _evaluate_path(Path(what), recipe, experiments, how)
     if recipe is not None:
         raise RecipeError(
             f"--recipe: {what} is a recipe itself; give the run directory or the network's file"
         )
-    loaded = what if isinstance(what, Recipe) else load_recipe(_checked_name(what))
-    networks = _of_recipe(loaded, experiments)
-    return _Scorer(loaded, _tested_domains(loaded), how).score(networks)
+    return _evaluate_recipe(what, experiments, how)
 
 
 def evaluate_network(  # noqa: PLR0913 - options by name
@@ -165,16 +152,54 @@ class How:
     trust_code: bool
 
 
+def _evaluate_checkpoint(
+    checkpoint: Checkpoint,
+    recipe: Path | str | Recipe | None,
+    experiments: Path | str | None,
+    how: How,
+) -> Results:
+    if recipe is None:
+        raise RecipeError("recipe: is needed, since a checkpoint does not say its domains")
+    if experiments is not None:
+        raise RecipeError("experiments: finds the run of a recipe; this is a checkpoint itself")
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    scorer = _Scorer(loaded, [], how)
+    scorer.check("the checkpoint", checkpoint)
+    return scorer.score_one("network", [checkpoint])
+
+
+def _evaluate_path(
+    path: Path,
+    recipe: Path | str | Recipe | None,
+    experiments: Path | str | None,
+    how: How,
+) -> Results:
+    """Score a run's newest network, or a file."""
+    if experiments is not None:
+        raise RecipeError(
+            f"{path}: --experiments and --seed find the run of a recipe; this is a file or folder "
+            "itself"
+        )
+    networks, loaded = _of_path(path, recipe, trust_code=how.trust_code)
+    return _Scorer(loaded, [], how).score(networks)
+
+
+def _evaluate_recipe(
+    recipe: Path | str | Recipe, experiments: Path | str | None, how: How
+) -> Results:
+    """Score what the recipe's section ``test`` says."""
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(_checked_name(recipe))
+    networks = _of_recipe(loaded, experiments)
+    return _Scorer(loaded, _tested_domains(loaded), how).score(networks)
+
+
 def _known_statistics(statistics: Sequence[str]) -> list[str]:
     """The choices, of which a single one may be given as it is."""
     check_type("statistics", statistics, Sequence)
     chosen = [statistics] if isinstance(statistics, str) else list(statistics)
-    for one in chosen:
-        if one not in (*STATISTICS, "none"):
-            known = [str(name) for name in STATISTICS]
-            raise RecipeError(
-                f"statistics {one}: must be one of {', '.join(known)}{nearest(str(one), known)}"
-            )
+    for name in chosen:
+        if name not in (*STATISTICS, "none"):
+            raise unknown_statistics(str(name), STATISTICS)
     return chosen
 
 
@@ -208,7 +233,7 @@ def _of_path(
     own = _run_of(path) / RECIPE
     if not own.is_file():
         raise RecipeError(
-            f"{path}: is in no run directory; say with --recipe on which domains to evaluate it"
+            f"{path}: is not in a run directory; say with --recipe on which domains to evaluate it"
         )
     return networks, load_recipe(own, trust_code=trust_code)
 
@@ -362,20 +387,21 @@ class _Scorer:
                 f"{name}: its classes are not those of the recipe {self.recipe.name!r}; give the"
                 " recipe it was made by"
             )
-        if self.how.head not in checkpoint.network.heads:
-            heads = ", ".join(checkpoint.network.heads)
-            raise DataError(f"--head {self.how.head}: the network has the heads {heads}")
+        check_head(checkpoint.network, self.how.head)
 
     def _key(self, files: list[Path]) -> str:
         """Identifies a score: the networks' contents, and everything else that it depends on."""
         recipe = self.recipe
         keys = recipe.model_dump(
-            mode="json", include={"evaluation", "image_size", "classes", "precision"}
+            mode="json", include={"evaluation", "image_size", "classes", "draft"}
         )
-        data = {
-            name: [samples.size, samples.images.fingerprint()]
-            for name, samples in self.domains.validation.items()
-        }
+        sets = list(self.domains.validation.values())
+        if self.how.refresh:
+            sets += self.domains.unlabelled()
+        data = [
+            [samples.images.domain, samples.size, samples.images.fit, samples.images.fingerprint()]
+            for samples in sets
+        ]
         rest = json.dumps(
             [keys, data, self.statistics, self.how.head, self.how.refresh], sort_keys=True
         )

@@ -23,8 +23,8 @@ def report(run: Path, output: Path | None = None, *, trust_code: bool = False) -
         The file.
 
     Raises:
-        MuhdiError: the folder is no run directory, nothing was evaluated yet, or the file cannot be
-            written.
+        MuhdiError: the folder is not a run directory, nothing was evaluated yet, or the file
+            cannot be written.
     """
     if output is not None:
         check_target(output)

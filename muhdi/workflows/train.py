@@ -24,7 +24,7 @@ from muhdi.run.log import RunLog
 from muhdi.run.loggers import check_loggers
 from muhdi.run.signals import noted_signals
 from muhdi.training.carried import Carried
-from muhdi.training.fabric import check_batches, launch, lost_processes_are_told
+from muhdi.training.fabric import check_batches, launch, report_lost_processes
 from muhdi.training.resume import (
     Position,
     iterations_before,
@@ -97,7 +97,7 @@ def train(
 
 def run_stages(session: Session, position: Position) -> None:
     """Train and evaluate every stage from ``position`` on."""
-    with lost_processes_are_told(session.fabric):
+    with report_lost_processes(session.fabric):
         for stage in range(position.stage, len(session.recipe.steps) + 1):
             train_stage(session, stage, position)
             evaluate_stage(session, stage)

@@ -198,7 +198,7 @@ def spoil(path: Path) -> None:
 def test_prepare_says_what_is_wrong(
     recipe: Path, folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(MuhdiError, match="cache: this key is missing"):
+    with pytest.raises(MuhdiError, match=r"runtime\.cache: this key is missing"):
         prepare(load_recipe(recipe, ["cache=null"]))
     with pytest.raises(MuhdiError, match="reads no files"):
         prepare(load_recipe("scenes", [f"cache={tmp_path}/other"]))

@@ -136,7 +136,7 @@ def test_of_16_bit_images_the_high_bytes_count(tmp_path: Path) -> None:
     ("pixels", "words"),
     [
         (np.full((2, 2), 70000, np.int32), "more than 16 bit"),
-        (np.full((2, 2), 0.5, np.float32), "no integers"),
+        (np.full((2, 2), 0.5, np.float32), "not integers"),
     ],
 )
 def test_images_of_other_numbers_are_refused(

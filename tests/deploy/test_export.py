@@ -156,7 +156,7 @@ def test_an_export_that_disagrees_is_not_kept(
         (["net.pt2", "--output", "probs"], "--output probs: must be logits or classes"),
         (["net.pt2", "--push", "me/net"], "--push: uploads a folder, but net.pt2 is a file"),
         (["full"], "full: exists already"),
-        (["full", "--overwrite"], "full: is no exported folder, so it is not replaced"),
+        (["full", "--overwrite"], "full: is not an exported folder, so it is not replaced"),
         (["net.pt2", "--images", "*.gif"], "the pattern matches no image"),
     ],
 )

@@ -123,7 +123,7 @@ def test_a_bad_file_is_listed_and_does_not_stop_the_rest(
         (["empty"], "empty: holds no image"),
         (["in", "--overlap", "1"], "must be a fraction of the window"),
         (["in", "--device", "cuda:99"], "device cuda:99: this machine has no such device"),
-        (["in", "--device", "abacus"], "device abacus: is no device"),
+        (["in", "--device", "abacus"], "device abacus: is not a device"),
     ],
 )
 def test_mistakes_are_one_line_and_nothing_is_written(

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from muhdi import Predictor, RecipeError, train
-from muhdi.errors import DataError, RunError
+from muhdi.deploy.convert import convert
+from muhdi.errors import DataError, MuhdiError, RunError
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.recipe.docs import json_schema
 from muhdi.recipe.load import load_recipe
@@ -127,6 +128,8 @@ def test_its_network_predicts_and_exports_once_it_is_trusted(run: Path, tmp_path
     assert done.returncode == 0, done.stderr
     done = command("export", run, tmp_path / "folder", "--trust-code", folder=tmp_path)
     assert done.returncode == 0, done.stderr
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "* dim: adaptation lanterns:MaskedTeacher, retention lanterns:Anchors, 4 iter" in card
     assert (
         command("predict", tmp_path / "folder", image, "-o", "o", folder=tmp_path).returncode == 2
     )
@@ -263,6 +266,27 @@ def test_a_class_defined_in_this_process_is_a_word(
 
     recipe = load_recipe(foreign(every_step={"iterations": 1, "adaptation": "masked_teacher"}))
     assert isinstance(recipe.steps[0].adaptation, package.MaskedTeacherConfig)
+
+
+def test_a_foreign_network_is_not_converted(run: Path, tmp_path: Path) -> None:
+    message = "the reference does not know the backbone 'lanterns:PlainNet'"
+    with pytest.raises(MuhdiError, match=message):
+        convert(run, tmp_path / "model.pth")
+
+
+def test_another_option_of_a_backbone_is_named(run: Path, foreign: Foreign, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        foreign(
+            name="wider",
+            model={
+                "backbone": {"class": "lanterns:PlainNet", "width": 7},
+                "init": str(RunDirectory(run).last_model()),
+            },
+        )
+    )
+    message = r"its backbone .* has width 6, the recipe's has 7; set model\.backbone\.width or"
+    with pytest.raises(DataError, match=message):
+        train(recipe, tmp_path / "e", quiet=True)
 
 
 def test_a_network_file_that_names_a_class_is_only_data(run: Path) -> None:

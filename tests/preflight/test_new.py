@@ -14,6 +14,7 @@ from muhdi.errors import MuhdiError
 from muhdi.preflight.inspect import inspect_domains
 from muhdi.preflight.survey import survey
 from muhdi.recipe.load import load_recipe
+from muhdi.recipe.methods import NEXT_STEP
 
 
 def files(
@@ -106,6 +107,7 @@ def test_new_takes_names_and_leaves_a_targets_labels_alone(muhdi, tmp_path: Path
     (tmp_path / "src/classes.txt").write_text("road\nno\nsky: blue\n")
     files(tmp_path / "city", "images/a.png", "images/b.png", "labels/a.png")
     assert muhdi("new", "src", "city")[0] == 0
+    assert yaml.safe_load(Path("mine.yml").read_text())["every_step"] == NEXT_STEP
     recipe = load_recipe("mine.yml")
     assert recipe.classes == ["road", "no", "sky: blue"]
     assert recipe.source.ids == {0: "road", 2: "sky: blue"}

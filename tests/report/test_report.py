@@ -49,7 +49,7 @@ def change(run: Path, name: str, edit: Callable[[Any], None]) -> None:
 
 
 def arm(trained: Path, folder: Path, name: str, seed: int, points: dict[str, float]) -> Path:
-    """A run whose final scores, with every kind of statistics, are these."""
+    """A run whose final scores, with every choice of statistics, are these."""
     made = shutil.copytree(trained, folder / f"{name}_seed{seed}")
 
     def rename(recipe: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def test_a_training_ends_with_a_report_and_a_record(
     assert (run / "samples" / "city_0_predicted_running_after0.png").is_file()
     assert muhdi("train", tiny())[0] == 2
     assert len(json.loads((run / "environment.json").read_text())) == 1, (
-        "a command that is refused is no part of the run"
+        "a command that is refused is not part of the run"
     )
     assert muhdi("train", tiny(), "--resume")[0] == 0
     assert len(json.loads((run / "environment.json").read_text())) == 2
@@ -177,7 +177,7 @@ def test_a_run_that_is_not_finished_or_lacks_files_has_a_report(muhdi: Muhdi, ru
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda run: (run / "recipe.yml").unlink(), "is no run directory"),
+        (lambda run: (run / "recipe.yml").unlink(), "is not a run directory"),
         (lambda run: (run / "results.json").unlink(), "nothing was evaluated yet"),
         (
             lambda run: (run / "results.json").write_text("{"),
@@ -256,7 +256,7 @@ def test_compare_refuses_what_cannot_be_compared(
         ([arms[0], "--against", "plane"], "--against plane: no such arm; did you mean 'plain'?"),
         ([arms[0], "--group-by", "colour"], "--group-by colour: must be one of arm, run"),
         ([arms[0], "--format", "pdf"], "--format pdf: must be one of markdown, latex, csv, json"),
-        ([tmp_path], "is no run directory"),
+        ([tmp_path], "is not a run directory"),
     ):
         status, _, errors = muhdi("compare", *words)
         assert status == 2
@@ -384,7 +384,7 @@ def test_without_batch_norm_there_is_nothing_to_choose(
     for section in ("#summary dl", "#matrix table", "#matrix svg", "#forgetting table"):
         assert len(shown(page, section)) == 1, section
     assert one(page, "#matrix figcaption").text == (
-        "foreign: mIoU in percent after each step, no normalisation statistics"
+        "foreign: mIoU in percent after each stage, no normalisation statistics"
     )
     choose(page, "#classes select", "dark")
     assert shown(page, "#classes figcaption")[0].text.startswith("dark: IoU")

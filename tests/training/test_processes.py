@@ -339,7 +339,7 @@ def test_a_batch_that_devices_cannot_share_is_refused() -> None:
         ("--devices=0", "devices: "),
         ("--devices=two", "devices: "),
         ("--strategy=ddpp", "strategy: unknown value 'ddpp'; did you mean 'ddp'?"),
-        ("--set=device=cuda:9", "device: this machine has no device cuda:9"),
+        ("--set=device=cuda:9", "runtime.device: this machine has no device cuda:9"),
         (
             "--set=steps.0.accumulate=3",
             "steps.0.batch_size: 1 device cannot share 4 images equally in 3 parts",

@@ -14,10 +14,11 @@ from PIL import Image
 
 import muhdi as library
 from muhdi.data.scenes.draw import draw_scene
-from muhdi.models.checkpoint import Checkpoint, save_checkpoint
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import read_backbone
 from muhdi.run.directory import RunDirectory
+from muhdi.workflows import change
 
 LITTLE = ["--set", "every_step.iterations=3"]
 
@@ -176,3 +177,26 @@ def test_mistakes_are_one_line_and_leave_no_run(
         assert message in errors
         assert errors.count("\n") == 1
     assert not (tmp_path / "experiments").exists()
+
+
+def test_what_changed_is_measured_on_the_device_of_the_recipe(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a GPU there, too: ``auto`` would take the one that is only pretended here."""
+    loaded: list[Path] = []
+
+    def load(file: Path, **options: bool) -> Checkpoint:
+        loaded.append(file)
+        return load_checkpoint(file, **options)
+
+    network = RunDirectory(trained).last_model()
+    recipe = library.Recipe.load(trained / "recipe.yml", ["runtime.device=cpu"])
+    path = tmp_path / "change.json"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(change, "load_checkpoint", load)
+    change.record_change(recipe, network, network, path)
+    rows = json.loads(path.read_text())
+    assert len(rows) == 12
+    assert {row["agreement"] for row in rows} == {100}
+    assert loaded == [network, network], "each network is read once"

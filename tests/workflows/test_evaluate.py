@@ -19,20 +19,23 @@ from muhdi.cli import app
 from muhdi.deploy.convert import convert
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import best_row
+from muhdi.evaluation.samples import add_earlier_predictions
 from muhdi.models.checkpoint import (
     Checkpoint,
     load_checkpoint,
     read_tensors,
     save_checkpoint,
     save_reference,
+    save_tensors,
 )
+from muhdi.models.discriminator import Discriminator
 from muhdi.models.ensemble import Ensemble
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import to_reference
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe
-from muhdi.workflows.evaluate import evaluate_network
+from muhdi.workflows.evaluate import evaluate, evaluate_network
 from muhdi.workflows.train import train
 
 Tiny = Callable[..., Path]
@@ -86,6 +89,39 @@ def test_best_over_snapshots_is_cached_by_content(trained: Path, tmp_path: Path)
         "1_city/model_3",
         "2_night/model_3",
     ]
+
+
+def test_earlier_predictions_need_whole_networks(tiny: Tiny, tmp_path: Path) -> None:
+    train(load_recipe(tiny(evaluation={"samples": 1})), tmp_path / "exp", quiet=True)
+    run = tmp_path / "exp" / "snapshots" / "tiny"
+    earlier = sorted((run / "samples").glob("city_0_predicted_running*"))
+    assert len(earlier) == 3, "after every stage"
+    before = {file.name: file.read_bytes() for file in earlier}
+    for file in earlier:
+        if file.name != "city_0_predicted_running.png":
+            file.unlink()
+    add_earlier_predictions(run)
+    assert {file.name: file.read_bytes() for file in earlier} == before
+    (run / "1_city" / "model_3.safetensors").write_bytes(b"damaged")
+    with pytest.raises(MuhdiError, match="model_3"):
+        add_earlier_predictions(run)
+
+
+def test_a_checkpoint_is_scored_by_a_recipe_alone(trained: Path, tmp_path: Path) -> None:
+    network = tmp_path / "exp" / "snapshots" / "tiny" / "2_night" / "model_3.safetensors"
+    checkpoint = load_checkpoint(network)
+    recipe = load_recipe(trained)
+    assert evaluate(checkpoint, recipe).matrix("running") == evaluate(network).matrix("running")
+    with pytest.raises(MuhdiError, match="experiments: finds the run of a recipe"):
+        evaluate(checkpoint, recipe, experiments=tmp_path / "exp")
+
+
+def test_the_cache_knows_how_images_are_decoded(trained: Path, tmp_path: Path) -> None:
+    """``draft`` changes pixels; the precision of the training changes no score."""
+    cache = tmp_path / "exp" / "snapshots" / "tiny" / "scores.json"
+    for setting, rows in (("draft=false", 6), ("precision=bf16-mixed", 6), ("draft=true", 12)):
+        evaluate_network(trained, settings=[setting], experiments=tmp_path / "exp")
+        assert len(json.loads(cache.read_text())) == rows, setting
 
 
 def test_last_network_files_and_ensembles(trained: Path, tmp_path: Path) -> None:
@@ -164,7 +200,12 @@ def test_convert_of_a_run_brings_its_discriminators(tiny: Tiny, tmp_path: Path) 
     )
     train(load_recipe(path), tmp_path / "exp", quiet=True)
     written = convert(tmp_path / "exp" / "snapshots" / "tiny", tmp_path / "model.pth")
-    assert [file.name for file in written] == ["model.pth", "model_D_aux.pth", "model_D_main.pth"]
+    assert written.notes == []
+    assert [file.name for file in written.files] == [
+        "model.pth",
+        "model_D_aux.pth",
+        "model_D_main.pth",
+    ]
     tensors = read_tensors(tmp_path / "model_D_main.pth")[0]
     assert [tuple(value.shape) for key, value in tensors.items() if key == "0.weight"] == [
         (4, 7, 4, 4)
@@ -261,7 +302,16 @@ def test_the_cache_knows_when_labels_or_scenes_have_changed(folders: Path, tmp_p
         Image.fromarray(np.zeros((24, 36), np.uint8)).save(label)
     changed, _ = evaluate_network(path, experiments=tmp_path / "exp")
     assert changed.matrix("running") != first.matrix("running")
-    (tmp_path / "exp" / "snapshots" / "day" / "scores.json").write_text("[1]")
+    refreshed, _ = evaluate_network(path, experiments=tmp_path / "exp", refresh=True)
+    cache = tmp_path / "exp" / "snapshots" / "day" / "scores.json"
+    known = len(json.loads(cache.read_text()))
+    for image in (folders / "day" / "train").glob("*.png"):
+        Image.fromarray(np.full((24, 36, 3), 90, np.uint8)).save(image)
+    evaluate_network(path, experiments=tmp_path / "exp")
+    assert len(json.loads(cache.read_text())) == known
+    evaluate_network(path, experiments=tmp_path / "exp", refresh=True)
+    assert len(json.loads(cache.read_text())) == known + len(refreshed.steps)
+    cache.write_text("[1]")
     with pytest.raises(MuhdiError, match="holds no cached scores; delete it"):
         evaluate_network(path, experiments=tmp_path / "exp")
 
@@ -314,7 +364,7 @@ def test_networks_of_other_strides_can_be_an_ensemble() -> None:
             {"layer6.conv2d_list.0.bias": torch.zeros(7), "layer3.foo.x": torch.zeros(1)},
             "not a network of the reference",
         ),
-        ({"layer6.conv2d_list.0.bias": torch.zeros(())}, "holds no segmentation network"),
+        ({"layer6.conv2d_list.0.bias": torch.zeros(())}, "is not a segmentation network"),
         ({"conv1.weight": torch.zeros(2, dtype=torch.float64)}, "would not keep its bits"),
         ({"conv1.weight": torch.zeros(2, 2).to_sparse()}, "is not a plain tensor"),
         (
@@ -342,6 +392,21 @@ def test_convert_writes_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(MuhdiError, match="D_main_2"):
         convert(tmp_path / "run", tmp_path / "model.pth")
     assert not (tmp_path / "model.pth").exists()
+
+
+def test_convert_leaves_out_networks_that_the_reference_does_not_know(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "1_city"
+    network = Checkpoint(
+        build_segmenter("resnet50", 2), read_backbone("resnet50"), ("a", "b"), (8, 8)
+    )
+    save_checkpoint(folder / "model_2.safetensors", network)
+    save_tensors(folder / "D_main_2.safetensors", Discriminator(2, 4).state_dict())
+    save_tensors(folder / "style_2.safetensors", {"weight": torch.zeros(3)})
+    converted = convert(tmp_path / "run", tmp_path / "model.pth")
+    assert [file.name for file in converted.files] == ["model.pth", "model_D_main.pth"]
+    assert converted.notes == [
+        "style_2.safetensors is left out: it is not a discriminator of AdvEnt"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,8 @@ from muhdi.taxonomy import CLASS_SETS, IGNORE, RAW_IDS, UNLISTED, ClassSet, Colo
 
 NONE = "ignore"
 """Stands for a class where a raw id has none."""
-MAPILLARY_V1, MAPILLARY_V2 = "mapillary_v1.2", "mapillary_v2.0"
+MAPILLARY_V1 = "mapillary_v1.2"
+MAPILLARY_V2 = "mapillary_v2.0"
 
 
 @dataclass(frozen=True)

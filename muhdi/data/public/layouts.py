@@ -114,7 +114,8 @@ def _suffixed(pattern: str, ids: str, train_ids: str, colours: str) -> tuple[Lab
 
 
 def _mapillary(format: Format) -> tuple[LabelKind, ...]:
-    v1, v2 = "config_v1.2.json", "config_v2.0.json"
+    v1 = "config_v1.2.json"
+    v2 = "config_v2.0.json"
     return (
         LabelKind(
             format, "{split}/labels/{stem}.png", table=MAPILLARY_V1, configs=("config.json", v1, v2)

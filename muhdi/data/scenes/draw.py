@@ -130,7 +130,8 @@ class _Street:
         far = [(float(self.w), self.horizon + 2), (0.0, self.horizon + 2)]
         self.polygon(hills + far, self.pick(style.greens), NATURE, 30)
         ground = self.pick(style.grounds)
-        near, nearer = self.horizon + 0.12 * self.focal, self.horizon + 0.4 * self.focal
+        near = self.horizon + 0.12 * self.focal
+        nearer = self.horizon + 0.4 * self.focal
         edges = [self.horizon, near, nearer, self.h]
         for y0, y1 in itertools.pairwise(edges):
             z = self.focal / max((y0 + y1) / 2 - self.horizon, 1)
@@ -215,7 +216,8 @@ class _Street:
             self.box((x, 0, z), (0.22, base), self.pick(((92, 70, 52),)), NATURE)
         green = self.pick(self.style.greens)
         for _ in range(6):
-            dx, dy = rng.normal(0, 0.45 * size), rng.normal(0, 0.3 * size)
+            dx = rng.normal(0, 0.45 * size)
+            dy = rng.normal(0, 0.3 * size)
             radius = size * rng.uniform(0.5, 0.8)
             cx, cy = self.project((x + dx, base + size * 0.4 + dy, z))
             r = self.focal * radius / z
