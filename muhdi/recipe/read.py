@@ -16,6 +16,18 @@ from muhdi.recipe.yaml_text import Mapping, parse_yaml, read_yaml
 SHORT_KEYS = {"adaptation": "method", "retention": "method", "backbone": "name"}
 """Sections that may be given by a word, and the key that the word stands for."""
 
+RUN_RECIPE = "recipe.yml"
+RUN_FILES = (
+    ".lock",
+    "results.json",
+    "environment.json",
+    "metrics.jsonl",
+    "training_state_*.pt",
+    "*.safetensors",
+    "*/model_*.safetensors",
+)
+"""What a run directory, or a folder that was made of one, holds next to its recipe."""
+
 
 def shipped_recipes() -> dict[str, Path]:
     """Recipes that come with the package: name -> file."""
@@ -72,6 +84,17 @@ def is_of_reference(path: Path) -> bool:
     return is_reference(read_yaml(path))
 
 
+def came_with_run(path: Path) -> bool:
+    """Whether a recipe is, or extends, the one in a run directory: nobody here has written it."""
+    path = path.resolve()
+    if path.name == RUN_RECIPE and any(any(path.parent.glob(name)) for name in RUN_FILES):
+        return True
+    data = read_yaml(path)
+    if is_reference(data) or "extends" not in data:
+        return False
+    return came_with_run(_extended(path, data["extends"]))
+
+
 def shortened(text: str) -> str:
     """A value in a message: one short line."""
     text = " ".join(text.split())
@@ -92,12 +115,16 @@ def _read_extended(path: Path, chain: tuple[Path, ...]) -> Mapping:
     data = upgrade(data, str(path))
     if "extends" not in data:
         return data
-    base = str(data.pop("extends"))
-    sibling = path.parent / base
-    parent = sibling if sibling.is_file() else find_recipe(base)
+    parent = _extended(path, data.pop("extends"))
     inherited = _read_extended(parent, (*chain, path))
     inherited.pop("name", None)
     return merged(inherited, data)
+
+
+def _extended(path: Path, base: object) -> Path:
+    """The file of the recipe that a file calls ``base``."""
+    sibling = path.parent / str(base)
+    return sibling if sibling.is_file() else find_recipe(str(base))
 
 
 def merged(base: Mapping, top: Mapping) -> Mapping:
