@@ -10,7 +10,7 @@ from typing import Any
 
 from muhdi.errors import RecipeError, check_type, nearest
 from muhdi.recipe.reference_yaml import is_reference, translate
-from muhdi.recipe.upgrade import upgrade, upgrade_key
+from muhdi.recipe.upgrade import british, put, upgrade, upgrade_key
 from muhdi.recipe.yaml_text import Mapping, parse_yaml, read_yaml
 
 SHORT_KEYS = {"adaptation": "method", "retention": "method", "backbone": "name"}
@@ -133,9 +133,9 @@ def merged(base: Mapping, top: Mapping) -> Mapping:
     for key, value in top.items():
         below = _spelled_out(key, result.get(key))
         if isinstance(value, dict) and isinstance(below, dict) and _same_class(value, below):
-            result[key] = merged(below, value)
+            put(result, key, merged(below, value))
         else:
-            result[key] = value
+            put(result, key, value)
     return result
 
 
@@ -163,7 +163,9 @@ def spread_steps(data: Mapping) -> Mapping:
         raise RecipeError("every_step: must hold keys of a step, such as 'iterations: 100'")
     steps = data.get("steps")
     if isinstance(steps, list):
-        data["steps"] = [merged(shared, step) if isinstance(step, dict) else step for step in steps]
+        whole = [merged(shared, step) if isinstance(step, dict) else step for step in steps]
+        # Only now every section says which method it is of.
+        data["steps"] = british(whole, "steps")
     return data
 
 
@@ -189,7 +191,10 @@ def set_value(data: Mapping, key: str, value: Any, setting: str) -> None:
             holder = ".".join(parts[:position])
             raise RecipeError(f"--set {setting}: {holder} holds a value, so it has no keys")
         if position == len(parts) - 1:
-            here[index] = value
+            if isinstance(here, dict):
+                put(here, index, value)
+            else:
+                here[index] = value
             return
         child = here[index] if isinstance(here, list) else here.get(index)
         child = _spelled_out(part, child)
