@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.options import Format, Jobs, OverwriteFiles, RecipeArgument, Set
+from muhdi.cli.options import Format, Jobs, OverwriteFiles, RecipeArgument, Set, TrustCode
 from muhdi.cli.output import check_format, console, one_line, print_tables, progress
 from muhdi.errors import RecipeError
 
@@ -51,7 +51,7 @@ def recipes(name: RecipeName = None, schema: Schema = False) -> None:
         typer.echo(json.dumps(json_schema(), indent=1))
         return
     if name is not None:
-        typer.echo(save_recipe(load_recipe(name)), nl=False)
+        typer.echo(save_recipe(load_recipe(name, trust_code=False)), nl=False)
         return
     table = Table("recipe", "what it does", box=None)
     for known in shipped_recipes():
@@ -95,6 +95,7 @@ def inspect(
     samples: SamplesShown = 4,
     labels: LabelsCounted = 200,
     form: Format = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Draw a contact sheet of every domain and count its classes.
 
@@ -106,7 +107,7 @@ def inspect(
     from muhdi.report.contact_sheet import contact_sheet, frequencies_table, warnings
 
     check_format(form)
-    loaded = load_recipe(recipe, settings)
+    loaded = load_recipe(recipe, settings, trust_code=trust_code or None)
     classes = loaded.class_set()
     folder = output or Path("inspection") / loaded.name
     domains = inspect_domains(loaded, samples, labels)
@@ -124,6 +125,7 @@ def check(
     settings: Set = [],  # noqa: B006 - typer reads the default
     jobs: Jobs = None,
     output: CheckJson = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Read every image and label of a recipe, and report what would stop or spoil the training.
 
@@ -137,7 +139,7 @@ def check(
 
     if output is not None:
         check_target(output)
-    loaded = load_recipe(recipe, settings)
+    loaded = load_recipe(recipe, settings, trust_code=trust_code or None)
     with progress("checking") as on_progress:
         report = run_check(loaded, jobs, on_progress)
     out = console()
@@ -159,6 +161,7 @@ def prepare(
     recipe: RecipeArgument,
     settings: Set = [],  # noqa: B006 - typer reads the default
     jobs: Jobs = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Decode and resize every image of a recipe into its cache, before training.
 
@@ -167,7 +170,7 @@ def prepare(
     from muhdi.preflight.fill_cache import prepare as run_prepare
     from muhdi.recipe.load import load_recipe
 
-    loaded = load_recipe(recipe, settings)
+    loaded = load_recipe(recipe, settings, trust_code=trust_code or None)
     with progress("decoding") as on_progress:
         count = run_prepare(loaded, jobs, on_progress)
     console().print(f"{count} samples are in {loaded.runtime.cache}", soft_wrap=True)

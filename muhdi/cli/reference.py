@@ -19,7 +19,8 @@ from muhdi.cli.options import OverwriteRun, Resume, Set
 from muhdi.cli.output import print_run, print_scores
 from muhdi.cli.run import run
 from muhdi.recipe.load import load_recipe, shipped_recipes
-from muhdi.recipe.schema import Recipe, RuntimeConfig
+from muhdi.recipe.runtime import RuntimeConfig
+from muhdi.recipe.schema import Recipe
 
 Cfg = Annotated[
     str,

@@ -132,6 +132,7 @@ def train(
     nodes: Nodes = None,
     strategy: Strategy = None,
     skip_bad: SkipBad = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Train a whole sequence, and evaluate every domain after every stage."""
     from muhdi import distributed
@@ -141,7 +142,8 @@ def train(
     _refuse_both(resume=resume, overwrite=overwrite)
     short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
     given = [f"runtime.{key}={value}" for key, value in short.items() if value is not None]
-    loaded = load_recipe(recipe, [*settings, *given], seed)
+    loaded = load_recipe(recipe, [*settings, *given], seed, trust_code=trust_code or None)
+    loaded.check_trusted()
     results = run_train(loaded, experiments, resume=resume, overwrite=overwrite)
     if distributed.is_rank_zero():
         print_run(results, loaded, experiments)
@@ -191,6 +193,7 @@ def sweep(
     experiments: SweepFolder = Path("experiments"),
     jobs: Jobs = None,
     form: Format = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
     from muhdi.report.tables import arms_table
@@ -198,7 +201,7 @@ def sweep(
 
     check_format(form)
     log = partial(typer.echo, err=form is not None)
-    arms = run_sweep(recipes, seeds, settings, experiments, jobs, log)
+    arms = run_sweep(recipes, seeds, settings, experiments, jobs, log, trust_code=trust_code)
     evaluated = next(iter(arms.values()))[0].statistics
     print_tables([arms_table(arms, statistics) for statistics in evaluated], form)
 

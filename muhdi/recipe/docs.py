@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
@@ -57,13 +57,13 @@ def _bases() -> list[type[Buildable]]:
     """The kinds of sections of which recipes choose one by a key."""
     found: list[type[Buildable]] = []
     for section in sections(Recipe):
-        if issubclass(section, Buildable) and not section.builds:
+        if _is_base(section):
             found.append(section)
     return found
 
 
-def _is_base(section: type[BaseModel]) -> bool:
-    return issubclass(section, Buildable) and not section.builds
+def _is_base(section: type[BaseModel]) -> TypeGuard[type[Buildable]]:
+    return plugins.is_base(section)
 
 
 def _list_sections(definitions: Schema, base: type[Buildable]) -> None:
@@ -113,7 +113,7 @@ def all_sections() -> list[type[BaseModel]]:
     for section in sections(Recipe):
         found[section] = None
         if _is_base(section):
-            known = plugins.sections(section.kind)  # type: ignore[attr-defined]
+            known = plugins.sections(section.kind)
             found |= dict.fromkeys(known.values())
     return list(found)
 

@@ -83,7 +83,7 @@ def _holds(data: Any, keys: Location) -> bool:
 def _known_keys(loc: Location, data: Any, model: type[BaseModel]) -> list[str]:
     """Keys of the section at ``loc``, by walking the types of the fields."""
     if not loc:
-        return [*model.model_fields, *FILE_KEYS]
+        return [*_keys(model), *FILE_KEYS]
     models = [model]
     for key in loc:
         data = _inside(data, key)
@@ -92,7 +92,12 @@ def _known_keys(loc: Location, data: Any, model: type[BaseModel]) -> list[str]:
         fields = [m.model_fields[key].annotation for m in models if key in m.model_fields]
         models = [nested for annotation in fields for nested in nested_models(annotation)]
         models = [_registered(nested, data) for nested in models]
-    return sorted({name for nested in models for name in nested.model_fields})
+    return sorted({key for nested in models for key in _keys(nested)})
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """What recipes call the fields."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _inside(data: Any, key: int | str) -> Any:

@@ -21,7 +21,7 @@ def load_recipe(
     settings: Sequence[str] = (),
     seed: int | None = None,
     *,
-    trust_code: bool = True,
+    trust_code: bool | None = None,
 ) -> Recipe:
     """A checked recipe, see `Recipe.load`."""
     return Recipe.load(recipe, settings, seed, trust_code=trust_code)

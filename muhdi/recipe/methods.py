@@ -289,6 +289,8 @@ class OpaqueRetentionConfig(_Opaque, RetentionConfig):
     """A retention of another package, not imported."""
 
     model_config = ConfigDict(extra="allow")
+    # Its class knows; whoever trains imports that, and asks then.
+    needs_old_model: ClassVar[bool] = False
 
 
 AdaptationField = Annotated[

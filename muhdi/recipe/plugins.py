@@ -11,9 +11,9 @@ import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points, packages_distributions, version
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationInfo
+from pydantic import ValidationInfo, create_model
 from pydantic_core import PydanticCustomError
 
 from muhdi.errors import RecipeError, nearest
@@ -38,20 +38,44 @@ _BASES = {
 """What a class of a kind must be derived from."""
 
 _sections: dict[str, dict[str, SectionClass]] = {kind: {} for kind in GROUPS}
-_imported: dict[str, str] = {}
+_imported: set[str] = set()
 
 
 def register_section(kind: str, name: str, section: SectionClass) -> None:
-    """Make a section known under a name; sections do so themselves by being defined."""
-    if kind in _sections:
-        _sections[kind][name] = section
+    """Make a section known under a name; sections do so themselves by being defined.
+
+    Raises:
+        RecipeError: another module's section has this name.
+    """
+    if kind not in _sections:
+        return
+    known = _sections[kind].get(name)
+    if known is not None and _file_of(known) != _file_of(section):
+        raise RecipeError(
+            f"{section.key_field} {name!r}: is the name of {_name_of(known)}, so "
+            f"{_name_of(section)} needs another one"
+        )
+    _sections[kind][name] = section
 
 
 def register(cls: type[Any]) -> None:
-    """Let the section of a class, ``cls.config_class``, build it; classes call it when defined."""
-    section = cls.__dict__.get("config_class")
-    if section is not None and not section.builds:
-        section.builds = _name_of(cls)
+    """Let the section of a class, ``cls.config_class``, build it; classes call it when defined.
+
+    A section builds one class. A class whose section is the base of its kind, since it has no
+    options, or builds another class already, gets one that is derived from it.
+    """
+    section = getattr(cls, "config_class", None)
+    if section is None:
+        return
+    if is_base(section) or section.__dict__.get("builds", _name_of(cls)) != _name_of(cls):
+        section = _derived_section(cls, section)
+        cls.config_class = section
+    section.builds = _name_of(cls)
+
+
+def is_base(section: SectionClass) -> bool:
+    """Whether a section stands for all of its kind: it says what the kind is."""
+    return bool(section.__dict__.get("kind"))
 
 
 def sections(kind: str, *, installed: bool = False) -> dict[str, SectionClass]:
@@ -71,9 +95,17 @@ def sections(kind: str, *, installed: bool = False) -> dict[str, SectionClass]:
     return dict(_sections[kind])
 
 
-def imported() -> dict[str, str]:
-    """Foreign classes that recipes have imported -> the version of their distribution."""
-    return dict(_imported)
+def is_shipped(kind: str, name: str) -> bool:
+    """Whether a name is that of a section of this package."""
+    section = _sections[kind].get(name)
+    return section is not None and not _is_foreign(section)
+
+
+def version_of(reference: str) -> str:
+    """The version of the distribution that a class is of; the class itself is not imported."""
+    package = reference.partition(":")[0].partition(".")[0]
+    distributions = packages_distributions().get(package, [])
+    return version(distributions[0]) if distributions else "unknown"
 
 
 def import_name(reference: str) -> Any:
@@ -109,6 +141,8 @@ def read_section(base: SectionClass, value: Any, info: ValidationInfo) -> Any:
         value: from the recipe.
         info: pydantic's; its context may hold ``trust_code``, which is true if it is missing.
     """
+    if isinstance(value, base) and _is_foreign(type(value)):
+        return _spelled_out(value)
     if isinstance(value, str):
         value = {base.key_field: value}
     if not isinstance(value, Mapping):
@@ -117,19 +151,58 @@ def read_section(base: SectionClass, value: Any, info: ValidationInfo) -> Any:
     reference = value.get("class")
     name = value.get(base.key_field)
     if reference is None and name is None:
-        message = f"needs the key {base.key_field!r}"
-        raise PydanticCustomError("explained", "{message}", {"message": message})
+        raise _explained(f"needs the key {base.key_field!r}")
     section = None if reference is not None else _sections[base.kind].get(str(name))
     if section is not None and not _is_foreign(section):
         return section.model_validate(value, context=info.context)
+    if reference is None:
+        reference = _class_of_name(base, str(name), section)
     if not trust:
         return opaque(base).model_validate(dict(value))
-    if reference is None:
-        reference = section.builds if section is not None else _announced(base.kind).get(str(name))
-    if reference is None:
-        raise PydanticCustomError("explained", "{message}", {"message": _unknown(base, str(name))})
     section = _section_of(base.kind, str(reference))
-    return section.model_validate({**value, "class": str(reference)}, context=info.context)
+    options = {**value, "class": str(reference)}
+    words = get_args(section.model_fields[base.key_field].annotation)
+    if "class" not in value and words and name not in words:
+        # A package may announce its class by another word than the section's.
+        del options[base.key_field]
+    return _spelled_out(section.model_validate(options, context=info.context))
+
+
+def _class_of_name(base: SectionClass, name: str, section: SectionClass | None) -> str:
+    """The foreign class that a word stands for, as ``package.module:Name``; none is imported.
+
+    Args:
+        base: of the kind's sections.
+        name: the word.
+        section: the section that was defined in this process with this name, if any.
+    """
+    if section is None:
+        announced = _announced(base.kind)
+        if name not in announced:
+            raise _explained(_unknown(base, name))
+        return announced[name]
+    reference = section.__dict__.get("builds")
+    if not reference:
+        raise _explained(
+            f"no class builds {name!r}; set config_class = {section.__name__} in one of kind "
+            f"{base.kind}"
+        )
+    return str(reference)
+
+
+def _spelled_out(section: Any) -> Any:
+    """A foreign section that names its class, and a data set also what results call it.
+
+    So it is saved with all that a reader needs who does not trust its code.
+    """
+    known: dict[str, Any] = {}
+    if section.class_ is None and section.builds and "<locals>" not in section.builds:
+        known["class_"] = section.builds
+    if section.kind == "dataset" and section.name is None:
+        known["name"] = section.domain_name
+        if not (isinstance(known["name"], str) and known["name"]):
+            raise _explained(f"its domain_name is {known['name']!r}; it must be a word")
+    return section.model_copy(update=known)
 
 
 def opaque(base: SectionClass) -> SectionClass:
@@ -170,19 +243,34 @@ def _section_of(kind: str, reference: str) -> SectionClass:
         raise RecipeError(
             f"class {reference}: is no {kind}; derive it from {_BASES[kind].replace(':', '.')}"
         )
-    section: SectionClass = cls.__dict__.get("config_class")
+    section: SectionClass = getattr(cls, "config_class", None)
     if section is None:
         raise RecipeError(
             f"class {reference}: has no config_class; set it to a section with the class's options"
         )
-    distributions = packages_distributions().get(cls.__module__.partition(".")[0], [])
-    _imported[reference] = version(distributions[0]) if distributions else "unknown"
+    _imported.add(reference)
     return section
+
+
+def _derived_section(cls: type[Any], section: SectionClass) -> SectionClass:
+    """A section for a class that shares another one, found again as ``cls.config_class``."""
+    derived = create_model(
+        f"{cls.__name__}Config",
+        __base__=section,
+        __module__=cls.__module__,
+        __doc__=cls.__doc__ or section.__doc__,
+    )
+    derived.__qualname__ = f"{cls.__qualname__}.config_class"  # for pickle
+    return derived
 
 
 def _is_foreign(section: SectionClass) -> bool:
     package = str(section.__module__).partition(".")[0]
     return package != "muhdi"
+
+
+def _explained(message: str) -> PydanticCustomError:
+    return PydanticCustomError("explained", "{message}", {"message": message})
 
 
 def _unknown(base: SectionClass, name: str) -> str:
@@ -194,3 +282,9 @@ def _unknown(base: SectionClass, name: str) -> str:
 
 def _name_of(cls: type[Any]) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _file_of(section: SectionClass) -> str:
+    """Where a section is defined: a script's ``__main__`` may be imported by its name, too."""
+    module = sys.modules.get(section.__module__)
+    return str(getattr(module, "__file__", section.__module__))

@@ -10,11 +10,23 @@ from typing import Any
 
 from muhdi.errors import RecipeError, check_type, nearest
 from muhdi.recipe.reference_yaml import is_reference, translate
-from muhdi.recipe.upgrade import upgrade, upgrade_key
+from muhdi.recipe.upgrade import british, put, upgrade, upgrade_key
 from muhdi.recipe.yaml_text import Mapping, parse_yaml, read_yaml
 
 SHORT_KEYS = {"adaptation": "method", "retention": "method", "backbone": "name"}
 """Sections that may be given by a word, and the key that the word stands for."""
+
+RUN_RECIPE = "recipe.yml"
+RUN_FILES = (
+    ".lock",
+    "results.json",
+    "environment.json",
+    "metrics.jsonl",
+    "training_state_*.pt",
+    "*.safetensors",
+    "*/model_*.safetensors",
+)
+"""What a run directory, or a folder that was made of one, holds next to its recipe."""
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -72,6 +84,17 @@ def is_of_reference(path: Path) -> bool:
     return is_reference(read_yaml(path))
 
 
+def came_with_run(path: Path) -> bool:
+    """Whether a recipe is, or extends, the one in a run directory: nobody here has written it."""
+    path = path.resolve()
+    if path.name == RUN_RECIPE and any(any(path.parent.glob(name)) for name in RUN_FILES):
+        return True
+    data = read_yaml(path)
+    if is_reference(data) or "extends" not in data:
+        return False
+    return came_with_run(_extended(path, data["extends"]))
+
+
 def shortened(text: str) -> str:
     """A value in a message: one short line."""
     text = " ".join(text.split())
@@ -92,12 +115,16 @@ def _read_extended(path: Path, chain: tuple[Path, ...]) -> Mapping:
     data = upgrade(data, str(path))
     if "extends" not in data:
         return data
-    base = str(data.pop("extends"))
-    sibling = path.parent / base
-    parent = sibling if sibling.is_file() else find_recipe(base)
+    parent = _extended(path, data.pop("extends"))
     inherited = _read_extended(parent, (*chain, path))
     inherited.pop("name", None)
     return merged(inherited, data)
+
+
+def _extended(path: Path, base: object) -> Path:
+    """The file of the recipe that a file calls ``base``."""
+    sibling = path.parent / str(base)
+    return sibling if sibling.is_file() else find_recipe(str(base))
 
 
 def merged(base: Mapping, top: Mapping) -> Mapping:
@@ -106,9 +133,9 @@ def merged(base: Mapping, top: Mapping) -> Mapping:
     for key, value in top.items():
         below = _spelled_out(key, result.get(key))
         if isinstance(value, dict) and isinstance(below, dict) and _same_class(value, below):
-            result[key] = merged(below, value)
+            put(result, key, merged(below, value))
         else:
-            result[key] = value
+            put(result, key, value)
     return result
 
 
@@ -136,7 +163,9 @@ def spread_steps(data: Mapping) -> Mapping:
         raise RecipeError("every_step: must hold keys of a step, such as 'iterations: 100'")
     steps = data.get("steps")
     if isinstance(steps, list):
-        data["steps"] = [merged(shared, step) if isinstance(step, dict) else step for step in steps]
+        whole = [merged(shared, step) if isinstance(step, dict) else step for step in steps]
+        # Only now every section says which method it is of.
+        data["steps"] = british(whole, "steps")
     return data
 
 
@@ -162,7 +191,10 @@ def set_value(data: Mapping, key: str, value: Any, setting: str) -> None:
             holder = ".".join(parts[:position])
             raise RecipeError(f"--set {setting}: {holder} holds a value, so it has no keys")
         if position == len(parts) - 1:
-            here[index] = value
+            if isinstance(here, dict):
+                put(here, index, value)
+            else:
+                here[index] = value
             return
         child = here[index] if isinstance(here, list) else here.get(index)
         child = _spelled_out(part, child)

@@ -18,11 +18,30 @@ from muhdi.recipe.methods import (
     NO_ADAPTATION,
     NO_RETENTION,
     AdaptationField,
+    MethodConfig,
     RetentionField,
 )
-from muhdi.recipe.read import find_recipe, is_of_reference, read_recipe, spread_steps
+from muhdi.recipe.plugins import refuse_foreign
+from muhdi.recipe.read import (
+    came_with_run,
+    find_recipe,
+    is_of_reference,
+    read_recipe,
+    spread_steps,
+)
 from muhdi.recipe.reference_yaml import in_its_own_words
-from muhdi.recipe.section import Fraction, NotNegative, Positive, Rate, Section, Size, Weight
+from muhdi.recipe.runtime import RuntimeConfig
+from muhdi.recipe.section import (
+    Buildable,
+    Fraction,
+    NotNegative,
+    Opaque,
+    Positive,
+    Rate,
+    Section,
+    Size,
+    Weight,
+)
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
 
 StatisticsKind = Literal["running", "domain", "image"]
@@ -30,7 +49,6 @@ StatisticsKind = Literal["running", "domain", "image"]
 STATISTICS: tuple[StatisticsKind, ...] = get_args(StatisticsKind)
 NormKind = Literal["batch", "synced", "frozen"]
 """Whose statistics batch norms use while training, see `ModelConfig`."""
-LoggerName = Literal["tensorboard", "jsonl", "wandb", "mlflow"]
 MAX_NAME = 200
 """Bytes that a domain's name may have in the name of a file."""
 
@@ -145,43 +163,6 @@ class TestConfig(Section):
     """Names of the domains that are scored; none: all targets and extra domains."""
 
 
-class RuntimeConfig(Section):
-    """Where and how fast. It may differ on resuming, and only `devices` can change results."""
-
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d{1,3})?)$")] = "auto"
-    """`cpu`, `cuda` or `cuda:1`; `auto`: a GPU where there is one."""
-    devices: Positive | Literal["auto"] = 1
-    """How many devices a machine uses; `auto`: all that it has. With `model.batch_norm: batch` the
-    number changes whose statistics a network trains with."""
-    nodes: Positive = 1
-    """Number of machines."""
-    strategy: Literal["auto", "ddp"] = "auto"
-    """`ddp`: a process per device; `auto`: that where there are several."""
-    workers: NotNegative = 0
-    """Processes that load images ahead, for each training process; 0: it loads them itself."""
-    memory_mb: NotNegative = 1024
-    """MiB of decoded images that each process keeps."""
-    cache: str | None = None
-    """Folder where decoded and resized images are kept between runs; none: they are not."""
-    root: str = "."
-    """Folder where relative paths of data sets begin."""
-    snapshots: str = "experiments/snapshots"
-    """Folder of run directories."""
-    logs: str = "experiments/logs"
-    """Folder of TensorBoard events."""
-    log_every: Positive = 10
-    """Iterations between two lines of losses."""
-    save_every: Positive = 1000
-    """Iterations between two training states."""
-    keep: Positive = 2
-    """Training states that stay."""
-    skip_bad: NotNegative = 0
-    """Batches that each stage may leave out because a loss or a gradient is not finite; 0: the
-    first one stops the run, and no iteration has to wait to be looked at."""
-    loggers: list[LoggerName] = ["tensorboard", "jsonl"]
-    """Who gets losses, scores, sample images and the report."""
-
-
 class Recipe(Section):
     """A whole run."""
 
@@ -242,7 +223,7 @@ class Recipe(Section):
         settings: Sequence[str] = (),
         seed: int | None = None,
         *,
-        trust_code: bool = True,
+        trust_code: bool | None = None,
         **changes: Any,
     ) -> Recipe:
         """A checked recipe.
@@ -251,7 +232,8 @@ class Recipe(Section):
             recipe: a YAML file, or the name of a shipped recipe.
             settings: ``key=value`` in order, ``steps.0.iterations=5`` for example; values are YAML.
             seed: replaces the recipe's seed; the run is then called ``<name>_seed<seed>``.
-            trust_code: whether classes of other packages that it names are imported.
+            trust_code: whether classes of other packages that it names are imported; None: unless
+                it is, or extends, the recipe in a run directory.
             changes: values by key: ``image_size=[64, 32]``, ``**{"steps.0.iterations": 5}``.
 
         Raises:
@@ -263,6 +245,8 @@ class Recipe(Section):
             data["seed"] = seed
             data["name"] = f"{data.get('name', path.stem)}_seed{seed}"
         data.setdefault("name", path.stem)
+        if trust_code is None:
+            trust_code = not came_with_run(path)
         try:
             return cls.model_validate(spread_steps(data), context={"trust_code": trust_code})
         except ValidationError as error:
@@ -316,6 +300,44 @@ class Recipe(Section):
             stages.append(Stage(number + 1, step.target.domain_name, f"steps.{number}", step))
         return stages
 
+    def buildables(self) -> list[Buildable]:
+        """Every section that names a class: domains, backbone, adaptations and retentions."""
+        found: list[Buildable] = [data for _, data in self.domains()]
+        found.append(self.model.backbone)
+        for step in self.steps:
+            found += [step.adaptation, step.retention]
+        return found
+
+    def foreign_classes(self) -> list[str]:
+        """Classes of other packages that the recipe names, as ``package.module:Name``."""
+        return sorted({one.class_ for one in self.buildables() if one.class_ is not None})
+
+    def is_trusted(self) -> bool:
+        """Whether every class that it names was imported when it was read."""
+        return not any(isinstance(one, Opaque) for one in self.buildables())
+
+    def check_trusted(self) -> None:
+        """Refuse a recipe that was read without trust in a class that it names.
+
+        Raises:
+            RecipeError: names the class.
+        """
+        for one in self.buildables():
+            if isinstance(one, Opaque):
+                raise refuse_foreign(one.key)
+
+    def trusted(self) -> Recipe:
+        """The same recipe, every class that it names imported.
+
+        Raises:
+            RecipeError: one cannot be, or does not take its options.
+        """
+        data = self.model_dump(mode="json", exclude_none=True)
+        try:
+            return Recipe.model_validate(data)
+        except ValidationError as error:
+            raise RecipeError(f"{self.name}: {explain(error, data, Recipe)}") from None
+
     def experiment(self) -> dict[str, Any]:
         """The recipe as plain values, without what is no part of the experiment."""
         return self.model_dump(mode="json", exclude={"runtime", "description", "notes", "test"})
@@ -336,6 +358,8 @@ class Recipe(Section):
         names: dict[str, DomainConfig] = {}
         files: dict[str, str] = {}
         for key, data in self.domains():
+            if _has_unknown_name(data):
+                continue
             known = names.setdefault(data.domain_name, data)
             if known != data:
                 raise RecipeError(
@@ -357,7 +381,7 @@ class Recipe(Section):
                     self.class_set().lookup(data.ids)
                 except Exception as error:
                     raise RecipeError(f"{key}.ids: {error}") from None
-        if not names:
+        if not self.domains():
             raise RecipeError(
                 "source: this key is missing; without one there must be extra_domains to evaluate"
             )
@@ -418,13 +442,12 @@ class Recipe(Section):
 
     def _check_own_networks(self, key: str, number: int, step: StepConfig) -> None:
         """What a method continues from suits it; the method's section knows how."""
-        same = [
-            before.adaptation
-            for before in self.steps[:number]
-            if before.adaptation.key == step.adaptation.key
-        ]
-        earlier = same[-1] if same else None
-        step.adaptation.check_start(f"{key}.adaptation", self.model.multi_level, earlier)
+        for kind in ("adaptation", "retention"):
+            section: MethodConfig = getattr(step, kind)
+            before = [getattr(earlier, kind) for earlier in self.steps[:number]]
+            same = [earlier for earlier in before if earlier.key == section.key]
+            last = same[-1] if same else None
+            section.check_start(f"{key}.{kind}", self.model.multi_level, last)
 
     def _check_test(self) -> None:
         test = self.test
@@ -435,12 +458,18 @@ class Recipe(Section):
         if test.weights and not 0 < sum(test.weights) < math.inf:
             raise RecipeError("test.weights: at least one must be above 0")
         known = sorted({data.domain_name for _, data in self.domains()})
+        is_open = any(_has_unknown_name(data) for _, data in self.domains())
         for name in test.domains:
-            if name not in known:
+            if name not in known and not is_open:
                 raise RecipeError(
                     f"test.domains: no domain is called {name!r}{nearest(name, known)} (known: "
                     f"{', '.join(known)})"
                 )
+
+
+def _has_unknown_name(data: DomainConfig) -> bool:
+    """Whether only a class that is not trusted could say what results call a domain."""
+    return isinstance(data, Opaque) and data.name is None
 
 
 class Stage:

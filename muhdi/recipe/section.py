@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import get_annotations
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
@@ -34,7 +35,8 @@ class Buildable(Section):
     """A section that says which class it builds: a method, a backbone or a data set.
 
     A section is registered under the values of its key (``method: Literal["advent"]``) by being
-    defined. Classes of other packages are named by ``class: "package.module:Name"``.
+    defined, if it defines that key itself: the names of another section stay that one's. Classes of
+    other packages are named by ``class: "package.module:Name"``.
 
     Attributes:
         kind: what is built, such as ``adaptation``.
@@ -53,6 +55,8 @@ class Buildable(Section):
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         super().__pydantic_init_subclass__(**options)
+        if cls.key_field not in get_annotations(cls):
+            return
         field = cls.model_fields.get(cls.key_field)
         for name in get_args(field.annotation) if field is not None else ():
             if isinstance(name, str):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from muhdi.errors import RecipeError
+from muhdi.recipe import plugins
 
 MOVED = {
     **{
@@ -30,6 +31,11 @@ MOVED = {
     "augment.color": "augment.colour",
 }
 """Keys of version 0.1, and American spellings -> today's keys."""
+
+AMERICAN = "color_jitter"
+BRITISH = "colour_jitter"
+"""An option of a shipped method, as version 0.1 spelt it and as it is spelt today."""
+_OTHER_SPELLING: dict[Any, str] = {AMERICAN: BRITISH, BRITISH: AMERICAN}
 
 
 def upgrade(data: Mapping[Any, Any], where: str) -> dict[Any, Any]:
@@ -63,29 +69,37 @@ def upgrade(data: Mapping[Any, Any], where: str) -> dict[Any, Any]:
         upgraded[new_section] = {**target, new_key: value}
     if upgraded.get("loader") == {}:
         del upgraded["loader"]
-    british: dict[Any, Any] = _british(upgraded, where)
-    return british
+    spelled: dict[Any, Any] = british(upgraded, where)
+    return spelled
 
 
 def upgrade_key(key: str) -> str:
     """Today's name of a key that a setting changes."""
-    if key in MOVED:
-        return MOVED[key]
-    return key.replace("color_jitter", "colour_jitter")
+    return MOVED.get(key, key)
 
 
-def _british(data: Any, where: str) -> Any:
-    """``color_jitter`` of a method is spelt ``colour_jitter``.
+def put(section: dict[Any, Any], key: Any, value: Any) -> None:
+    """Set a key of a section; what it held under the key's other spelling is replaced, too."""
+    section.pop(_OTHER_SPELLING.get(key), None)
+    section[key] = value
 
-    A class of another package spells its options as it likes.
+
+def british(data: Any, where: str) -> Any:
+    """``color_jitter`` of a shipped method is spelt ``colour_jitter``.
+
+    A class of another package spells its options as it likes, so a section that does not say yet
+    which method it is of stays as it is: what it is merged with will say so.
     """
     if isinstance(data, list):
-        return [_british(value, where) for value in data]
+        return [british(value, where) for value in data]
     if not isinstance(data, dict):
         return data
-    british = {key: _british(value, where) for key, value in data.items()}
-    if "color_jitter" in british and "class" not in british:
-        if "colour_jitter" in british:
-            raise RecipeError(f"{where}: color_jitter: is called colour_jitter now; give it once")
-        british["colour_jitter"] = british.pop("color_jitter")
-    return british
+    result = {key: british(value, where) for key, value in data.items()}
+    if AMERICAN not in result or "class" in result:
+        return result
+    if not plugins.is_shipped("adaptation", str(result.get("method"))):
+        return result
+    if BRITISH in result:
+        raise RecipeError(f"{where}: {AMERICAN}: is called {BRITISH} now; give it once")
+    result[BRITISH] = result.pop(AMERICAN)
+    return result

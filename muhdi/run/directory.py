@@ -177,7 +177,9 @@ class RunDirectory:
         """Whether this is a run of exactly this recipe."""
         if not (self.folder / RECIPE).is_file():
             return False
-        return self.recipe().model_dump() == recipe.model_dump()
+        # As plain values: what is not trusted was read without its defaults and types.
+        own = self.recipe().model_dump(mode="json")
+        return not _first_difference(own, recipe.model_dump(mode="json"))
 
     def model(self, number: int, stage: str, iterations: int) -> Path:
         """File of the network after a stage."""

@@ -20,7 +20,8 @@ from muhdi import distributed
 from muhdi.errors import MuhdiError
 from muhdi.files import read_json, write_json
 from muhdi.recipe import plugins
-from muhdi.recipe.load import RECIPE
+from muhdi.recipe.load import RECIPE, load_recipe
+from muhdi.recipe.schema import Recipe
 
 FILE = "environment.json"
 PACKAGES = ("muhdi", "torch", "numpy", "pillow", "lightning-fabric")
@@ -49,11 +50,12 @@ def recorded(folder: Path) -> Iterator[None]:
         if is_run and not mistaken and distributed.is_rank_zero():
             path = folder / FILE
             sessions = read_json(path) if path.is_file() else []
-            sessions.append(_session(started, time.monotonic() - clock))
+            recipe = load_recipe(folder / "recipe.yml", trust_code=False)
+            sessions.append(_session(started, time.monotonic() - clock, recipe))
             write_json(path, sessions)
 
 
-def _session(started: datetime, seconds: float) -> dict[str, Any]:
+def _session(started: datetime, seconds: float, recipe: Recipe) -> dict[str, Any]:
     # The system counts in bytes on macOS, in KiB elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
@@ -72,7 +74,7 @@ def _session(started: datetime, seconds: float) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "versions": {name: _version(name) for name in PACKAGES},
-        "plugins": plugins.imported(),
+        "plugins": {name: plugins.version_of(name) for name in recipe.foreign_classes()},
     }
 
 

@@ -22,7 +22,9 @@ from muhdi.preflight.survey import survey
 from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.load import RECIPE
 from muhdi.recipe.methods import NEXT_STEP
+from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.schema import Recipe
+from muhdi.recipe.section import Opaque
 from muhdi.report.run_files import CHANGE
 from muhdi.run.directory import RunDirectory
 from muhdi.workflows.change import record_change
@@ -157,9 +159,10 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         # As a file, since only there 'every_step' and changes of it are understood.
         path = Path(folder) / "adapt.yml"
         path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        # What the run names is trusted as far as the run is; a source was named by the user.
-        trusted = trust_code or source is not None
+        # What the run names is trusted as far as the run is, and a source as it was read.
+        trusted = trust_code or (source is not None and base.is_trusted())
         recipe = Recipe.load(path, settings, seed, trust_code=trusted, **(changes or {}))
+    recipe.check_trusted()
     return Plan(recipe, network, notes)
 
 
@@ -168,9 +171,9 @@ def _base_recipe(
 ) -> Recipe:
     """The recipe whose source is trained on and whose domains are evaluated."""
     if isinstance(source, Recipe):
-        base = source
+        base = source.trusted() if trust_code else source
     elif source is not None:
-        base = Recipe.load(source)
+        base = Recipe.load(source, trust_code=trust_code or None)
     elif run is not None:
         base = Recipe.load(run / RECIPE, trust_code=trust_code)
     else:
@@ -231,6 +234,8 @@ def _earlier_domains(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list
         name = data.domain_name
         if name == recipe.source_name() or name in kept:
             continue
+        if isinstance(data, Opaque):
+            raise refuse_foreign(data.key)
         if name == new:
             raise DataError(f"--images: a domain is called {name!r} already; rename the folder")
         try:

@@ -36,7 +36,7 @@ from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 
-_SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]")
+_SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
 
 _LATER = ("name", "steps", "extra_domains", "evaluation")
 """Keys of the experiment on which the training on the source does not depend."""
@@ -52,28 +52,38 @@ class _Job:
         recipe: a file, or the name of a shipped recipe.
         seed: of the run.
         settings: ``key=value`` changes.
+        trust_code: whether the user trusts code of other packages, whatever names it.
     """
 
     recipe: str
     seed: int
     settings: tuple[str, ...]
+    trust_code: bool
 
     def load(self) -> Recipe:
-        return load_recipe(self.recipe, self.settings, self.seed)
+        trust = self.trust_code or None
+        recipe = load_recipe(self.recipe, self.settings, self.seed, trust_code=trust)
+        recipe.check_trusted()
+        return recipe
 
     def started_from(self, network: Path) -> _Job:
         """The same job without training on the source."""
-        start = (f"model.init={network}", "source_training.iterations=0")
-        return replace(self, settings=(*self.settings, *start))
+        return self.changed(f"model.init={network}", "source_training.iterations=0")
+
+    def changed(self, *settings: str) -> _Job:
+        """The same job with further changes."""
+        return replace(self, settings=(*self.settings, *settings))
 
 
-def sweep(
+def sweep(  # noqa: PLR0913 - options by name
     recipes: Sequence[Recipe | Path | str],
     seeds: Sequence[int],
     settings: Sequence[str] = (),
     experiments: Path | str = Path("experiments"),
     jobs: int | None = None,
     log: Log = print,
+    *,
+    trust_code: bool = False,
 ) -> dict[str, list[Results]]:
     """Run every recipe with every seed, in parallel processes of one thread each.
 
@@ -86,6 +96,8 @@ def sweep(
         experiments: folder of the runs.
         jobs: processes at a time; None: one per core.
         log: called with a line for every run that starts or ends.
+        trust_code: whether classes of other packages are imported even if the recipe of a run, or a
+            `Recipe` that was read without trust, names them.
 
     Returns:
         Results in the order of the seeds, by what was given for a recipe: its file or name, and for
@@ -107,10 +119,17 @@ def sweep(
                     f"{key}: two recipes are called so; give every recipe once, and each a name of"
                     " its own"
                 )
+            if isinstance(recipe, Recipe) and not trust_code:
+                recipe.check_trusted()
             files[key] = _as_file(recipe, Path(folder))
-        results = _sweep(
-            list(files.values()), seeds, settings, Path(experiments), _Screen(jobs, log)
-        )
+        plan = [
+            _Job(file, seed, tuple(settings), trust_code)
+            for seed in seeds
+            for file in files.values()
+        ]
+        done = _sweep(plan, Path(experiments), _Screen(jobs, log))
+        # The plan has all recipes of the first seed, then all of the next one.
+        results = [done[first :: len(files)] for first in range(len(files))]
     return dict(zip(files, results, strict=True))
 
 
@@ -139,15 +158,8 @@ class _Screen:
     log: Log
 
 
-def _sweep(
-    recipes: Sequence[str],
-    seeds: Sequence[int],
-    settings: Sequence[str],
-    experiments: Path,
-    screen: _Screen,
-) -> list[list[Results]]:
-    """Results by recipe and seed, in their orders."""
-    plan = [_Job(recipe, seed, tuple(settings)) for seed in seeds for recipe in recipes]
+def _sweep(plan: list[_Job], experiments: Path, screen: _Screen) -> list[Results]:
+    """Results of the jobs, in their order."""
     _refuse_shared_directories(plan)
     sources: dict[str, _Job] = {}
     starts: list[Path | None] = []
@@ -159,8 +171,7 @@ def _sweep(
             starts.append(None)
             continue
         key = _source_key(recipe)
-        alone = (*settings, *_SOURCE_ONLY, f"name=source_{key}")
-        sources.setdefault(key, _Job(job.recipe, job.seed, alone))
+        sources.setdefault(key, job.changed(*_SOURCE_ONLY, f"name=source_{key}"))
         first = sources[key].load()
         directory = RunDirectory.of(first, experiments)
         starts.append(directory.model(0, "source", first.source_training.iterations))
@@ -170,9 +181,7 @@ def _sweep(
         jobs = []
         for job, start in zip(plan, starts, strict=True):
             jobs.append(job if start is None else job.started_from(start))
-        results = processes.run(jobs)
-    # The plan has all recipes of the first seed, then all of the next one.
-    return [results[first :: len(recipes)] for first in range(len(recipes))]
+        return processes.run(jobs)
 
 
 def _refuse_shared_directories(plan: list[_Job]) -> None:
@@ -244,6 +253,8 @@ class _Processes:
         command = [sys.executable, "-m", "muhdi", "train", job.recipe]
         command += ["--seed", str(job.seed), "--resume"]
         command += ["--experiments", str(self.experiments)]
+        if job.trust_code:
+            command.append("--trust-code")
         for setting in job.settings:
             command += ["--set", setting]
         process = subprocess.Popen(

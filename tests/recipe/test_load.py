@@ -72,6 +72,14 @@ MISTAKES = [
         "every_step.adaptation.treshold: unknown key; did you mean 'threshold'?",
     ),
     (
+        "every_step.adaptation.clas=a:B",
+        "every_step.adaptation.clas: unknown key; did you mean 'class'?",
+    ),
+    (
+        "model.backbone.class_=a:B",
+        "model.backbone.class_: unknown key; did you mean 'class'?",
+    ),
+    (
         "steps.0.target.domain=cty",
         "steps.0.target.domain: unknown value 'cty'; did you mean 'city'?",
     ),

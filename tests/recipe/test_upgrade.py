@@ -10,6 +10,7 @@ import yaml
 
 from muhdi.errors import RecipeError
 from muhdi.recipe.load import load_recipe, save_recipe
+from muhdi.recipe.read import set_value, spread_steps
 from muhdi.recipe.upgrade import MOVED, upgrade, upgrade_key
 
 OLD = Path(__file__).parents[1] / "data_v01" / "run" / "recipe.yml"
@@ -198,3 +199,42 @@ def test_a_foreign_section_that_is_not_trusted_is_saved_as_it_was_read(
     recipe = load_recipe(path, trust_code=False)
     assert recipe.model_dump()["steps"][0][kind] == section
     assert recipe.model_dump(mode="json")["steps"][0][kind] == section
+
+
+FOREIGN = {"method": "somebodys", "color_jitter": 0.1}
+
+
+def test_a_foreign_method_that_is_named_by_a_word_spells_as_it_likes() -> None:
+    data = {"every_step": {"adaptation": FOREIGN}, "steps": [{"adaptation": FOREIGN}]}
+    assert upgrade(data, "x.yml") == data
+    whole = spread_steps(data | {"steps": [{}, {"adaptation": {"color_jitter": 0.2}}]})
+    assert [step["adaptation"]["color_jitter"] for step in whole["steps"]] == [0.1, 0.2]
+    set_value(data, "every_step.adaptation.color_jitter", 0.3, "")
+    set_value(data, "steps.0.adaptation.color_jitter", 0.4, "")
+    (step,) = spread_steps(upgrade(data, "--set"))["steps"]
+    assert step["adaptation"] == {"method": "somebodys", "color_jitter": 0.4}
+
+
+@pytest.mark.parametrize(
+    ("base", "top", "setting", "value"),
+    [
+        ("color_jitter: 0.1", "seed: 1", None, 0.1),
+        ("color_jitter: 0.1", "color_jitter: 0.2", None, 0.2),
+        ("colour_jitter: 0.1", "color_jitter: 0.2", None, 0.2),
+        ("color_jitter: 0.1", "colour_jitter: 0.2", None, 0.2),
+        ("colour_jitter: 0.1", "colour_jitter: 0.2", "color_jitter=0.3", 0.3),
+        ("color_jitter: 0.1", "color_jitter: 0.2", "colour_jitter=0.3", 0.3),
+    ],
+)
+def test_either_spelling_replaces_the_other_whatever_says_the_method(
+    tmp_path: Path, base: str, top: str, setting: str | None, value: float
+) -> None:
+    """The method is named in the file at the bottom alone, or by ``every_step`` for a step."""
+    section = "every_step: {adaptation: {method: selftrain, %s}}"
+    (tmp_path / "base.yml").write_text(f"extends: scenes\n{section % base}\n")
+    path = tmp_path / "top.yml"
+    held = top if top.startswith("seed") else f"every_step: {{adaptation: {{{top}}}}}"
+    path.write_text(f"extends: base.yml\n{held}\n")
+    for place in ("every_step", "steps.0"):
+        settings = [] if setting is None else [f"{place}.adaptation.{setting}"]
+        assert load_recipe(path, settings).steps[0].adaptation.colour_jitter == value
