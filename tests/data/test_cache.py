@@ -23,6 +23,7 @@ from muhdi.preflight.fill_cache import prepare
 from muhdi.recipe.load import load_recipe
 from muhdi.taxonomy import CLASS_SETS
 from muhdi.workflows.train import train
+from tests.folders import day, rain
 
 Files = Callable[..., FileSet]
 SIZE = (32, 16)
@@ -149,17 +150,11 @@ def recipe(folders: Path, tmp_path: Path) -> Path:
         "root": str(folders),
         "classes": ["a", "b"],
         "cache": str(tmp_path / "cache"),
-        "source": {
-            "dataset": "folder",
-            "name": "day",
-            "images": "day/{split}/*.png",
-            "labels": "day_labels/{split}/{stem}_ids.png",
-            "ids": {0: "a", 7: "b", 9: "ignore"},
-        },
+        "source": day({0: "a", 7: "b", 9: "ignore"}),
         "source_training": {"iterations": 2, "batch_size": 2},
         "steps": [
             {
-                "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                "target": rain(),
                 "iterations": 2,
             }
         ],

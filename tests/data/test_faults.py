@@ -30,6 +30,7 @@ from muhdi.taxonomy import CLASS_SETS
 from muhdi.training.stage import StageTrainer
 from muhdi.workflows.train import train
 from tests.data.test_data import context, folder
+from tests.folders import day, rain
 from tests.trees import write_16_bit_rgb
 from tests.workflows.test_train import assert_same_run
 
@@ -238,18 +239,12 @@ def own(folders: Path, tmp_path: Path) -> Own:
             "root": str(folders),
             "log_every": 1,
             "save_every": 100,
-            "source": {
-                "dataset": "folder",
-                "name": "day",
-                "images": "day/{split}/*.png",
-                "labels": "day_labels/{split}/{stem}_ids.png",
-                "ids": {0: "flat", 7: "vehicle", 9: "ignore"},
-            },
+            "source": day({0: "flat", 7: "vehicle", 9: "ignore"}),
             "source_training": {"iterations": 3, "batch_size": 2},
             "loader": {"memory_mb": 0},
             "steps": [
                 {
-                    "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                    "target": rain(),
                     "iterations": 6,
                     "batch_size": 2,
                     "adaptation": "minent",

@@ -16,6 +16,7 @@ from PIL import Image
 from muhdi.cli import main
 from muhdi.preflight.check import Report, check, to_json
 from muhdi.recipe.load import load_recipe
+from tests.folders import day, rain
 
 Edit = Callable[[Path], object]
 
@@ -30,17 +31,11 @@ def recipe(folders: Path, tmp_path: Path) -> Path:
         "image_size": [48, 32],
         "root": str(folders),
         "classes": ["flat", "vehicle"],
-        "source": {
-            "dataset": "folder",
-            "name": "day",
-            "images": "day/{split}/*.png",
-            "labels": "day_labels/{split}/{stem}_ids.png",
-            "ids": {0: "flat", 7: "vehicle", 9: "ignore"},
-        },
+        "source": day({0: "flat", 7: "vehicle", 9: "ignore"}),
         "source_training": {"iterations": 1},
         "steps": [
             {
-                "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                "target": rain(),
                 "iterations": 1,
             }
         ],

@@ -15,6 +15,7 @@ from muhdi.preflight.inspect import inspect_domains
 from muhdi.preflight.survey import survey
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.methods import NEXT_STEP
+from tests.folders import day, rain
 
 
 def files(
@@ -154,17 +155,11 @@ def test_inspect_counts_classes_and_draws_every_domain(
         "root": str(folders),
         "classes": ["ground", "car", "sky"],
         "image_size": [36, 24],
-        "source": {
-            "dataset": "folder",
-            "name": "day",
-            "images": "day/{split}/*.png",
-            "labels": "day_labels/{split}/{stem}_ids.png",
-            "ids": {0: "ground", 7: "car"},
-        },
+        "source": day({0: "ground", 7: "car"}),
         "source_training": {"iterations": 1},
         "steps": [
             {
-                "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                "target": rain(),
                 "iterations": 1,
             }
         ],

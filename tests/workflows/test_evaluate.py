@@ -37,6 +37,7 @@ from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.evaluate import evaluate, evaluate_network
 from muhdi.workflows.train import train
+from tests.folders import day
 
 Tiny = Callable[..., Path]
 
@@ -280,13 +281,7 @@ def test_the_cache_knows_when_labels_or_scenes_have_changed(folders: Path, tmp_p
         "classes": ["a", "b"],
         "source_training": {"iterations": 2, "batch_size": 2},
         "snapshot_every": 1,
-        "source": {
-            "dataset": "folder",
-            "name": "day",
-            "images": "day/{split}/*.png",
-            "labels": "day_labels/{split}/{stem}_ids.png",
-            "ids": {0: "a", 7: "b"},
-        },
+        "source": day({0: "a", 7: "b"}),
         "test": {"mode": "best"},
         "evaluation": {"statistics": ["running"], "samples": 0},
     }

@@ -12,6 +12,7 @@ from muhdi.errors import MuhdiError
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.workflows.train import train
+from tests.folders import day, rain
 
 
 @pytest.fixture
@@ -23,17 +24,11 @@ def own(folders: Path, tmp_path: Path) -> Path:
         "classes": ["ground", "car"],
         "image_size": [48, 32],
         "optimizer": {"name": "adamw"},
-        "source": {
-            "dataset": "folder",
-            "name": "day",
-            "images": "day/{split}/*.png",
-            "labels": "day_labels/{split}/{stem}_ids.png",
-            "ids": {0: "ground", 7: "car"},
-        },
+        "source": day({0: "ground", 7: "car"}),
         "source_training": {"iterations": 2, "batch_size": 2},
         "steps": [
             {
-                "target": {"dataset": "folder", "name": "rain", "images": "rain/{split}/*.png"},
+                "target": rain(),
                 "iterations": 2,
                 "adaptation": "selftrain",
                 "retention": "muhdi",
