@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from muhdi.errors import MuhdiError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 TEMPORARY = ".tmp"
 """Ending of the names of files that are being written."""
@@ -79,6 +83,13 @@ def check_target(path: Path) -> None:
         special = True
     if special or not path.name:
         raise MuhdiError(f"{path}: is not a regular file; choose another path")
+
+
+def write_png(path: Path, image: Image.Image) -> None:
+    """`write_bytes` of an image as PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:

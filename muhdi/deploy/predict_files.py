@@ -23,7 +23,7 @@ from muhdi.deploy.inputs import Input
 from muhdi.deploy.predictor import SMALLEST, Pixels, Prediction, Predictor, View
 from muhdi.deploy.video import Video, VideoWriter, pyav
 from muhdi.errors import MuhdiError
-from muhdi.files import write_bytes, write_json
+from muhdi.files import write_bytes, write_json, write_png
 
 OUTPUT_FOLDERS = {"ids": ".png", "colour": ".png", "overlay": ".png", "probabilities": ".npz"}
 """Folders of outputs, and how the files in them end."""
@@ -130,8 +130,7 @@ class _Writer:
         except (MuhdiError, OSError) as error:
             self.failures.append(str(error))
             return
-        overlay = (self.out / "overlay" / item.name).with_name(f"{item.name.name}.mp4")
-        writer = VideoWriter(overlay, video.rate)
+        writer = VideoWriter(_video_overlay(self.out, item), video.rate)
         try:
             for number, pixels in enumerate(self._readable(video)):
                 self._add(_Waiting(item.name / f"{number:06d}", pixels, writer))
@@ -192,6 +191,10 @@ def _output(out: Path, folder: str, name: Path) -> Path:
     return (out / folder / name).with_name(f"{name.name}{OUTPUT_FOLDERS[folder]}")
 
 
+def _video_overlay(out: Path, item: Input) -> Path:
+    return (out / "overlay" / item.name).with_name(f"{item.name.name}.mp4")
+
+
 def _check_outputs(
     inputs: Sequence[Input], out: Path, *, overwrite: bool, probabilities: bool
 ) -> None:
@@ -206,7 +209,7 @@ def _check_outputs(
         for folder in folders:
             path = out / folder / item.name if item.is_video else _output(out, folder, item.name)
             if item.is_video and folder == "overlay":
-                path = path.with_name(f"{item.name.name}.mp4")
+                path = _video_overlay(out, item)
             if os.path.realpath(path) in ours:
                 raise MuhdiError(
                     f"{path}: is an input, and would be overwritten; choose another folder for"
@@ -227,9 +230,7 @@ def _write(out: Path, waiting: _Waiting, prediction: Prediction) -> None:
     if waiting.video is not None:
         waiting.video.add(np.asarray(images.pop("overlay")))
     for folder, image in images.items():
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        write_bytes(_output(out, folder, waiting.name), buffer.getvalue())
+        write_png(_output(out, folder, waiting.name), image)
     if prediction.probabilities is not None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, probabilities=prediction.probabilities.astype(np.float16))

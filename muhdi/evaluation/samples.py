@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from muhdi.evaluation.argmax import classes_at
 from muhdi.evaluation.domains import Scored
 from muhdi.evaluation.predict import predict
 from muhdi.evaluation.results import Results
-from muhdi.files import file_name, read_json, write_bytes
+from muhdi.files import file_name, read_json, write_png
 from muhdi.models.checkpoint import backbone_in, load_checkpoint, read_tensors
 from muhdi.models.inference import Inference
 from muhdi.recipe.backbones import OpaqueBackboneConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
-from muhdi.run.sample_files import after_name, sample_images
+from muhdi.run.sample_files import after_name, predicted_name, sample_images, stem_of
 from muhdi.taxonomy import ClassSet
 
 Pixels = npt.NDArray[np.uint8]
@@ -62,7 +61,7 @@ def _save_domain(
         if sample.label is not None:
             label_image(sample.label, classes).save(folder / f"{stem}_label.png")
         predicted = label_image(prediction.cpu().numpy(), classes)
-        predicted.save(folder / f"{stem}_predicted_{inference.statistics}.png")
+        predicted.save(folder / predicted_name(stem, inference.statistics))
 
 
 def label_image(label: Pixels, classes: ClassSet) -> Image.Image:
@@ -118,8 +117,8 @@ def _missing(
     for statistics in results.statistics:
         for domain in results.domains:
             for image in sample_images(directory.folder, domain):
-                stem = image.name.removesuffix("_image.png")
-                last = directory.samples / f"{stem}_predicted_{statistics}.png"
+                stem = stem_of(image)
+                last = directory.samples / predicted_name(stem, statistics)
                 target = directory.samples / after_name(stem, stage, statistics)
                 if last.exists() and not target.exists():
                     wanted = found.setdefault((statistics, domain), [])
@@ -166,6 +165,4 @@ def _add_prediction(inference: Inference, sample: _Missing, classes: ClassSet) -
     logits = inference(images_tensor([read_image(sample.image)], inference.device))
     with Image.open(sample.last) as last:
         predicted = classes_at(logits, last.size[::-1])[0].cpu().numpy()
-    buffer = io.BytesIO()
-    label_image(predicted, classes).save(buffer, "PNG")
-    write_bytes(sample.target, buffer.getvalue())
+    write_png(sample.target, label_image(predicted, classes))

@@ -111,7 +111,8 @@ class Segmenter(nn.Module):
             return features
         height, width = images.shape[-2:]
         # Without asking whether there is anything to pad: an exported network takes any size.
-        bottom, right = -height % multiple, -width % multiple
+        bottom = -height % multiple
+        right = -width % multiple
         padded = self.backbone(F.pad(images, (0, right, 0, bottom)))
         cut: list[Tensor] = []
         for feature, info in zip(padded, self.backbone.features, strict=True):

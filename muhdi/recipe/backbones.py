@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, SerializeAsAny, TypeAdapter, ValidationError
 
@@ -44,12 +44,6 @@ class OpaqueBackboneConfig(Opaque, BackboneConfig):
     """A backbone of another package, read without trust: it imports nothing."""
 
     model_config = ConfigDict(extra="allow")
-
-    def build(self, *arguments: Any, **options: Any) -> NoReturn:
-        raise plugins.refuse_foreign(self.key)
-
-    def target_class(self) -> NoReturn:
-        raise plugins.refuse_foreign(self.key)
 
 
 BackboneField = Annotated[

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import PurePath
-from typing import Annotated, Any, ClassVar, Literal, NoReturn
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny
 
@@ -145,12 +145,6 @@ class OpaqueDomainConfig(Opaque, DomainConfig):
     """A data set of another package, read without trust: it imports nothing."""
 
     model_config = ConfigDict(extra="allow")
-
-    def build(self, *arguments: Any, **options: Any) -> NoReturn:
-        raise plugins.refuse_foreign(self.key)
-
-    def target_class(self) -> NoReturn:
-        raise plugins.refuse_foreign(self.key)
 
 
 DomainField = Annotated[

@@ -7,7 +7,7 @@ it builds.
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, NoReturn
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
@@ -269,23 +269,13 @@ class EWCConfig(RetentionConfig):
 # --- other people's -------------------------------------------------------------------------------
 
 
-class _Opaque(Opaque, MethodConfig):
-    """A section that was read without trust: it keeps its text and imports nothing."""
-
-    def build(self, *arguments: Any, **options: Any) -> NoReturn:
-        raise plugins.refuse_foreign(self.key)
-
-    def target_class(self) -> NoReturn:
-        raise plugins.refuse_foreign(self.key)
-
-
-class OpaqueAdaptationConfig(_Opaque, AdaptationConfig):
+class OpaqueAdaptationConfig(Opaque, AdaptationConfig):
     """An adaptation of another package, not imported."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class OpaqueRetentionConfig(_Opaque, RetentionConfig):
+class OpaqueRetentionConfig(Opaque, RetentionConfig):
     """A retention of another package, not imported."""
 
     model_config = ConfigDict(extra="allow")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -300,6 +301,10 @@ class Recipe(Section):
             stages.append(Stage(number + 1, step.target.domain_name, f"steps.{number}", step))
         return stages
 
+    def iterations_before(self, stage: int) -> int:
+        """Iterations of all stages before this one; of a whole run, with the number of stages."""
+        return sum(before.config.iterations for before in self.stages()[:stage])
+
     def buildables(self) -> list[Buildable]:
         """Every section that names a class: domains, backbone, adaptations and retentions."""
         found: list[Buildable] = [data for _, data in self.domains()]
@@ -472,6 +477,7 @@ def _has_unknown_name(data: DomainConfig) -> bool:
     return isinstance(data, Opaque) and data.name is None
 
 
+@dataclass(frozen=True, repr=False)
 class Stage:
     """A stage of a run.
 
@@ -482,11 +488,10 @@ class Stage:
         config: its section.
     """
 
-    def __init__(self, number: int, name: str, key: str, config: StageConfig) -> None:
-        self.number = number
-        self.name = name
-        self.key = key
-        self.config = config
+    number: int
+    name: str
+    key: str
+    config: StageConfig
 
     def __repr__(self) -> str:
         return f"Stage({self.number}, {self.name!r}, {self.config.iterations} iterations)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspect import get_annotations
-from typing import Annotated, Any, ClassVar, get_args
+from typing import Annotated, Any, ClassVar, NoReturn, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -80,8 +80,16 @@ class Buildable(Section):
         return self.target_class()(self, *arguments, **options)
 
 
-class Opaque(Section):
+class Opaque(Buildable):
     """A section that was read without trust: it keeps its text and imports nothing."""
+
+    def build(self, *arguments: Any, **options: Any) -> NoReturn:
+        """Refused: what it describes is of another package."""
+        raise plugins.refuse_foreign(self.key)
+
+    def target_class(self) -> NoReturn:
+        """Refused, like `build`."""
+        raise plugins.refuse_foreign(self.key)
 
     @model_serializer(mode="wrap")
     def _as_read(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from muhdi.report.run_files import RunData
 
 def iterations(run: RunData) -> list[int]:
     """Iterations of every stage, as the recipe asks for them."""
-    steps = [step.iterations for step in run.recipe.steps]
-    return [run.recipe.source_training.iterations, *steps]
+    return [stage.config.iterations for stage in run.recipe.stages()]
 
 
 def loss_charts(run: RunData) -> list[tuple[str, Chart]]:

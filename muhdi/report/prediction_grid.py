@@ -15,7 +15,7 @@ from muhdi.evaluation.results import Results
 from muhdi.files import file_name
 from muhdi.report.figures import write_figure
 from muhdi.report.result_table import statistics_title
-from muhdi.run.sample_files import sample_images
+from muhdi.run.sample_files import predicted_name, sample_images
 from muhdi.taxonomy import ClassSet
 
 ROWS = 2
@@ -74,7 +74,7 @@ def predictions_figure(
         _show(axes[0], first_folder / f"{stem}_image.png")
         _show(axes[1], first_folder / f"{stem}_label.png")
         for axis, (arm, folder) in zip(axes[2:], samples.items(), strict=True):
-            _show(axis, folder / f"{stem}_predicted_{statistics}.png")
+            _show(axis, folder / predicted_name(stem, statistics))
             axis.set_xlabel(_score(results[arm], statistics, domain), fontsize=8, labelpad=1)
     _add_legend(figure, classes)
     figure.suptitle(

@@ -84,19 +84,21 @@ def _change_table(run: RunData, statistics: str) -> ResultTable:
 
 def _class_maps(run: RunData, statistics: str) -> dict[str, HeatMap]:
     """IoU per class of every domain that was scored."""
-    maps = {}
-    for domain in run.results.domains:
-        found = class_map(run, statistics, domain)
-        if found is not None:
-            maps[domain] = found
-    return maps
+    return _by_domain(class_map, run, statistics)
 
 
 def _confusion_maps(run: RunData, statistics: str) -> dict[str, HeatMap]:
     """The confusion matrix of every domain that has one."""
+    return _by_domain(confusion_map, run, statistics)
+
+
+def _by_domain(
+    make: Callable[[RunData, str, str], HeatMap | None], run: RunData, statistics: str
+) -> dict[str, HeatMap]:
+    """The maps of the domains that have one."""
     maps = {}
     for domain in run.results.domains:
-        found = confusion_map(run, statistics, domain)
+        found = make(run, statistics, domain)
         if found is not None:
             maps[domain] = found
     return maps

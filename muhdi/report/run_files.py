@@ -17,7 +17,7 @@ from muhdi.evaluation.results import Results
 from muhdi.files import read_json
 from muhdi.recipe.load import RECIPE, load_recipe
 from muhdi.recipe.schema import Recipe
-from muhdi.run.sample_files import after_name, sample_images
+from muhdi.run.sample_files import after_name, predicted_name, sample_images, stem_of
 
 CHANGE = "change.json"
 """What ``muhdi adapt`` measured without labels, see `muhdi.workflows.change.record_change`."""
@@ -49,7 +49,7 @@ class RunData:
     @property
     def stages(self) -> list[str]:
         """Names of all stages, the source's first."""
-        return ["source", *(step.target.domain_name for step in self.recipe.steps)]
+        return [stage.name for stage in self.recipe.stages()]
 
     @property
     def finished(self) -> bool:
@@ -127,14 +127,14 @@ def samples_of(run: RunData) -> dict[str, list[dict[str, Path]]]:
 
 def _sample_files(run: RunData, image: Path) -> dict[str, Path]:
     """The files of one sample that exist, by what they show."""
-    stem = image.name.removesuffix("_image.png")
+    stem = stem_of(image)
     last = len(run.results.steps) - 1
     files = {"image": image, "label": image.with_name(f"{stem}_label.png")}
     for statistics in run.results.statistics:
         for stage in range(last):
             files[f"{stage}:{statistics}"] = image.with_name(after_name(stem, stage, statistics))
         # Predictions after the last stage are those that the run itself wrote, without a number.
-        files[f"{last}:{statistics}"] = image.with_name(f"{stem}_predicted_{statistics}.png")
+        files[f"{last}:{statistics}"] = image.with_name(predicted_name(stem, statistics))
     return {key: path for key, path in files.items() if path.is_file()}
 
 

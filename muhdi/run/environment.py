@@ -50,7 +50,7 @@ def recorded(folder: Path) -> Iterator[None]:
         if is_run and not mistaken and distributed.is_rank_zero():
             path = folder / FILE
             sessions = read_json(path) if path.is_file() else []
-            recipe = load_recipe(folder / "recipe.yml", trust_code=False)
+            recipe = load_recipe(folder / RECIPE, trust_code=False)
             sessions.append(_session(started, time.monotonic() - clock, recipe))
             write_json(path, sessions)
 

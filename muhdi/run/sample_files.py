@@ -8,6 +8,16 @@ from pathlib import Path
 from muhdi.files import file_name
 
 
+def stem_of(image: Path) -> str:
+    """How the names of a sample's files begin, from its image's file."""
+    return image.name.removesuffix("_image.png")
+
+
+def predicted_name(stem: str, statistics: str) -> str:
+    """File of a sample's prediction after the last stage."""
+    return f"{stem}_predicted_{statistics}.png"
+
+
 def after_name(stem: str, stage: int, statistics: str) -> str:
     """File of a sample's prediction after a stage that is not the last."""
     return f"{stem}_predicted_{statistics}_after{stage}.png"

@@ -58,7 +58,7 @@ def restore(directory: RunDirectory, recipe: Recipe, carried: Carried, *, resume
     carried.memory = state["memory"]
     carried.networks = state["networks"]
     stage = state["stage"]
-    iterations = iterations_before(recipe, stage) + state["trainer"]["iteration"]
+    iterations = recipe.iterations_before(stage) + state["trainer"]["iteration"]
     return Position(stage, state["trainer"], iterations, state["metrics"], notes)
 
 
@@ -73,16 +73,6 @@ def training_state(stage: int, trainer: State, metrics: int, carried: Carried) -
         "metrics": metrics,
         "results": carried.results.steps,
     }
-
-
-def iterations_of(recipe: Recipe, stage: int) -> int:
-    """Iterations of a stage; 0 is the training on the source."""
-    return recipe.steps[stage - 1].iterations if stage else recipe.source_training.iterations
-
-
-def iterations_before(recipe: Recipe, stage: int) -> int:
-    """Iterations of all stages before this one."""
-    return sum(iterations_of(recipe, number) for number in range(stage))
 
 
 def _read_state(directory: RunDirectory) -> tuple[State | None, list[str]]:
@@ -122,7 +112,7 @@ def _earlier_results(
         return empty
     stage = state["stage"]
     iteration = state["trainer"]["iteration"]
-    ended = iteration == iterations_of(recipe, stage)
+    ended = iteration == recipe.stages()[stage].config.iterations
     # The state may not be the newest one, and a crash may have come between results and state.
     empty.steps = max(known, state["results"], key=len)[: stage + ended]
     if len(empty.steps) < stage:

@@ -24,7 +24,7 @@ from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import average_statistics
 from muhdi.passes import Batch
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
-from muhdi.recipe.schema import Recipe, StageConfig, StepConfig
+from muhdi.recipe.schema import Recipe, StepConfig
 from muhdi.run.log import RunLog
 from muhdi.training.carried import Carried
 from muhdi.training.fabric import FabricRunner
@@ -110,7 +110,7 @@ class StageTrainer:
         self.carried = carried
         self.network = carried.network
         self.sets = sets
-        self.config: StageConfig = recipe.steps[number - 1] if number else recipe.source_training
+        self.config = recipe.stages()[number].config
         self.resumed = state is not None
         self.iteration = 0
         self.finished = False
@@ -268,8 +268,7 @@ class StageTrainer:
             MuhdiError: a loss is not finite, or a file cannot be read.
         """
         total = self.config.iterations
-        earlier = [self.recipe.source_training, *self.recipe.steps][: self.number]
-        before = sum(stage.iterations for stage in earlier)
+        before = self.recipe.iterations_before(self.number)
         self.network.train()
         watcher.log.start(name, total, self.iteration, before)
         with closing(self._source_batches()) as source, closing(self._target_batches()) as target:
@@ -298,8 +297,8 @@ class StageTrainer:
             watcher.log.skipped(self.iteration, images, self.skip_bad.message(entry))
         else:
             self.losses.record(entry)
-        runtime, total = self.recipe.runtime, self.config.iterations
-        last = self.iteration == total
+        runtime = self.recipe.runtime
+        last = self.iteration == self.config.iterations
         log = self.iteration % runtime.log_every == 0 or last
         # Asking each other in every iteration would make the processes of GPUs wait for them.
         ask = log or distributed.world_size() == 1 or self.fabric.device.type == "cpu"

@@ -27,7 +27,6 @@ from muhdi.training.carried import Carried
 from muhdi.training.fabric import check_batches, launch, report_lost_processes
 from muhdi.training.resume import (
     Position,
-    iterations_before,
     restore,
     training_state,
 )
@@ -140,7 +139,7 @@ class Session:
 
     def stage_name(self, stage: int) -> str:
         """Of the source, or of the stage's target domain."""
-        return self.recipe.steps[stage - 1].target.domain_name if stage else "source"
+        return self.recipe.stages()[stage].name
 
     def sets(self, stage: int) -> Sets:
         """Where the images of a stage come from."""
@@ -251,7 +250,7 @@ def evaluate_stage(session: Session, stage: int) -> None:
 
 
 def announce(session: Session, stage: int) -> None:
-    """A line of scores per kind of statistics, and the numbers for the loggers."""
+    """A line of scores per choice of statistics, and the numbers for the loggers."""
     results = session.carried.results
     scores: dict[str, float] = {}
     for statistics in results.statistics:
@@ -262,7 +261,7 @@ def announce(session: Session, stage: int) -> None:
                 scores[f"{statistics}/{domain}"] = miou
         name = session.stage_name(stage)
         session.log.print(f"{name}: mIoU with {statistics} statistics: {'  '.join(cells)}")
-    done = iterations_before(session.recipe, stage + 1)
+    done = session.recipe.iterations_before(stage + 1)
     session.log.scores(done, scores)
 
 
@@ -288,7 +287,7 @@ def save_network(
 def save_state(session: Session, stage: int, trainer: StageTrainer) -> None:
     """Write a training state from which the run can continue."""
     state = training_state(stage, trainer.state(), session.log.length(), session.carried)
-    done = iterations_before(session.recipe, stage) + trainer.iteration
+    done = session.recipe.iterations_before(stage) + trainer.iteration
     keep = session.recipe.runtime.keep
     distributed.on_rank_zero(lambda: session.run.states.save(state, done, keep))
 
@@ -305,7 +304,7 @@ def keep_samples(session: Session) -> None:
 
     def write() -> None:
         save_samples(session.run, session.scored, session.domains, session.recipe)
-        step = iterations_before(session.recipe, len(session.recipe.steps) + 1)
+        step = session.recipe.iterations_before(len(session.recipe.steps) + 1)
         session.log.images(step, sorted(session.run.samples.glob("*.png")))
 
     with writing(session.run.samples):
