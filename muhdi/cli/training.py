@@ -143,7 +143,6 @@ def train(
     short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
     given = [f"runtime.{key}={value}" for key, value in short.items() if value is not None]
     loaded = load_recipe(recipe, [*settings, *given], seed, trust_code=trust_code or None)
-    loaded.check_trusted()
     results = run_train(loaded, experiments, resume=resume, overwrite=overwrite)
     if distributed.is_rank_zero():
         print_run(results, loaded, experiments)

@@ -51,7 +51,7 @@ def evaluate(  # noqa: PLR0913 - options by name
         refresh: measure every domain's statistics again from its training images, where they are,
             instead of using the stored ones, which grow stale as later steps move the weights.
         experiments: folder of ``snapshots`` with a recipe's run; None: the recipe says where.
-        trust_code: whether backbones of other packages, which a network names, are imported.
+        trust_code: whether classes of other packages, which a network or a run names, are imported.
 
     Returns:
         Results with one row per network; their ``notes`` are for the user.
@@ -121,12 +121,13 @@ def read_arguments(
                 f"--recipe {recipe}: {path} is a recipe itself; give the run directory or the "
                 "network's file"
             )
-        return load_recipe(_checked_name(path), settings, seed), None
+        trust = trust_code or None
+        return load_recipe(_checked_name(path), settings, seed, trust_code=trust), None
     if seed is not None:
         raise RecipeError(f"{path}: --seed finds the run of a recipe; this is a file or folder")
     own = _run_of(Path(path)) / RECIPE
     if recipe is not None:
-        return path, load_recipe(recipe, settings)
+        return path, load_recipe(recipe, settings, trust_code=trust_code or None)
     if own.is_file():
         return path, load_recipe(own, settings, trust_code=trust_code)
     return path, None
@@ -162,7 +163,7 @@ def _evaluate_checkpoint(
         raise RecipeError("recipe: is needed, since a checkpoint does not say its domains")
     if experiments is not None:
         raise RecipeError("experiments: finds the run of a recipe; this is a checkpoint itself")
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    loaded = _loaded(recipe, trust_code=how.trust_code)
     scorer = _Scorer(loaded, [], how)
     scorer.check("the checkpoint", checkpoint)
     return scorer.score_one("network", [checkpoint])
@@ -188,9 +189,17 @@ def _evaluate_recipe(
     recipe: Path | str | Recipe, experiments: Path | str | None, how: How
 ) -> Results:
     """Score what the recipe's section ``test`` says."""
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(_checked_name(recipe))
+    named = recipe if isinstance(recipe, Recipe) else _checked_name(recipe)
+    loaded = _loaded(named, trust_code=how.trust_code)
     networks = _of_recipe(loaded, experiments)
     return _Scorer(loaded, _tested_domains(loaded), how).score(networks)
+
+
+def _loaded(recipe: Path | str | Recipe, *, trust_code: bool) -> Recipe:
+    """A recipe, read if it is named; without ``trust_code``, trusted as its place says."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    return load_recipe(recipe, trust_code=trust_code or None)
 
 
 def _known_statistics(statistics: Sequence[str]) -> list[str]:
@@ -226,10 +235,8 @@ def _of_path(
     """A run's newest network, or a file, and the recipe to score it by."""
     network = RunDirectory(path).last_model() if path.is_dir() else path
     networks: Networks = [(network.stem, [network])]
-    if isinstance(recipe, Recipe):
-        return networks, recipe
     if recipe is not None:
-        return networks, load_recipe(recipe)
+        return networks, _loaded(recipe, trust_code=trust_code)
     own = _run_of(path) / RECIPE
     if not own.is_file():
         raise RecipeError(

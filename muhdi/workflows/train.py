@@ -72,6 +72,7 @@ def train(
         raise RecipeError(f"recipe: must be a Recipe: muhdi.train(muhdi.Recipe.load({recipe!r}))")
     if recipe.source is None:
         raise RecipeError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
+    recipe.check_trusted()
     check_batches(recipe)
     check_loggers(recipe)
     fabric = launch(recipe)

@@ -281,3 +281,16 @@ def test_a_run_of_foreign_classes_is_known_again(
     other.write_text(yaml.safe_dump(data))
     assert not directory.holds(load_recipe(other))
     assert not directory.holds(load_recipe(foreign(), ["runtime.keep=3"]))
+
+
+def test_the_recipe_of_a_run_is_evaluated_once_it_is_trusted(run: Path, muhdi: Muhdi) -> None:
+    own = run / "recipe.yml"
+    for words in ([own, "--experiments", "e"], [run, "--recipe", own]):
+        status, _, errors = muhdi("evaluate", *words, "--trust-code")
+        assert status == 0, errors
+
+
+def test_a_recipe_that_is_not_trusted_trains_nothing(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="trust-code"):
+        train(load_recipe(run / "recipe.yml"), tmp_path / "n")
+    assert not (tmp_path / "n").exists()
