@@ -85,6 +85,10 @@ class States:
                 "earlier states remain: copy the run to another disk, delete this file, and "
                 "continue with --resume"
             ) from None
+        self.remove_old(keep)
+
+    def remove_old(self, keep: int) -> None:
+        """Remove all but the newest ``keep``; call it once the newest one was read back."""
         for old in self.files()[keep:]:
             old.unlink()
 

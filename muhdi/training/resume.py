@@ -54,6 +54,8 @@ def restore(directory: RunDirectory, recipe: Recipe, carried: Carried, *, resume
     carried.results = distributed.on_rank_zero(reconciled)
     if state is None:
         return Position(notes=notes)
+    # A crash may have come between writing the state and removing the oldest one.
+    distributed.on_rank_zero(lambda: directory.states.remove_old(recipe.runtime.keep))
     carried.statistics = state["statistics"]
     carried.memory = state["memory"]
     carried.networks = state["networks"]

@@ -162,6 +162,33 @@ def test_a_run_without_states_keeps_its_networks(tiny: Tiny, tmp_path: Path) -> 
     assert len(run.models()) == 3
 
 
+def test_a_crash_before_the_oldest_state_is_removed_leaves_no_more_than_keep(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of the last stage, after which no further state is written."""
+    recipe = load_recipe(tiny(), ["runtime.keep=2"])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe, whole, quiet=True)
+    remove_old = States.remove_old
+
+    def dying(self: States, keep: int) -> None:
+        if self.files()[0].stem == "training_state_9":
+            raise Crash
+        remove_old(self, keep)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(States, "remove_old", dying)
+        with pytest.raises(Crash):
+            train(recipe, broken, quiet=True)
+    assert len(RunDirectory.of(recipe, broken).states.files()) == 3
+    train(recipe, broken, resume=True, quiet=True)
+    left = [
+        [path.name for path in RunDirectory.of(recipe, folder).states.files()]
+        for folder in (whole, broken)
+    ]
+    assert left[0] == left[1] == ["training_state_9.pt", "training_state_8.pt"]
+
+
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_the_newest_states_stay(tmp_path: Path, keep: int) -> None:
     kept = States(tmp_path)
