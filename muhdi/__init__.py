@@ -12,18 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from muhdi.adaptation.base import Adaptation
+    from muhdi.data.catalog import DataContext
     from muhdi.data.sets import ImageSet, Sample
     from muhdi.deploy.export import export
     from muhdi.deploy.predictor import Prediction, Predictor, View
     from muhdi.errors import DataError, Interrupted, MuhdiError, RecipeError, RunError
     from muhdi.evaluation.results import Results
     from muhdi.losses import Losses
-    from muhdi.models.backbones.base import Backbone, FeatureInfo
+    from muhdi.method import Batches, Memory, MethodContext, OwnNetwork
+    from muhdi.models.backbones.base import Backbone, FeatureInfo, Normalise
     from muhdi.models.checkpoint import Checkpoint, load_checkpoint
+    from muhdi.models.outputs import Levels, Outputs
     from muhdi.models.segmenter import Segmenter
     from muhdi.passes import Batch, Pass
+    from muhdi.recipe.backbones import BackboneConfig
+    from muhdi.recipe.domains import DomainConfig
     from muhdi.recipe.load import shipped_recipes
+    from muhdi.recipe.methods import AdaptationConfig, RetentionConfig
     from muhdi.recipe.schema import Recipe
+    from muhdi.recipe.section import Fraction, Positive, Weight
     from muhdi.retention.base import Retention
     from muhdi.taxonomy import ClassSet
     from muhdi.workflows.adapt import adapt
@@ -33,27 +40,42 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Adaptation": "muhdi.adaptation.base",
+    "AdaptationConfig": "muhdi.recipe.methods",
     "Backbone": "muhdi.models.backbones.base",
+    "BackboneConfig": "muhdi.recipe.backbones",
     "Batch": "muhdi.passes",
+    "Batches": "muhdi.method",
     "Checkpoint": "muhdi.models.checkpoint",
     "ClassSet": "muhdi.taxonomy",
+    "DataContext": "muhdi.data.catalog",
     "DataError": "muhdi.errors",
+    "DomainConfig": "muhdi.recipe.domains",
     "FeatureInfo": "muhdi.models.backbones.base",
+    "Fraction": "muhdi.recipe.section",
     "ImageSet": "muhdi.data.sets",
     "Interrupted": "muhdi.errors",
+    "Levels": "muhdi.models.outputs",
     "Losses": "muhdi.losses",
+    "Memory": "muhdi.method",
+    "MethodContext": "muhdi.method",
     "MuhdiError": "muhdi.errors",
+    "Normalise": "muhdi.models.backbones.base",
+    "Outputs": "muhdi.models.outputs",
+    "OwnNetwork": "muhdi.method",
     "Pass": "muhdi.passes",
+    "Positive": "muhdi.recipe.section",
     "Prediction": "muhdi.deploy.predictor",
     "Predictor": "muhdi.deploy.predictor",
     "Recipe": "muhdi.recipe.schema",
     "RecipeError": "muhdi.errors",
     "Results": "muhdi.evaluation.results",
     "Retention": "muhdi.retention.base",
+    "RetentionConfig": "muhdi.recipe.methods",
     "RunError": "muhdi.errors",
     "Sample": "muhdi.data.sets",
     "Segmenter": "muhdi.models.segmenter",
     "View": "muhdi.deploy.predictor",
+    "Weight": "muhdi.recipe.section",
     "adapt": "muhdi.workflows.adapt",
     "evaluate": "muhdi.workflows.evaluate",
     "export": "muhdi.deploy.export",

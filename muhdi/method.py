@@ -33,7 +33,7 @@ Memory = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Context:
+class MethodContext:
     """What a method is built from, besides its section of the recipe.
 
     Attributes:

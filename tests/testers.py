@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from muhdi.losses import Losses
-from muhdi.method import Context
+from muhdi.method import MethodContext
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.passes import Batch
@@ -83,7 +83,7 @@ def begin(
     """Both methods at the start of a step, in the order of a stage."""
     head = retention.target_class().trained_head
     generator = torch.Generator().manual_seed(5)
-    context = Context(network.classes, network.levels, head, generator)
+    context = MethodContext(network.classes, network.levels, head, generator)
     images = FewBatches(source, target)
     kept = retention.build(context)
     kept.begin(network, {}, images)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from muhdi.data.cache import SampleCache
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Sample
 from muhdi.data.stream import LoadedBatch, endless_batches
@@ -31,7 +31,7 @@ class DatasetTester:
         folder: an empty one, for a cache.
     """
 
-    def __init__(self, section: DomainConfig, context: Context, folder: Path) -> None:
+    def __init__(self, section: DomainConfig, context: DataContext, folder: Path) -> None:
         self.section = section
         self.context = context
         self.folder = folder

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.public.labels import label_table, raw_labels
 from muhdi.data.sets import ImageSet
 from muhdi.recipe.domains import ACDCConfig, PublicConfig
@@ -167,7 +167,10 @@ def opened(
     **options: object,
 ) -> ImageSet:
     return open_split(
-        config(dataset, root, **options), split, Context(classes, (32, 16), ".", 0), labels=labels
+        config(dataset, root, **options),
+        split,
+        DataContext(classes, (32, 16), ".", 0),
+        labels=labels,
     )
 
 

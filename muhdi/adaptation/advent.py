@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from muhdi.adaptation.base import Adaptation, level_weights
 from muhdi.losses import Losses, adversarial, entropy_map
-from muhdi.method import Context, OwnNetwork
+from muhdi.method import MethodContext, OwnNetwork
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.outputs import Levels
 from muhdi.passes import Batch
@@ -32,7 +32,7 @@ class AdvEnt(Adaptation):
     config_class = AdventConfig
     config: AdventConfig
 
-    def __init__(self, config: AdventConfig, context: Context) -> None:
+    def __init__(self, config: AdventConfig, context: MethodContext) -> None:
         super().__init__(config, context)
         self.discriminators = nn.ModuleDict(
             {level: Discriminator(context.classes, config.width) for level in context.levels}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from muhdi.losses import Losses
-from muhdi.method import Context, Method
+from muhdi.method import Method, MethodContext
 from muhdi.models.outputs import Levels
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
@@ -29,7 +29,7 @@ class Adaptation(Method):
         super().__init_subclass__(**options)
         plugins.register(cls)
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Any, context: MethodContext) -> None:
         super().__init__()
         self.config = config
         self.head = context.head

@@ -8,7 +8,7 @@ from torch import Tensor
 from muhdi import distributed
 from muhdi.adaptation.base import Adaptation, level_weights
 from muhdi.losses import Losses, cross_entropy
-from muhdi.method import Batches, Context, Memory
+from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import Levels
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
@@ -30,7 +30,7 @@ class SelfTrain(Adaptation):
     config_class = SelfTrainConfig
     config: SelfTrainConfig
 
-    def __init__(self, config: SelfTrainConfig, context: Context) -> None:
+    def __init__(self, config: SelfTrainConfig, context: MethodContext) -> None:
         super().__init__(config, context)
         self.classes = context.classes
         self.generator = context.generator

@@ -34,7 +34,7 @@ from muhdi.taxonomy import UNLISTED, ClassSet
 
 
 @dataclass(frozen=True)
-class Context:
+class DataContext:
     """What a data set may need besides its own section: parts of the recipe.
 
     Attributes:
@@ -50,13 +50,13 @@ class Context:
     seed: int
 
     @classmethod
-    def of(cls, recipe: Recipe) -> Context:
+    def of(cls, recipe: Recipe) -> DataContext:
         """The parts of a recipe."""
         return cls(recipe.class_set(), recipe.image_size, recipe.runtime.root, recipe.seed)
 
 
 def open_split(
-    config: DomainConfig, split: str, context: Context, *, labels: bool = True
+    config: DomainConfig, split: str, context: DataContext, *, labels: bool = True
 ) -> ImageSet:
     """The images of one split (``train`` or ``val``) of a domain.
 
@@ -71,7 +71,7 @@ def open_split(
     return images
 
 
-def open_scenes(config: ScenesConfig, split: str, context: Context, labels: bool) -> ImageSet:
+def open_scenes(config: ScenesConfig, split: str, context: DataContext, labels: bool) -> ImageSet:
     """The built-in scenes of a domain and split.
 
     Raises:
@@ -89,7 +89,7 @@ def open_scenes(config: ScenesConfig, split: str, context: Context, labels: bool
     return SceneSet(config, split, seed, size, table)
 
 
-def open_folder(config: FolderConfig, split: str, context: Context, labels: bool) -> ImageSet:
+def open_folder(config: FolderConfig, split: str, context: DataContext, labels: bool) -> ImageSet:
     """Images of a folder, by the patterns of a recipe, with their labels if asked for.
 
     Raises:
@@ -147,7 +147,7 @@ def _folder_labels(
     )
 
 
-def open_public(config: PublicConfig, split: str, context: Context, labels: bool) -> ImageSet:
+def open_public(config: PublicConfig, split: str, context: DataContext, labels: bool) -> ImageSet:
     """A split of a public data set in its published layout.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from muhdi.data.cache import SampleCache
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.paths import expand
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Size
@@ -37,7 +37,7 @@ class Domains:
     """
 
     def __init__(self, recipe: Recipe, *, training: bool = True, only: Sequence[str] = ()) -> None:
-        self._context = Context.of(recipe)
+        self._context = DataContext.of(recipe)
         self._recipe = recipe
         self._configs = {
             data.domain_name: (key, data)

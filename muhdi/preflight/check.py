@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.sets import ImageSet
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import MuhdiError
@@ -170,7 +170,7 @@ def _open(recipe: Recipe, split: Split, data: DomainConfig, report: Report) -> I
 
     If only their labels are at fault, the images are read without them.
     """
-    context = Context.of(recipe)
+    context = DataContext.of(recipe)
     wanted = split.labels_used or split.split == "val"
     for labels in (True, False) if wanted else (False,):
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.sets import Sample, spread_indices
 from muhdi.errors import DataError, MuhdiError
@@ -87,7 +87,7 @@ def inspect_domains(
 def _inspect(
     recipe: Recipe, data: DomainConfig, shown: int, looked: int, *, source: bool
 ) -> Inspected:
-    context = Context.of(recipe)
+    context = DataContext.of(recipe)
     # Labels of a target's training images are never opened.
     train = open_split(data, "train", context, labels=source)
     val = open_split(data, "val", context, labels=True)

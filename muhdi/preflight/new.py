@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.errors import DataError, MuhdiError
 from muhdi.preflight.survey import Survey, survey
 from muhdi.recipe.load import load_recipe
@@ -195,7 +195,7 @@ def check_recipe(text: str, file: str) -> None:
         path = Path(folder) / file
         path.write_text(text, encoding="utf-8")
         recipe = load_recipe(path)
-    context = Context.of(recipe)
+    context = DataContext.of(recipe)
     for key, data in recipe.domains():
         for split in ("train", "val"):
             try:

@@ -235,13 +235,14 @@ def _section_of(kind: str, reference: str) -> SectionClass:
     """The section of a foreign class.
 
     Raises:
-        RecipeError: it cannot be imported, or is no class of this kind.
+        RecipeError: it cannot be imported, or is not a class of this kind.
     """
     cls = import_name(reference)
     base = import_name(_BASES[kind])
     if not (isinstance(cls, type) and issubclass(cls, base)):
+        article = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
         raise RecipeError(
-            f"class {reference}: is no {kind}; derive it from {_BASES[kind].replace(':', '.')}"
+            f"class {reference}: is not {article}; derive it from {_BASES[kind].replace(':', '.')}"
         )
     section: SectionClass = getattr(cls, "config_class", None)
     if section is None:

@@ -344,7 +344,7 @@ class Recipe(Section):
             raise RecipeError(f"{self.name}: {explain(error, data, Recipe)}") from None
 
     def experiment(self) -> dict[str, Any]:
-        """The recipe as plain values, without what is no part of the experiment."""
+        """The recipe as plain values, without what is not part of the experiment."""
         return self.model_dump(mode="json", exclude={"runtime", "description", "notes", "test"})
 
     # --- consistency ------------------------------------------------------------------------------

@@ -10,9 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from muhdi.recipe import plugins
 
 Positive = Annotated[int, Field(gt=0, lt=2**63)]
+"""An integer above 0: the type of an option such as a width or a number of iterations."""
 NotNegative = Annotated[int, Field(ge=0, lt=2**63)]
 Weight = Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False)]
+"""A finite number of at least 0: the type of an option that is the factor of a loss."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+"""A number from 0 to 1: the type of an option such as a momentum or a share."""
 Rate = Annotated[float, Field(gt=0.0, le=1e6, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=8, le=32768)]
 Size = tuple[Side, Side]

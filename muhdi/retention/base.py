@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from muhdi.losses import Losses, kl_distillation, mse_distillation
-from muhdi.method import Context, Method
+from muhdi.method import Method, MethodContext
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
@@ -31,7 +31,7 @@ class Retention(Method):
         super().__init_subclass__(**options)
         plugins.register(cls)
 
-    def __init__(self, config: Any, context: Context) -> None:
+    def __init__(self, config: Any, context: MethodContext) -> None:
         super().__init__()
         self.config = config
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from muhdi import distributed
 from muhdi.losses import Losses, cross_entropy
-from muhdi.method import Batches, Context, Memory
+from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
@@ -26,7 +26,7 @@ class L2SP(Retention):
     config_class: ClassVar[type[Any]] = L2SPConfig
     config: L2SPConfig | EWCConfig
 
-    def __init__(self, config: L2SPConfig | EWCConfig, context: Context) -> None:
+    def __init__(self, config: L2SPConfig | EWCConfig, context: MethodContext) -> None:
         super().__init__(config, context)
         self.anchor = _Tensors()
 
@@ -59,7 +59,7 @@ class EWC(L2SP):
     config_class = EWCConfig
     config: EWCConfig
 
-    def __init__(self, config: EWCConfig, context: Context) -> None:
+    def __init__(self, config: EWCConfig, context: MethodContext) -> None:
         super().__init__(config, context)
         self.fisher = _Tensors()
 

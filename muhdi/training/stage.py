@@ -17,7 +17,7 @@ from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import LoadedBatch, endless_batches
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.losses import Losses
-from muhdi.method import Context, Memory, Method, OwnNetwork
+from muhdi.method import Memory, Method, MethodContext, OwnNetwork
 from muhdi.models.checkpoint import load_exactly
 from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import Segmenter
@@ -145,7 +145,7 @@ class StageTrainer:
         network = self.network
         network.to(self.fabric.device)
         retention_class = retention_config.target_class()
-        context = Context(
+        context = MethodContext(
             network.classes, network.levels, retention_class.trained_head, self.generator
         )
         batches = NoBatches() if self.resumed else self.batches

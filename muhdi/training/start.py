@@ -11,7 +11,7 @@ from muhdi.data.domains import Domains
 from muhdi.data.paths import find_file
 from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
-from muhdi.method import Context
+from muhdi.method import MethodContext
 from muhdi.models.checkpoint import initialise, load_exactly, read_tensors
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
@@ -98,7 +98,7 @@ def load_initial_files(config: Any, recipe: Recipe, key: str, network: Segmenter
     if not config.initial_files():
         return
     with torch.random.fork_rng(devices=[]):
-        context = Context(network.classes, network.levels, AGNOSTIC, torch.Generator())
+        context = MethodContext(network.classes, network.levels, AGNOSTIC, torch.Generator())
         fill_from_files(config.build(context).own_networks(), config, recipe, key)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from muhdi import distributed
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.deploy.find import network_file, run_of
 from muhdi.errors import DataError, MuhdiError, RecipeError, check_type
 from muhdi.evaluation.results import Results
@@ -178,7 +178,7 @@ def _base_recipe(
         base = Recipe.load(run / RECIPE, trust_code=trust_code)
     else:
         raise RecipeError(
-            f"{model}: is in no run directory; say with --source RECIPE on which source it was"
+            f"{model}: is not in a run directory; say with --source RECIPE on which source it was"
             " trained"
         )
     if base.source is None:
@@ -227,7 +227,7 @@ def _plain(section: Any) -> Any:
 
 def _earlier_domains(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list[str]]:
     """Targets and extra domains whose images are still there, each once, and notes on others."""
-    context = Context.of(recipe)
+    context = DataContext.of(recipe)
     kept: dict[str, DomainConfig] = {}
     notes = []
     for _, data in recipe.domains():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from muhdi.data.augment import augment
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.files import FileSet, LabelFiles
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.scenes.draw import draw_scene
@@ -27,8 +27,8 @@ from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, custom, hex_colour
 URBAN = CLASS_SETS["urban7"]
 
 
-def context(root: Path | str = ".", seed: int = 0) -> Context:
-    return Context(URBAN, (48, 32), str(root), seed)
+def context(root: Path | str = ".", seed: int = 0) -> DataContext:
+    return DataContext(URBAN, (48, 32), str(root), seed)
 
 
 # --- scenes ---

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.sets import ImageSet, Sample, Size
 from muhdi.errors import DataError, MuhdiError
 from muhdi.recipe import plugins
@@ -49,7 +49,7 @@ BUILT_IN = ("scenes", "folder", *DATASETS)
 
 @pytest.mark.parametrize("dataset", BUILT_IN)
 def test_every_data_set_passes_the_tester(dataset: str, folders: Path, tmp_path: Path) -> None:
-    context = Context(URBAN7, (48, 32), ".", 0)
+    context = DataContext(URBAN7, (48, 32), ".", 0)
     DatasetTester(section_of(dataset, folders), context, tmp_path).run_all()
 
 
@@ -71,7 +71,9 @@ class _Squares(ImageSet):
     config_class = _SquaresConfig
     labelled = True
 
-    def __init__(self, config: _SquaresConfig, split: str, context: Context, labels: bool) -> None:
+    def __init__(
+        self, config: _SquaresConfig, split: str, context: DataContext, labels: bool
+    ) -> None:
         self.fault = config.fault
         self.domain = config.domain_name
         self.split = split
@@ -118,12 +120,12 @@ del plugins._sections["dataset"]["test_squares"]
 
 
 def test_a_class_that_was_defined_is_built_by_its_section(squares: type[_SquaresConfig]) -> None:
-    context = Context(URBAN7, (48, 32), ".", 0)
+    context = DataContext(URBAN7, (48, 32), ".", 0)
     assert isinstance(open_split(squares(), "val", context), _Squares)
 
 
 def test_a_sound_data_set_passes(squares: type[_SquaresConfig], tmp_path: Path) -> None:
-    DatasetTester(squares(), Context(URBAN7, (48, 32), ".", 0), tmp_path).run_all()
+    DatasetTester(squares(), DataContext(URBAN7, (48, 32), ".", 0), tmp_path).run_all()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_a_sound_data_set_passes(squares: type[_SquaresConfig], tmp_path: Path) 
 def test_the_tester_finds_a_fault(
     squares: type[_SquaresConfig], tmp_path: Path, fault: str
 ) -> None:
-    tester = DatasetTester(squares(fault=fault), Context(URBAN7, (48, 32), ".", 0), tmp_path)
+    tester = DatasetTester(squares(fault=fault), DataContext(URBAN7, (48, 32), ".", 0), tmp_path)
     with pytest.raises(AssertionError):
         tester.run_all()
 
@@ -150,7 +152,7 @@ def test_the_tester_finds_a_fault(
 def test_the_tester_finds_what_cannot_be_sent(
     squares: type[_SquaresConfig], tmp_path: Path
 ) -> None:
-    context = Context(URBAN7, (48, 32), ".", 0)
+    context = DataContext(URBAN7, (48, 32), ".", 0)
     with pytest.raises((AttributeError, pickle.PicklingError)):
         DatasetTester(squares(fault="not sent"), context, tmp_path).run_all()
 
@@ -159,7 +161,7 @@ def test_the_tester_finds_what_cannot_be_sent(
 
 
 def test_faults_of_data_are_data_errors(folders: Path) -> None:
-    context = Context(URBAN7, (48, 32), ".", 0)
+    context = DataContext(URBAN7, (48, 32), ".", 0)
     with pytest.raises(DataError, match="does not exist"):
         open_split(config("gta5", "/nowhere"), "train", context)
     images = open_split(folder_section(folders), "train", context)

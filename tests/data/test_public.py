@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.domains import Domains
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.public.layouts import LAYOUTS
@@ -211,7 +211,7 @@ def test_a_list_chooses_the_images(dataset: str, place: str, tmp_path: Path) -> 
 
 def test_where_a_list_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tree("gta5", tmp_path / "base/GTA5")
-    context = Context(URBAN19, (32, 16), str(tmp_path / "base"), 0)
+    context = DataContext(URBAN19, (32, 16), str(tmp_path / "base"), 0)
     monkeypatch.chdir(tmp_path)
     for folder, number in ((Path(), 1), (tmp_path / "base/GTA5", 2), (tmp_path / "base", 3)):
         (folder / "all.txt").write_text(f"0000{number}.png\n")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from muhdi import Predictor, train
-from muhdi.data.catalog import Context
+from muhdi.data.catalog import DataContext
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.taxonomy import custom
@@ -63,7 +63,7 @@ def test_the_page_trains_through_its_recipe(recipe: Path, tmp_path: Path, retent
 def test_its_classes_pass_the_testers(package, tmp_path: Path) -> None:
     MethodTester(package.MaxSquareConfig()).run_all()
     BackboneTester(package.FourConvolutionsConfig()).run_all()
-    context = Context(custom(["dark", "light"]), (48, 32), ".", 0)
+    context = DataContext(custom(["dark", "light"]), (48, 32), ".", 0)
     DatasetTester(package.StripesConfig(name="dim", shade=0.4), context, tmp_path).run_all()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from muhdi.data.catalog import Context, open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.public.labels import label_table, raw_labels
 from muhdi.data.sets import Sample
@@ -150,7 +150,7 @@ def opened(
     kind = ACDCConfig if dataset == "acdc" else PublicConfig
     config = kind(dataset=dataset, root=str(root), **options)
     return open_split(
-        config, split, Context(classes_of(key), tuple(data["input_wh"]), ".", 0), labels=labels
+        config, split, DataContext(classes_of(key), tuple(data["input_wh"]), ".", 0), labels=labels
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from muhdi.errors import MuhdiError
-from muhdi.method import Context
+from muhdi.method import MethodContext
 from muhdi.models.backbones.resnet import DilatedResNet
 from muhdi.models.checkpoint import initialise
 from muhdi.models.discriminator import Discriminator
@@ -296,7 +296,7 @@ def test_restoring_a_checkpoint(golden: Path, tmp_path: Path) -> None:
 
 def start_heads(model: Segmenter, config: MuHDiConfig | NoRetentionConfig) -> None:
     """The heads of a step, as its retention starts them."""
-    context = Context(model.classes, model.levels, AGNOSTIC, torch.Generator())
+    context = MethodContext(model.classes, model.levels, AGNOSTIC, torch.Generator())
     config.build(context).start_heads(model)
 
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from muhdi.adaptation.base import Adaptation
-from muhdi.method import Context
+from muhdi.method import MethodContext
 from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
@@ -115,7 +115,7 @@ def start(
     )
     model.load_state_dict(from_foreign(golden_weights(model, salt)))
     head = config.retention.target_class().trained_head
-    context = Context(model.classes, model.levels, head, torch.Generator())
+    context = MethodContext(model.classes, model.levels, head, torch.Generator())
     retention = config.retention.build(context)
     retention.begin(model, {}, NoBatches())
     retention.start_heads(model)

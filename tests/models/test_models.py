@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from muhdi.errors import MuhdiError
-from muhdi.method import Context
+from muhdi.method import MethodContext
 from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
 from muhdi.models.decoders import AsppSum
 from muhdi.models.fast import WIDE, decode_folded
@@ -42,13 +42,17 @@ def test_every_backbone_makes_logits_of_every_head_at_both_levels(backbone: str)
 
 def test_new_heads_copy_the_agnostic_one_and_share_nothing() -> None:
     model = build_segmenter("small", 3)
-    retention = MuHDiConfig().build(Context(3, ("aux", "main"), SPECIALIST, torch.Generator()))
+    retention = MuHDiConfig().build(
+        MethodContext(3, ("aux", "main"), SPECIALIST, torch.Generator())
+    )
     retention.start_heads(model)
     agnostic, specialist = model.heads[AGNOSTIC], model.heads[SPECIALIST]
     for a, b in zip(agnostic.parameters(), specialist.parameters(), strict=True):
         assert torch.equal(a, b)
         assert a.data_ptr() != b.data_ptr()
-    NoRetentionConfig().build(Context(3, ("main",), AGNOSTIC, torch.Generator())).start_heads(model)
+    NoRetentionConfig().build(MethodContext(3, ("main",), AGNOSTIC, torch.Generator())).start_heads(
+        model
+    )
     assert list(model.heads) == [AGNOSTIC]
 
 

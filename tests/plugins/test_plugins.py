@@ -199,8 +199,8 @@ def test_entry_points_are_words_in_recipes_and_in_the_schema(
     [
         ({"class": "nowhere:Thing"}, "class nowhere:Thing: cannot be imported"),
         ({"class": "lanterns:MaskedTeachr"}, "lanterns has no MaskedTeachr; did you mean"),
-        ({"class": "lanterns:Anchors"}, "class lanterns:Anchors: is no adaptation"),
-        ({"class": "lanterns:unused"}, "class lanterns:unused: is no adaptation"),
+        ({"class": "lanterns:Anchors"}, "class lanterns:Anchors: is not an adaptation"),
+        ({"class": "lanterns:unused"}, "class lanterns:unused: is not an adaptation"),
         ({"class": "lanterns"}, "class lanterns: must read package.module:Name"),
         (
             {"class": "lanterns:MaskedTeacher", "ratio": 2},

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from muhdi.losses import cross_entropy
-from muhdi.method import Context
+from muhdi.method import MethodContext
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.passes import Batch
@@ -47,8 +47,8 @@ def network() -> Segmenter:
     return build_segmenter("small", 3)
 
 
-def context() -> Context:
-    return Context(3, ("aux", "main"), "agnostic", torch.Generator())
+def context() -> MethodContext:
+    return MethodContext(3, ("aux", "main"), "agnostic", torch.Generator())
 
 
 def shift(network: Segmenter, by: float) -> None:
