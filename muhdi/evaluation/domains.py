@@ -120,7 +120,8 @@ def _entry(
         batch_size=recipe.evaluation.batch_size,
         on_sample=partial(_count_unlisted, unlisted, domain),
     )
-    return scores(confusion, recipe.class_set().classes, len(samples))
+    classes = recipe.class_set().classes
+    return scores(confusion, classes, len(samples), recipe.evaluation.mean_over)
 
 
 def _count_unlisted(unlisted: UnlistedIds, domain: str, sample: Sample) -> None:

@@ -21,20 +21,35 @@ Row 0 is before the first step.
 def iou(confusion: Confusion) -> npt.NDArray[np.float64]:
     """Intersection over union per class, [C], 0..1.
 
-    NaN for a class that is neither there nor predicted.
+    NaN for a class that no label holds. It could only score 0, from the first pixel that is taken
+    for it; such a pixel counts already, as a miss of the class that it is of.
     """
     hits = np.diag(confusion).astype(float)
-    union = confusion.sum(0) + confusion.sum(1) - hits
+    labelled = confusion.sum(1)
+    union = confusion.sum(0) + labelled - hits
     scores: npt.NDArray[np.float64] = np.divide(
-        hits, union, out=np.full(len(hits), np.nan), where=union > 0
+        hits, union, out=np.full(len(hits), np.nan), where=labelled > 0
     )
     return scores
 
 
-def mean_iou(confusion: Confusion) -> float | None:
-    """Mean of `iou` over the classes that have one, 0..1; None for an empty matrix."""
+def mean_iou(confusion: Confusion, over: Sequence[int] | None = None) -> float | None:
+    """Mean of `iou` over the classes that have one, 0..1; None where there are none.
+
+    Args:
+        confusion: pixels by true and by predicted class.
+        over: positions of the classes whose mean is wanted; None: of all.
+    """
     scores = iou(confusion)
+    if over is not None:
+        scores = scores[list(over)]
     return None if np.isnan(scores).all() else float(np.nanmean(scores))
+
+
+def pixel_accuracy(confusion: Confusion) -> float | None:
+    """Share of the labelled pixels that are right, 0..1; None for an empty matrix."""
+    labelled = confusion.sum()
+    return float(np.trace(confusion) / labelled) if labelled else None
 
 
 @dataclass(frozen=True)

@@ -2,41 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from muhdi.errors import MuhdiError, RunError
-from muhdi.evaluation.metrics import Confusion, Summary, iou, mean_iou, summarise
+from muhdi.evaluation.metrics import (
+    Confusion,
+    Summary,
+    iou,
+    mean_iou,
+    pixel_accuracy,
+    summarise,
+)
 from muhdi.files import read_json
 
 Entry = dict[str, Any]
-"""Scores of one domain: ``miou`` and ``iou`` per class in percent, ``images``.
+"""Scores of one domain in percent.
 
-``miou`` is null where there is none.
-
-``confusion``, pixels by true and by predicted class, where there are few classes; `Results` keeps
-it of its newest row.
+* ``miou``: the mean over the classes that are asked for and that the domain's labels hold; null
+  where there is none, and then ``reason`` may say why.
+* ``iou`` by class; null for a class that no label of the domain holds.
+* ``pixel_accuracy``: share of the labelled pixels that are right.
+* ``absent``: the classes that no label holds. Results of versions that lack this key counted such a
+  class as 0 as soon as one pixel was taken for it.
+* ``images``: how many were scored.
+* ``confusion``: pixels by true and by predicted class, where there are few classes; `Results` keeps
+  it of its newest row.
 """
 
 FEW_CLASSES = 32
 """Up to so many classes the confusion matrix is kept; beyond, it would be most of the file."""
 
 
-def scores(confusion: Confusion, classes: Sequence[str], images: int) -> Entry:
-    """The entry of a domain from its confusion matrix."""
-    mean = mean_iou(confusion)
-    per_class = {
-        name: None if value != value else round(100 * float(value), 4)
-        for name, value in zip(classes, iou(confusion), strict=True)
-    }
-    entry = {
-        "miou": None if mean is None else round(100 * mean, 4),
+def scores(
+    confusion: Confusion,
+    classes: Sequence[str],
+    images: int,
+    mean_over: Sequence[str] = (),
+) -> Entry:
+    """The entry of a domain from its confusion matrix.
+
+    Args:
+        confusion: pixels by true and by predicted class.
+        classes: their names.
+        images: how many were scored.
+        mean_over: the classes whose mean is wanted; none: all.
+    """
+    over = [classes.index(name) for name in mean_over] if mean_over else None
+    per_class = dict(zip(classes, map(_percent, iou(confusion)), strict=True))
+    labelled = confusion.sum(1)
+    entry: Entry = {
+        "miou": _percent(mean_iou(confusion, over)),
+        "pixel_accuracy": _percent(pixel_accuracy(confusion)),
         "iou": per_class,
+        "absent": [name for name, count in zip(classes, labelled, strict=True) if not count],
         "images": images,
     }
-    return entry | ({"confusion": confusion.tolist()} if len(classes) <= FEW_CLASSES else {})
+    if len(classes) <= FEW_CLASSES:
+        entry["confusion"] = confusion.tolist()
+    return entry
+
+
+def _percent(share: float | None) -> float | None:
+    """A share as it is saved; None and NaN are no number."""
+    return None if share is None or share != share else round(100 * float(share), 4)
+
+
+def absent_classes(row: Mapping[str, Mapping[str, Entry]]) -> list[str]:
+    """A line for each domain of which some classes have no score.
+
+    Args:
+        row: scores by statistics and domain.
+    """
+    lines: dict[str, str] = {}
+    for by_domain in row.values():
+        for domain, entry in by_domain.items():
+            if entry.get("absent"):
+                names = ", ".join(entry["absent"])
+                lines[domain] = (
+                    f"{domain}: no label holds {names}; without a score, and left out of the mean"
+                )
+    return list(lines.values())
 
 
 def without_score(reason: str) -> Entry:

@@ -6,14 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from muhdi.errors import MuhdiError, RecipeError, nearest
 from muhdi.files import file_name
 from muhdi.recipe.backbones import BackboneField, SmallConfig
 from muhdi.recipe.domains import AugmentConfig, DomainConfig, DomainField, FolderConfig
+from muhdi.recipe.evaluation import EvaluationConfig, TestConfig
 from muhdi.recipe.explain import explain
 from muhdi.recipe.methods import (
     NO_ADAPTATION,
@@ -45,9 +46,6 @@ from muhdi.recipe.section import (
 )
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
 
-StatisticsKind = Literal["running", "domain", "image"]
-"""Whose mean and variance batch norms use at evaluation, see `muhdi.models.statistics`."""
-STATISTICS: tuple[StatisticsKind, ...] = get_args(StatisticsKind)
 NormKind = Literal["batch", "synced", "frozen"]
 """Whose statistics batch norms use while training, see `ModelConfig`."""
 MAX_NAME = 200
@@ -120,48 +118,6 @@ class StepConfig(StageConfig):
     """How the earlier domains are kept."""
     target_batch_size: Positive | None = None
     """Target images per update; none: `batch_size`."""
-
-
-def _native(size: Any) -> Any:
-    return None if size == "native" else size
-
-
-class EvaluationConfig(Section):
-    """How networks are scored."""
-
-    statistics: Annotated[list[StatisticsKind], Field(min_length=1)] = list(STATISTICS)
-    """Whose normalisation statistics are used; each gives a table of its own."""
-    batch_size: Positive = 8
-    """Images that go through the network together."""
-    size: Annotated[Size | None, BeforeValidator(_native)] = None
-    """Width and height at which predictions are scored; `native`: each label's own size."""
-    input_size: Size | None = None
-    """Width and height of the images that are scored; none: those of the training images."""
-    domain_images: Positive = 64
-    """Training images from which a domain's statistics are measured."""
-    samples: NotNegative = 4
-    """Predictions per domain that are kept as images after the last step."""
-
-
-class TestConfig(Section):
-    """Which networks ``muhdi evaluate RECIPE`` scores, and on what."""
-
-    __test__ = False  # no test for pytest
-
-    mode: Literal["last", "best"] = "last"
-    """The run's `last` network, or the `best` of its snapshots by the validation labels."""
-    models: list[str] = []
-    """Network files; several are an ensemble, whose logits are added. None: the run's own."""
-    weights: list[Weight] = []
-    """Factor of each of the `models`."""
-    every: Positive | None = None
-    """Only snapshots whose iterations are a multiple of this."""
-    until: Positive | None = None
-    """Only snapshots of at most so many iterations."""
-    snapshots: str | None = None
-    """Folder of the snapshots, where it is not the run's."""
-    domains: list[str] = []
-    """Names of the domains that are scored; none: all targets and extra domains."""
 
 
 class Recipe(Section):
@@ -353,6 +309,7 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         self.class_set()
         self._check_domains()
+        self._check_mean()
         self._check_training()
         self._check_steps()
         self._check_test()
@@ -390,6 +347,16 @@ class Recipe(Section):
             raise RecipeError(
                 "source: this key is missing; without one there must be extra_domains to evaluate"
             )
+
+    def _check_mean(self) -> None:
+        """The classes of the mean are classes of the recipe."""
+        known = self.class_set().classes
+        for name in self.evaluation.mean_over:
+            if name not in known:
+                raise RecipeError(
+                    f"evaluation.mean_over: no class is called {name!r}{nearest(name, known)} "
+                    f"(known: {', '.join(known)})"
+                )
 
     def _check_training(self) -> None:
         """There is something to do, and what it takes."""

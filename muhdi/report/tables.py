@@ -70,9 +70,14 @@ def classes_table(results: Results, statistics: str, row: int = -1) -> ResultTab
     classes = list(next(iter(scored.values()), ()))
     rows: list[list[Cell]] = []
     for name in classes:
-        rows.append([name, *(iou[name] for iou in scored.values())])
+        # Without a value the domain has no label of the class, so that it cannot be scored.
+        rows.append([name, *(_or_no_label(iou[name]) for iou in scored.values())])
     title = f"IoU in percent per class of {step['name']}, {statistics_title(statistics)}"
     return ResultTable(title, ["class", *scored], rows)
+
+
+def _or_no_label(iou: float | None) -> Cell:
+    return "no label" if iou is None else iou
 
 
 def summary_line(results: Results, statistics: str) -> str:

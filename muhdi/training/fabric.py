@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
@@ -25,13 +26,22 @@ from muhdi.recipe.schema import Recipe, StepConfig
 def build_fabric(recipe: Recipe) -> Fabric:
     """The device and precision that the recipe asks for, in this process alone."""
     accelerator, number = _accelerator(recipe)
-    return _fabric(recipe, accelerator=accelerator, devices=1 if number is None else [number])
+    devices = 1 if number is None else [number]
+    return _fabric(recipe, started=False, accelerator=accelerator, devices=devices)
 
 
-def _fabric(recipe: Recipe, **options: Any) -> Fabric:
-    """A Fabric that says nothing of itself to the user."""
+def _fabric(recipe: Recipe, *, started: bool, **options: Any) -> Fabric:
+    """A Fabric that says nothing of itself to the user.
+
+    Args:
+        recipe: of the run.
+        started: whether torchrun or srun has started the processes. Otherwise Fabric is not to look
+            for them: inside an allocation of SLURM it would take this process for one of many.
+        options: of the Fabric.
+    """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    return Fabric(precision=recipe.precision, **options)
+    plugins = [] if started else [LightningEnvironment()]
+    return Fabric(precision=recipe.precision, plugins=plugins, **options)
 
 
 def launch(recipe: Recipe) -> Fabric:
@@ -44,7 +54,8 @@ def launch(recipe: Recipe) -> Fabric:
     """
     accelerator, number = _accelerator(recipe)
     there = 1 if accelerator == "cpu" else max(torch.cuda.device_count(), 1)
-    devices, nodes = _started(recipe) or (
+    started = _started(recipe)
+    devices, nodes = started or (
         there if recipe.runtime.devices == "auto" else recipe.runtime.devices,
         recipe.runtime.nodes,
     )
@@ -72,7 +83,12 @@ def launch(recipe: Recipe) -> Fabric:
     # Only to start the processes: the loop averages gradients itself, see `FabricRunner`.
     strategy = DDPStrategy()
     fabric = _fabric(
-        recipe, accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy
+        recipe,
+        started=started is not None,
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy=strategy,
     )
     fabric.launch()
     atexit.register(_leave)
@@ -132,6 +148,8 @@ def _started(recipe: Recipe) -> tuple[int, int] | None:
     if here.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return None
     tasks = int(here["SLURM_NTASKS"])
+    if tasks > 1 and here.get("SLURM_STEP_NUM_TASKS") == "1":
+        return None  # a shell in an allocation, or a single task of it
     nodes = int(here.get("SLURM_NNODES", 1))
     advice = "start it with srun --nodes=M --ntasks-per-node=N, one task per device"
     if tasks > 1 and "SLURM_STEP_ID" not in here:

@@ -15,19 +15,26 @@ from muhdi.data.paths import find_file
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import DataError, RecipeError, check_type, nearest
 from muhdi.evaluation.domains import Row, Scored, evaluate_domains, measure_domain
-from muhdi.evaluation.results import Results, best_row
+from muhdi.evaluation.results import Results, absent_classes, best_row
 from muhdi.evaluation.score_cache import ScoreCache
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, load_reference
 from muhdi.models.ensemble import Ensemble, joint_statistics
 from muhdi.models.inference import Network, check_head, unknown_statistics
 from muhdi.models.outputs import AGNOSTIC
+from muhdi.recipe.evaluation import STATISTICS
 from muhdi.recipe.load import RECIPE, load_recipe, shipped_recipes
-from muhdi.recipe.schema import STATISTICS, Recipe
+from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import build_fabric
 
 Networks = list[tuple[str, list[Path]]]
 """What is scored, by name: the files of one network, or those of an ensemble."""
+
+SCORING = 2
+"""Changes with what scores mean, so that cached ones of an earlier meaning are not used.
+
+2: a class that no label holds has no score.
+"""
 
 
 def evaluate(  # noqa: PLR0913 - options by name
@@ -316,15 +323,20 @@ class _Scorer:
             return self.score_one(name, [self._load(file) for file in files])
         results = self._no_rows()
         results.notes.append(self._score_all(networks, results))
-        results.notes += self.unlisted.report()
+        self._add_notes(results)
         return results
 
     def score_one(self, name: str, checkpoints: list[Checkpoint]) -> Results:
         """Score one network, or an ensemble."""
         results = self._no_rows()
         results.add(name, self._evaluate(checkpoints, self.unlisted))
-        results.notes += self.unlisted.report()
+        self._add_notes(results)
         return results
+
+    def _add_notes(self, results: Results) -> None:
+        """What the user should know of the labels."""
+        results.notes += absent_classes(results.steps[0]["scores"])
+        results.notes += self.unlisted.report()
 
     def _no_rows(self) -> Results:
         recipe = self.recipe
@@ -410,7 +422,8 @@ class _Scorer:
             for samples in sets
         ]
         rest = json.dumps(
-            [keys, data, self.statistics, self.how.head, self.how.refresh], sort_keys=True
+            [SCORING, keys, data, self.statistics, self.how.head, self.how.refresh],
+            sort_keys=True,
         )
         digest = hashlib.sha256(rest.encode())
         for file in files:

@@ -13,7 +13,7 @@ from muhdi.data.stream import LoadedBatch
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import Interrupted, RecipeError
 from muhdi.evaluation.domains import Scored, evaluate_domains, measure_domain
-from muhdi.evaluation.results import Results, untrained_row
+from muhdi.evaluation.results import Results, absent_classes, untrained_row
 from muhdi.evaluation.samples import save_samples
 from muhdi.files import writing
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint, save_tensors
@@ -111,6 +111,7 @@ class Session:
     Attributes:
         unlisted: label ids that no table lists, as they are met.
         batches: training batches so far.
+        told_absent: whether the user knows which classes the evaluation's labels lack.
     """
 
     fabric: Fabric
@@ -122,6 +123,7 @@ class Session:
     signals: list[int] = field(default_factory=list)
     unlisted: UnlistedIds = field(default_factory=UnlistedIds)
     batches: int = 0
+    told_absent: bool = False
 
     @property
     def carried(self) -> Carried:
@@ -247,6 +249,11 @@ def evaluate_stage(session: Session, stage: int) -> None:
     results.add(name, row)
     distributed.on_rank_zero(lambda: session.run.save_results(results.to_json()))
     session.report_unlisted()
+    if not session.told_absent:
+        # Once: the labels of the evaluation stay the same.
+        for line in absent_classes(row):
+            session.told_absent = True
+            session.log.print(line)
     announce(session, stage)
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from muhdi.evaluation.metrics import iou, mean_iou, summarise
+from muhdi.evaluation.metrics import iou, mean_iou, pixel_accuracy, summarise
 from muhdi.evaluation.predict import confusion_matrix
-from muhdi.evaluation.results import Results, scores, without_score
+from muhdi.evaluation.results import Results, absent_classes, scores, without_score
 
 labels = arrays(np.uint8, (6, 7), elements=st.sampled_from([0, 1, 2, 3, 255]))
 predictions = arrays(np.uint8, (6, 7), elements=st.integers(0, 3))
@@ -24,11 +24,35 @@ def test_iou_is_what_counting_sets_gives(label: np.ndarray, prediction: np.ndarr
     for c in range(4):
         truth = {i for i, v in enumerate(label.ravel()) if v == c}
         found = {i for i, v in enumerate(prediction.ravel()) if v == c and label.ravel()[i] != 255}
-        union = truth | found
-        expected = len(truth & found) / len(union) if union else np.nan
+        expected = len(truth & found) / len(truth | found) if truth else np.nan
         assert iou(confusion)[c] == pytest.approx(expected, nan_ok=True)
     valid = [v for v in iou(confusion) if v == v]
     assert mean_iou(confusion) == (pytest.approx(np.mean(valid)) if valid else None)
+
+
+# Rows: 10 pixels of a, 4 of b, none of c, 2 of d.
+BY_HAND = np.array([[6, 2, 2, 0], [0, 4, 0, 0], [0, 0, 0, 0], [0, 1, 0, 1]])
+
+
+def test_a_class_that_no_label_holds_has_no_score_and_is_not_in_the_mean() -> None:
+    entry = scores(BY_HAND, ["a", "b", "c", "d"], 1)
+    assert entry["iou"] == {"a": 60.0, "b": pytest.approx(57.1429), "c": None, "d": 50.0}
+    assert entry["miou"] == pytest.approx((60 + 400 / 7 + 50) / 3, abs=1e-4)
+    assert entry["absent"] == ["c"]
+    (line,) = absent_classes({"running": {"city": entry}, "image": {"city": entry}})
+    assert line.startswith("city: no label holds c;")
+
+
+def test_pixel_accuracy_by_hand() -> None:
+    assert scores(BY_HAND, ["a", "b", "c", "d"], 1)["pixel_accuracy"] == pytest.approx(68.75)
+    assert pixel_accuracy(np.zeros((2, 2), int)) is None
+
+
+def test_the_mean_over_a_choice_of_classes() -> None:
+    entry = scores(BY_HAND, ["a", "b", "c", "d"], 1, ["a", "c", "d"])
+    assert entry["miou"] == 55.0, "of a and d: c is absent"
+    assert entry["iou"]["b"] is not None, "it is still scored"
+    assert scores(BY_HAND, ["a", "b", "c", "d"], 1, ["c"])["miou"] is None
 
 
 def test_forgetting_average_and_transfer_by_hand() -> None:
@@ -64,5 +88,5 @@ def test_results_survive_json() -> None:
     )
     data = results.to_json()
     assert Results.from_json(data) == results
-    assert data["summary"]["running"]["matrix"] == [[37.5, None]]
+    assert data["summary"]["running"]["matrix"] == [[75.0, None]]
     assert data["steps"][0]["scores"]["running"]["city"] == {"miou": None, "reason": "unlabelled"}

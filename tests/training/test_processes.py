@@ -23,7 +23,7 @@ from muhdi.models.norms import convert_norms
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
-from muhdi.training.fabric import check_batches, launch
+from muhdi.training.fabric import build_fabric, check_batches, launch
 from muhdi.workflows.train import train
 from tests.processes import ALL, EACH, RECIPE, draw, recipe, run_all
 
@@ -229,6 +229,38 @@ def test_stopped_on_two_devices_it_goes_on_with_one(tmp_path: Path, data: Path) 
     assert len(train(alone, tmp_path, resume=True, quiet=True).steps) == 2
     iterations = [json.loads(line)["iteration"] for line in metrics.read_text().splitlines()]
     assert iterations == [1, *range(1, 61)]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"SLURM_NTASKS": "4"},  # salloc: a shell of the login machine
+        {"SLURM_NTASKS": "4", "SLURM_NTASKS_PER_NODE": "4"},
+        # salloc with a shell on the first machine, which is a step of its own
+        {
+            "SLURM_NTASKS": "4",
+            "SLURM_PROCID": "0",
+            "SLURM_STEP_ID": "4294967290",
+            "SLURM_STEP_NUM_TASKS": "1",
+        },
+    ],
+)
+def test_a_shell_inside_an_allocation_works_in_this_process(
+    data: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, str]
+) -> None:
+    for key, value in ({"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "myjob"} | more).items():
+        monkeypatch.setenv(key, value)
+    asked = recipe(data, "none", "none")
+    for make in (build_fabric, launch):
+        assert make(asked).world_size == 1
+
+
+def test_a_batch_script_of_many_tasks_can_evaluate(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in (SLURM | {"SLURM_NTASKS": "4"}).items():
+        monkeypatch.setenv(key, value)
+    assert build_fabric(recipe(data, "none", "none")).world_size == 1
 
 
 SLURM = {
