@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
@@ -40,7 +40,7 @@ def _fabric(recipe: Recipe, *, started: bool, **options: Any) -> Fabric:
         options: of the Fabric.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    plugins = [] if started else [LightningEnvironment()]
+    plugins = None if started else LightningEnvironment()
     return Fabric(precision=recipe.precision, plugins=plugins, **options)
 
 
