@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -94,7 +95,8 @@ def write_png(path: Path, image: Image.Image) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """`write_bytes`, in UTF-8."""
-    write_bytes(path, text.encode())
+    # Names of files need not be UTF-8: bytes that are not are written as \xe9, as messages show.
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -110,6 +112,15 @@ def read_json(path: Path) -> Any:
         raise MuhdiError(f"{path}: the file is missing") from None
     except (OSError, ValueError, RecursionError) as error:
         raise MuhdiError(f"{path}: cannot be read as JSON: {error}") from None
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's contents, as ``sha256sum`` prints it."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def file_name(name: str) -> str:

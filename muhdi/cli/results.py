@@ -134,6 +134,7 @@ def compare(
     from muhdi.files import check_target
     from muhdi.report.compare import GROUP_BY, group, reference_arm, tables, write_comparison
     from muhdi.report.run_files import read_run, shared_statistics
+    from muhdi.report.unlike import unlike
 
     if group_by not in GROUP_BY:
         raise RecipeError(f"--group-by {group_by}: must be one of {', '.join(GROUP_BY)}")
@@ -146,5 +147,7 @@ def compare(
     for statistics in shared_statistics(found):
         for_terminal += tables(arms, reference, statistics)
     print_tables(for_terminal, form)
+    for line in unlike(found):
+        typer.echo(f"note: {one_line(line)}", err=form is not None)
     path = write_comparison(output, arms, reference)
     typer.echo(f"Written to {one_line(path)}", err=form is not None)

@@ -87,6 +87,34 @@ def absent_classes(row: Mapping[str, Mapping[str, Entry]]) -> list[str]:
     return list(lines.values())
 
 
+@dataclass(frozen=True)
+class ScoredImages:
+    """What the scores of a domain were measured on.
+
+    Attributes:
+        root: the folder that holds all images; empty if they are not files.
+        images: how many.
+        content: a digest of the names and sizes of all images and labels below their folders, and
+            of what the labels mean; the same for a copy elsewhere. Empty if they are not files.
+        input_size: width and height that the network saw, ``640x320``.
+        size: width and height at which predictions were compared with labels, or ``native``.
+        fit: how images of another aspect ratio were brought to the input size.
+    """
+
+    root: str
+    images: int
+    content: str
+    input_size: str
+    size: str
+    fit: str
+
+    def __str__(self) -> str:
+        where = f" in {self.root}" if self.root else ""
+        how = "padded" if self.fit == "pad" else "stretched"
+        size = "the labels' own size" if self.size == "native" else self.size
+        return f"{self.images} images{where}, {how} to {self.input_size}, scored at {size}"
+
+
 def without_score(reason: str) -> Entry:
     """The entry of a domain that cannot be scored, with the reason.
 
@@ -113,11 +141,13 @@ class Results:
         targets: names of the target domains in the order of the sequence, each once. Of a run
             without steps, the extra domains.
         adapted_at: for each target, the first step (from 1) that adapts to it.
-        steps: for each finished stage ``{"step", "name", "scores"}``, its scores by statistics and
-            domain.
+        steps: for each finished stage ``{"step", "name", "scores", "weights"}``, its scores by
+            statistics and domain, and the SHA-256 of the network files that were scored.
         confusion: of the newest stage, pixels by true and by predicted class, for each choice of
             statistics and domain. It is empty if there are many classes, and in runs of earlier
             versions.
+        scored: what the scores were measured on, by domain; empty in results of earlier versions.
+        mean_over: the classes whose mean is the mIoU; none: all.
         notes: what the user should know about the scores; they are not saved.
     """
 
@@ -129,14 +159,27 @@ class Results:
     adapted_at: list[int]
     steps: list[dict[str, Any]] = field(default_factory=list)
     confusion: dict[str, dict[str, list[list[int]]]] = field(default_factory=dict)
+    scored: dict[str, ScoredImages] = field(default_factory=dict)
+    mean_over: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
         rows = len(self.steps)
         return f"Results({self.name!r}, seed={self.seed}, {rows} rows, {', '.join(self.domains)})"
 
-    def add(self, name: str, by_statistics: dict[str, dict[str, Entry]]) -> None:
-        """Scores after the next stage."""
+    def add(
+        self,
+        name: str,
+        by_statistics: dict[str, dict[str, Entry]],
+        weights: Sequence[str] = (),
+    ) -> None:
+        """Scores after the next stage.
+
+        Args:
+            name: of the stage, or of the network.
+            by_statistics: its scores by statistics and domain.
+            weights: SHA-256 of the network files that were scored, where they are known.
+        """
         rows: dict[str, dict[str, Entry]] = {}
         self.confusion = {}
         for statistics, row in by_statistics.items():
@@ -148,7 +191,8 @@ class Results:
                     kept[domain] = entry["confusion"]
             if kept:
                 self.confusion[statistics] = kept
-        self.steps.append({"step": len(self.steps), "name": name, "scores": rows})
+        step = {"step": len(self.steps), "name": name, "scores": rows, "weights": list(weights)}
+        self.steps.append(step)
 
     @property
     def statistics(self) -> list[str]:
@@ -178,6 +222,7 @@ class Results:
             if sequence:
                 summary[statistics] |= vars(self.summary(statistics))
         values = {name: value for name, value in vars(self).items() if name != "notes"}
+        values["scored"] = {name: vars(images) for name, images in self.scored.items()}
         return {**values, "summary": summary}
 
     def to_dataframe(self) -> Any:
@@ -215,14 +260,28 @@ class Results:
         Raises:
             MuhdiError: it is something else.
         """
-        names = [field.name for field in fields(cls) if field.name not in ("confusion", "notes")]
+        later = ("confusion", "scored", "mean_over", "notes")
+        names = [field.name for field in fields(cls) if field.name not in later]
         if isinstance(data, dict) and "learnt" in data:  # as version 0.1 called it
             data = {"adapted_at": data["learnt"], **data}
         if not isinstance(data, dict) or not all(name in data for name in names):
             raise MuhdiError(
                 "results.json: holds no results of a run; delete it, and continue with --resume"
             )
-        return cls(**{name: data[name] for name in names}, confusion=data.get("confusion", {}))
+        try:
+            scored = {
+                name: ScoredImages(**images) for name, images in data.get("scored", {}).items()
+            }
+        except (AttributeError, TypeError):
+            raise MuhdiError(
+                "results.json: 'scored' does not say what was scored; delete that key"
+            ) from None
+        return cls(
+            **{name: data[name] for name in names},
+            confusion=data.get("confusion", {}),
+            scored=scored,
+            mean_over=data.get("mean_over", []),
+        )
 
 
 def best_row(results: Results, statistics: str) -> int:

@@ -86,7 +86,7 @@ def add_earlier_predictions(run: Path, *, trust_code: bool = False) -> None:
     results = Results.from_json(read_json(directory.results))
     for stage in range(len(results.steps) - 1):
         missing = _missing(directory, results, stage)
-        path = _network_after(directory, recipe, stage)
+        path = network_after(directory, recipe, stage)
         if not missing or path is None:
             continue
         scored = _trusted(path, trust_code=trust_code)
@@ -126,7 +126,7 @@ def _missing(
     return found
 
 
-def _network_after(directory: RunDirectory, recipe: Recipe, stage: int) -> Path | None:
+def network_after(directory: RunDirectory, recipe: Recipe, stage: int) -> Path | None:
     """The network after a stage; where another run trained the source, the one it gave."""
     found = recipe.stages()[stage]
     path = directory.model(stage, found.name, found.config.iterations)

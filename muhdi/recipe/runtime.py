@@ -30,7 +30,8 @@ class RuntimeConfig(Section):
     cache: str | None = None
     """Folder where decoded and resized images are kept between runs; none: they are not."""
     root: str = "."
-    """Folder where relative paths of data sets begin."""
+    """Folder where relative paths of data sets begin. A run directory keeps it as an absolute path,
+    so that the run is scored on the same images wherever that is done."""
     snapshots: str = "experiments/snapshots"
     """Folder of run directories."""
     logs: str = "experiments/logs"

@@ -23,6 +23,7 @@ from muhdi.report.result_table import (
 from muhdi.report.run_files import RunData, shared_statistics
 from muhdi.report.significance import NOISE, Difference, difference
 from muhdi.report.tables import arms_table
+from muhdi.report.unlike import unlike
 
 GroupBy = Literal["arm", "run"]
 GROUP_BY: tuple[GroupBy, ...] = get_args(GroupBy)
@@ -259,6 +260,7 @@ def write_comparison(out: Path, arms: Arms, against: str) -> Path:
         viewer=_viewer_of(arms, seed, statistics),
         seed=seed,
         legend=legend(runs[0].recipe.class_set()),
+        unlike=unlike(runs),
     )
 
 

@@ -112,7 +112,7 @@ class RunDirectory:
         if overwrite:
             self._empty()
         if overwrite or not (self.folder / RECIPE).exists():
-            write_text(self.folder / RECIPE, save_recipe(recipe))
+            write_text(self.folder / RECIPE, save_recipe(_with_absolute_root(recipe)))
 
     def release(self) -> None:
         """Let other processes use the directory."""
@@ -178,8 +178,8 @@ class RunDirectory:
         if not (self.folder / RECIPE).is_file():
             return False
         # As plain values: what is not trusted was read without its defaults and types.
-        own = self.recipe().model_dump(mode="json")
-        return not _first_difference(own, recipe.model_dump(mode="json"))
+        own = _with_absolute_root(self.recipe()).model_dump(mode="json")
+        return not _first_difference(own, _with_absolute_root(recipe).model_dump(mode="json"))
 
     def model(self, number: int, stage: str, iterations: int) -> Path:
         """File of the network after a stage."""
@@ -278,6 +278,13 @@ def open_run(
     finally:
         if first:
             directory.release()
+
+
+def _with_absolute_root(recipe: Recipe) -> Recipe:
+    """The recipe as a run keeps it: its data sets are the same ones wherever it is read."""
+    root = os.path.abspath(os.path.expanduser(os.path.expandvars(recipe.runtime.root)))
+    runtime = recipe.runtime.model_copy(update={"root": root})
+    return recipe.model_copy(update={"runtime": runtime})
 
 
 def _first_difference(old: Any, new: Any, key: str = "") -> str:

@@ -11,6 +11,7 @@ from muhdi.data.domains import Domains
 from muhdi.data.paths import find_file
 from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
+from muhdi.evaluation.scored_images import scored_images
 from muhdi.method import MethodContext
 from muhdi.models.checkpoint import initialise, load_exactly, read_tensors
 from muhdi.models.norms import convert_norms
@@ -71,6 +72,8 @@ def _empty_results(recipe: Recipe, domains: Domains) -> Results:
         list(domains.validation),
         targets,
         adapted_at,
+        scored=scored_images(domains, recipe),
+        mean_over=recipe.evaluation.mean_over,
     )
 
 

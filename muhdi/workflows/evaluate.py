@@ -17,6 +17,8 @@ from muhdi.errors import DataError, RecipeError, check_type, nearest
 from muhdi.evaluation.domains import Row, Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, absent_classes, best_row
 from muhdi.evaluation.score_cache import ScoreCache
+from muhdi.evaluation.scored_images import scored_images
+from muhdi.files import sha256
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, load_reference
 from muhdi.models.ensemble import Ensemble, joint_statistics
 from muhdi.models.inference import Network, check_head, unknown_statistics
@@ -320,21 +322,27 @@ class _Scorer:
         """Score files: one network, an ensemble, or several snapshots to choose from."""
         if len(networks) == 1:
             name, files = networks[0]
-            return self.score_one(name, [self._load(file) for file in files])
+            weights = [sha256(file) for file in files]
+            return self.score_one(name, [self._load(file) for file in files], weights)
         results = self._no_rows()
         results.notes.append(self._score_all(networks, results))
         self._add_notes(results)
         return results
 
-    def score_one(self, name: str, checkpoints: list[Checkpoint]) -> Results:
+    def score_one(
+        self, name: str, checkpoints: list[Checkpoint], weights: Sequence[str] = ()
+    ) -> Results:
         """Score one network, or an ensemble."""
         results = self._no_rows()
-        results.add(name, self._evaluate(checkpoints, self.unlisted))
+        results.add(name, self._evaluate(checkpoints, self.unlisted), weights)
         self._add_notes(results)
         return results
 
     def _add_notes(self, results: Results) -> None:
-        """What the user should know of the labels."""
+        """What was scored, and what the user should know of the labels."""
+        results.notes += [f"{name}: {images}" for name, images in results.scored.items()]
+        if results.mean_over:
+            results.notes.append(f"mIoU is the mean over {', '.join(results.mean_over)}")
         results.notes += absent_classes(results.steps[0]["scores"])
         results.notes += self.unlisted.report()
 
@@ -346,6 +354,8 @@ class _Scorer:
         # There is no sequence, so every domain counts as adapted to in the first step.
         adapted_at = [1] * len(targets)
         results = Results(recipe.name, recipe.seed, source, names, targets, adapted_at)
+        results.scored = scored_images(self.domains, recipe)
+        results.mean_over = recipe.evaluation.mean_over
         results.notes = list(recipe.notes)
         return results
 
@@ -367,7 +377,7 @@ class _Scorer:
                 row = self._evaluate([self._load(file) for file in files], met)
                 cache.put(key, row, met)
                 self.unlisted.merge(met.files)
-            results.add(name, row)
+            results.add(name, row, [sha256(file) for file in files])
         best = results.steps[best_row(results, results.statistics[0])]["name"]
         return (
             f"{best} is the best of {len(networks)} snapshots, chosen by the validation labels of"
@@ -427,7 +437,5 @@ class _Scorer:
         )
         digest = hashlib.sha256(rest.encode())
         for file in files:
-            with open(file, "rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+            digest.update(sha256(file).encode())
         return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from lightning_fabric import Fabric
@@ -14,8 +15,8 @@ from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import Interrupted, RecipeError
 from muhdi.evaluation.domains import Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, absent_classes, untrained_row
-from muhdi.evaluation.samples import save_samples
-from muhdi.files import writing
+from muhdi.evaluation.samples import network_after, save_samples
+from muhdi.files import sha256, writing
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint, save_tensors
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory, open_run
@@ -246,7 +247,7 @@ def evaluate_stage(session: Session, stage: int) -> None:
         row = evaluate_domains(session.scored, session.domains, session.recipe, session.unlisted)
     else:
         row = untrained_row(session.scored.rows, list(session.domains.validation))
-    results.add(name, row)
+    results.add(name, row, distributed.on_rank_zero(partial(weights_after, session, stage)))
     distributed.on_rank_zero(lambda: session.run.save_results(results.to_json()))
     session.report_unlisted()
     if not session.told_absent:
@@ -255,6 +256,12 @@ def evaluate_stage(session: Session, stage: int) -> None:
             session.told_absent = True
             session.log.print(line)
     announce(session, stage)
+
+
+def weights_after(session: Session, stage: int) -> list[str]:
+    """The digest of the network's file after a stage; none where there is no file."""
+    path = network_after(session.run, session.recipe, stage)
+    return [] if path is None else [sha256(path)]
 
 
 def announce(session: Session, stage: int) -> None:

@@ -32,7 +32,7 @@ def test_a_new_run_is_made_locked_and_recorded(recipe: Recipe, tmp_path: Path) -
     with open_run(recipe, tmp_path) as run, recorded(run.folder):
         assert run.folder == tmp_path / "snapshots" / "tiny"
         assert run.logs == tmp_path / "logs" / "tiny"
-        assert run.recipe() == recipe
+        assert run.recipe().experiment() == recipe.experiment()
         assert run.holds(recipe)
         save_something(run)
         with (
@@ -148,3 +148,17 @@ def test_python_callers_get_everything_that_the_command_line_writes(
     names = {path.name for path in run.folder.iterdir()}
     assert {"recipe.yml", "results.json", "metrics.jsonl", "samples"} <= names
     assert {"environment.json", "report.html", "0_source", "1_city", "2_night"} <= names
+
+
+def test_a_run_keeps_where_its_data_are(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders of the same names elsewhere are other data."""
+    assert recipe.runtime.root == "."
+    monkeypatch.chdir(tmp_path)
+    with open_run(recipe, tmp_path) as run:
+        monkeypatch.chdir("/")
+        assert run.recipe().runtime.root == str(tmp_path)
+        assert not run.holds(recipe)
+        monkeypatch.chdir(tmp_path)
+        assert run.holds(recipe)

@@ -163,7 +163,7 @@ def test_the_run_directory_holds_what_is_promised(tiny: Tiny, tmp_path: Path) ->
             assert picture.mode == ("RGB" if what == "image" else "P")
     assert list((tmp_path / "logs" / "tiny").glob("events*"))
     assert not list(folder.rglob("*.tmp"))
-    assert load_recipe(folder / "recipe.yml") == recipe
+    assert load_recipe(folder / "recipe.yml").experiment() == recipe.experiment()
     statistics = load_checkpoint(folder / "2_night/model_3.safetensors").statistics
     assert set(statistics) == {"sim", "city", "night"}
     rows = json.loads((folder / "results.json").read_text())["summary"]["domain"]["matrix"]
