@@ -35,6 +35,14 @@ Refresh = Annotated[
 ScoresJson = Annotated[
     Optional[Path], typer.Option("--json", help="Write the scores, also per class, to this file.")
 ]
+ScoresFile = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--scores",
+        help="Write every score to this .csv or .json file, one a row: run, seed, step, domain,"
+        " statistics, class ('mean' for the mIoU), iou in percent.",
+    ),
+]
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
 ReportFile = Annotated[
     Optional[Path],
@@ -67,6 +75,7 @@ def evaluate(
     head: ScoredHead = "agnostic",
     refresh: Refresh = False,
     output: ScoresJson = None,
+    scores: ScoresFile = None,
     form: Format = None,
     trust_code: TrustCode = False,
 ) -> None:
@@ -76,12 +85,15 @@ def evaluate(
     its snapshots, files, or an ensemble of files.
     """
     from muhdi.files import check_target, write_json
+    from muhdi.report.tidy import check_scores_file, write_scores
     from muhdi.workflows.evaluate import evaluate as run_evaluate
     from muhdi.workflows.evaluate import read_arguments
 
     check_format(form)
     if output is not None:
         check_target(output)
+    if scores is not None:
+        check_scores_file(scores)
     what, domains = read_arguments(network, recipe, settings, seed, trust_code=trust_code)
     results = run_evaluate(
         what,
@@ -95,11 +107,14 @@ def evaluate(
     print_scores(results, form)
     if output is not None:
         write_json(output, results.to_json(sequence=False))
+    if scores is not None:
+        write_scores(scores, [results])
 
 
 def report(
     run: RunArgument,
     output: ReportFile = None,
+    scores: ScoresFile = None,
     form: Format = None,
     trust_code: TrustCode = False,
 ) -> None:
@@ -110,13 +125,18 @@ def report(
     """
     from muhdi.report.run_files import read_run
     from muhdi.report.tables import matrix_table
+    from muhdi.report.tidy import check_scores_file, write_scores
     from muhdi.workflows.report import report as write_report
 
     check_format(form)
+    if scores is not None:
+        check_scores_file(scores)
     path = write_report(run, output, trust_code=trust_code)
     if form is not None:
         results = read_run(run).results
         print_tables([matrix_table(results, name) for name in results.statistics], form)
+    if scores is not None:
+        write_scores(scores, [read_run(run).results])
     typer.echo(f"Written to {one_line(path)}", err=form is not None)
 
 
@@ -125,6 +145,7 @@ def compare(
     group_by: GroupBy = "arm",
     against: Against = None,
     output: ComparisonFile = Path("comparison.html"),
+    scores: ScoresFile = None,
     form: Format = None,
 ) -> None:
     """Compare runs: mean and spread over seeds, and whether a difference is more than noise.
@@ -134,12 +155,15 @@ def compare(
     from muhdi.files import check_target
     from muhdi.report.compare import GROUP_BY, group, reference_arm, tables, write_comparison
     from muhdi.report.run_files import read_run, shared_statistics
+    from muhdi.report.tidy import check_scores_file, write_scores
     from muhdi.report.unlike import unlike
 
     if group_by not in GROUP_BY:
         raise RecipeError(f"--group-by {group_by}: must be one of {', '.join(GROUP_BY)}")
     check_format(form)
     check_target(output)
+    if scores is not None:
+        check_scores_file(scores)
     found = [read_run(run) for run in runs]
     arms = group(found, group_by)
     reference = reference_arm(arms, against)
@@ -149,5 +173,7 @@ def compare(
     print_tables(for_terminal, form)
     for line in unlike(found):
         typer.echo(f"note: {one_line(line)}", err=form is not None)
+    if scores is not None:
+        write_scores(scores, [run.results for run in found])
     path = write_comparison(output, arms, reference)
     typer.echo(f"Written to {one_line(path)}", err=form is not None)

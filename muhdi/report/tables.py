@@ -62,16 +62,21 @@ def _reason(entry: Mapping[str, object]) -> Cell:
 def classes_table(results: Results, statistics: str, row: int = -1) -> ResultTable:
     """IoU per class of every scored domain, of one row of the matrix."""
     step = results.steps[row]
-    scored: dict[str, dict[str, float | None]] = {}
+    entries: dict[str, Mapping[str, Any]] = {}
     for domain, entry in step["scores"].get(statistics, {}).items():
-        if entry["miou"] is not None:
-            scored[domain] = entry["iou"]
+        if "iou" in entry:
+            entries[domain] = entry
+    scored = {domain: entry["iou"] for domain, entry in entries.items()}
     # All domains are scored on the same classes.
     classes = list(next(iter(scored.values()), ()))
     rows: list[list[Cell]] = []
     for name in classes:
         # Without a value the domain has no label of the class, so that it cannot be scored.
         rows.append([name, *(_or_no_label(iou[name]) for iou in scored.values())])
+    if entries:
+        rows.append(["mean", *(entry["miou"] for entry in entries.values())])
+        accuracies = [entry.get("pixel_accuracy") for entry in entries.values()]
+        rows.append(["pixel accuracy", *accuracies])
     title = f"IoU in percent per class of {step['name']}, {statistics_title(statistics)}"
     return ResultTable(title, ["class", *scored], rows)
 

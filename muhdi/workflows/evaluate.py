@@ -325,8 +325,8 @@ class _Scorer:
             weights = [sha256(file) for file in files]
             return self.score_one(name, [self._load(file) for file in files], weights)
         results = self._no_rows()
-        results.notes.append(self._score_all(networks, results))
-        self._add_notes(results)
+        best = self._score_all(networks, results)
+        self._add_notes(results, best)
         return results
 
     def score_one(
@@ -338,12 +338,13 @@ class _Scorer:
         self._add_notes(results)
         return results
 
-    def _add_notes(self, results: Results) -> None:
+    def _add_notes(self, results: Results, *more: str) -> None:
         """What was scored, and what the user should know of the labels."""
         results.notes += [f"{name}: {images}" for name, images in results.scored.items()]
         if results.mean_over:
             results.notes.append(f"mIoU is the mean over {', '.join(results.mean_over)}")
         results.notes += absent_classes(results.steps[0]["scores"])
+        results.notes += more
         results.notes += self.unlisted.report()
 
     def _no_rows(self) -> Results:

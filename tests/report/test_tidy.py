@@ -1,0 +1,73 @@
+"""Scores as rows for other programs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from muhdi.evaluation.results import Results, scores, without_score
+from muhdi.report.tables import classes_table
+from muhdi.report.tidy import tidy_rows
+
+
+def _results() -> Results:
+    results = Results("x", 7, "sim", ["sim", "city"], ["city"], [1])
+    entry = scores(np.array([[3, 1], [0, 0]]), ["a", "b"], 2)
+    results.add("source", {"running": {"sim": entry, "city": without_score("unlabelled")}})
+    return results
+
+
+def test_a_row_for_every_class_and_for_the_mean() -> None:
+    place = {"run": "x", "seed": 7, "step": 0, "statistics": "running"}
+    assert tidy_rows([_results()]) == [
+        {**place, "domain": "sim", "class": "a", "iou": 75.0},
+        {**place, "domain": "sim", "class": "b", "iou": None},
+        {**place, "domain": "sim", "class": "mean", "iou": 75.0},
+        {**place, "domain": "city", "class": "mean", "iou": None},
+    ]
+
+
+def test_the_table_of_classes_ends_with_the_mean_and_the_pixel_accuracy() -> None:
+    assert classes_table(_results(), "running").rows == [
+        ["a", 75.0],
+        ["b", "no label"],
+        ["mean", 75.0],
+        ["pixel accuracy", 75.0],
+    ]
+
+
+@pytest.mark.parametrize("words", [("report",), ("compare", "-o", "c.html"), ("evaluate",)])
+def test_the_commands_write_them(
+    words: tuple[str, ...], trained: Path, muhdi: Callable[..., tuple[int, str, str]]
+) -> None:
+    command, *options = words
+    if command == "report":
+        options = ["-o", "r.html"]
+    status, _, errors = muhdi(command, trained, *options, "--scores", "s.csv")
+    assert (status, errors) == (0, "")
+    with open("s.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["run", "seed", "step", "domain", "statistics", "class", "iou"]
+    means = [row for row in rows if row["class"] == "mean"]
+    results = Results.load(trained)
+    if command == "evaluate":
+        last = {row["domain"]: row["iou"] for row in means if row["statistics"] == "image"}
+        expected = dict(zip(results.domains, results.matrix("image")[-1], strict=True))
+        assert {name: float(iou) for name, iou in last.items()} == expected
+        return
+    assert len(means) == len(results.steps) * len(results.statistics) * len(results.domains)
+
+
+def test_an_unknown_ending_is_refused_first(
+    trained: Path, muhdi: Callable[..., tuple[int, str, str]]
+) -> None:
+    status, _, errors = muhdi("compare", trained, "--scores", "s.xlsx")
+    assert (status, errors) == (2, "error: --scores s.xlsx: must end in .csv or .json\n")
+    assert not Path("comparison.html").exists()
+    assert muhdi("compare", trained, "--scores", "s.json")[0] == 0
+    assert json.loads(Path("s.json").read_text())[0]["run"] == "trained"
