@@ -36,6 +36,12 @@ def hex_colour(colour: Colour) -> str:
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
+def parsed_colour(text: str) -> Colour:
+    """The colour that ``#rrggbb`` stands for."""
+    red, green, blue = (int(text[start : start + 2], 16) for start in (1, 3, 5))
+    return red, green, blue
+
+
 @dataclass(frozen=True)
 class ClassSet:
     """An ordered set of classes. A label image holds the position of its class, or `IGNORE`.

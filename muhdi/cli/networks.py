@@ -111,12 +111,14 @@ def predict(
     Predictions have the size of their image. A file that cannot be read does not stop the others:
     it is listed at the end, and the exit status is 1.
     """
-    from muhdi.deploy.inputs import find_inputs
+    from muhdi.deploy.inputs import find_inputs, left_out
     from muhdi.deploy.predict_files import output_folders, predict_files
     from muhdi.deploy.predictor import Predictor, View
 
     view = View(size, window, overlap, batch_size)
     inputs = find_inputs(images, output_folders(output))
+    for note in left_out(images, inputs):
+        typer.echo(f"note: {one_line(note)}", err=True)
     predictor = Predictor.load(
         model,
         head=head,

@@ -81,9 +81,11 @@ def new(
         raise RecipeError(
             f"{output}: exists already; choose another name with --output, or give --overwrite"
         )
-    text = new_recipe(source, targets or [], output.stem)
+    text, notes = new_recipe(source, targets or [], output.stem)
     check_recipe(text, output.name)
     write_text(output, text)
+    for note in notes:
+        typer.echo(f"note: {one_line(note)}")
     path = one_line(output)
     typer.echo(f"Written to {path}; look through it, then at its data: muhdi inspect {path}")
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from muhdi.data.files import FileSet, LabelFiles, Palette
 from muhdi.data.paths import (
@@ -30,7 +35,7 @@ from muhdi.data.sets import ImageSet, Size
 from muhdi.errors import DataError, RecipeError
 from muhdi.recipe.domains import DomainConfig, FolderConfig, PublicConfig, ScenesConfig
 from muhdi.recipe.schema import Recipe
-from muhdi.taxonomy import UNLISTED, ClassSet
+from muhdi.taxonomy import UNLISTED, ClassSet, parsed_colour
 
 
 @dataclass(frozen=True)
@@ -42,17 +47,21 @@ class DataContext:
         image_size: width and height that the network sees, unless the section has its own.
         root: folder below which the data sets' roots lie.
         seed: of the run.
+        source: the source's section, if it is a folder: another folder without a table of ids or
+            colours of its own has the source's.
     """
 
     classes: ClassSet
     image_size: Size
     root: str
     seed: int
+    source: FolderConfig | None = None
 
     @classmethod
     def of(cls, recipe: Recipe) -> DataContext:
         """The parts of a recipe."""
-        return cls(recipe.class_set(), recipe.image_size, recipe.runtime.root, recipe.seed)
+        source = recipe.source if isinstance(recipe.source, FolderConfig) else None
+        return cls(recipe.class_set(), recipe.image_size, recipe.runtime.root, recipe.seed, source)
 
 
 def open_split(
@@ -103,15 +112,62 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
         raise DataError(
             f"{key}: the pattern {pattern!r} matches no file in {root}; correct it, or the root"
         )
+    if config.val_fraction is not None:
+        found = _held_out(found, split, config.val_fraction, root)
     # Also without labels, so that a wrong table is reported as early as a wrong pattern.
-    table = context.classes.lookup(config.ids)
-    files = None
-    if labels and label_pattern is not None:
-        images = SplitImages(found, split, root / fixed_part(pattern))
-        files = _folder_labels(config, images, label_pattern, root)
-    if files is None:
-        return FileSet(config.domain_name, found)
-    return FileSet(config.domain_name, found, LabelFiles(files, table, config.strict))
+    table, palette = _folder_table(config, context)
+    images = FileSet(config.domain_name, found)
+    if not labels or label_pattern is None:
+        return images
+    listed = SplitImages(found, split, root / fixed_part(pattern))
+    files = _folder_labels(config, listed, label_pattern, root)
+    if all_or_none(
+        found,
+        files,
+        required="{split}" not in label_pattern,
+        domain=config.domain_name,
+        advice="add the labels, or leave 'labels' out of the data set",
+    ):
+        decoded = LabelFiles(files, table, config.strict, palette)
+        return FileSet(config.domain_name, found, decoded)
+    images.advice = f"'labels' is set, but no file is there; the first was looked for as {files[0]}"
+    return images
+
+
+def _held_out(found: list[Path], split: str, fraction: float, root: Path) -> list[Path]:
+    """The images of a split where one pattern finds those of both.
+
+    Which images are held out depends on their names alone, so that more images change nothing for
+    those that are there already.
+
+    Raises:
+        DataError: there are too few images for both splits.
+    """
+
+    def order(path: Path) -> bytes:
+        return hashlib.sha256(os.fsencode(os.path.relpath(path, root))).digest()
+
+    count = round(fraction * len(found))
+    if not 0 < count < len(found):
+        raise DataError(
+            f"val_fraction: {fraction} of {len(found)} images leaves none for one of the splits;"
+            " choose another fraction"
+        )
+    held_out = set(sorted(found, key=order)[:count])
+    return [path for path in found if (path in held_out) == (split == "val")]
+
+
+def _folder_table(
+    config: FolderConfig, context: DataContext
+) -> tuple[npt.NDArray[np.uint8], Palette | None]:
+    """The table from raw ids to classes; of labels that hold colours, also the colours' ids."""
+    has_table = config.ids is not None or config.colours is not None
+    described = config if has_table or context.source is None else context.source
+    if described.colours is None:
+        return context.classes.lookup(described.ids), None
+    numbers = {parsed_colour(colour): number for number, colour in enumerate(described.colours)}
+    table = context.classes.lookup(dict(enumerate(described.colours.values())))
+    return table, Palette(numbers)
 
 
 def _patterns(config: FolderConfig, split: str) -> tuple[str, str, str | None]:
@@ -130,21 +186,10 @@ def _patterns(config: FolderConfig, split: str) -> tuple[str, str, str | None]:
 
 def _folder_labels(
     config: FolderConfig, images: SplitImages, pattern: str, root: Path
-) -> list[Path] | None:
-    """The labels of a folder's images.
-
-    None if no image has one and the pattern names the split, which may then be without labels.
-    """
-    domain = config.domain_name
+) -> list[Path]:
+    """Where the label of each of a folder's images should be."""
     stems = [image.stem for image in images.paths]
-    files = label_files(root, pattern, images, stems, domain)
-    return all_or_none(
-        images.paths,
-        files,
-        required="{split}" not in pattern,
-        domain=domain,
-        advice="add the labels, or leave 'labels' out of the data set",
-    )
+    return label_files(root, pattern, images, stems, config.domain_name)
 
 
 def open_public(config: PublicConfig, split: str, context: DataContext, labels: bool) -> ImageSet:

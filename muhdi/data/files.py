@@ -7,18 +7,19 @@ import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps
 from PIL.ExifTags import Base as ExifTag
 
+from muhdi.data.label_image import colour_code, open_image, read_colours, read_ids
 from muhdi.data.sets import Fit, ImageSet, Sample, Size, Unlisted
 from muhdi.errors import DataError
-from muhdi.taxonomy import IGNORE, RAW_IDS, UNLISTED, Colour, hex_colour
+from muhdi.taxonomy import IGNORE, UNLISTED, Colour, hex_colour
 
 _NAMED = 10
 """Unlisted ids that a message names."""
@@ -35,7 +36,7 @@ class Palette:
 
     def __init__(self, ids: Mapping[Colour, int]) -> None:
         self.ids = dict(ids)
-        codes = np.array([_code(np.array(colour, np.int32)) for colour in ids], np.int32)
+        codes = np.array([colour_code(np.array(colour, np.int32)) for colour in ids], np.int32)
         order = np.argsort(codes)
         self._codes = codes[order]
         self._ids = np.array(list(ids.values()), np.int64)[order]
@@ -87,10 +88,10 @@ class LabelFiles:
         path = self.paths[index]
         values: npt.NDArray[Any]
         if self.palette is None:
-            values = _raw_ids(path, first_channel=self.first_channel)
+            values = read_ids(path, first_channel=self.first_channel)
             label = self.table[values]
         else:
-            values = _colour_codes(path)
+            values = read_colours(path)
             ids, known = self.palette.read(values)
             label = np.where(known, self.table[ids], np.uint8(UNLISTED))
         missing = label == UNLISTED
@@ -187,7 +188,7 @@ def read_image(path: Path, draft: Size | None = None) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, or is not an image that can be read.
     """
-    image = _open(path, draft=draft)
+    image = open_image(path, partial(_draft, size=draft) if draft is not None else None)
     # In place: an image is turned even if the rest of its EXIF data cannot be written back.
     with suppress(Exception):  # whatever the parser makes of arbitrary bytes
         ImageOps.exif_transpose(image, in_place=True)
@@ -218,64 +219,15 @@ def _check_aspect_ratio(
         )
 
 
-def _raw_ids(path: Path, *, first_channel: bool) -> npt.NDArray[np.int64]:
-    """The ids of a label image, [H, W]."""
-    image = _open(path, low_bytes=first_channel)
-    if first_channel and image.mode in ("RGB", "RGBA"):
-        return np.asarray(image)[..., 0].astype(np.int64)
-    if image.mode not in ("L", "P", "I;16", "I", "1"):
-        raise DataError(
-            f"{path}: a label image must hold one id per pixel (grey or palette), but this one is"
-            f" {image.mode}"
-        )
-    raw = np.asarray(image).astype(np.int64)
-    if raw.size and (raw.min() < 0 or raw.max() >= RAW_IDS):
-        raise DataError(f"{path}: label ids must lie between 0 and {RAW_IDS - 1}")
-    return raw
-
-
-def _colour_codes(path: Path) -> npt.NDArray[np.int32]:
-    """The colours of a label image as 24-bit numbers, [H, W]."""
-    image = _open(path)
-    if image.mode not in ("RGB", "RGBA", "P"):
-        raise DataError(
-            f"{path}: a label image of colours must be RGB or have a palette, but this one is"
-            f" {image.mode}; set label_format: ids if it holds ids"
-        )
-    return _code(np.asarray(image.convert("RGB")).astype(np.int32))
-
-
-def _code(colour: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """RGB [..., 3] -> one number each."""
-    code: npt.NDArray[np.int32] = (colour[..., 0] << 16) | (colour[..., 1] << 8) | colour[..., 2]
-    return code
-
-
 def _facts(path: Path) -> list[str | int]:
     """Path, size and date of a file."""
     facts = path.stat()
     return [str(path.absolute()), facts.st_size, facts.st_mtime_ns]
 
 
-def _open(path: Path, *, low_bytes: bool = False, draft: Size | None = None) -> Image.Image:
-    """A decoded image; of 16-bit RGB Pillow keeps the high bytes, or the low ones if asked to."""
-    try:
-        # Opened here, not by Pillow: given a path it maps TIFF files into memory, and scrambles the
-        # pixels of those whose orientation exchanges width and height (seen in 13.0).
-        with path.open("rb") as file:
-            image = Image.open(file)
-            if draft is not None:
-                image.draft("RGB", _as_stored(image, draft))
-            if low_bytes:
-                _keep_low_bytes(image)
-            image.load()
-    except FileNotFoundError:
-        raise DataError(f"{path}: the file is missing") from None
-    except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image") from None
-    except Exception as error:  # whatever the decoders make of arbitrary bytes
-        raise DataError(f"{path}: the image cannot be read: {error}") from None
-    return image
+def _draft(image: ImageFile.ImageFile, size: Size) -> None:
+    """Let a decoder that can make the image smaller do so."""
+    image.draft("RGB", _as_stored(image, size))
 
 
 def _as_stored(image: Image.Image, size: Size) -> Size:
@@ -284,11 +236,3 @@ def _as_stored(image: Image.Image, size: Size) -> Size:
         if int(image.getexif().get(ExifTag.Orientation, 1)) >= _TURNED:
             return size[1], size[0]
     return size
-
-
-def _keep_low_bytes(image: ImageFile.ImageFile) -> None:
-    """Let the decoder keep the low byte of each 16-bit channel, which holds ids, not the high."""
-    tiles: list[Any] = []
-    for codec, extents, offset, mode in image.tile:
-        tiles.append((codec, extents, offset, "RGB;16L" if mode == "RGB;16B" else mode))
-    image.tile = tiles

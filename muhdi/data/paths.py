@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from glob import has_magic
+from collections import Counter
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from glob import escape, has_magic
 from pathlib import Path
 
 from muhdi.errors import DataError, RecipeError
 
 IMAGE_ENDINGS = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif")
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".dib", ".tif", ".tiff"),
+        *(".webp", ".avif", ".jp2", ".j2k", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".gif"),
+    )
 )
 """Endings, in small letters, of files that are taken for images wherever a folder is searched."""
 
@@ -91,29 +98,184 @@ def find_file(path: str, root: str, key: str) -> Path:
 def matches(root: Path, pattern: str) -> list[Path]:
     """Files below ``root`` that a pattern with ``*`` and ``**`` matches, sorted.
 
+    ``**`` enters linked folders, each folder once. Hidden files are left out, and the case of an
+    ending does not count. Where the pattern does not say an ending, only images match.
+
     Raises:
         RecipeError: it is not a pattern.
     """
     anchor = Path(pattern).anchor
-    try:
-        found = list(Path(anchor or root).glob(pattern[len(anchor) :]))
-    except (ValueError, NotImplementedError) as error:
+    parts = Path(pattern[len(anchor) :]).parts
+    if not parts or any("**" in part and part != "**" for part in parts):
         raise RecipeError(
-            f"images: {pattern!r} is not a pattern ({str(error).lower()}); ** must be a whole"
-            " folder name"
-        ) from None
-    files = [path for path in found if os.path.isfile(path)]
+            f"images: {pattern!r} is not a pattern; ** must be a whole folder name, and the last"
+            " part must name files"
+        )
+    files = _matching(Path(anchor or root), parts, set())
     # Folder by folder, not letter by letter: "a/x" comes before "a-b/x" on every system.
-    return sorted(files, key=lambda path: path.parts)
+    return sorted(set(files), key=lambda path: path.parts)
+
+
+def _matching(folder: Path, parts: tuple[str, ...], entered: set[tuple[int, int]]) -> list[Path]:
+    """Files below a folder that the parts of a pattern match.
+
+    Args:
+        folder: where the first part applies.
+        parts: of the pattern, at least one.
+        entered: folders that the nearest ``**`` has been in, so that links do not lead in circles.
+    """
+    head, *others = parts
+    rest = tuple(others)
+    if head == "**":
+        if not rest or not _enter(folder, entered):
+            return []
+        found = _matching(folder, rest, set())
+        for inner in subfolders(folder):
+            found += _matching(inner, parts, entered)
+        return found
+    name = _without_escapes(head)
+    if name is not None:
+        path = folder / name
+        if rest:
+            return _matching(path, rest, entered) if os.path.isdir(path) else []
+        return [path] if _is_file(path) else []
+    if rest:
+        inside = [path for path in subfolders(folder) if fnmatchcase(path.name, head)]
+        return [file for path in inside for file in _matching(path, rest, entered)]
+    return [path for path in _files(folder) if _name_matches(path.name, head)]
+
+
+def _name_matches(name: str, pattern: str) -> bool:
+    """Whether the name of a file matches, whatever the case of its ending."""
+    stem, ending = os.path.splitext(pattern)
+    if not ending or has_magic(ending):
+        return fnmatchcase(name, pattern) and is_image(name)
+    own_stem, own_ending = os.path.splitext(name)
+    return fnmatchcase(own_stem, stem) and own_ending.lower() == ending.lower()
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's name ends like that of an image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_ENDINGS
+
+
+@dataclass
+class Listing:
+    """What a folder holds, hidden files and folders left out.
+
+    Attributes:
+        files: that were looked for, sorted.
+        left_out: number of other files by their ending, or ``hidden``.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def note(self) -> str:
+        """A sentence on the files that were left out; empty if there are none."""
+        count = sum(self.left_out.values())
+        if not count:
+            return ""
+        kinds = ", ".join(f"{number} {kind}" for kind, number in self.left_out.most_common())
+        return f"{count} other file{'s' if count > 1 else ''} left out: {kinds}"
+
+
+def list_files(root: Path, endings: Collection[str] = IMAGE_ENDINGS) -> Listing:
+    """All files below a folder with one of these endings, in any case; links are followed.
+
+    Args:
+        root: the folder.
+        endings: in small letters, with their dots.
+    """
+    listing = Listing()
+    entered: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        if not _enter(folder, entered):
+            continue
+        waiting += subfolders(folder)
+        for path in _files(folder, listing.left_out):
+            ending = path.suffix.lower()
+            if ending in endings:
+                listing.files.append(path)
+            else:
+                listing.left_out[ending or "without an ending"] += 1
+    listing.files.sort(key=lambda path: path.parts)
+    return listing
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder, linked ones last, without hidden ones."""
+    found = []
+    for entry in _entries(folder):
+        if _is_hidden(entry.name):
+            continue
+        with suppress(OSError):  # a link that leads nowhere, or to itself
+            if entry.is_dir():
+                found.append((entry.is_symlink(), entry.name))
+    # A folder that is reached twice counts at its own place, not at the link's.
+    return [folder / name for _, name in sorted(found)]
+
+
+def _files(folder: Path, left_out: Counter[str] | None = None) -> list[Path]:
+    """The files in a folder, without hidden ones, which are counted."""
+    found = []
+    for entry in _entries(folder):
+        with suppress(OSError):
+            if not entry.is_file():
+                continue
+            if not _is_hidden(entry.name):
+                found.append(folder / entry.name)
+            elif left_out is not None:
+                left_out["hidden"] += 1
+    return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the folder cannot be read: {error.strerror or error}; correct its"
+            " permissions"
+        ) from None
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _enter(folder: Path, entered: set[tuple[int, int]]) -> bool:
+    """Note a folder; False if it has been entered before, or is not there."""
+    try:
+        facts = folder.stat()
+    except OSError:
+        return False
+    identity = (facts.st_dev, facts.st_ino)
+    if identity in entered:
+        return False
+    entered.add(identity)
+    return True
+
+
+def _without_escapes(part: str) -> str | None:
+    """The one name that a part of a pattern stands for; None if it has wildcards."""
+    plain = re.sub(r"\[([*?\[])\]", r"\1", part)
+    return plain if escape(plain) == part or not has_magic(part) else None
 
 
 def fixed_part(pattern: str) -> Path:
     """The folders of a pattern before the first wildcard."""
     fixed = []
     for part in Path(pattern).parts[:-1]:
-        if has_magic(part):
+        name = _without_escapes(part)
+        if name is None:
             break
-        fixed.append(part)
+        fixed.append(name)
     return Path(*fixed)
 
 
@@ -143,14 +305,37 @@ def label_files(
             if folder not in parents:
                 parents[folder] = os.path.relpath(folder, images.base)
             parent = parents[folder]
-            filled = pattern.format(split=images.name, stem=stem, name=name, parent=parent)
+            filled = fill_label_pattern(
+                pattern, split=images.name, stem=stem, name=name, parent=parent
+            )
             files.append(root / filled)
     except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         raise RecipeError(
             f"labels of {domain!r}: {pattern!r} may hold {{split}}, {{stem}}, {{name}} and"
-            " {parent} only"
+            " {parent} only; {stem:_end} leaves _end out"
         ) from None
     return files
+
+
+class _Part(str):
+    """A part of an image's path in a label pattern: ``{stem:_end}`` leaves ``_end`` out.
+
+    Of a folder, ``{parent:rgb=labels}`` has ``labels`` in place of ``rgb``.
+    """
+
+    def __format__(self, spec: str) -> str:
+        before, changes, after = spec.partition("=")
+        return self.replace(before, after) if changes else self.removesuffix(spec)
+
+
+def fill_label_pattern(pattern: str, **parts: str) -> str:
+    """A label's path: a pattern with the parts of its image's path filled in.
+
+    Args:
+        pattern: as a recipe has it.
+        parts: by what stands in braces.
+    """
+    return pattern.format(**{key: _Part(part) for key, part in parts.items()})
 
 
 def all_or_none(

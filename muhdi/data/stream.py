@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -144,10 +145,25 @@ def endless_batches(
             if isinstance(batch, MuhdiError):
                 raise batch
             yield batch
+    except RunError:
+        _abandon(batches)
+        raise
     finally:
         # Ends the loading processes now: a traceback may keep this frame, and Python would wait for
         # them when it exits.
         del batches
+
+
+def _abandon(batches: Any) -> None:
+    """End the loading processes at once, since one of them was killed.
+
+    PyTorch's own way would wait for a lock that the killed process may have held, for good.
+    """
+    batches._shutdown = True
+    for process in getattr(batches, "_workers", ()):
+        process.kill()
+    for queue in getattr(batches, "_index_queues", ()):
+        queue.cancel_join_thread()
 
 
 class _Augmented(Dataset["Sample | MuhdiError"]):

@@ -12,10 +12,14 @@ from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 
-from muhdi.data.paths import IMAGE_ENDINGS, fixed_part, matches
+from PIL import Image
+
+from muhdi.data.paths import IMAGE_ENDINGS, fixed_part, list_files, matches
 from muhdi.errors import MuhdiError
 
 VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
+INPUTS = IMAGE_ENDINGS | VIDEOS
+_OF_PAGES = frozenset((".tif", ".tiff", ".gif", ".png", ".apng", ".webp"))
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,7 @@ def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:
         files = _inside(path, ours)
         if not files:
             raise MuhdiError(
-                f"{path}: holds no image; known endings are"
-                f" {', '.join(sorted(IMAGE_ENDINGS | VIDEOS))}"
+                f"{path}: holds no image; known endings are {', '.join(sorted(INPUTS))}"
             )
         return [Input(file, _relative(file, base)) for file in files]
     if not has_magic(argument):
@@ -82,14 +85,39 @@ def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:
     return [Input(file, _relative(file, fixed_part(argument))) for file in files]
 
 
+def left_out(arguments: Sequence[str], inputs: Sequence[Input]) -> list[str]:
+    """Notes on what is not predicted: other files in folders, and further pages of images.
+
+    Args:
+        arguments: as for `find_inputs`.
+        inputs: that were found.
+    """
+    notes = []
+    for argument in arguments:
+        note = list_files(Path(argument), INPUTS).note() if Path(argument).is_dir() else ""
+        if note:
+            notes.append(f"{argument}: {note}")
+    for item in inputs:
+        pages = _pages(item.path) if item.path.suffix.lower() in _OF_PAGES else 1
+        if pages > 1:
+            notes.append(f"{item.path}: {pages - 1} further pages left out; the first is predicted")
+    return notes
+
+
+def _pages(path: Path) -> int:
+    try:
+        with Image.open(path) as image:
+            return int(getattr(image, "n_frames", 1))
+    except Exception:  # prediction will report it
+        return 1
+
+
 def _inside(folder: Path, ours: Sequence[str]) -> list[Path]:
-    return sorted(
-        file for file in folder.rglob("*") if _is_input(file) and not _lies_in(file, ours)
-    )
+    return [file for file in list_files(folder, INPUTS).files if not _lies_in(file, ours)]
 
 
 def _is_input(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_ENDINGS | VIDEOS and path.is_file()
+    return path.suffix.lower() in INPUTS and path.is_file()
 
 
 def _lies_in(path: Path, folders: Sequence[str]) -> bool:

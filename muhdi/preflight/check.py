@@ -15,6 +15,7 @@ from muhdi.data.sets import ImageSet
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import MuhdiError
 from muhdi.preflight.pool import in_parts, in_processes
+from muhdi.preflight.remarks import dark, left_out, shared_labels, squeezed
 from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import IGNORE
@@ -41,6 +42,7 @@ class Split:
         empty: images whose label holds no pixel of any class.
         unlisted: pixels by raw id, or colour, that the label table does not list; they are ignored
             too.
+        brightest: highest value of any pixel, 0 to 255.
     """
 
     key: str
@@ -55,6 +57,7 @@ class Split:
     ignored: int = 0
     empty: int = 0
     unlisted: Counter[str] = field(default_factory=Counter)
+    brightest: int = 0
 
 
 @dataclass
@@ -85,6 +88,7 @@ class _Seen:
     digest: bytes = b""  # of its pixels
     counts: tuple[int, ...] = ()  # pixels by label, 256 of them; none where labels are not read
     unlisted: dict[str, int] = field(default_factory=dict)
+    brightest: int = 255
 
 
 def check(
@@ -130,10 +134,12 @@ def check(
             unlisted.add(_title(split), seen.name, seen.unlisted)
         done += len(part)
         on_progress(done, len(work))
-    for split in report.splits:
+    for split, (images, _) in zip(report.splits, opened, strict=True):
         split.unreadable.sort()
         _judge(split, report)
-    advice = "list them in ids, as a class or as ignore, or correct label_format"
+        _remark(recipe, split, images, report)
+    report.notes += left_out(recipe, [images for images, _ in opened])
+    advice = "list them in ids or colours, as a class or as ignore, or correct label_format"
     report.problems += [f"{line}; {advice}" for line in unlisted.report()]
     _judge_duplicates(report, names)
     return report
@@ -184,6 +190,8 @@ def _open(recipe: Recipe, split: Split, data: DomainConfig, report: Report) -> I
             report.problems.append(
                 f"{split.key}: {split.domain!r} needs labels to train on; {images.advice}"
             )
+        elif labels and not images.labelled and "'labels' is set" in images.advice:
+            report.notes.append(f"{split.key}: {split.domain}, {split.split}: {images.advice}")
         return images
     # Both attempts may have met the same fault.
     report.problems = list(dict.fromkeys(report.problems))
@@ -211,7 +219,8 @@ def _read(number: int, index: int) -> _Seen:
         counts = tuple(np.bincount(sample.label.ravel(), minlength=256).tolist())
     # With the size: images of equal bytes may differ in shape.
     digest = hashlib.sha256(size.encode() + sample.image.tobytes()).digest()
-    return _Seen(number, sample.name, "", size, digest, counts, sample.unlisted)
+    brightest = int(sample.image.max(initial=0))
+    return _Seen(number, sample.name, "", size, digest, counts, sample.unlisted, brightest)
 
 
 def _add(split: Split, seen: _Seen, classes: Sequence[str]) -> None:
@@ -220,6 +229,7 @@ def _add(split: Split, seen: _Seen, classes: Sequence[str]) -> None:
         return
     split.sizes[seen.size] += 1
     split.unlisted.update(seen.unlisted)
+    split.brightest = max(split.brightest, seen.brightest)
     if not seen.counts:
         return
     for index, name in enumerate(classes):
@@ -252,6 +262,18 @@ def _judge(split: Split, report: Report) -> None:
         report.notes.append(f"{title}: has no labels, so it gets no score")
     if split.images == 1:
         report.notes.append(f"{title}: holds a single image")
+
+
+def _remark(recipe: Recipe, split: Split, images: ImageSet, report: Report) -> None:
+    """Note what is remarkable about the files of a split."""
+    data = next(data for _, data in recipe.domains() if data.domain_name == split.domain)
+    size = recipe.evaluation.input_size or recipe.size_of(data)
+    if split.split == "train":
+        size = recipe.size_of(data)
+    remarks = [shared_labels(images), squeezed(split.sizes, size, images.fit)]
+    if split.sizes:
+        remarks.append(dark(split.brightest))
+    report.notes += [f"{_title(split)}: {remark}" for remark in remarks if remark]
 
 
 def _judge_duplicates(report: Report, names: list[dict[bytes, str]]) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.errors import DataError, MuhdiError
+from muhdi.preflight.class_names import ClassNames, class_names
 from muhdi.preflight.survey import Survey, survey
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.methods import NEXT_STEP
@@ -21,12 +22,10 @@ from muhdi.taxonomy import IGNORE, MAX_CLASSES
 
 WIDEST = 480
 """Pixels of width that a small network on a CPU is given."""
-NAMES = ("classes.txt", "labels.txt", "names.txt")
-"""Names of files that list classes, one per line by id; looked for in the source's folder."""
 
 
-def new_recipe(source: Path, targets: Sequence[Path], name: str) -> str:
-    """The text of a recipe.
+def new_recipe(source: Path, targets: Sequence[Path], name: str) -> tuple[str, list[str]]:
+    """The text of a recipe, and notes for the user.
 
     Args:
         source: folder of images and labels.
@@ -38,20 +37,33 @@ def new_recipe(source: Path, targets: Sequence[Path], name: str) -> str:
     """
     found = survey(source, labelled=True)
     others = [survey(target, labelled=False) for target in targets]
+    names = _domain_names([source, *targets])
+    notes = list(found.notes)
     lines = [
         f"# Made by muhdi new; look at it with: muhdi inspect {name}.yml",
         f"name: {name}",
-        *_source_lines(source, found),
+        *_source_lines(source, found, names[0]),
         *_TRAINING,
     ]
     if not targets:
         lines.append("steps: []")
-        return "\n".join(lines) + "\n"
-    lines.append("steps:")
-    for target, other in zip(targets, others, strict=True):
-        first, *rest = _domain(target, other, "      ")
+    else:
+        lines.append("steps:")
+    for target, other, domain in zip(targets, others, names[1:], strict=True):
+        first, *rest = _domain(target, other, domain, "      ")
         lines += ["  - target:", first, *rest]
-    return "\n".join(lines) + "\n"
+        notes += other.notes
+    return "\n".join(lines) + "\n", notes
+
+
+def _domain_names(folders: Sequence[Path]) -> list[str]:
+    """The last parts of the folders' paths, as many as tell them apart."""
+    paths = [Path(os.path.abspath(folder)).parts[1:] for folder in folders]
+    for count in range(1, max(map(len, paths)) + 1):
+        names = ["_".join(parts[-count:]) for parts in paths]
+        if len({name.lower() for name in names}) == len(names):
+            return names
+    return ["_".join(parts[-1:]) for parts in paths]  # one folder twice, which the recipe refuses
 
 
 def _flow(section: dict[str, Any]) -> str:
@@ -76,32 +88,38 @@ _TRAINING = (
 """The lines of a recipe between the source and the steps."""
 
 
-def _source_lines(source: Path, found: Survey) -> list[str]:
+def _source_lines(source: Path, found: Survey, name: str) -> list[str]:
     """Classes, size and source."""
-    classes, ids = _classes(source, found)
+    meanings = _meanings(source, found)
+    classes = list(dict.fromkeys(m for m in meanings.values() if m != "ignore"))
     width, height = found.size
     network_width, network_height = _network_size(found.size)
+    key = "colours" if found.colours else "ids"
+    what = "Colour" if found.colours else "Raw id"
+    shares: dict[Any, float] = dict(found.colours or found.ids)
     lines = [
-        "# The classes, in order. Give them names of your own, here and in 'ids'.",
+        f"# The classes, in order. Give them names of your own, here and in '{key}'.",
         f"classes: [{', '.join(map(_yaml, classes))}]",
         f"# Width and height that the network sees; most images are {width}x{height}.",
         f"image_size: [{network_width}, {network_height}]",
         "# The labelled domain that the network learns first.",
         "source:",
-        *_domain(source, found, "  "),
-        "  # Raw id in the label images: class, or ignore. The comment is its share of the pixels.",
-        "  ids:",
+        *_domain(source, found, name, "  "),
+        f"  # {what} in the label images: class, or ignore. The comment is the share of pixels.",
+        f"  {key}:",
     ]
-    for raw, share in found.ids.items():
-        lines.append(f"    {raw}: {_yaml(ids[raw])}  # {100 * share:.2f} %")
+    for value, meaning in meanings.items():
+        shown = f'"{value}"' if found.colours else value
+        share = f"{100 * shares[value]:.2f} %" if value in shares else "in none that was looked at"
+        lines.append(f"    {shown}: {_yaml(meaning)}  # {share}")
     return lines
 
 
-def _domain(folder: Path, found: Survey, indent: str) -> list[str]:
+def _domain(folder: Path, found: Survey, name: str, indent: str) -> list[str]:
     """The lines of a folder's description."""
     lines = [
         "dataset: folder",
-        f"name: {_yaml(Path(os.path.abspath(folder)).name)}",
+        f"name: {_yaml(name)}",
         f"root: {_yaml(str(folder))}",
         f"images: {_yaml(found.images)}  # {found.count} images",
     ]
@@ -120,50 +138,50 @@ def _domain(folder: Path, found: Survey, indent: str) -> list[str]:
     return [f"{indent}{line}" for line in lines]
 
 
-def _classes(source: Path, found: Survey) -> tuple[list[str], dict[int, str]]:
-    """Class names, and the class of every raw id that was found.
+Meanings = dict[Any, str]
+"""Raw id or colour -> class name, or ``ignore``."""
+
+
+def _meanings(source: Path, found: Survey) -> Meanings:
+    """What every id or colour of the labels means, and of a list of names those not met either.
 
     Raises:
         DataError: there are too few or too many ids for classes.
     """
+    listed = class_names(source)
+    if found.colours:
+        return _of_colours(source, found, listed)
     raws = [raw for raw in found.ids if raw != IGNORE]
-    if not 2 <= len(raws) <= MAX_CLASSES:
+    if raws == [0] and IGNORE in found.ids:
+        # The most common masks: 255 is the object there, not what is ignored.
+        return {0: "background", IGNORE: "object"}
+    names = listed.by_id if listed is not None else {}
+    if not 2 <= len({*raws, *names} - {IGNORE}) <= MAX_CLASSES:
         raise DataError(
             f"{source}: its labels hold {len(raws)} ids besides {IGNORE}; labels of classes hold 2"
-            f" to {MAX_CLASSES}, one id per pixel"
+            f" to {MAX_CLASSES}, one id per pixel. If these are all, write the table yourself, for"
+            " example ids: {0: background, 255: object}"
         )
-    names = _listed_names(source)
-    if names is not None and max(raws) < len(names):
-        ids = {raw: names[raw] for raw in raws}
+    if names and set(raws) <= set(names):
+        meanings: Meanings = dict(sorted(names.items()))
     else:
-        names = [f"class_{raw}" for raw in raws]
-        ids = dict(zip(raws, names, strict=True))
+        meanings = {raw: f"class_{raw}" for raw in raws}
     if IGNORE in found.ids:
-        ids[IGNORE] = "ignore"
-    return names, ids
+        meanings.setdefault(IGNORE, "ignore")
+    return meanings
 
 
-def _listed_names(source: Path) -> list[str] | None:
-    """The class names in the first file of `NAMES` that exists, or None.
-
-    Raises:
-        DataError: it is not a list of class names.
-    """
-    for file in NAMES:
-        path = source / file
-        if not path.is_file():
-            continue
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except UnicodeDecodeError:
-            raise DataError(
-                f"{path}: not UTF-8 text; it must hold one class name per line"
-            ) from None
-        names = [line.strip() for line in lines if line.strip()]
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise DataError(f"{path}: must hold two or more class names, each once, one per line")
-        return names
-    return None
+def _of_colours(source: Path, found: Survey, listed: ClassNames | None) -> Meanings:
+    if not 2 <= len(found.colours) <= MAX_CLASSES:
+        raise DataError(
+            f"{source}: its labels hold {len(found.colours)} colours; those of classes hold 2 to"
+            f" {MAX_CLASSES}"
+        )
+    named = listed.by_colour if listed is not None else {}
+    meanings: Meanings = dict(named)
+    for colour in found.colours:
+        meanings.setdefault(colour, f"class_{colour[1:]}")
+    return meanings
 
 
 def _network_size(size: tuple[int, int]) -> tuple[int, int]:

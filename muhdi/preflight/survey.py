@@ -9,15 +9,20 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from glob import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from muhdi.data.paths import IMAGE_ENDINGS, fixed_part, matches
+from muhdi.data.label_image import holds_colours, is_lossy, read_colours, read_ids
+from muhdi.data.paths import IMAGE_ENDINGS, fill_label_pattern, fixed_part, list_files, matches
 from muhdi.data.sets import Size, spread_indices
 from muhdi.errors import DataError
+from muhdi.taxonomy import hex_colour
 
 LABEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 """Formats that keep ids as they are."""
@@ -26,6 +31,14 @@ ID_MODES = frozenset(("L", "P", "1", "I", "I;16", "I;16B"))
 LABEL_WORDS = re.compile(
     r"label|mask|annot|ground.?truth|(^|[^a-z])(gt|seg|semantic|ids?)([^a-z]|$)", re.IGNORECASE
 )
+OTHER_WORDS = re.compile(r"instance|depth|dispar|panoptic|flow|edge|normal|color|colour|vis", re.I)
+"""Words in the names of pictures that lie next to labels and are something else."""
+_NAMED_LABELS = re.compile(
+    r"^(labels?|masks?|annotations?|gt|gtFine|ground.?truth)$", re.IGNORECASE
+)
+"""Folders that hold labels, as far as a folder of images without labels is concerned."""
+MAX_COLOURS = 256
+"""Labels that hold more colours than this are taken for pictures."""
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 """Folder name -> split."""
 OPENED = 2000
@@ -46,6 +59,8 @@ class Survey:
         count: of the images.
         size: width and height of most images.
         ids: raw id -> share of the pixels, of some labels.
+        colours: ``#rrggbb`` -> share of the pixels, where labels hold colours instead of ids.
+        notes: what the user should know.
     """
 
     images: str
@@ -54,6 +69,8 @@ class Survey:
     count: int
     size: Size
     ids: dict[int, float] = field(default_factory=dict)
+    colours: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def survey(root: Path, *, labelled: bool) -> Survey:
@@ -69,28 +86,43 @@ def survey(root: Path, *, labelled: bool) -> Survey:
     """
     if not root.is_dir():
         raise DataError(f"{root}: the folder does not exist; correct the path")
-    files = []
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in IMAGE_ENDINGS and path.is_file():
-            files.append(path.relative_to(root))
+    listing = list_files(root)
+    files = [path.relative_to(root) for path in listing.files]
     if not files:
         endings = ", ".join(sorted(IMAGE_ENDINGS))
         raise DataError(f"{root}: holds no images (known endings: {endings})")
+    notes = [f"{root}: {note}" for note in [listing.note()] if note]
+    if not labelled:
+        # Grey images too: of a new place, nothing is a label.
+        images = _without_labels(root, files)
+        if len(images) < len(files):
+            notes.append(
+                f"{root}: {len(files) - len(images)} images in folders that are named like labels"
+                " were left out"
+            )
+        return replace(_described(root, images, []), notes=notes)
     labels = _labels_among(root, files)
     images = sorted(set(files) - set(labels))
-    if not labelled:
-        return _described(root, images or files, [])
     if not labels:
         raise DataError(
             f"{root}: holds no label images; they are grey or palette images of one id per pixel,"
-            " one for each image"
+            " or images of colours in a folder named like labels, one for each image"
         )
     if not images:
         raise DataError(
             f"{root}: holds only grey images, which all look like labels; write a recipe that says"
             " which are images and which are labels"
         )
-    return _described(root, images, labels)
+    found = _described(root, images, labels)
+    return replace(found, notes=[*notes, *found.notes])
+
+
+def _without_labels(root: Path, files: list[Path]) -> list[Path]:
+    """The images of a new place: folders that are named like labels of others are left out."""
+    folders = {path.parent for path in files}
+    named = {folder for folder in folders if _NAMED_LABELS.search(folder.name)}
+    kept = [path for path in files if path.parent not in named]
+    return kept or files
 
 
 def _described(root: Path, images: list[Path], labels: list[Path]) -> Survey:
@@ -102,23 +134,45 @@ def _described(root: Path, images: list[Path], labels: list[Path]) -> Survey:
     patterns: dict[str, str] = {}
     label_patterns: dict[str, str | None] = {}
     pairs: dict[str, list[Path]] = {}
+    notes: list[str] = []
     for split, group in groups.items():
         patterns[split] = _pattern(root, group)
-        label_patterns[split], pairs[split] = _paired(root, group, known, patterns[split])
+        candidates = _paired(root, group, known, patterns[split])
+        label_patterns[split], pairs[split] = candidates[0]
+        for other, _ in candidates[1:]:
+            notes.append(
+                f"{root}: {other} would fit as labels too; taken is {label_patterns[split]}"
+            )
     first = next(iter(groups))
     sizes = Counter(_size(root / path) for path in _some(groups[first], COUNTED))
     size = sizes.most_common(1)[0][0]
-    ids = _ids([root / path for path in _some(pairs[first], COUNTED)]) if labels else {}
-    count = len(images)
+    counted = [root / path for path in _some(pairs[first], COUNTED)]
+    facts = _Facts(len(groups[first]), size, *_values(counted), notes)
     if not by_split:
-        return Survey(patterns[first], label_patterns[first], None, count, size, ids)
+        return facts.survey(patterns[first], label_patterns[first], None)
     train = _with_split(patterns["train"]), _with_split(label_patterns["train"])
     val = _with_split(patterns["val"]), _with_split(label_patterns["val"])
     if train == val:
         assert train[0] is not None
-        return Survey(train[0], train[1], None, count, size, ids)
+        return facts.survey(train[0], train[1], None)
     separate = patterns["val"], label_patterns["val"]
-    return Survey(patterns["train"], label_patterns["train"], separate, count, size, ids)
+    return facts.survey(patterns["train"], label_patterns["train"], separate)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a survey says besides the patterns."""
+
+    count: int
+    size: Size
+    ids: dict[int, float]
+    colours: dict[str, float]
+    notes: list[str]
+
+    def survey(self, images: str, labels: str | None, val: tuple[str, str | None] | None) -> Survey:
+        return Survey(
+            images, labels, val, self.count, self.size, self.ids, self.colours, self.notes
+        )
 
 
 # --- labels ---------------------------------------------------------------------------------------
@@ -138,7 +192,34 @@ def _labels_among(root: Path, files: list[Path]) -> list[Path]:
     named = [path for path in grey if LABEL_WORDS.search(str(path))]
     if len(grey) == len(files) or (named and len(named) < len(grey)):
         return named
-    return grey
+    if grey:
+        return grey
+    return _coloured_labels(root, files)
+
+
+def _coloured_labels(root: Path, files: list[Path]) -> list[Path]:
+    """Files of few colours that are named like labels, or JPEG files of that kind, to refuse them.
+
+    Raises:
+        DataError: the labels are of a format that changes them.
+    """
+    found = []
+    for group in _by_folder([path for path in files if LABEL_WORDS.search(str(path))]).values():
+        first = root / group[0]
+        lossy = _lossy(first)
+        if lossy:
+            read_ids(first)  # refuses it, and says why
+        if len(np.unique(read_colours(first))) <= MAX_COLOURS:
+            found += group
+    return sorted(found)
+
+
+def _lossy(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return bool(is_lossy(path, image))
+    except (OSError, ValueError, SyntaxError):
+        return False
 
 
 def _by_folder(files: Sequence[Path]) -> dict[Path, list[Path]]:
@@ -170,43 +251,66 @@ def _unreadable(path: Path) -> DataError:
 
 def _paired(
     root: Path, images: list[Path], labels: set[str], pattern: str
-) -> tuple[str | None, list[Path]]:
-    """The pattern that gives every image its label, and the labels.
+) -> list[tuple[str | None, list[Path]]]:
+    """The patterns that give every image its label, with the labels, the likeliest first.
 
-    Neither where there are no labels at all.
+    A single one of None where there are no labels at all.
 
     Raises:
         DataError: an image has no label by any pattern.
     """
     if not labels:
-        return None, []
+        return [(None, [])]
     base = fixed_part(pattern)
     first = images[0]
+    found: dict[str, list[Path]] = {}
     # A label that could belong to the first image suggests a rule, which all others must follow.
     for label in _alike(first, [Path(label) for label in labels]):
-        before, _, after = label.name.partition(first.stem)
-        name = f"{_literal(before)}{{stem}}{_literal(after)}"
-        candidate = str(_folder(label.parent, os.path.relpath(first.parent, base)) / name)
-        names = []
-        for image in images:
-            parent = os.path.relpath(image.parent, base)
-            names.append(os.path.normpath(candidate.format(stem=image.stem, parent=parent)))
-        if labels.issuperset(names):
-            return candidate, [Path(name) for name in names]
-    raise DataError(
-        f"{root / first}: no label belongs to it, or not every image has one by the same rule; a"
-        " label's name must contain the image's, and its folder follow from the image's; otherwise"
-        " write the patterns yourself"
-    )
+        for name in _names(first.stem, label.name):
+            candidate = str(_folder(label.parent, os.path.relpath(first.parent, base)) / name)
+            names = [os.path.normpath(fill(candidate, image, base)) for image in images]
+            if labels.issuperset(names):
+                found.setdefault(candidate, [Path(name) for name in names])
+    if not found:
+        raise DataError(
+            f"{root / first}: no label belongs to it, or not every image has one by the same rule;"
+            " a label's name must contain the image's, or what comes before its last _, and its"
+            " folder follow from the image's; otherwise write the patterns yourself"
+        )
+    return list(found.items())
+
+
+def fill(pattern: str, image: Path, base: Path) -> str:
+    """The label's path that a pattern gives for an image."""
+    parent = os.path.relpath(image.parent, base)
+    return fill_label_pattern(pattern, stem=image.stem, parent=parent)
+
+
+def _names(stem: str, label: str) -> list[str]:
+    """Patterns of a label's name that hold the image's stem, or its part before the last _."""
+    found = []
+    begin, _, end = stem.rpartition("_")
+    for part, key in ((stem, "{stem}"), (begin, f"{{stem:_{end}}}")):
+        if part and part in label:
+            before, _, after = label.partition(part)
+            found.append(f"{_literal(before)}{key}{_literal(after)}")
+    return found
 
 
 def _alike(image: Path, labels: list[Path]) -> list[Path]:
-    """Labels whose names hold the image's, those with more of its folders first."""
-    found = [path for path in labels if image.stem in path.stem]
+    """Labels whose names hold the image's, likely ones and those with more of its folders first."""
+    shortest = image.stem.rpartition("_")[0] or image.stem
+    found = [path for path in labels if shortest in path.stem]
     folders = set(image.parent.parts)
 
-    def order(path: Path) -> tuple[int, int, str]:
-        return -len(folders & set(path.parent.parts)), len(path.name), str(path)
+    def order(path: Path) -> tuple[bool, bool, int, int, str]:
+        return (
+            image.stem not in path.stem,
+            bool(OTHER_WORDS.search(str(path))),
+            -len(folders & set(path.parent.parts)),
+            len(path.name),
+            str(path),
+        )
 
     return sorted(found, key=order)
 
@@ -224,18 +328,28 @@ def _literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
-def _ids(labels: list[Path]) -> dict[int, float]:
-    """Raw id -> share of the pixels."""
+def _values(labels: list[Path]) -> tuple[dict[int, float], dict[str, float]]:
+    """Raw id -> share of the pixels, or colour -> share where labels hold colours."""
+    if any(holds_colours(path) for path in labels):
+        shares = _shares([read_colours(path) for path in labels])
+        named = {hex_colour((c >> 16, c >> 8 & 255, c & 255)): s for c, s in shares.items()}
+        if len(named) > MAX_COLOURS:
+            raise DataError(
+                f"{labels[0]}: labels of colours hold {len(named)} of them, more than classes have;"
+                " they may have been resized or compressed"
+            )
+        return {}, named
+    return _shares([read_ids(path) for path in labels]), {}
+
+
+def _shares(labels: Sequence[npt.NDArray[Any]]) -> dict[int, float]:
+    """Value -> share of the pixels, in the order of the values."""
     counts: Counter[int] = Counter()
-    for path in labels:
-        try:
-            with Image.open(path) as image:
-                values, numbers = np.unique(np.asarray(image), return_counts=True)
-        except (OSError, ValueError, SyntaxError):
-            raise _unreadable(path) from None
+    for label in labels:
+        values, numbers = np.unique(label, return_counts=True)
         counts.update(dict(zip(values.astype(int).tolist(), numbers.tolist(), strict=True)))
     total = sum(counts.values()) or 1
-    return {raw: count / total for raw, count in sorted(counts.items())}
+    return {value: count / total for value, count in sorted(counts.items())}
 
 
 # --- patterns -------------------------------------------------------------------------------------
@@ -265,10 +379,11 @@ def _pattern(root: Path, images: list[Path]) -> str:
         DataError: it matches other files too.
     """
     common = Path(os.path.commonpath([str(path.parent) for path in images]))
-    endings = {path.suffix for path in images}
-    name = f"*{endings.pop()}" if len(endings) == 1 else "*.*"
+    endings = {path.suffix.lower() for path in images}
+    name = f"*{endings.pop()}" if len(endings) == 1 else "*"
     deeper = any(path.parent != common for path in images)
-    pattern = str(common / "**" / name if deeper else common / name)
+    folder = Path(*map(escape, common.parts))
+    pattern = str(folder / "**" / name if deeper else folder / name)
     strays = {path.relative_to(root) for path in matches(root, pattern)} ^ set(images)
     if strays:
         raise DataError(

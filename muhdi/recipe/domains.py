@@ -6,8 +6,16 @@ from functools import partial
 from pathlib import PurePath
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    model_validator,
+)
 
+from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
 from muhdi.recipe.section import (
     Buildable,
@@ -19,6 +27,7 @@ from muhdi.recipe.section import (
     Section,
     Size,
 )
+from muhdi.taxonomy import ClassSet
 
 
 class DomainConfig(Buildable):
@@ -62,6 +71,9 @@ class ScenesConfig(DomainConfig):
         return self.name or self.domain
 
 
+HexColour = Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$"), AfterValidator(str.lower)]
+
+
 class FolderConfig(DomainConfig):
     """Your own images and labels, found by pattern.
 
@@ -86,10 +98,42 @@ class FolderConfig(DomainConfig):
     val_labels: str | None = None
     """Pattern of the evaluation's labels; none: `labels`."""
     ids: dict[int, str] | None = None
-    """Raw id in the label images -> class name or `ignore`; none: a raw id is the class position,
-    and 255 is ignored."""
+    """Raw id in the label images -> class name or `ignore`; none: as in the source, if that is a
+    folder too; else a raw id is the class position, and 255 is ignored."""
+    colours: dict[HexColour, str] | None = None
+    """Colour in the label images, as `"#804080"` -> class name or `ignore`; none: labels hold raw
+    ids."""
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of the images that is held out for evaluation, where there is no separate split; none:
+    the same images serve for both."""
     strict: bool = False
-    """Refuse a raw id that `ids` does not list, instead of ignoring and counting it."""
+    """Refuse a raw id or colour that `ids` or `colours` does not list, instead of ignoring and
+    counting it."""
+
+    def check_classes(self, key: str, classes: ClassSet) -> None:
+        """Refuse a table that names a class which is not in the set.
+
+        Raises:
+            RecipeError: it does; ``key`` says where the section is.
+        """
+        tables = {"ids": self.ids or {}, "colours": dict(enumerate((self.colours or {}).values()))}
+        for name, table in tables.items():
+            try:
+                classes.lookup(table)
+            except RecipeError as error:
+                raise RecipeError(f"{key}.{name}: {error}") from None
+
+    @model_validator(mode="after")
+    def _one_meaning(self) -> FolderConfig:
+        if self.ids is not None and self.colours is not None:
+            raise ValueError("give ids or colours, not both: labels hold numbers or colours")
+        split = "{split}" in self.images or self.val_images is not None
+        if self.val_fraction is not None and split:
+            raise ValueError(
+                "val_fraction: the images have a separate split already; leave it out, or take"
+                " {split} out of 'images'"
+            )
+        return self
 
     @property
     def domain_name(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -26,7 +26,7 @@ def explain(error: ValidationError, data: dict[Any, Any], model: type[BaseModel]
         data: of the recipe, as it was read.
         model: the recipe's.
     """
-    first = error.errors(include_url=False)[0]
+    first = _likeliest(error.errors(include_url=False))
     spread = spread_steps(data)
     location = _as_written(first["loc"], spread)
     shared = data.get("every_step", {})
@@ -34,6 +34,21 @@ def explain(error: ValidationError, data: dict[Any, Any], model: type[BaseModel]
         location = ("every_step", *location[2:])
     key = ".".join(map(str, location)) or "recipe"
     return f"{key}: {_problem(first, location, spread, model)}"
+
+
+def _likeliest(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The first error, or the one of the same key that says what a list or mapping lacks."""
+    first = errors[0]
+    for other in errors:
+        of_this_key = other["loc"][:1] == first["loc"][:1]
+        if of_this_key and _lacks_quotes(other) and isinstance(first.get("input"), (list, dict)):
+            return other
+    return first
+
+
+def _lacks_quotes(error: Mapping[str, Any]) -> bool:
+    """Whether text is wanted, and YAML has read a number or a truth value."""
+    return error["type"] == "string_type" and isinstance(error.get("input"), (bool, int, float))
 
 
 def _problem(
@@ -52,6 +67,11 @@ def _problem(
         known = re.findall(r"'([^']+)'", first["ctx"]["expected"])
         hint = nearest(str(value), known)
         return f"unknown value {shortened(repr(value))}{hint} (known: {', '.join(known)})"
+    if _lacks_quotes(first):
+        return (
+            f"must be text, but is {value}: write it in quotes (without them YAML reads yes, no, on"
+            " and off as true and false, and digits as numbers)"
+        )
     message = first["msg"]
     return f"{message[0].lower()}{message[1:]} (it is {shortened(repr(value))})"
 

@@ -299,7 +299,7 @@ NEXT_STEP: dict[str, Any] = {
     "iterations": 300,
     "batch_size": 4,
     "learning_rate": 1e-3,
-    "adaptation": {"method": "selftrain"},
+    "adaptation": {"method": "selftrain", "threshold_per": "class"},
     "retention": {"method": "muhdi"},
 }
 """A step as it is recommended: of new recipes, and for networks whose run had none."""

@@ -338,11 +338,8 @@ class Recipe(Section):
                     f"{key}: files of {data.domain_name!r} would be called like those of "
                     f"{files[stem]!r}; give one of them another 'name'"
                 )
-            if isinstance(data, FolderConfig) and data.ids:
-                try:
-                    self.class_set().lookup(data.ids)
-                except Exception as error:
-                    raise RecipeError(f"{key}.ids: {error}") from None
+            if isinstance(data, FolderConfig):
+                data.check_classes(key, self.class_set())
         if not self.domains():
             raise RecipeError(
                 "source: this key is missing; without one there must be extra_domains to evaluate"

@@ -205,7 +205,8 @@ def test_labels_of_16_bit_and_palette_are_ids_and_rgb_is_refused(tmp_path: Path)
     palette = Image.fromarray(np.array([[0, 3], [6, 0]], np.uint8))
     palette.putpalette([9] * 768)
     palette.save(tmp_path / "p.png")
-    Image.new("RGB", (2, 2)).save(tmp_path / "rgb.png")
+    Image.effect_noise((2, 2), 90).convert("RGB").save(tmp_path / "equal.png")
+    Image.new("RGB", (2, 2), (1, 2, 3)).save(tmp_path / "rgb.png")
     table = URBAN.lookup({0: "flat", 1000: "sky", 3: "nature", 6: "vehicle"})
 
     def read(name):

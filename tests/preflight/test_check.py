@@ -104,7 +104,7 @@ FAULTS: list[tuple[Edit, str]] = [
         "the label is 36x30, its image 36x24",
     ),
     (
-        lambda f: Image.new("RGB", (36, 24)).save(first(f, "day_labels")),
+        lambda f: Image.new("RGB", (36, 24), (1, 2, 3)).save(first(f, "day_labels")),
         "must hold one id per pixel",
     ),
     (relabel(8), "8 ("),

@@ -111,7 +111,7 @@ def test_new_takes_names_and_leaves_a_targets_labels_alone(muhdi, tmp_path: Path
     assert yaml.safe_load(Path("mine.yml").read_text())["every_step"] == NEXT_STEP
     recipe = load_recipe("mine.yml")
     assert recipe.classes == ["road", "no", "sky: blue"]
-    assert recipe.source.ids == {0: "road", 2: "sky: blue"}
+    assert recipe.source.ids == {0: "road", 1: "no", 2: "sky: blue"}
     assert recipe.steps[0].target.images == "images/*.png"
     assert recipe.steps[0].target.labels is None
 
