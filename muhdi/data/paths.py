@@ -191,10 +191,10 @@ def list_files(root: Path, endings: Collection[str] = IMAGE_ENDINGS) -> Listing:
     entered: set[tuple[int, int]] = set()
     waiting = [root]
     while waiting:
-        folder = waiting.pop()
+        folder = waiting.pop(0)
         if not _enter(folder, entered):
             continue
-        waiting += subfolders(folder)
+        waiting[:0] = subfolders(folder)
         for path in _files(folder, listing.left_out):
             ending = path.suffix.lower()
             if ending in endings:
