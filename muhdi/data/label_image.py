@@ -7,6 +7,7 @@ hold: grey images of 2 or 4 bits, and PGM files of fewer than 256 grey levels, a
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from muhdi.errors import DataError
 from muhdi.taxonomy import RAW_IDS
+
+# At half the limit Pillow warns of the size, for the eyes of developers. Set when this module is
+# imported, since processes that load images may start without the settings of this one.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"}
 """Pillow's names of formats that (may) change pixels, and what messages call them."""
@@ -47,6 +52,12 @@ def open_image(path: Path, prepare: Prepare | None = None) -> Image.Image:
             if prepare is not None:
                 prepare(image)
             image.load()
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{path}: has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels;"
+            " cut it into tiles or save it at a smaller size (in Python, PIL.Image.MAX_IMAGE_PIXELS"
+            " sets the limit)"
+        ) from None
     except FileNotFoundError:
         raise DataError(f"{path}: the file is missing") from None
     except UnidentifiedImageError:

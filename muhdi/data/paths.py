@@ -391,7 +391,7 @@ def find_list(folders: list[Path], names: list[str], key: str) -> Path:
 
 
 def read_list(path: Path, base: Path, within: str | None = None) -> list[Path]:
-    """The images that a list file names, one per line; blank lines are skipped.
+    """The images that a list file names, one per line, each once; blank lines are skipped.
 
     Args:
         path: of the list.
@@ -424,7 +424,8 @@ def read_list(path: Path, base: Path, within: str | None = None) -> list[Path]:
         raise DataError(
             f"{path}: the list names no image in {where}; give one per line, relative to {base}"
         )
-    return images
+    # An image that is listed twice would count twice in scores.
+    return list(dict.fromkeys(images))
 
 
 def _is_file(path: Path) -> bool:

@@ -128,7 +128,7 @@ class Predictor(nn.Module):
         super().__init__()
         network = checkpoint.network.requires_grad_(False)
         if statistics is None:
-            statistics = "domain" if domain is not None else network.statistics_kinds[0]
+            statistics = "domain" if domain is not None else network.statistics_choices[0]
         check_head(network, head)
         stored = _stored_statistics(checkpoint, statistics, domain)
         self.inference = Inference(network, head, statistics, stored)

@@ -46,7 +46,7 @@ class Scored:
     @property
     def rows(self) -> list[str]:
         """The statistics that the network can use, of those that are asked for."""
-        if tuple(self.network.statistics_kinds) == ("none",):
+        if tuple(self.network.statistics_choices) == ("none",):
             return ["none"]
         return list(self.statistics)
 

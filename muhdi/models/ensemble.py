@@ -27,9 +27,9 @@ class Ensemble(nn.Module):
         self.classes = models[0].classes
 
     @property
-    def statistics_kinds(self) -> tuple[str, ...]:
+    def statistics_choices(self) -> tuple[str, ...]:
         """Whose normalisation statistics it can use: what the first network can."""
-        known: tuple[str, ...] = self.models[0].statistics_kinds  # type: ignore[assignment]
+        known: tuple[str, ...] = self.models[0].statistics_choices  # type: ignore[assignment]
         return known
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:

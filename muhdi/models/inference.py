@@ -116,7 +116,7 @@ def check_head(network: Network, head: str) -> None:
 
 def check_statistics(network: Network, statistics: str) -> None:
     """Refuse statistics that the network cannot use."""
-    known = list(network.statistics_kinds)
+    known = list(network.statistics_choices)
     if statistics in known:
         return
     if known == ["none"]:

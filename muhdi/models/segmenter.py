@@ -63,7 +63,7 @@ class Segmenter(nn.Module):
         return ("aux", "main") if self.multi_level else ("main",)
 
     @property
-    def statistics_kinds(self) -> tuple[str, ...]:
+    def statistics_choices(self) -> tuple[str, ...]:
         """Whose normalisation statistics it can use: a choice with batch norms alone."""
         return ("running", "domain", "image") if batch_norms(self) else ("none",)
 

@@ -76,14 +76,14 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     alignment = ["---"] + ["---:"] * (len(header) - 1)
     lines = [_markdown_line(header), _markdown_line(alignment)]
     for row in rows:
-        # A bar would end the cell.
-        cells = [text(cell).replace("|", "\\|") for cell in row]
-        lines.append(_markdown_line(cells))
+        lines.append(_markdown_line([text(cell) for cell in row]))
     return "\n".join(lines) + "\n"
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    # A bar would end the cell.
+    escaped = [cell.replace("|", "\\|") for cell in cells]
+    return "| " + " | ".join(escaped) + " |"
 
 
 @dataclass(frozen=True)

@@ -204,7 +204,7 @@ class Brightness(torch.nn.Module):
     """
 
     heads = ("agnostic",)
-    statistics_kinds = ("none",)
+    statistics_choices = ("none",)
 
     def __init__(self) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from muhdi.evaluation.results import Results, scores, without_score
+from muhdi.report.result_table import ResultTable
 from muhdi.report.tables import classes_table
 from muhdi.report.tidy import tidy_rows
 
@@ -39,6 +40,11 @@ def test_the_table_of_classes_ends_with_the_mean_and_the_pixel_accuracy() -> Non
         ["mean", 75.0],
         ["pixel accuracy", 75.0],
     ]
+
+
+def test_a_bar_in_a_name_does_not_end_a_cell_of_markdown() -> None:
+    table = ResultTable("title", ["a|b", "x"], [["c|d", 1.0]])
+    assert table.markdown() == "| a\\|b | x |\n| --- | ---: |\n| c\\|d | 1.0 |\n"
 
 
 @pytest.mark.parametrize("words", [("report",), ("compare", "-o", "c.html"), ("evaluate",)])
