@@ -54,8 +54,10 @@ def test_its_results_and_scores_are_what_they_were(old: Path) -> None:
     results = Results.load(old)
     assert results.matrix("running")[-1] == pytest.approx([15.3, 14.7, 16.4], abs=0.06)
     again = evaluate(old)
-    assert again.steps[0]["scores"]["running"] == results.steps[-1]["scores"]["running"]
-    assert again.steps[0]["scores"]["domain"] == results.steps[-1]["scores"]["domain"]
+    for statistics in ("running", "domain"):
+        for domain, entry in results.steps[-1]["scores"][statistics].items():
+            # What version 0.1 recorded; entries say more today.
+            assert again.steps[0]["scores"][statistics][domain].items() >= entry.items()
 
 
 def test_its_report_is_written(old: Path) -> None:
