@@ -12,6 +12,7 @@ from typing import TypeVar
 from muhdi.report.charts import Chart, Line, Point
 from muhdi.report.facts import facts
 from muhdi.report.heat_maps import class_map, confusion_map, forgetting_table, matrix_map
+from muhdi.report.helped import helped
 from muhdi.report.loss_charts import loss_charts
 from muhdi.report.page import HeatMap, legend, stage_ticks, viewer, write_page
 from muhdi.report.result_table import ResultTable, statistics_title
@@ -46,6 +47,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     results = run.results
     all_statistics = results.statistics
 
+    images = viewer({run.recipe.name: run}, all_statistics)
+
     def each(make: Callable[[RunData, str], Made]) -> dict[str, Made]:
         """What is made of the run, with each of its statistics."""
         return {statistics: make(run, statistics) for statistics in all_statistics}
@@ -58,6 +61,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         results=results,
         all_statistics=all_statistics,
         noise=NOISE,
+        helped={name: helped(run, name, images) for name in all_statistics},
         summary=SUMMARY,
         summaries=each(_summary),
         matrices=each(matrix_map),
@@ -67,7 +71,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         confusion=each(_confusion_maps),
         change=each(_change_table) if run.change else {},
         losses=loss_charts(run),
-        viewer=viewer({run.recipe.name: run}, all_statistics),
+        viewer=images,
         legend=legend(run.recipe.class_set()),
         facts=facts(run),
     )
@@ -78,7 +82,7 @@ def _summary(run: RunData, statistics: str) -> dict[str, float | None]:
 
 
 def _change_table(run: RunData, statistics: str) -> ResultTable:
-    """What `muhdi adapt` changed; other runs have no such section."""
+    """What the steps changed, measured without labels."""
     return change_table(run.change, statistics)
 
 

@@ -20,7 +20,7 @@ from muhdi.recipe.schema import Recipe
 from muhdi.run.sample_files import after_name, predicted_name, sample_images, stem_of
 
 CHANGE = "change.json"
-"""What ``muhdi adapt`` measured without labels, see `muhdi.workflows.change.record_change`."""
+"""What the steps changed, measured without labels; see `muhdi.workflows.change.record_change`."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class RunData:
         metrics: lines of ``metrics.jsonl``: stage, iteration and losses.
         sessions: of ``environment.json``, one for each time that the run was begun or resumed;
             empty for a run that recorded none.
-        change: of ``change.json``; empty but for runs of ``muhdi adapt``.
+        change: of ``change.json``; empty where there was nothing to compare.
     """
 
     folder: Path

@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from muhdi import distributed
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.deploy.find import network_file, run_of
 from muhdi.errors import DataError, MuhdiError, RecipeError, check_type
@@ -25,10 +24,6 @@ from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
-from muhdi.report.run_files import CHANGE
-from muhdi.run.directory import RunDirectory
-from muhdi.workflows.change import record_change
-from muhdi.workflows.report import report
 from muhdi.workflows.train import train
 
 
@@ -101,11 +96,6 @@ def adapt_as_planned(
     """`adapt`, after `plan_adaptation`."""
     results = train(plan.recipe, experiments, resume=resume, overwrite=overwrite, quiet=quiet)
     results.notes = plan.notes
-    if distributed.is_rank_zero():
-        folder = RunDirectory.of(plan.recipe, experiments).folder
-        with distributed.without_peers():
-            record_change(plan.recipe, plan.network, network_file(folder), folder / CHANGE)
-        report(folder, trust_code=True)
     return results
 
 

@@ -12,12 +12,30 @@ from torch import Tensor
 
 from muhdi.data.domains import Domains
 from muhdi.evaluation.domains import Scored, image_batches
+from muhdi.evaluation.samples import network_after
 from muhdi.files import write_json
 from muhdi.losses import entropy, upsample
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.inference import Inference
 from muhdi.recipe.schema import Recipe
+from muhdi.report.run_files import CHANGE
+from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import build_fabric
+
+
+def record_run_change(directory: RunDirectory) -> None:
+    """Write what the steps of a finished run changed: from the source's network to the last one.
+
+    A run without steps, or whose networks are gone, has nothing to compare; one that was recorded
+    already is left as it is.
+    """
+    recipe = directory.recipe()
+    path = directory.folder / CHANGE
+    before = network_after(directory, recipe, 0)
+    after = network_after(directory, recipe, len(recipe.steps))
+    if not recipe.steps or path.exists() or before is None or after is None:
+        return
+    record_change(recipe, before, after, path)
 
 
 def record_change(recipe: Recipe, before: Path, after: Path, path: Path) -> None:
@@ -25,8 +43,9 @@ def record_change(recipe: Recipe, before: Path, after: Path, path: Path) -> None
 
     The file has a row per choice of statistics and domain: ``images``, ``confidence`` (mean
     probability of the most likely class) and ``entropy`` (normalised, 0: certain), ``_before`` and
-    ``_after``, and ``agreement`` (pixels of the same class), in percent. What cannot be measured,
-    because a network has no statistics of the domain, is left out.
+    ``_after``, ``agreement`` (pixels of the same class), and ``shares_before`` and
+    ``shares_after`` (pixels predicted as each class, in the order of the classes), in percent. What
+    cannot be measured, because a network has no statistics of the domain, is left out.
 
     Args:
         recipe: its domains and its choices of statistics are measured, on its device.
@@ -54,7 +73,7 @@ def _on_device(file: Path, recipe: Recipe, device: torch.device) -> Scored:
 
 
 @torch.no_grad()
-def _change(pair: Sequence[Inference | None], batches: Iterable[Tensor]) -> dict[str, float]:
+def _change(pair: Sequence[Inference | None], batches: Iterable[Tensor]) -> dict[str, Any]:
     """The measures of one domain.
 
     Args:
@@ -62,6 +81,7 @@ def _change(pair: Sequence[Inference | None], batches: Iterable[Tensor]) -> dict
         batches: images, uint8 [N, 3, H, W].
     """
     totals: dict[str, float] = defaultdict(float)
+    pixels: dict[str, Tensor] = {}
     images = 0
     for batch in batches:
         count = len(batch)
@@ -74,8 +94,16 @@ def _change(pair: Sequence[Inference | None], batches: Iterable[Tensor]) -> dict
             probabilities = upsample(inference(batch), size).softmax(1)
             totals[f"confidence_{moment}"] += count * float(probabilities.amax(1).mean())
             totals[f"entropy_{moment}"] += count * float(entropy(probabilities))
-            classes.append(probabilities.argmax(1))
+            predicted = probabilities.argmax(1)
+            classes.append(predicted)
+            counts = predicted.flatten().bincount(minlength=probabilities.shape[1])
+            pixels[moment] = pixels.get(moment, 0) + counts
         if len(classes) == 2:
             totals["agreement"] += count * float((classes[0] == classes[1]).float().mean())
-    measures = {key: round(100 * total / images, 4) for key, total in totals.items()}
+    measures: dict[str, Any] = {
+        key: round(100 * total / images, 4) for key, total in totals.items()
+    }
+    for moment, counts in pixels.items():
+        shares = 100 * counts.double() / counts.sum()
+        measures[f"shares_{moment}"] = [round(share, 4) for share in shares.tolist()]
     return {"images": images, **measures}

@@ -33,6 +33,7 @@ from muhdi.training.resume import (
 )
 from muhdi.training.stage import Event, Sets, StageTrainer, Watcher, first_signal
 from muhdi.training.start import Start, start
+from muhdi.workflows.change import record_run_change
 from muhdi.workflows.report import report
 
 REPORT_UNLISTED_AFTER = 50
@@ -91,6 +92,7 @@ def train(
                 session.print_notes(position.notes)
                 run_stages(session, position)
                 keep_samples(session)
+                keep_change(session)
             # The report shows what was recorded.
             keep_report(session)
     return carried.results
@@ -324,6 +326,16 @@ def keep_samples(session: Session) -> None:
 
     with writing(session.run.samples):
         distributed.on_rank_zero(write)
+
+
+def keep_change(session: Session) -> None:
+    """What the steps changed, which the page shows above all where there are no labels."""
+
+    def write() -> None:
+        with distributed.without_peers():
+            record_run_change(session.run)
+
+    distributed.on_rank_zero(write)
 
 
 def keep_report(session: Session) -> None:
