@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muhdi.data.files import FileSet, LabelFiles, Palette
+from muhdi.data.lists import is_list, read_pairs
 from muhdi.data.paths import (
     SplitImages,
     all_or_none,
@@ -107,19 +108,20 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
     """
     root = expand_root(context.root, config.root)
     key, pattern, label_pattern = _patterns(config, split)
-    found = matches(root, pattern)
-    if not found:
-        raise DataError(
-            f"{key}: the pattern {pattern!r} matches no file in {root}; correct it, or the root"
-        )
+    found, listed_labels = _listed(root, pattern, key)
     if config.val_fraction is not None:
         found = _held_out(found, split, config.val_fraction, root)
     # Also without labels, so that a wrong table is reported as early as a wrong pattern.
     table, palette = _folder_table(config, context)
     images = FileSet(config.domain_name, found)
+    if labels and listed_labels:
+        files = [listed_labels[image] for image in found]
+        decoded = LabelFiles(files, table, config.strict, palette)
+        return FileSet(config.domain_name, found, decoded)
     if not labels or label_pattern is None:
         return images
-    listed = SplitImages(found, split, root / fixed_part(pattern))
+    base = root if is_list(pattern) else root / fixed_part(pattern)
+    listed = SplitImages(found, split, base)
     files = _folder_labels(config, listed, label_pattern, root)
     if all_or_none(
         found,
@@ -132,6 +134,19 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
         return FileSet(config.domain_name, found, decoded)
     images.advice = f"'labels' is set, but no file is there; the first was looked for as {files[0]}"
     return images
+
+
+def _listed(root: Path, pattern: str, key: str) -> tuple[list[Path], dict[Path, Path]]:
+    """The images that a pattern or a list names, and the labels that a list gives them."""
+    if is_list(pattern):
+        images, labels = read_pairs(root / pattern, root)
+        return images, {} if labels is None else dict(zip(images, labels, strict=True))
+    images = matches(root, pattern)
+    if not images:
+        raise DataError(
+            f"{key}: the pattern {pattern!r} matches no file in {root}; correct it, or the root"
+        )
+    return images, {}
 
 
 def _held_out(found: list[Path], split: str, fraction: float, root: Path) -> list[Path]:

@@ -90,7 +90,8 @@ class FolderConfig(DomainConfig):
     root: str = "."
     """Folder below which the patterns look, relative to `runtime.root`."""
     images: str
-    """Pattern of the images."""
+    """Pattern of the images, or a list of them: a `.txt` file below `root` with one image per line,
+    or an image and its label."""
     labels: str | None = None
     """Pattern of the label images; none: there are no labels."""
     val_images: str | None = None
