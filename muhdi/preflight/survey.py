@@ -300,7 +300,13 @@ def _names(stem: str, label: str) -> list[str]:
 def _alike(image: Path, labels: list[Path]) -> list[Path]:
     """Labels whose names hold the image's, likely ones and those with more of its folders first."""
     shortest = image.stem.rpartition("_")[0] or image.stem
-    found = [path for path in labels if shortest in path.stem]
+    # A picture of the other split may have the same name.
+    split = _split_of(image)
+    found = [
+        path
+        for path in labels
+        if shortest in path.stem and (split is None or _split_of(path) in (None, split))
+    ]
     folders = set(image.parent.parts)
 
     def order(path: Path) -> tuple[bool, bool, int, int, str]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.preflight.class_names import class_names
+from muhdi.preflight.survey import survey
 from muhdi.recipe.load import load_recipe
 from tests.preflight.test_new import files
 
@@ -104,3 +105,11 @@ def test_a_folder_without_a_table_has_the_sources(muhdi, tmp_path: Path) -> None
     sample = images.read(0, True)
     assert set(np.unique(sample.label)) == {0, 1}
     assert not sample.unlisted
+
+
+def test_other_pictures_that_fit_as_labels_are_named_once(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        files(tmp_path, *(f"{split}/{part}/0.png" for part in ("images", "gt_car", "gt_road")))
+    notes = survey(tmp_path, labelled=True).notes
+    fitting = [note.split(" would fit")[0].split(": ")[1] for note in notes]
+    assert fitting == ["train/gt_road/{stem}.png", "val/gt_road/{stem}.png"]
