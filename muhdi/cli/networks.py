@@ -127,7 +127,7 @@ def predict(
         device=device,
         trust_code=trust_code,
     )
-    with progress("predicting") as on_progress:
+    with progress("predicting") as bar:
         count, failures = predict_files(
             predictor,
             inputs,
@@ -136,7 +136,7 @@ def predict(
             probabilities=probabilities,
             overwrite=overwrite,
             every=every,
-            progress=on_progress,
+            progress=bar.update,
         )
     console().print(f"{count} images predicted, in {output}", soft_wrap=True, markup=False)
     for failure in failures:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 WIDTH = 140
 """Columns of tables that go to a file or a pipe, so that none of them is cut."""
 
-OnProgress = Callable[[int, "int | None"], None]
-
 
 def one_line(message: object) -> str:
     """A message on one line that any terminal can show, whatever the names that it quotes."""
@@ -40,19 +38,43 @@ def console() -> Console:
     return out
 
 
-@contextmanager
-def progress(text: str) -> Iterator[OnProgress]:
-    """A progress bar; without a terminal there is none.
+class Bar:
+    """A line of progress on standard error, and lines of text above it.
 
-    Yields:
-        To be called with the number of items that are done, and of all.
+    Args:
+        name: of what is done.
     """
-    from rich.progress import Progress
 
-    out = console()
-    with Progress(console=out, disable=not out.is_terminal) as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    def __init__(self, name: str) -> None:
+        from muhdi.run.progress import ProgressLine, Screen
+
+        self._screen = Screen(stderr=True)
+        self._line = ProgressLine(self._screen, name, transient=True)
+
+    def update(self, done: int, total: int | None) -> None:
+        """Show the number of items that are done, and of all."""
+        with self._screen.may_be_gone():
+            self._line.update(done, total)
+
+    def print(self, text: str) -> None:
+        """A line above the bar."""
+        with self._screen.may_be_gone():
+            self._screen.print(one_line(text), markup=False)
+
+    def stop(self) -> None:
+        """Remove the bar: a result follows."""
+        with self._screen.may_be_gone():
+            self._line.stop()
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Bar]:
+    """A bar that is removed at the end; without a terminal, a plain line now and then."""
+    bar = Bar(name)
+    try:
+        yield bar
+    finally:
+        bar.stop()
 
 
 def check_format(form: str | None) -> None:

@@ -142,8 +142,8 @@ def check(
     if output is not None:
         check_target(output)
     loaded = load_recipe(recipe, settings, trust_code=trust_code or None)
-    with progress("checking") as on_progress:
-        report = run_check(loaded, jobs, on_progress)
+    with progress("checking") as bar:
+        report = run_check(loaded, jobs, bar.update)
     out = console()
     out.print(splits_table(report))
     classes = classes_table(report)
@@ -173,6 +173,6 @@ def prepare(
     from muhdi.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, settings, trust_code=trust_code or None)
-    with progress("decoding") as on_progress:
-        count = run_prepare(loaded, jobs, on_progress)
+    with progress("decoding") as bar:
+        count = run_prepare(loaded, jobs, bar.update)
     console().print(f"{count} samples are in {loaded.runtime.cache}", soft_wrap=True)

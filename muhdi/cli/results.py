@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from muhdi.cli.options import Experiments, Format, Set, TrustCode
-from muhdi.cli.output import check_format, one_line, print_scores, print_tables
+from muhdi.cli.output import check_format, one_line, print_scores, print_tables, progress
 from muhdi.errors import RecipeError
 
 Scored = Annotated[
@@ -95,15 +95,17 @@ def evaluate(
     if scores is not None:
         check_scores_file(scores)
     what, domains = read_arguments(network, recipe, settings, seed, trust_code=trust_code)
-    results = run_evaluate(
-        what,
-        domains,
-        statistics=statistics,
-        head=head,
-        refresh=refresh,
-        experiments=experiments,
-        trust_code=trust_code,
-    )
+    with progress("evaluating") as bar:
+        results = run_evaluate(
+            what,
+            domains,
+            statistics=statistics,
+            head=head,
+            refresh=refresh,
+            experiments=experiments,
+            trust_code=trust_code,
+            on_progress=bar.update,
+        )
     print_scores(results, form)
     if output is not None:
         write_json(output, results.to_json(sequence=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -20,7 +19,7 @@ from muhdi.cli.options import (
     Set,
     TrustCode,
 )
-from muhdi.cli.output import check_format, console, one_line, print_run, print_tables
+from muhdi.cli.output import check_format, console, one_line, print_run, print_tables, progress
 from muhdi.errors import RecipeError
 
 Devices = Annotated[
@@ -101,7 +100,10 @@ def demo(
     from muhdi.workflows.sweep import sweep as run_sweep
 
     out = console()
-    runs = run_sweep(list(DEMO), seeds, settings, output, jobs, typer.echo)
+    with progress("demo") as bar:
+        runs = run_sweep(
+            list(DEMO), seeds, settings, output, jobs, bar.print, on_progress=bar.update
+        )
     arms = {title: runs[recipe] for recipe, title in DEMO.items()}
     for title, results in arms.items():
         out.print(f"\n{title}")
@@ -199,8 +201,17 @@ def sweep(
     from muhdi.workflows.sweep import sweep as run_sweep
 
     check_format(form)
-    log = partial(typer.echo, err=form is not None)
-    arms = run_sweep(recipes, seeds, settings, experiments, jobs, log, trust_code=trust_code)
+    with progress("sweep") as bar:
+        arms = run_sweep(
+            recipes,
+            seeds,
+            settings,
+            experiments,
+            jobs,
+            bar.print,
+            trust_code=trust_code,
+            on_progress=bar.update,
+        )
     evaluated = next(iter(arms.values()))[0].statistics
     print_tables([arms_table(arms, statistics) for statistics in evaluated], form)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -79,8 +79,16 @@ def measure_domain(
     return measure_statistics(network, image_batches(samples, recipe, device))
 
 
+OnProgress = Callable[[int, int], None]
+"""Called with the number of items that are done, and of all."""
+
+
 def evaluate_domains(
-    scored: Scored, domains: Domains, recipe: Recipe, unlisted: UnlistedIds
+    scored: Scored,
+    domains: Domains,
+    recipe: Recipe,
+    unlisted: UnlistedIds,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Row:
     """Scores by statistics and domain.
 
@@ -91,12 +99,15 @@ def evaluate_domains(
         domains: of which the evaluation's images are scored.
         recipe: says at which size.
         unlisted: counts what labels hold that no table lists.
+        on_progress: called with the number of images that this process has scored, and of all.
     """
     row: Row = {}
+    labelled = [len(samples) for samples in domains.validation.values() if samples.with_labels]
+    watched = _Watched(unlisted, on_progress, len(scored.rows) * sum(labelled))
     for statistics in scored.rows:
         row[statistics] = {}
         for domain, samples in domains.validation.items():
-            row[statistics][domain] = _entry(scored, statistics, samples, recipe, unlisted)
+            row[statistics][domain] = _entry(scored, statistics, samples, recipe, watched)
     return row
 
 
@@ -105,7 +116,7 @@ def _entry(
     statistics: str,
     samples: PreparedSet,
     recipe: Recipe,
-    unlisted: UnlistedIds,
+    watched: _Watched,
 ) -> Entry:
     domain = samples.images.domain
     if not samples.with_labels:
@@ -118,11 +129,30 @@ def _entry(
         samples,
         size=recipe.evaluation.size,
         batch_size=recipe.evaluation.batch_size,
-        on_sample=partial(_count_unlisted, unlisted, domain),
+        on_sample=partial(watched.count, domain),
     )
     classes = recipe.class_set().classes
     return scores(confusion, classes, len(samples), recipe.evaluation.mean_over)
 
 
-def _count_unlisted(unlisted: UnlistedIds, domain: str, sample: Sample) -> None:
-    unlisted.add(domain, sample.name, sample.unlisted)
+@dataclass
+class _Watched:
+    """What is seen of the images that are scored.
+
+    Attributes:
+        unlisted: raw ids that no table lists.
+        on_progress: called after every image.
+        total: number of images of all processes.
+        done: of this process so far.
+    """
+
+    unlisted: UnlistedIds
+    on_progress: OnProgress
+    total: int
+    done: int = 0
+
+    def count(self, domain: str, sample: Sample) -> None:
+        """An image of a domain has been scored."""
+        self.unlisted.add(domain, sample.name, sample.unlisted)
+        self.done += 1
+        self.on_progress(min(self.done * distributed.world_size(), self.total), self.total)

@@ -11,7 +11,7 @@ from muhdi.files import writing
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.run.loggers import JsonLines, RunLogger, build_loggers, reason
-from muhdi.run.progress import Screen, StageProgress
+from muhdi.run.progress import ProgressLine, Screen, StageProgress
 
 
 class RunLog:
@@ -90,7 +90,7 @@ class RunLog:
         with self._console.may_be_gone():
             self._console.print(text, markup=False)
 
-    def start(self, stage: str, iterations: int, done: int, before: int) -> None:
+    def start(self, stage: str, iterations: int, done: int, before: int, later: int) -> None:
         """A stage begins, or continues.
 
         Args:
@@ -98,11 +98,32 @@ class RunLog:
             iterations: of the stage.
             done: of them, before an interruption.
             before: iterations of all earlier stages.
+            later: iterations of all stages that follow.
         """
         self._stage = stage
         self._before = before
         with self._console.may_be_gone():
-            self._progress = StageProgress(self._console, stage, iterations, done)
+            self._progress = StageProgress(self._console, stage, iterations, done, later)
+
+    @contextmanager
+    def bar(self, name: str) -> Iterator[Callable[[int, int], None]]:
+        """Progress of something that takes a while, such as an evaluation.
+
+        Yields:
+            To be called with the number of items that are done, and of all.
+        """
+        with self._console.may_be_gone():
+            line = ProgressLine(self._console, name, transient=True)
+
+        def update(done: int, total: int) -> None:
+            with self._console.may_be_gone():
+                line.update(done, total)
+
+        try:
+            yield update
+        finally:
+            with self._console.may_be_gone():
+                line.stop()
 
     def advance(self, done: int, images: int, losses: Mapping[str, float]) -> None:
         """After an iteration.

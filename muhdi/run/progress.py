@@ -1,4 +1,6 @@
-"""A stage's progress on the screen: a bar on a terminal, a line every few seconds without one."""
+"""Progress on the screen: one line that is drawn again on a terminal, a plain line now and then
+without one.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +10,23 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
 from rich.text import Text
 
 from muhdi.run.signals import note_signal
 
 PLAIN_SECONDS = 10.0
 """Without a terminal: seconds between two lines."""
+_SHORTEST_BAR = 8
+"""Columns of a bar, with its brackets, that still shows something."""
+_LONGEST_BAR = 40
+"""Columns of a bar in a wide terminal."""
 _LONGEST_NAME = 14
-"""Characters of a stage's name in the bar, so that the rest fits into 80 columns."""
+"""Characters of a name in a narrow terminal."""
 
 
 class Screen(Console):
@@ -61,28 +61,155 @@ class Screen(Console):
             self.quiet = True
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far something is.
+
+    Attributes:
+        name: of what is done, such as a stage.
+        done: items so far.
+        total: of all items; None: it is not known yet.
+        rate: how fast it is, as text; empty: nothing is said.
+        time: how long it still takes, or has taken, as text.
+        loss: the training loss, as text.
+    """
+
+    name: str
+    done: int = 0
+    total: int | None = None
+    rate: str = ""
+    time: str = ""
+    loss: str = ""
+
+    def line(self, width: int) -> str:
+        """One line of at most ``width`` characters.
+
+        What does not fit is left out: the end of a long name, then the loss, the rate, the time and
+        the bar, and at last more of the name.
+        """
+        everything: tuple[str, ...] = (self.rate, self.time, self.loss)
+        short = _shortened(self.name, _LONGEST_NAME)
+        choices = [(self.name, everything), (short, everything)]
+        choices += [(short, (self.rate, self.time)), (short, (self.time,)), (short, ())]
+        for name, facts in choices:
+            begin = f"{name} {self._count} "
+            end = "  ".join(["", *filter(None, facts)])
+            room = width - len(begin) - len(end)
+            if room >= _SHORTEST_BAR:
+                return f"{begin}{self._bar(min(room, _LONGEST_BAR))}{end}"
+        name = _shortened(self.name, max(width - len(self._count) - 1, 0))
+        return f"{name} {self._count}".strip()[: max(width, 0)]
+
+    def plain(self) -> str:
+        """The same without a bar, for a file or a pipe."""
+        facts = (self.rate, self.time, self.loss)
+        return "  ".join([f"{self.name} {self._count}", *filter(None, facts)])
+
+    @property
+    def _count(self) -> str:
+        return str(self.done) if self.total is None else f"{self.done}/{self.total}"
+
+    def _bar(self, width: int) -> str:
+        inside = width - 2
+        full = inside * self.done // self.total if self.total else 0
+        head = ">" if 0 < full < inside else ""
+        drawn = "=" * (full - len(head)) + head
+        return f"[{drawn:<{inside}}]"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, ``1:05``; from an hour on also hours, ``2:01:05``."""
+    minutes, rest = divmod(round(max(seconds, 0.0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}:{minutes:02d}:{rest:02d}"
+    return f"{minutes}:{rest:02d}"
+
+
+def _shortened(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[: max(length - 1, 0)]}…"[:length]
+
+
+class ProgressLine:
+    """Progress on a terminal: one line, drawn again a few times a second.
+
+    Without a terminal there is a plain line every `PLAIN_SECONDS`.
+
+    Args:
+        console: where it is shown.
+        name: of what is done.
+        transient: the line is removed at the end, since a result follows.
+    """
+
+    def __init__(self, console: Console, name: str, *, transient: bool = False) -> None:
+        self._console = console
+        self._now = Progress(name)
+        self._start = time.monotonic()
+        self._shown = self._start
+        self._live: Live | None = None
+        if console.is_terminal and not console.quiet:
+            self._live = Live(
+                self,
+                console=console,
+                transient=transient,
+                refresh_per_second=5,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # A terminal whose last column is filled may begin a new line.
+        line = self._now.line(options.max_width - 1)
+        yield Text(line, no_wrap=True, overflow="crop", end="")
+
+    def show(self, now: Progress, *, always: bool = False) -> None:
+        """Show how far it is; without a terminal only if it is time, or ``always``."""
+        self._now = now
+        due = time.monotonic() - self._shown >= PLAIN_SECONDS
+        if self._live is None and (due or always):
+            self._shown = time.monotonic()
+            self._console.print(now.plain(), markup=False)
+
+    def update(self, done: int, total: int | None) -> None:
+        """Show how many items are done, and the time that is left at this speed."""
+        seconds = time.monotonic() - self._start
+        left = ""
+        if done and total is not None and done < total:
+            left = f"{clock(seconds / done * (total - done))} left"
+        self.show(Progress(self._now.name, done, total, time=left))
+
+    def stop(self) -> None:
+        """The work ends, or is interrupted."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
 class StageProgress:
-    """Shows how far one stage is.
+    """Shows how far one stage is, and how long the whole run still takes.
+
+    ``city 84/150 [=====>   ]  47 img/s  0:14 left  loss 0.31``; single losses go to the loggers.
 
     Args:
         console: where it is shown.
         stage: name of the stage.
         iterations: of the stage.
         done: iterations before an interruption.
+        later: iterations of the stages that follow.
     """
 
-    def __init__(self, console: Console, stage: str, iterations: int, done: int) -> None:
-        self._console = console
+    def __init__(
+        self, console: Console, stage: str, iterations: int, done: int, later: int = 0
+    ) -> None:
         self._stage = stage
         self._iterations = iterations
         self._first = done
+        self._later = later
         self._images = 0
+        self._loss = ""
         self._start = time.monotonic()
-        self._shown = self._start
-        self._bar: _Bar | None = None
-        if console.is_terminal and not console.quiet:
-            self._bar = _Bar(console, stage, iterations, done)
-            self._bar.start()
+        self._line = ProgressLine(console, stage)
 
     def advance(self, done: int, images: int, losses: Mapping[str, float]) -> None:
         """After an iteration.
@@ -90,71 +217,23 @@ class StageProgress:
         Args:
             done: iterations so far.
             images: in this iteration.
-            losses: to show, if any.
+            losses: to show, if any; their sum is shown.
         """
         self._images += images
-        now = time.monotonic()
-        rate = self._images / max(now - self._start, 1e-9)
-        if self._bar is not None:
-            self._bar.advance_to(done, rate, losses)
-        elif losses and (now - self._shown >= PLAIN_SECONDS or done == self._iterations):
-            self._shown = now
-            self._print_line(done, rate, losses)
-
-    def _print_line(self, done: int, rate: float, losses: Mapping[str, float]) -> None:
-        per_iteration = (self._shown - self._start) / max(done - self._first, 1)
-        left = per_iteration * (self._iterations - done)
-        columns = [
-            f"{self._stage} {done}/{self._iterations}",
-            f"{rate:.0f} images/s",
-            _terms(losses),
-            f"left {left:.0f} s",
-        ]
-        self._console.print("  ".join(columns), markup=False)
+        if losses:
+            self._loss = f"loss {sum(losses.values()):.2f}"
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        ended = done == self._iterations
+        if ended:
+            how_long = f"took {clock(seconds)}"
+        else:
+            # An iteration of a later stage may cost more: this is an estimate.
+            rest = self._iterations - done + self._later
+            how_long = f"{clock(seconds / max(done - self._first, 1) * rest)} left"
+        rate = f"{self._images / seconds:.0f} img/s"
+        now = Progress(self._stage, done, self._iterations, rate, how_long, self._loss)
+        self._line.show(now, always=ended)
 
     def stop(self) -> None:
         """The stage ends, or is interrupted."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
-
-
-class _Bar(Progress):
-    """Two lines that fit into 80 columns: how far the stage is, and its single losses.
-
-    There may be many losses; what does not fit is cut off. All are in the record.
-    """
-
-    def __init__(self, console: Console, stage: str, iterations: int, done: int) -> None:
-        super().__init__(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),  # what the others leave
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[text]}"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("left"),
-            console=console,
-            expand=True,
-        )
-        self._losses = ""
-        name = stage[:_LONGEST_NAME].replace("[", "\\[")
-        self._stage_task: TaskID = self.add_task(name, total=iterations, completed=done, text="")
-
-    def advance_to(self, done: int, rate: float, losses: Mapping[str, float]) -> None:
-        """Show how many iterations are done, and losses if there are new ones."""
-        if losses:
-            self._losses = _terms(losses)
-            text = f"{rate:.0f} images/s  loss {sum(losses.values()):.3f}"
-            self.update(self._stage_task, text=text)
-        self.update(self._stage_task, completed=done)
-
-    def get_renderables(self) -> Iterator[RenderableType]:
-        """The bar, and the line of losses below it."""
-        yield self.make_tasks_table(self.tasks)
-        if getattr(self, "_losses", ""):  # rich asks before the constructor has ended
-            yield Text(self._losses, no_wrap=True, overflow="ellipsis", style="dim")
-
-
-def _terms(losses: Mapping[str, float]) -> str:
-    """Names and values of losses."""
-    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
+        self._line.stop()

@@ -270,7 +270,8 @@ class StageTrainer:
         total = self.config.iterations
         before = self.recipe.iterations_before(self.number)
         self.network.train()
-        watcher.log.start(name, total, self.iteration, before)
+        later = self.recipe.iterations_before(len(self.recipe.stages())) - before - total
+        watcher.log.start(name, total, self.iteration, before, later)
         with closing(self._source_batches()) as source, closing(self._target_batches()) as target:
             while self.iteration < total:
                 try:

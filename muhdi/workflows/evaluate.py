@@ -14,7 +14,7 @@ from muhdi.data.domains import Domains
 from muhdi.data.paths import find_file
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import DataError, RecipeError, check_type, nearest
-from muhdi.evaluation.domains import Row, Scored, evaluate_domains, measure_domain
+from muhdi.evaluation.domains import OnProgress, Row, Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, absent_classes, best_row
 from muhdi.evaluation.score_cache import ScoreCache
 from muhdi.evaluation.scored_images import scored_images
@@ -48,6 +48,7 @@ def evaluate(  # noqa: PLR0913 - options by name
     refresh: bool = False,
     experiments: Path | str | None = None,
     trust_code: bool = False,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Results:
     """Score networks on the domains of a recipe.
 
@@ -61,6 +62,7 @@ def evaluate(  # noqa: PLR0913 - options by name
             instead of using the stored ones, which grow stale as later steps move the weights.
         experiments: folder of ``snapshots`` with a recipe's run; None: the recipe says where.
         trust_code: whether classes of other packages, which a network or a run names, are imported.
+        on_progress: called with the number of images that are scored, and of all, for each network.
 
     Returns:
         Results with one row per network; their ``notes`` are for the user.
@@ -71,7 +73,7 @@ def evaluate(  # noqa: PLR0913 - options by name
     """
     check_type("what", what, str, Path, Recipe, Checkpoint)
     check_type("recipe", recipe, str, Path, Recipe, type(None))
-    how = How(_known_statistics(statistics), head, refresh, trust_code)
+    how = How(_known_statistics(statistics), head, refresh, trust_code, on_progress)
     if isinstance(what, Checkpoint):
         return _evaluate_checkpoint(what, recipe, experiments, how)
     if not isinstance(what, Recipe) and _is_network(Path(what)):
@@ -154,12 +156,14 @@ class How:
         head: whose predictions are scored.
         refresh: measure statistics again.
         trust_code: import foreign backbones.
+        on_progress: called after every image.
     """
 
     statistics: list[str]
     head: str
     refresh: bool
     trust_code: bool
+    on_progress: OnProgress
 
 
 def _evaluate_checkpoint(
@@ -399,7 +403,7 @@ class _Scorer:
                 measured = measure_domain(network, samples, self.recipe, self.device)
                 by_domain[samples.images.domain] = measured
         scored = Scored(network, by_domain, self.statistics, self.how.head)
-        return evaluate_domains(scored, self.domains, self.recipe, unlisted)
+        return evaluate_domains(scored, self.domains, self.recipe, unlisted, self.how.on_progress)
 
     def _load(self, file: Path) -> Checkpoint:
         if file.suffix == ".safetensors":

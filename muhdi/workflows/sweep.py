@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -42,6 +43,10 @@ _LATER = ("name", "steps", "extra_domains", "evaluation")
 """Keys of the experiment on which the training on the source does not depend."""
 
 Log = Callable[[str], None]
+OnProgress = Callable[[int, int], None]
+
+_LONGEST_LINE = 65536
+"""Bytes at the end of a record in which its last line is looked for."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ def sweep(  # noqa: PLR0913 - options by name
     log: Log = print,
     *,
     trust_code: bool = False,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> dict[str, list[Results]]:
     """Run every recipe with every seed, in parallel processes of one thread each.
 
@@ -98,6 +104,8 @@ def sweep(  # noqa: PLR0913 - options by name
         log: called with a line for every run that starts or ends.
         trust_code: whether classes of other packages are imported even if the recipe of a run, or a
             `Recipe` that was read without trust, names them.
+        on_progress: called about every second with the number of iterations that all runs have
+            recorded, and of all.
 
     Returns:
         Results in the order of the seeds, by what was given for a recipe: its file or name, and for
@@ -127,7 +135,7 @@ def sweep(  # noqa: PLR0913 - options by name
             for seed in seeds
             for file in files.values()
         ]
-        done = _sweep(plan, Path(experiments), _Screen(jobs, log))
+        done = _sweep(plan, Path(experiments), _Screen(jobs, log, on_progress))
         # The plan has all recipes of the first seed, then all of the next one.
         results = [done[first :: len(files)] for first in range(len(files))]
     return dict(zip(files, results, strict=True))
@@ -156,6 +164,7 @@ def _as_file(recipe: Recipe | Path | str, folder: Path) -> str:
 class _Screen:
     jobs: int | None
     log: Log
+    on_progress: OnProgress
 
 
 def _sweep(plan: list[_Job], experiments: Path, screen: _Screen) -> list[Results]:
@@ -176,12 +185,67 @@ def _sweep(plan: list[_Job], experiments: Path, screen: _Screen) -> list[Results
         directory = RunDirectory.of(first, experiments)
         starts.append(directory.model(0, "source", first.source_training.iterations))
     count = screen.jobs or os.cpu_count() or 1
-    with _Processes(experiments, count, screen.log) as processes:
-        processes.run(list(sources.values()))
-        jobs = []
-        for job, start in zip(plan, starts, strict=True):
-            jobs.append(job if start is None else job.started_from(start))
+    jobs = []
+    for job, start in zip(plan, starts, strict=True):
+        jobs.append(job if start is None else job.started_from(start))
+    first_jobs = list(sources.values())
+    watch = partial(_report_iterations, _Watched.all([*first_jobs, *jobs], experiments), screen)
+    with _Processes(experiments, count, screen.log, watch) as processes:
+        processes.run(first_jobs)
         return processes.run(jobs)
+
+
+@dataclass(frozen=True)
+class _Watched:
+    """A run whose iterations are counted.
+
+    Attributes:
+        directory: of the run.
+        before: iterations before each stage, by the stage's name.
+        total: iterations of the whole run.
+    """
+
+    directory: RunDirectory
+    before: dict[str, int]
+    total: int
+
+    @classmethod
+    def all(cls, jobs: Sequence[_Job], experiments: Path) -> list[_Watched]:
+        """One for each job."""
+        watched = []
+        for job in jobs:
+            recipe = job.load()
+            before = {
+                stage.name: recipe.iterations_before(stage.number) for stage in recipe.stages()
+            }
+            total = recipe.iterations_before(len(before))
+            watched.append(cls(RunDirectory.of(recipe, experiments), before, total))
+        return watched
+
+    def done(self) -> int:
+        """Iterations that the run has recorded."""
+        if self.directory.samples.exists():
+            return self.total
+        last = _last_line(self.directory.metrics)
+        if last is None or last.get("stage") not in self.before:
+            return 0
+        return self.before[last["stage"]] + int(last["iteration"])
+
+
+def _last_line(path: Path) -> dict[str, Any] | None:
+    """The last whole line of a record; None if there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(path.stat().st_size - _LONGEST_LINE, 0))
+            lines = file.read().split(b"\n")
+        return dict(json.loads(lines[-2])) if len(lines) > 1 else None
+    except (OSError, ValueError):
+        return None
+
+
+def _report_iterations(runs: Sequence[_Watched], screen: _Screen) -> None:
+    done = [run.done() for run in runs]
+    screen.on_progress(sum(done), sum(run.total for run in runs))
 
 
 def _refuse_shared_directories(plan: list[_Job]) -> None:
@@ -208,9 +272,10 @@ class _Processes:
     A signal stops them all, saved.
     """
 
-    def __init__(self, experiments: Path, count: int, log: Log) -> None:
+    def __init__(self, experiments: Path, count: int, log: Log, watch: Callable[[], None]) -> None:
         self.experiments = experiments
         self.log = log
+        self.watch = watch
         self.pool = ThreadPoolExecutor(count)
         self.running: set[subprocess.Popen[str]] = set()
         self.handlers: dict[int, Any] = {}
@@ -236,7 +301,8 @@ class _Processes:
         When one fails, the others still end before the error is raised.
         """
         futures = [self.pool.submit(self._run, job) for job in jobs]
-        wait(futures)
+        while wait(futures, timeout=1.0).not_done:
+            self.watch()
         return [future.result() for future in futures]
 
     def _run(self, job: _Job) -> Results:

@@ -246,7 +246,10 @@ def evaluate_stage(session: Session, stage: int) -> None:
         return  # evaluated before the run was interrupted
     name = session.stage_name(stage)
     if session.has_learned(stage):
-        row = evaluate_domains(session.scored, session.domains, session.recipe, session.unlisted)
+        with session.log.bar(f"evaluating after {name}") as on_progress:
+            row = evaluate_domains(
+                session.scored, session.domains, session.recipe, session.unlisted, on_progress
+            )
     else:
         row = untrained_row(session.scored.rows, list(session.domains.validation))
     results.add(name, row, distributed.on_rank_zero(partial(weights_after, session, stage)))
