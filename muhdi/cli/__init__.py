@@ -12,7 +12,7 @@ import typer
 
 from muhdi.cli.networks import convert, export, predict
 from muhdi.cli.recipes import check, inspect, new, prepare, recipes
-from muhdi.cli.results import compare, evaluate, report
+from muhdi.cli.results import compare, evaluate, report, runs
 from muhdi.cli.run import run
 from muhdi.cli.training import adapt, demo, sweep, train
 
@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         sweep: "muhdi sweep scenes_none scenes_selftrain_muhdi --seed 1 --seed 2",
     },
     "Results": {
+        runs: "muhdi runs",
         evaluate: f"muhdi evaluate {RUN} --statistics domain --refresh",
         report: f"muhdi report {RUN}",
         compare: f"muhdi compare {RUN}_seed1 {RUN}_seed2 control_seed1 control_seed2",
@@ -46,7 +47,9 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
 }
 """Commands by group, each with an example."""
 
-app = typer.Typer(name="muhdi", pretty_exceptions_enable=False)
+HELP = {"help_option_names": ["--help", "-h"]}
+
+app = typer.Typer(name="muhdi", pretty_exceptions_enable=False, context_settings=HELP)
 Version = Annotated[bool, typer.Option("--version", help="Print the version.")]
 
 
@@ -64,7 +67,10 @@ def muhdi(context: typer.Context, version: Version = False) -> None:
 
 for panel, commands in COMMANDS.items():
     for command, example in commands.items():
-        app.command(rich_help_panel=panel, epilog=f"Example: {example}")(command)
+        added = app.command(
+            rich_help_panel=panel, epilog=f"Example: {example}", context_settings=HELP
+        )
+        added(command)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from muhdi.cli.options import (
     Head,
     ModelArgument,
     OverwriteFiles,
+    Quiet,
     Statistics,
     TrustCode,
 )
@@ -92,7 +93,7 @@ TrainedSize = Annotated[
 def predict(
     model: ModelArgument,
     images: Images,
-    output: Predictions,
+    output: Predictions = Path("predictions"),
     head: Head = None,
     statistics: Statistics = None,
     domain: Domain = None,
@@ -104,6 +105,7 @@ def predict(
     every: Every = 1,
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
+    quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Predict the class of every pixel of images and videos, as ids, colours and overlays.
@@ -127,7 +129,7 @@ def predict(
         device=device,
         trust_code=trust_code,
     )
-    with progress("predicting") as bar:
+    with progress("predicting", quiet=quiet) as bar:
         count, failures = predict_files(
             predictor,
             inputs,

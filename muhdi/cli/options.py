@@ -7,10 +7,16 @@ from typing import Annotated, Optional
 
 import typer
 
+from muhdi.cli.complete import recipe_keys, recipe_names
+
 # --- what a command works on ----------------------------------------------------------------------
 
 RecipeArgument = Annotated[
-    str, typer.Argument(help="A YAML file, or the name of a shipped recipe (muhdi recipes).")
+    str,
+    typer.Argument(
+        help="A YAML file, or the name of a shipped recipe (muhdi recipes).",
+        autocompletion=recipe_names,
+    ),
 ]
 ModelArgument = Annotated[
     Path,
@@ -24,6 +30,7 @@ Set = Annotated[
         "--set",
         help="Change a key of the recipe: every_step.iterations=100. Repeatable.",
         metavar="KEY=VALUE",
+        autocompletion=recipe_keys,
     ),
 ]
 Seed = Annotated[
@@ -69,6 +76,7 @@ Jobs = Annotated[
     Optional[int],
     typer.Option("--jobs", min=1, help="Processes at a time. By default one per core."),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show results, but no progress.")]
 TrustCode = Annotated[
     bool,
     typer.Option(

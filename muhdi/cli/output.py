@@ -43,12 +43,13 @@ class Bar:
 
     Args:
         name: of what is done.
+        quiet: nothing is shown.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, quiet: bool = False) -> None:
         from muhdi.run.progress import ProgressLine, Screen
 
-        self._screen = Screen(stderr=True)
+        self._screen = Screen(stderr=True, quiet=quiet)
         self._line = ProgressLine(self._screen, name, transient=True)
 
     def update(self, done: int, total: int | None) -> None:
@@ -68,9 +69,9 @@ class Bar:
 
 
 @contextmanager
-def progress(name: str) -> Iterator[Bar]:
+def progress(name: str, *, quiet: bool = False) -> Iterator[Bar]:
     """A bar that is removed at the end; without a terminal, a plain line now and then."""
-    bar = Bar(name)
+    bar = Bar(name, quiet=quiet)
     try:
         yield bar
     finally:
@@ -100,29 +101,49 @@ def print_tables(tables: Sequence[ResultTable], form: str | None = None) -> None
 
 
 def print_run(results: Results, recipe: Recipe, experiments: Path | None) -> None:
-    """Print the results of a run that has just ended, and where its files are."""
-    from muhdi.report.tables import matrix_table, summary_line
+    """Print the results of a run that has just ended, and where its page is.
+
+    One choice of statistics is enough here; the page has all of them.
+    """
+    from muhdi.report.reached import reached
+    from muhdi.report.tables import matrix_table
     from muhdi.run.directory import RunDirectory
 
     out = console()
-    for statistics in results.statistics:
-        out.print(matrix_table(results, statistics).terminal())
-        out.print(summary_line(results, statistics), soft_wrap=True)
+    statistics = results.main_statistics
+    out.print(matrix_table(results, statistics).terminal())
+    out.print(reached(results, statistics), markup=False)
     folder = RunDirectory.of(recipe, experiments).folder
-    out.print(f"Written to {folder}", soft_wrap=True, markup=False)
-    out.print(f"Open {folder / 'report.html'} in a browser", soft_wrap=True, markup=False)
+    out.print(
+        f"Report, to open in a browser: {folder / 'report.html'}", soft_wrap=True, markup=False
+    )
 
 
-def print_scores(results: Results, form: str | None = None) -> None:
-    """Print the scores of every network, and those of the best one by class."""
+def print_scores(results: Results, form: str | None = None, *, every: bool = False) -> None:
+    """Print the scores of every network, and those of the best one by class.
+
+    Args:
+        results: with a row per network.
+        form: a format that can be pasted; None: for people.
+        every: show all choices of statistics; other programs get them anyway.
+    """
     from muhdi.evaluation.results import best_row
     from muhdi.report.tables import classes_table, matrix_table
 
+    shown = results.statistics if every or form is not None else [results.main_statistics]
     tables = []
-    for statistics in results.statistics:
+    for statistics in shown:
         best = best_row(results, statistics)
         tables.append(matrix_table(results, statistics, "network"))
         tables.append(classes_table(results, statistics, best))
     print_tables(tables, form)
     for note in results.notes:
         typer.echo(one_line(note), err=form is not None)
+    others = [name for name in results.statistics if name not in shown]
+    if others:
+        typer.echo(f"Also scored with {' and '.join(others)} statistics: --statistics shows them.")
+
+
+def print_page(path: Path, form: str | None = None) -> None:
+    """The last line of a command: the page to open."""
+    typer.echo(f"Report, to open in a browser: {one_line(path)}", err=form is not None)

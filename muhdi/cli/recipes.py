@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.options import Format, Jobs, OverwriteFiles, RecipeArgument, Set, TrustCode
+from muhdi.cli.options import Format, Jobs, OverwriteFiles, Quiet, RecipeArgument, Set, TrustCode
 from muhdi.cli.output import check_format, console, one_line, print_tables, progress
 from muhdi.errors import RecipeError
 
@@ -127,6 +127,7 @@ def check(
     settings: Set = [],  # noqa: B006 - typer reads the default
     jobs: Jobs = None,
     output: CheckJson = None,
+    quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Read every image and label of a recipe, and report what would stop or spoil the training.
@@ -142,7 +143,7 @@ def check(
     if output is not None:
         check_target(output)
     loaded = load_recipe(recipe, settings, trust_code=trust_code or None)
-    with progress("checking") as bar:
+    with progress("checking", quiet=quiet) as bar:
         report = run_check(loaded, jobs, bar.update)
     out = console()
     out.print(splits_table(report))
@@ -163,6 +164,7 @@ def prepare(
     recipe: RecipeArgument,
     settings: Set = [],  # noqa: B006 - typer reads the default
     jobs: Jobs = None,
+    quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Decode and resize every image of a recipe into its cache, before training.
@@ -173,6 +175,6 @@ def prepare(
     from muhdi.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, settings, trust_code=trust_code or None)
-    with progress("decoding") as bar:
+    with progress("decoding", quiet=quiet) as bar:
         count = run_prepare(loaded, jobs, bar.update)
     console().print(f"{count} samples are in {loaded.runtime.cache}", soft_wrap=True)

@@ -7,8 +7,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.options import Experiments, Format, Set, TrustCode
-from muhdi.cli.output import check_format, one_line, print_scores, print_tables, progress
+from muhdi.cli.options import Experiments, Format, Quiet, Set, TrustCode
+from muhdi.cli.output import (
+    check_format,
+    one_line,
+    print_page,
+    print_scores,
+    print_tables,
+    progress,
+)
 from muhdi.errors import RecipeError
 
 Scored = Annotated[
@@ -43,6 +50,7 @@ ScoresFile = Annotated[
         " statistics, class ('mean' for the mIoU), iou in percent.",
     ),
 ]
+RunsFolder = Annotated[Path, typer.Argument(help="Folder of run directories.", show_default=True)]
 RunArgument = Annotated[Path, typer.Argument(help="A run directory.")]
 ReportFile = Annotated[
     Optional[Path],
@@ -77,6 +85,7 @@ def evaluate(
     output: ScoresJson = None,
     scores: ScoresFile = None,
     form: Format = None,
+    quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Score networks on every domain of their recipe, for each choice of statistics.
@@ -95,7 +104,7 @@ def evaluate(
     if scores is not None:
         check_scores_file(scores)
     what, domains = read_arguments(network, recipe, settings, seed, trust_code=trust_code)
-    with progress("evaluating") as bar:
+    with progress("evaluating", quiet=quiet) as bar:
         results = run_evaluate(
             what,
             domains,
@@ -106,11 +115,25 @@ def evaluate(
             trust_code=trust_code,
             on_progress=bar.update,
         )
-    print_scores(results, form)
+    print_scores(results, form, every=bool(statistics))
     if output is not None:
         write_json(output, results.to_json(sequence=False))
     if scores is not None:
         write_scores(scores, [results])
+
+
+def runs(folder: RunsFolder = Path("experiments/snapshots"), form: Format = None) -> None:
+    """List runs: how far they are, their average target mIoU, and their pages."""
+    from muhdi.report.run_list import list_runs, runs_table
+
+    check_format(form)
+    found = list_runs(folder)
+    print_tables([runs_table(found, folder)], form)
+    for run in found:
+        if run.problem:
+            typer.echo(f"note: {one_line(run.problem)}", err=form is not None)
+    finished = sum(run.state == "finished" for run in found)
+    typer.echo(f"{finished} of {len(found)} runs are finished.", err=form is not None)
 
 
 def report(
@@ -139,7 +162,7 @@ def report(
         print_tables([matrix_table(results, name) for name in results.statistics], form)
     if scores is not None:
         write_scores(scores, [read_run(run).results])
-    typer.echo(f"Written to {one_line(path)}", err=form is not None)
+    print_page(path, form)
 
 
 def compare(
@@ -169,13 +192,15 @@ def compare(
     found = [read_run(run) for run in runs]
     arms = group(found, group_by)
     reference = reference_arm(arms, against)
+    shared = shared_statistics(found)
+    main = found[0].results.main_statistics
+    shown = shared if form is not None or main not in shared else [main]
     for_terminal = []
-    for statistics in shared_statistics(found):
+    for statistics in shown:
         for_terminal += tables(arms, reference, statistics)
     print_tables(for_terminal, form)
     for line in unlike(found):
         typer.echo(f"note: {one_line(line)}", err=form is not None)
     if scores is not None:
         write_scores(scores, [run.results for run in found])
-    path = write_comparison(output, arms, reference)
-    typer.echo(f"Written to {one_line(path)}", err=form is not None)
+    print_page(write_comparison(output, arms, reference), form)

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from muhdi.cli.complete import recipe_names
 from muhdi.cli.options import (
     Experiments,
     Format,
     Jobs,
     ModelArgument,
     OverwriteRun,
+    Quiet,
     RecipeArgument,
     Resume,
     Seed,
     Set,
     TrustCode,
 )
-from muhdi.cli.output import check_format, console, one_line, print_run, print_tables, progress
+from muhdi.cli.output import (
+    check_format,
+    console,
+    one_line,
+    print_page,
+    print_run,
+    print_tables,
+    progress,
+)
 from muhdi.errors import RecipeError
+
+if TYPE_CHECKING:
+    from muhdi.evaluation.results import Results
 
 Devices = Annotated[
     Optional[str],
@@ -54,7 +68,10 @@ SourceRecipe = Annotated[
         help="Recipe with the source to train on and the domains to score. By default the run's.",
     ),
 ]
-Recipes = Annotated[list[str], typer.Argument(help="Recipes to compare: files or names.")]
+Recipes = Annotated[
+    list[str],
+    typer.Argument(help="Recipes to compare: files or names.", autocompletion=recipe_names),
+]
 Seeds = Annotated[
     list[int],
     typer.Option("--seed", min=0, help="Every recipe runs with every seed. Repeatable."),
@@ -88,6 +105,7 @@ def demo(
     settings: Set = [],  # noqa: B006 - typer reads the default
     output: DemoFolder = Path("demo"),
     jobs: Jobs = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train four arms on drawn scenes, simulator -> city -> dust -> night, and compare them.
 
@@ -100,27 +118,27 @@ def demo(
     from muhdi.workflows.sweep import sweep as run_sweep
 
     out = console()
-    with progress("demo") as bar:
+    with progress("demo", quiet=quiet) as bar:
         runs = run_sweep(
             list(DEMO), seeds, settings, output, jobs, bar.print, on_progress=bar.update
         )
     arms = {title: runs[recipe] for recipe, title in DEMO.items()}
+    evaluated = runs[DEMO_METHOD][0].statistics
+    # The scenes are built to show what becomes of stored statistics; the page has the others.
+    statistics = min(evaluated, key=("domain", "running", "image").index)
     for title, results in arms.items():
         out.print(f"\n{title}")
-        for statistics in results[0].statistics:
-            out.print(matrix_table(results[0], statistics).terminal())
-    evaluated = runs[DEMO_METHOD][0].statistics
-    in_order = sorted(evaluated, key=("domain", "running", "image").index)
-    for statistics in in_order:
-        out.print(arms_table(arms, statistics).terminal())
+        out.print(matrix_table(results[0], statistics).terminal())
+    out.print(arms_table(arms, statistics).terminal())
     controls = {DEMO[recipe]: text for recipe, text in DEMO_CONTROLS.items()}
-    out.print(reading(arms, in_order[0], DEMO[DEMO_METHOD], controls), soft_wrap=True)
+    out.print(reading(arms, statistics, DEMO[DEMO_METHOD], controls))
     path = output / "predictions.png"
     snapshots = output / "snapshots"
     first = {title: results[0] for title, results in arms.items()}
     samples = {title: snapshots / result.name / "samples" for title, result in first.items()}
-    predictions_figure(path, samples, first, CLASS_SETS["urban7"], in_order[0])
+    predictions_figure(path, samples, first, CLASS_SETS["urban7"], statistics)
     out.print(f"Predictions of every arm on every domain: {path}", soft_wrap=True)
+    print_page(_comparison_page(runs, output))
 
 
 def train(
@@ -134,6 +152,7 @@ def train(
     nodes: Nodes = None,
     strategy: Strategy = None,
     skip_bad: SkipBad = None,
+    quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Train a whole sequence, and evaluate every domain after every stage."""
@@ -145,7 +164,7 @@ def train(
     short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
     given = [f"runtime.{key}={value}" for key, value in short.items() if value is not None]
     loaded = load_recipe(recipe, [*settings, *given], seed, trust_code=trust_code or None)
-    results = run_train(loaded, experiments, resume=resume, overwrite=overwrite)
+    results = run_train(loaded, experiments, resume=resume, overwrite=overwrite, quiet=quiet)
     if distributed.is_rank_zero():
         print_run(results, loaded, experiments)
 
@@ -159,6 +178,7 @@ def adapt(
     experiments: Experiments = None,
     resume: Resume = False,
     overwrite: OverwriteRun = False,
+    quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Adapt a trained network to a new place, and report what changed on every domain.
@@ -179,12 +199,12 @@ def adapt(
     )
     for note in plan.notes:
         typer.echo(f"note: {one_line(note)}")
-    results = adapt_as_planned(plan, experiments, resume=resume, overwrite=overwrite)
+    results = adapt_as_planned(plan, experiments, resume=resume, overwrite=overwrite, quiet=quiet)
     if not distributed.is_rank_zero():
         return
     print_run(results, plan.recipe, experiments)
     run = read_run(RunDirectory.of(plan.recipe, experiments).folder)
-    print_tables([change_table(run.change, statistics) for statistics in run.results.statistics])
+    print_tables([change_table(run.change, run.results.main_statistics)])
 
 
 def sweep(
@@ -194,6 +214,7 @@ def sweep(
     experiments: SweepFolder = Path("experiments"),
     jobs: Jobs = None,
     form: Format = None,
+    quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
@@ -201,7 +222,7 @@ def sweep(
     from muhdi.workflows.sweep import sweep as run_sweep
 
     check_format(form)
-    with progress("sweep") as bar:
+    with progress("sweep", quiet=quiet) as bar:
         arms = run_sweep(
             recipes,
             seeds,
@@ -212,8 +233,22 @@ def sweep(
             trust_code=trust_code,
             on_progress=bar.update,
         )
-    evaluated = next(iter(arms.values()))[0].statistics
-    print_tables([arms_table(arms, statistics) for statistics in evaluated], form)
+    first = next(iter(arms.values()))[0]
+    shown = [first.main_statistics] if form is None else first.statistics
+    print_tables([arms_table(arms, statistics) for statistics in shown], form)
+    print_page(_comparison_page(arms, experiments), form)
+
+
+def _comparison_page(arms: Mapping[str, Sequence[Results]], experiments: Path) -> Path:
+    """The page that compares the runs of a sweep: against the first recipe."""
+    from muhdi.report.compare import group, reference_arm, write_comparison
+    from muhdi.report.run_files import read_run
+
+    runs = []
+    for results in arms.values():
+        runs += [read_run(experiments / "snapshots" / one.name) for one in results]
+    grouped = group(runs, "arm")
+    return write_comparison(experiments / "comparison.html", grouped, reference_arm(grouped, None))
 
 
 def _refuse_both(*, resume: bool, overwrite: bool) -> None:

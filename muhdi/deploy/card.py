@@ -8,7 +8,8 @@ from muhdi.deploy.predictor import Predictor
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
 from muhdi.recipe.load import RECIPE, load_recipe
-from muhdi.report.tables import matrix_table, summary_line
+from muhdi.report.reached import reached
+from muhdi.report.tables import matrix_table
 
 USE = """
 ## Use
@@ -86,6 +87,6 @@ def _scores(run: Path) -> str:
         parts += [
             f"{table.title}\n",
             table.markdown(),
-            f"{summary_line(results, statistics).capitalize()}.\n",
+            f"{reached(results, statistics)}\n",
         ]
     return "\n".join(parts)

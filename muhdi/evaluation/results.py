@@ -199,6 +199,12 @@ class Results:
         """The choices of statistics that were evaluated."""
         return list(self.steps[0]["scores"]) if self.steps else []
 
+    @property
+    def main_statistics(self) -> str:
+        """The choice that is shown where there is room for one: that of `muhdi predict`."""
+        known = self.statistics
+        return "running" if "running" in known or not known else known[0]
+
     def matrix(
         self, statistics: str, domains: Sequence[str] | None = None
     ) -> list[list[float | None]]:

@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from rich.cells import cell_len
+
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
 
 Format = Literal["markdown", "latex", "csv", "json"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -25,6 +28,9 @@ class Spread:
     deviation: float | None
     count: int
 
+
+UNLABELLED = "unlabelled"
+"""The cell of a domain that has no score since it has no labels."""
 
 Cell = str | float | Spread | None
 """A text, a number, a mean over seeds; None where there is no value."""
@@ -100,19 +106,49 @@ class ResultTable:
     header: list[str]
     rows: list[list[Cell]]
 
-    def terminal(self) -> Group:
-        """For a rich console."""
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
+    def terminal(self) -> FittingTable:
+        """For a rich console, however wide it is."""
+        return FittingTable(self)
 
-        # Text objects, not strings: names of domains are not console markup.
-        table = Table()
-        for position, name in enumerate(self.header):
-            table.add_column(Text(name), justify="right" if position else "left")
-        for row in self.rows:
-            table.add_row(*(Text(text(cell)) for cell in row))
-        return Group(Text(self.title), table)
+    def without_empty(self) -> tuple[ResultTable, list[str]]:
+        """The table without columns that hold no number, and the names of these columns."""
+        kept = [0]
+        for column in range(1, len(self.header)):
+            if any(_is_value(row[column]) for row in self.rows):
+                kept.append(column)
+        left_out = [name for column, name in enumerate(self.header) if column not in kept]
+        if len(kept) == 1:
+            return self, []
+        rows = [[row[column] for column in kept] for row in self.rows]
+        return ResultTable(self.title, [self.header[column] for column in kept], rows), left_out
+
+    def transposed(self) -> ResultTable:
+        """Columns as rows."""
+        header = [self.header[0], *(text(row[0]) for row in self.rows)]
+        rows: list[list[Cell]] = []
+        for column, name in enumerate(self.header[1:], start=1):
+            rows.append([name, *(row[column] for row in self.rows)])
+        return ResultTable(self.title, header, rows)
+
+    def without_prefix(self) -> ResultTable:
+        """Without the words that all names of rows begin with; the title says them."""
+        names = [text(row[0]) for row in self.rows]
+        prefix = _common_words(names)
+        if not prefix:
+            return self
+        rows: list[list[Cell]] = []
+        for name, row in zip(names, self.rows, strict=True):
+            rows.append([name.removeprefix(prefix), *row[1:]])
+        return ResultTable(f"{self.title}; {prefix}…", self.header, rows)
+
+    def blocks(self, columns: int) -> list[ResultTable]:
+        """Tables of so many columns besides the first, which each of them has."""
+        tables = []
+        for start in range(1, len(self.header), columns):
+            chosen = slice(start, start + columns)
+            rows = [[row[0], *row[chosen]] for row in self.rows]
+            tables.append(ResultTable(self.title, [self.header[0], *self.header[chosen]], rows))
+        return tables
 
     def markdown(self) -> str:
         """The rows in Markdown, without the title."""
@@ -175,6 +211,84 @@ class ResultTable:
             plain = [vars(cell) if isinstance(cell, Spread) else cell for cell in row]
             rows.append(dict(zip(self.header, plain, strict=True)))
         return {"title": self.title, "header": self.header, "rows": rows}
+
+
+class FittingTable:
+    """A table on a rich console: nothing of it is cut or wrapped, however narrow the console is.
+
+    Where it is too wide, words that all rows begin with are left out; then it is transposed; then
+    its columns are shown in several tables. Columns without any number become a line of text.
+
+    Args:
+        table: to show.
+    """
+
+    def __init__(self, table: ResultTable) -> None:
+        self._table = table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        table, left_out = self._table.without_empty()
+        tables = _fitted(table, options.max_width)
+        yield Text(tables[0].title)
+        for part in tables:
+            yield _rich_table(part)
+        if left_out:
+            yield Text(f"no score, since unlabelled or not measured: {', '.join(left_out)}")
+
+
+def _fitted(table: ResultTable, width: int) -> list[ResultTable]:
+    """The table, or what is shown instead of it in ``width`` columns."""
+    short = table.without_prefix()
+    for choice in (table, short, short.transposed()):
+        if _width(choice) <= width:
+            return [choice]
+    for columns in range(len(short.header) - 2, 1, -1):
+        parts = short.blocks(columns)
+        if all(_width(part) <= width for part in parts):
+            return parts
+    return short.blocks(1)
+
+
+def _width(table: ResultTable) -> int:
+    """Columns of the terminal that a table takes, with its frame."""
+    widths = []
+    for position, name in enumerate(table.header):
+        cells = [name, *(text(row[position]) for row in table.rows)]
+        widths.append(max(cell_len(cell) for cell in cells))
+    return sum(widths) + 3 * len(widths) + 1
+
+
+def _rich_table(table: ResultTable) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    # Text objects, not strings: names of domains are not console markup.
+    shown = Table()
+    for position, name in enumerate(table.header):
+        justify: Literal["left", "right"] = "right" if position else "left"
+        shown.add_column(Text(name), justify=justify, no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*(Text(text(cell)) for cell in row))
+    return shown
+
+
+def _is_value(cell: Cell) -> bool:
+    return cell is not None and cell != UNLABELLED
+
+
+def _common_words(names: Sequence[str]) -> str:
+    """What all names begin with, up to the end of a word; empty for fewer than two names."""
+    if len(set(names)) < 2:
+        return ""
+    shared = ""
+    for letters in zip(*names, strict=False):
+        if len(set(letters)) > 1:
+            break
+        shared += letters[0]
+    end = max(shared.rfind(separator) for separator in "_-/. ")
+    return shared[: end + 1]
 
 
 def render(tables: Sequence[ResultTable], form: Format) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 from muhdi.evaluation.results import Results
 from muhdi.report.result_table import (
+    UNLABELLED,
     Cell,
     ResultTable,
     known_values,
     spread,
     statistics_title,
-    text,
 )
 
 CHANGES = (
@@ -56,7 +56,7 @@ def matrix_table(results: Results, statistics: str, rows: str = "after") -> Resu
 
 
 def _reason(entry: Mapping[str, object]) -> Cell:
-    return "unlabelled" if entry.get("reason") == "unlabelled" else None
+    return UNLABELLED if entry.get("reason") == "unlabelled" else None
 
 
 def classes_table(results: Results, statistics: str, row: int = -1) -> ResultTable:
@@ -83,16 +83,6 @@ def classes_table(results: Results, statistics: str, row: int = -1) -> ResultTab
 
 def _or_no_label(iou: float | None) -> Cell:
     return "no label" if iou is None else iou
-
-
-def summary_line(results: Results, statistics: str) -> str:
-    """Average target mIoU and forgetting of one run."""
-    summary = results.summary(statistics)
-    return (
-        f"{statistics_title(statistics)}: average target mIoU {text(summary.average)}, forgetting"
-        f" {text(summary.forgetting)}, backward transfer {text(summary.backward)}, forward transfer"
-        f" {text(summary.forward)}"
-    )
 
 
 def arms_table(arms: Mapping[str, Sequence[Results]], statistics: str) -> ResultTable:

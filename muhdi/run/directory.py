@@ -118,6 +118,20 @@ class RunDirectory:
         """Let other processes use the directory."""
         self._lock.release()
 
+    def is_locked(self) -> bool:
+        """Whether a process on this machine trains the run at this moment."""
+        if not (self.folder / LOCK).is_file():
+            return False
+        lock = FileLock(self.folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        except OSError:
+            return False  # a folder that may not be written to is not being trained
+        lock.release()
+        return False
+
     def has_saved(self) -> bool:
         """Whether there is something that only training can give back."""
         return bool(self.states.files() or self.models()) or self.results.exists()

@@ -270,17 +270,19 @@ def weights_after(session: Session, stage: int) -> list[str]:
 
 
 def announce(session: Session, stage: int) -> None:
-    """A line of scores per choice of statistics, and the numbers for the loggers."""
+    """A line of scores for the user, and the numbers for the loggers."""
     results = session.carried.results
     scores: dict[str, float] = {}
     for statistics in results.statistics:
-        cells = []
-        for domain, miou in zip(results.domains, results.matrix(statistics)[stage], strict=True):
-            cells.append(f"{domain} -" if miou is None else f"{domain} {miou:.1f}")
+        row = results.matrix(statistics)[stage]
+        for domain, miou in zip(results.domains, row, strict=True):
             if miou is not None:
                 scores[f"{statistics}/{domain}"] = miou
-        name = session.stage_name(stage)
-        session.log.print(f"{name}: mIoU with {statistics} statistics: {'  '.join(cells)}")
+    main = results.main_statistics
+    named = dict(zip(results.domains, results.matrix(main)[stage], strict=True))
+    cells = [f"{domain} {miou:.1f}" for domain, miou in named.items() if miou is not None]
+    if cells:
+        session.log.print(f"mIoU after {session.stage_name(stage)}, {main}: {'  '.join(cells)}")
     done = session.recipe.iterations_before(stage + 1)
     session.log.scores(done, scores)
 
