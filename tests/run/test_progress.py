@@ -15,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from muhdi.run import progress
 from muhdi.run.directory import RunDirectory
-from muhdi.run.progress import Screen, StageProgress
+from muhdi.run.progress import Progress, Screen, StageProgress, clock
 
 Tiny = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
@@ -30,35 +32,59 @@ TERMS = [
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def shown(width: int, name: str = "city") -> list[str]:
-    """The lines of a bar on a terminal of this width, in the middle of a step with many losses."""
+def shown(width: int, name: str = "city") -> str:
+    """The line on a terminal of this width, in the middle of a step with many losses."""
     output = io.StringIO()
     console = Screen(file=output, force_terminal=True, width=width)
-    stage = StageProgress(console, name, 120_000, 30_000)
-    losses = dict.fromkeys(TERMS, 0.125)
-    stage.advance(60_000, 2, losses)
+    stage = StageProgress(console, name, 120_000, 30_000, later=60_000)
+    stage.advance(60_000, 2, dict.fromkeys(TERMS, 0.125))
     stage.stop()
     last = output.getvalue().rpartition("\x1b[2K")[2]
-    return [line for line in ESCAPES.sub("", last).replace("\r", "").split("\n") if line.strip()]
+    (line,) = [line for line in ESCAPES.sub("", last).replace("\r", "").split("\n") if line.strip()]
+    return line.rstrip()
 
 
-@pytest.mark.parametrize("width", [80, 100, 220])
-def test_the_bar_of_an_adaptation_step_fits_into_the_terminal(width: int) -> None:
-    bar, losses = shown(width)
-    assert len(bar) <= width
-    assert len(losses) <= width
-    assert re.search(r"^city +\S.* 60000/120000 \d+ images/s  loss 1\.625 \S+ left *$", bar), (
-        "name, bar, count, speed, total loss, time left"
-    )
-    assert "━" * 4 in bar
-    assert losses.startswith("seg_aux 0.125  seg_main 0.125  d_aux_source 0.125")
-    assert losses.rstrip().endswith("…" if width < 220 else "0.125")
+@pytest.mark.parametrize("width", [60, 80, 120, 220])
+def test_a_step_is_one_line_that_fits_into_the_terminal(width: int) -> None:
+    line = shown(width)
+    assert len(line) < width
+    assert re.fullmatch(
+        r"city 60000/120000 \[=+> +\]  \d+ img/s  \d+:\d\d left(  loss 1\.62)?", line
+    ), "name, count, bar, speed, time left of the whole run, total loss"
+    assert line.endswith("loss 1.62") == (width >= 80)
 
 
 def test_a_long_name_in_brackets_leaves_room_for_the_rest() -> None:
-    bar, _ = shown(80, "[mapillary_vistas_research]")
-    assert bar.startswith("[mapillary_vis ")
-    assert re.search(r"60000/120000 \d+ images/s  loss 1\.625 \S+ left", bar)
+    line = shown(80, "[mapillary_vistas_research]")
+    assert line.startswith("[mapillary_vi… 60000/120000 [")
+    assert re.search(r"\d+ img/s  \d+:\d\d left", line)
+
+
+@given(
+    width=st.integers(0, 250),
+    name=st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=60),
+    done=st.integers(0, 10**6),
+    more=st.integers(0, 10**6),
+)
+def test_a_line_of_progress_never_exceeds_its_width(
+    width: int, name: str, done: int, more: int
+) -> None:
+    now = Progress(name, done, done + more, "47 img/s", "2:10:14 left", "loss 0.31")
+    line = now.line(width)
+    assert len(line) <= width
+    assert "\n" not in line
+    if width > len(name) + 100:
+        assert now.plain().split("  ")[-1] in line
+
+
+def test_the_bar_fills_and_times_are_read_as_clocks() -> None:
+    assert Progress("city", 84, 150, "47 img/s", "0:14 left", "loss 0.31").line(62) == (
+        "city 84/150 [=======>        ]  47 img/s  0:14 left  loss 0.31"
+    )
+    assert Progress("a", 0, 4).line(20) == "a 0/4 [            ]"
+    assert Progress("a", 4, 4).line(20) == "a 4/4 [============]"
+    assert Progress("files", 7).line(20) == "files 7 [          ]"
+    assert [clock(seconds) for seconds in (0.2, 59.6, 3661)] == ["0:00", "1:00", "1:01:01"]
 
 
 def test_without_a_terminal_there_is_a_line_every_few_seconds_and_one_at_the_end(
@@ -74,8 +100,8 @@ def test_without_a_terminal_there_is_a_line_every_few_seconds_and_one_at_the_end
     stage.stop()
     lines = output.getvalue().splitlines()
     assert len(lines) == 8
-    assert lines[0] == "city 30/100  4 images/s  seg_main 1.000  kt_main 2.000  left 70 s"
-    assert lines[-1].startswith("city 100/100  ")
+    assert lines[0] == "city 30/100  4 img/s  1:10 left  loss 3.00"
+    assert lines[-1] == "city 100/100  4 img/s  took 1:20  loss 3.00"
 
 
 def test_quiet_is_quiet() -> None:
