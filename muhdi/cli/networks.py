@@ -63,6 +63,14 @@ Output = Annotated[
     str,
     typer.Option("--output", help="logits [N, C, H, W], or classes [N, H, W] (.onnx and .pt2)."),
 ]
+ExportedSize = Annotated[
+    str,
+    typer.Option(
+        "--input-size",
+        help="trained: images are resized inside, as muhdi predict does it. native: the network"
+        " sees them at their own size. (.onnx and .pt2)",
+    ),
+]
 VerifiedOn = Annotated[
     list[str],
     typer.Option(
@@ -155,6 +163,7 @@ def export(
     statistics: Statistics = None,
     domain: Domain = None,
     output: Output = "logits",
+    input_size: ExportedSize = "trained",
     images: VerifiedOn = [],  # noqa: B006 - typer reads the default
     push: Push = None,
     overwrite: OverwriteFiles = False,
@@ -184,6 +193,7 @@ def export(
         statistics=statistics,
         domain=domain,
         output=cast("exporting.Output", output),
+        input_size=cast("exporting.InputSize", input_size),
         images=files,
         overwrite=overwrite,
         trust_code=trust_code,

@@ -189,6 +189,19 @@ def read_image(path: Path, draft: Size | None = None) -> npt.NDArray[np.uint8]:
         DataError: the file is missing, or is not an image that can be read.
     """
     image = open_image(path, partial(_draft, size=draft) if draft is not None else None)
+    return rgb_pixels(image, str(path))
+
+
+def rgb_pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
+    """A decoded image of any kind as uint8 RGB [H, W, 3], the way up that viewers show it.
+
+    Args:
+        image: it may be turned in place.
+        name: of it, for messages.
+
+    Raises:
+        DataError: its pixels are not integers of up to 16 bit.
+    """
     # In place: an image is turned even if the rest of its EXIF data cannot be written back.
     with suppress(Exception):  # whatever the parser makes of arbitrary bytes
         ImageOps.exif_transpose(image, in_place=True)
@@ -196,12 +209,12 @@ def read_image(path: Path, draft: Size | None = None) -> npt.NDArray[np.uint8]:
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() >= 2**16):
             raise DataError(
-                f"{path}: its pixels have more than 16 bit; save it with 8 or 16 bit per channel"
+                f"{name}: its pixels have more than 16 bit; save it with 8 or 16 bit per channel"
             )
         image = Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode == "F":
         raise DataError(
-            f"{path}: its pixels are not integers; save it with 8 or 16 bit per channel"
+            f"{name}: its pixels are not integers; save it with 8 or 16 bit per channel"
         )
     return np.asarray(image.convert("RGB"))
 

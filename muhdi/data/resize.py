@@ -28,10 +28,16 @@ def pad_label(label: Pixels, size: Size) -> Pixels:
     It then shows what a padded image shows.
     """
     height, width = label.shape
+    return _pad(label, padded_size((width, height), size), IGNORE)
+
+
+def padded_size(given: Size, size: Size) -> Size:
+    """Width and height of an image at its own scale, padded to the aspect ratio of ``size``."""
+    width, height = given
     ratio = size[0] / size[1]
     if ratio > width / height:
-        return _pad(label, (max(width, int(ratio * height)), height), IGNORE)
-    return _pad(label, (width, max(height, int(width / ratio))), IGNORE)
+        return max(width, int(ratio * height)), height
+    return width, max(height, int(width / ratio))
 
 
 def _resize(pixels: Pixels, size: Size, fit: Fit, method: Image.Resampling, fill: int) -> Pixels:

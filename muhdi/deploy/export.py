@@ -2,8 +2,8 @@
 
 Each is verified before it gets its name.
 
-The exported network takes RGB uint8 images [N, 3, H, W] of any number and size, and holds its
-normalisation.
+The exported network takes RGB uint8 images [N, 3, H, W] of any number and size, resizes them to the
+size it was trained at as `muhdi predict` does, and gives logits or classes at the images' own size.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,27 +25,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from muhdi.data.arrays import images_tensor
 from muhdi.data.files import read_image
-from muhdi.data.resize import resize_image
+from muhdi.data.sets import Size
 from muhdi.deploy.card import model_card
 from muhdi.deploy.find import CARD, CONFIG, WEIGHTS, network_file, run_of
-from muhdi.deploy.predictor import SMALLEST, Predictor
+from muhdi.deploy.predictor import SMALLEST, Pixels, Predictor
 from muhdi.errors import MuhdiError, RecipeError
-from muhdi.files import TEMPORARY, check_target, write_bytes, write_json, write_text
+from muhdi.files import TEMPORARY, check_target, write_bytes, write_json, write_text, writing
 from muhdi.models.inference import Inference
 from muhdi.run.sample_files import sample_images
 
 Output = Literal["logits", "classes"]
+InputSize = Literal["trained", "native"]
 Runner = Callable[[Tensor], Tensor]
 """Images uint8 [N, 3, H, W] -> what the export gives for them."""
+Writer = Callable[[Predictor, "Path | str", Path], Runner]
+"""Writes a network to a path, given where it came from."""
 
 TOLERANCE = 1e-3
 """Largest difference between logits, as a fraction of the largest logit.
 
 Float32 in another order of summation.
 """
-SAME = 0.999
-"""Share of pixels that must have the same class; the others are ties but for rounding."""
+SAME = 0.995
+"""Share of pixels that must have the same class as those of `muhdi predict`.
+
+The others are near ties: a resized grey value may differ by one, and sums have another order.
+"""
 VERIFIED_ON = 8
 """Images, at most."""
 
@@ -54,9 +62,9 @@ class Verified:
     """How well an export agrees with the network.
 
     Attributes:
-        images: on which it was compared, each at two sizes.
-        difference: the largest between logits, as a fraction of the largest logit; None where
-            classes are exported.
+        images: on which it was compared, each at its own size.
+        difference: the largest between logits, as a fraction of the largest logit, where the export
+            does not resize images; else None.
         same: share of the pixels with the same class.
     """
 
@@ -71,8 +79,8 @@ class Verified:
             else f"logits differ by at most {self.difference:.1e} of the largest, "
         )
         return (
-            f"verified on {self.images} images at two sizes: {logits}{100 * self.same:.3f} % of the"
-            " classes agree"
+            f"verified on {self.images} images at their own size: {logits}{100 * self.same:.3f} %"
+            " of the pixels have the class that muhdi predict gives them"
         )
 
 
@@ -84,6 +92,7 @@ def export(  # noqa: PLR0913 - options by name
     statistics: str | None = None,
     domain: str | None = None,
     output: Output = "logits",
+    input_size: InputSize = "trained",
     images: Sequence[Path] = (),
     overwrite: bool = False,
     trust_code: bool = False,
@@ -99,6 +108,8 @@ def export(  # noqa: PLR0913 - options by name
         domain: whose statistics, with ``domain``.
         output: ``logits`` [N, C, H, W], or ``classes`` uint8 [N, H, W]; a folder has no output of
             its own.
+        input_size: ``trained``: images are resized inside, to the size that the network was trained
+            at; ``native``: the network sees them at their own size. A folder says its size.
         images: files to verify on; none: the samples that the run kept.
         overwrite: replace what exists.
         trust_code: whether a backbone of another package is imported.
@@ -112,7 +123,7 @@ def export(  # noqa: PLR0913 - options by name
     """
     path = Path(target)
     folder = is_folder(target)
-    write = _writer(target, output)
+    write = _writer(target, output, input_size)
     _check(path, folder, overwrite=overwrite)
     predictor = Predictor.load(
         model,
@@ -122,10 +133,17 @@ def export(  # noqa: PLR0913 - options by name
         device="cpu",
         trust_code=trust_code,
     )
-    batches = list(_batches(images or _samples(model), predictor.image_size))
+    if not folder and input_size == "trained" and predictor.fit == "pad":
+        raise MuhdiError(
+            f"{target}: this network sees images padded to {predictor.image_size[0]}x"
+            f"{predictor.image_size[1]}, which an exported file cannot do inside; give --input-size"
+            " native and pad them, or export a folder"
+        )
+    shown = list(_shown(images or _samples(model)))
     with _temporary_name(path) as temporary:
         runner = write(predictor, model, temporary)
-        verified = verify(predictor, runner, batches, "logits" if folder else output, target)
+        resized = folder or input_size == "trained"
+        verified = verify(predictor, runner, shown, resized=resized, target=target)
         if folder:
             note = f"The export was {verified}."
             write_text(temporary / CARD, model_card(predictor, run_of(model), note))
@@ -139,45 +157,60 @@ def export(  # noqa: PLR0913 - options by name
 
 @torch.no_grad()
 def verify(
-    predictor: Predictor, runner: Runner, batches: Sequence[Tensor], output: Output, target: str
+    predictor: Predictor,
+    runner: Runner,
+    images: Sequence[Pixels],
+    *,
+    resized: bool,
+    target: str,
 ) -> Verified:
     """Compare an export with the network it was made from.
 
     Args:
         predictor: the network.
         runner: the export.
-        batches: images, uint8 [N, 3, H, W] each.
-        output: what the export gives.
-        target: its name, for the message.
+        images: uint8 RGB [H, W, 3] each, of any sizes.
+        resized: the export resizes images, and is compared with `Predictor.predict`; else it is
+            compared with what the network makes of the image at its own size.
+        target: its name, for messages.
 
     Raises:
         MuhdiError: they disagree.
     """
-    difference = 0.0
+    difference: float | None = None
     same = 0
     pixels = 0
-    for batch in batches:
-        expected = predictor(batch)
+    for image in images:
+        batch = images_tensor([image], torch.device("cpu"))
         given = runner(batch)
-        if output == "logits":
-            if expected.shape != given.shape or not bool(given.isfinite().all()):
-                raise MuhdiError(
-                    f"{target}: the export gives {tuple(given.shape)} instead of"
-                    f" {tuple(expected.shape)}"
-                )
-            difference = max(
-                difference,
-                float((expected - given).abs().max() / expected.abs().max().clamp_min(1e-12)),
+        if resized:
+            expected = torch.from_numpy(predictor.predict(image).ids)[None]
+        else:
+            logits = predictor(batch)
+            expected = logits.argmax(1)
+            if given.ndim == 4:
+                difference = max(difference or 0.0, _difference(logits, given))
+        classes = given.argmax(1) if given.ndim == 4 else given
+        if classes.shape != expected.shape or not bool(given.float().isfinite().all()):
+            raise MuhdiError(
+                f"{target}: the export gives {tuple(classes.shape)} instead of"
+                f" {tuple(expected.shape)}, or numbers that are not finite"
             )
-            given = given.argmax(1)
-        same += int((expected.argmax(1) == given).sum())
-        pixels += given.numel()
-    found = Verified(len(batches[0]), difference if output == "logits" else None, same / pixels)
-    if difference > TOLERANCE or found.same < SAME:
+        same += int((expected == classes).sum())
+        pixels += classes.numel()
+    found = Verified(len(images), difference, same / pixels)
+    if (difference or 0.0) > TOLERANCE or found.same < SAME:
         raise MuhdiError(
             f"{target}: the export disagrees with the network ({found}); it was not kept"
         )
     return found
+
+
+def _difference(expected: Tensor, given: Tensor) -> float:
+    """The largest difference of logits, as a fraction of the largest; infinite for other shapes."""
+    if expected.shape != given.shape:
+        return float("inf")
+    return float((expected - given).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
 def is_folder(target: str) -> bool:
@@ -208,20 +241,11 @@ def _samples(model: Path | str) -> list[Path]:
     return files
 
 
-def _batches(files: Sequence[Path], size: tuple[int, int]) -> Iterator[Tensor]:
-    """Images spread over the files.
-
-    All of them in one batch at ``size``, and each alone at an odd size.
-    """
+def _shown(files: Sequence[Path]) -> Iterator[Pixels]:
+    """Some images, spread over the files, each at its own size."""
     count = min(VERIFIED_ON, len(files))
-    chosen = [files[round(i)] for i in np.linspace(0, len(files) - 1, count)]
-    images = [read_image(file) for file in chosen]
-    other = max(SMALLEST, size[0] * 5 // 4) | 1, max(SMALLEST, size[1] * 3 // 4) | 1
-    yield torch.from_numpy(np.stack([resize_image(image, size) for image in images])).permute(
-        0, 3, 1, 2
-    )
-    for image in images:
-        yield torch.from_numpy(np.array(resize_image(image, other))[None]).permute(0, 3, 1, 2)
+    for position in np.linspace(0, len(files) - 1, count):
+        yield read_image(files[round(position)])
 
 
 @contextmanager
@@ -229,7 +253,10 @@ def _temporary_name(path: Path) -> Iterator[Path]:
     """A name next to ``path``, of which nothing is left at the end."""
     temporary = path.parent / f".{path.stem}.{os.getpid()}{TEMPORARY}{path.suffix}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.touch()  # before the work, and for a message that names the user's path
+            temporary.unlink()
         yield temporary
     finally:
         if temporary.is_dir():
@@ -241,16 +268,25 @@ def _temporary_name(path: Path) -> Iterator[Path]:
 # --- the formats ----------------------------------------------------------------------------------
 
 
-def _writer(target: str, output: Output) -> Callable[[Predictor, Path | str, Path], Runner]:
+def _writer(
+    target: str, output: Output, input_size: InputSize
+) -> Callable[[Predictor, Path | str, Path], Runner]:
     """What writes the format that a name asks for, and gives it back as a runner."""
     if output not in get_args(Output):
         raise RecipeError(f"--output {output}: must be logits or classes")
+    if input_size not in get_args(InputSize):
+        raise RecipeError(f"--input-size {input_size}: must be trained or native")
     suffix = "" if is_folder(target) else Path(target).suffix
+    plain = partial(Exported, output=output, input_size=input_size)
     if suffix == ".onnx":
         _onnx()
-        return lambda predictor, model, path: _write_onnx(predictor, path, output)
+        return lambda predictor, model, path: _write_onnx(
+            Exported(predictor, output, input_size), predictor, path
+        )
     if suffix == ".pt2":
-        return lambda predictor, model, path: _write_pt2(predictor, path, output)
+        return lambda predictor, model, path: _write_pt2(
+            Exported(predictor, output, input_size), predictor, path
+        )
     if suffix:
         raise MuhdiError(
             f"{target}: must end in .onnx or .pt2, or be the name of a folder (without an ending)"
@@ -266,10 +302,14 @@ class Exported(nn.Module):
     Args:
         predictor: stays as it is.
         output: ``logits``, float32 [N, C, H, W], or ``classes``, uint8 [N, H, W].
+        input_size: whether images are resized to the size that the network was trained at.
     """
 
-    def __init__(self, predictor: Predictor, output: Output) -> None:
+    def __init__(
+        self, predictor: Predictor, output: Output, input_size: InputSize = "trained"
+    ) -> None:
         super().__init__()
+        self.size = predictor.image_size if input_size == "trained" else None
         checkpoint = predictor.checkpoint
         stored = None if predictor.domain is None else checkpoint.statistics[predictor.domain]
         self.output = output
@@ -281,21 +321,43 @@ class Exported(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         # `upsample` would ask for sizes, and so fix them in the export.
         size = [images.shape[2], images.shape[3]]
-        logits = F.interpolate(
-            self.inference(images), size=size, mode="bilinear", align_corners=True
-        )
+        seen = images if self.size is None else _resized(images, self.size)
+        logits = F.interpolate(self.inference(seen), size=size, mode="bilinear", align_corners=True)
         return logits.argmax(1).to(torch.uint8) if self.output == "classes" else logits
 
 
-def _traced(predictor: Predictor, output: Output) -> tuple[Exported, tuple[Tensor], dict[str, Any]]:
-    """The network, an example, and which of its sides may be of any length."""
-    example = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
-    sides = {
-        0: torch.export.Dim("batch"),
-        2: torch.export.Dim("height", min=SMALLEST),
-        3: torch.export.Dim("width", min=SMALLEST),
-    }
-    return Exported(predictor, output), (example,), {"images": sides}
+def _resized(images: Tensor, size: Size) -> Tensor:
+    """Images as `muhdi.data.resize.resize_image` makes them, but for differences of one.
+
+    Pillow resizes rows first and columns then, and rounds to whole numbers after each.
+
+    Args:
+        images: uint8 [N, 3, H, W].
+        size: width and height.
+
+    Returns:
+        float32 of 0 to 255, whole numbers, [N, 3, height, width].
+    """
+    shown = images.float()
+    for sides in ([images.shape[2], size[0]], [size[1], size[0]]):
+        shown = F.interpolate(
+            shown, size=sides, mode="bicubic", align_corners=False, antialias=True
+        )
+        shown = shown.round().clamp(0, 255)
+    return shown
+
+
+_EXAMPLE = (2, 3, 64, 96)
+_SIDES = {
+    0: torch.export.Dim("batch"),
+    2: torch.export.Dim("height", min=SMALLEST),
+    3: torch.export.Dim("width", min=SMALLEST),
+}
+"""Which sides of the images may be of any length."""
+
+
+def _example() -> tuple[Tensor]:
+    return (torch.randint(0, 256, _EXAMPLE, dtype=torch.uint8),)
 
 
 def _notes(predictor: Predictor) -> dict[str, str]:
@@ -311,10 +373,9 @@ def _notes(predictor: Predictor) -> dict[str, str]:
     return notes if predictor.domain is None else notes | {"domain": predictor.domain}
 
 
-def _write_pt2(predictor: Predictor, path: Path, output: Output) -> Runner:
-    plain, example, sides = _traced(predictor, output)
+def _write_pt2(plain: Exported, predictor: Predictor, path: Path) -> Runner:
     with _quiet():
-        program = torch.export.export(plain, example, dynamic_shapes=sides)
+        program = torch.export.export(plain, _example(), dynamic_shapes={"images": _SIDES})
         torch.export.save(program, path, extra_files={"muhdi.json": json.dumps(_notes(predictor))})
         return torch.export.load(path).module()
 
@@ -331,16 +392,15 @@ def _onnx() -> Any:
     return onnxruntime
 
 
-def _write_onnx(predictor: Predictor, path: Path, output: Output) -> Runner:
-    plain, example, sides = _traced(predictor, output)
+def _write_onnx(plain: Exported, predictor: Predictor, path: Path) -> Runner:
     with _quiet():
         program: Any = torch.onnx.export(
             plain,
-            example,
+            _example(),
             dynamo=True,
-            dynamic_shapes=sides,
+            dynamic_shapes={"images": _SIDES},
             input_names=["images"],
-            output_names=[output],
+            output_names=[plain.output],
             verbose=False,
         )
     program.model.metadata_props.update(_notes(predictor))
@@ -371,7 +431,10 @@ def _write_folder(predictor: Predictor, model: Path | str, path: Path) -> Runner
         "domain": predictor.domain,
     }
     write_json(path / CONFIG, config)
-    return Predictor.load(path, device="cpu", trust_code=True)
+    loaded = Predictor.load(path, device="cpu", trust_code=True)
+    return lambda images: torch.from_numpy(
+        np.stack([loaded.predict(image.permute(1, 2, 0).numpy()).ids for image in images])
+    )
 
 
 @contextmanager

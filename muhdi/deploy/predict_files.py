@@ -23,7 +23,7 @@ from muhdi.deploy.inputs import Input
 from muhdi.deploy.predictor import SMALLEST, Pixels, Prediction, Predictor, View
 from muhdi.deploy.video import Video, VideoWriter, pyav
 from muhdi.errors import MuhdiError
-from muhdi.files import write_bytes, write_json, write_png
+from muhdi.files import read_json, write_bytes, write_json, write_png
 
 OUTPUT_FOLDERS = {"ids": ".png", "colour": ".png", "overlay": ".png", "probabilities": ".npz"}
 """Folders of outputs, and how the files in them end."""
@@ -84,7 +84,7 @@ def predict_files(  # noqa: PLR0913 - options by name
             before anything is written.
     """
     _check_outputs(inputs, out, overwrite=overwrite, probabilities=probabilities)
-    _write_classes(predictor, out)
+    _write_classes(predictor, out, overwrite=overwrite)
     writer = _Writer(predictor, out, view, probabilities=probabilities)
     for number, item in enumerate(inputs):
         progress(number, len(inputs))
@@ -174,8 +174,12 @@ class _Writer:
             self.failures.append(str(error))
 
 
-def _write_classes(predictor: Predictor, out: Path) -> None:
-    """``classes.json``: which class each position is, and how the network was asked."""
+def _write_classes(predictor: Predictor, out: Path, *, overwrite: bool) -> None:
+    """``classes.json``: which class each position is, and how the network was asked.
+
+    Raises:
+        MuhdiError: the folder holds predictions of other classes.
+    """
     classes = predictor.classes
     listed = [
         {"id": position, "name": name, "colour": colour}
@@ -183,8 +187,14 @@ def _write_classes(predictor: Predictor, out: Path) -> None:
             zip(classes.classes, classes.hex_colours(), strict=True)
         )
     ]
+    path = out / "classes.json"
+    if path.is_file() and not overwrite and read_json(path).get("classes") != listed:
+        raise MuhdiError(
+            f"{path}: the predictions in this folder are of other classes; choose another folder"
+            " with --output, or give --overwrite"
+        )
     asked = {"head": predictor.head, "statistics": predictor.statistics, "domain": predictor.domain}
-    write_json(out / "classes.json", {"classes": listed, **asked})
+    write_json(path, {"classes": listed, **asked})
 
 
 def _output(out: Path, folder: str, name: Path) -> Path:

@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from muhdi.data.arrays import images_tensor
-from muhdi.data.files import read_image
-from muhdi.data.resize import resize_image
+from muhdi.data.files import read_image, rgb_pixels
+from muhdi.data.resize import padded_size, resize_image
 from muhdi.data.sets import Size
 from muhdi.deploy.find import device_of, exported_config, network_file
 from muhdi.deploy.hub import downloaded
@@ -139,6 +139,7 @@ class Predictor(nn.Module):
         self.backbone = checkpoint.backbone.key
         self.classes = class_set_of(checkpoint.classes)
         self.image_size = checkpoint.image_size
+        self.fit = checkpoint.fit
         self.eval()
 
     @classmethod
@@ -201,7 +202,16 @@ class Predictor(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """Images uint8 RGB [N, 3, H, W] -> logits [N, C, H, W] at their size."""
+        """Images uint8 RGB [N, 3, H, W] -> logits [N, C, H, W] at their size.
+
+        Raises:
+            DataError: the images are of another kind, such as floats of 0 to 1.
+        """
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+            raise DataError(
+                f"images: must be uint8 RGB of 0 to 255, [N, 3, H, W], but are {images.dtype} of"
+                f" shape {tuple(images.shape)}"
+            )
         return upsample(self.inference(images), (images.shape[-2], images.shape[-1]))
 
     def predict(
@@ -238,22 +248,36 @@ class Predictor(nn.Module):
         found = []
         for start in range(0, len(images), view.batch_size):
             batch = images[start : start + view.batch_size]
-            logits = self.inference(self._tensor([resize_image(image, size) for image in batch]))
+            shown = [resize_image(image, size, self.fit) for image in batch]
+            logits = self.inference(self._tensor(shown))
             for image, own in zip(batch, logits, strict=True):
-                found.append(self._finish(image, own[None], probabilities))
+                found.append(self._finish(image, own[None], probabilities, size))
         return found
 
     def _tensor(self, images: Sequence[Pixels]) -> Tensor:
         """Images of one size -> uint8 [N, 3, H, W]."""
         return images_tensor(images, self.inference.device)
 
-    def _finish(self, image: Pixels, logits: Tensor, probabilities: bool) -> Prediction:
-        """From logits [1, C, h, w] to the image's own size."""
-        size = (image.shape[0], image.shape[1])
+    def _finish(
+        self, image: Pixels, logits: Tensor, probabilities: bool, shown: Size | None = None
+    ) -> Prediction:
+        """From logits [1, C, h, w] to the image's own size, as the evaluation does it.
+
+        Args:
+            image: as it was given.
+            logits: of what the network saw.
+            probabilities: give them too.
+            shown: width and height that the network saw; None: the whole image at its own scale.
+        """
+        height, width = image.shape[:2]
+        size = (height, width)
+        if shown is not None and self.fit == "pad":
+            across, down = padded_size((width, height), shown)
+            size = (down, across)
         if not probabilities:
-            ids = classes_at(logits, size)[0]
+            ids = classes_at(logits, size)[0, :height, :width]
             return Prediction(image, ids.cpu().numpy(), self.classes)
-        softmax = upsample(logits, size)[0].softmax(0)
+        softmax = upsample(logits, size)[0, :, :height, :width].softmax(0)
         ids = softmax.argmax(0).byte()
         return Prediction(image, ids.cpu().numpy(), self.classes, softmax.cpu().numpy())
 
@@ -332,7 +356,10 @@ def as_pixels(image: Path | str | Image.Image | Pixels) -> Pixels:
     """
     if isinstance(image, (str, Path)):
         return read_image(Path(image))
-    pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else image
+    if isinstance(image, Image.Image):
+        pixels = rgb_pixels(image.copy(), getattr(image, "filename", "") or "the image")
+    else:
+        pixels = image
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
         raise DataError(_NO_IMAGE)
     if pixels.ndim != 3 or pixels.shape[2] != 3:

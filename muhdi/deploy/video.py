@@ -53,7 +53,10 @@ class Video:
             with self._container:
                 for number, frame in enumerate(self._container.decode(video=0)):
                     if number % self.every == 0:
-                        yield frame.to_ndarray(format="rgb24")
+                        # A film held upright is stored on its side, with a note of the turn.
+                        quarters = round(getattr(frame, "rotation", 0) / 90)
+                        pixels = frame.to_ndarray(format="rgb24")
+                        yield np.ascontiguousarray(np.rot90(pixels, quarters))
         except self._av.FFmpegError as error:
             raise MuhdiError(f"{self.path}: the video is damaged ({error})") from None
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -40,6 +41,9 @@ files of equal contents are to be equal to the byte.
 """
 
 
+Fit = Literal["stretch", "pad"]
+
+
 @dataclass
 class Checkpoint:
     """A trained network and what is needed to use it, and to continue from it.
@@ -49,6 +53,7 @@ class Checkpoint:
         backbone: the section of the recipe that builds its backbone.
         classes: its class names, in order.
         image_size: width and height it was trained at.
+        fit: how an image comes to that size, ``stretch`` or ``pad``.
         statistics: normalisation statistics by domain.
         memory: what methods remember from step to step, by method and name.
         networks: state dicts of methods' own networks that later steps continue with.
@@ -61,6 +66,7 @@ class Checkpoint:
     statistics: dict[str, Statistics] = field(default_factory=dict)
     memory: dict[str, Tensors] = field(default_factory=dict)
     networks: dict[str, Tensors] = field(default_factory=dict)
+    fit: Fit = "stretch"
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -85,6 +91,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "heads": list(checkpoint.network.heads),
         "multi_level": checkpoint.network.multi_level,
         "image_size": checkpoint.image_size,
+        "fit": checkpoint.fit,
         "names": names,
     }
     description["sha256"] = _digest(tensors, description)
@@ -123,6 +130,8 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         names = {group: _names(named) for group, named in description["names"].items()}
         backbone = description["backbone"]
         multi_level = bool(description["multi_level"])
+        # Files of earlier versions do not say it, and were used so.
+        fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
             raise ValueError(f"heads {heads}, {len(classes)} classes")
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -143,6 +152,7 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         statistics,
         memory=_group(tensors, "memory", names),
         networks=_group(tensors, "networks", names),
+        fit=fit,
     )
 
 
@@ -410,8 +420,11 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         data = unwrapped(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # whatever the parsers make of arbitrary bytes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in reason:  # PyTorch's advice is to read it all the same
-            reason = "it holds more than tensors"
+        if "weights only" in reason.lower().replace("_", " "):
+            # PyTorch's advice is to read it all the same, which could run any code.
+            held = re.search(r"GLOBAL ([\w.]+)", str(error))
+            what = f", such as {held[1]}" if held else ""
+            reason = f"it holds more than tensors{what}; save its state_dict alone"
         raise DataError(
             f"{path}: not a readable network file ({reason}); it holds no plain tensors or is cut"
             " short"

@@ -13,6 +13,7 @@ from pathlib import Path
 from muhdi.data.domains import Domains
 from muhdi.data.paths import find_file
 from muhdi.data.unlisted import UnlistedIds
+from muhdi.deploy.find import network_file
 from muhdi.errors import DataError, RecipeError, check_type, nearest
 from muhdi.evaluation.domains import OnProgress, Row, Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, absent_classes, best_row
@@ -246,7 +247,7 @@ def _of_path(
     path: Path, recipe: Path | str | Recipe | None, *, trust_code: bool
 ) -> tuple[Networks, Recipe]:
     """A run's newest network, or a file, and the recipe to score it by."""
-    network = RunDirectory(path).last_model() if path.is_dir() else path
+    network = network_file(path) if path.is_dir() else path
     networks: Networks = [(network.stem, [network])]
     if recipe is not None:
         return networks, _loaded(recipe, trust_code=trust_code)

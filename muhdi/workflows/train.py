@@ -163,6 +163,7 @@ class Session:
             statistics=carried.statistics,
             memory=carried.memory,
             networks=carried.networks,
+            fit=self.domains.source.images.fit if self.domains.source is not None else "stretch",
         )
 
     def print_notes(self, notes: list[str]) -> None:
