@@ -268,9 +268,7 @@ def _temporary_name(path: Path) -> Iterator[Path]:
 # --- the formats ----------------------------------------------------------------------------------
 
 
-def _writer(
-    target: str, output: Output, input_size: InputSize
-) -> Callable[[Predictor, Path | str, Path], Runner]:
+def _writer(target: str, output: Output, input_size: InputSize) -> Writer:
     """What writes the format that a name asks for, and gives it back as a runner."""
     if output not in get_args(Output):
         raise RecipeError(f"--output {output}: must be logits or classes")
@@ -280,13 +278,9 @@ def _writer(
     plain = partial(Exported, output=output, input_size=input_size)
     if suffix == ".onnx":
         _onnx()
-        return lambda predictor, model, path: _write_onnx(
-            Exported(predictor, output, input_size), predictor, path
-        )
+        return lambda predictor, model, path: _write_onnx(plain(predictor), predictor, path)
     if suffix == ".pt2":
-        return lambda predictor, model, path: _write_pt2(
-            Exported(predictor, output, input_size), predictor, path
-        )
+        return lambda predictor, model, path: _write_pt2(plain(predictor), predictor, path)
     if suffix:
         raise MuhdiError(
             f"{target}: must end in .onnx or .pt2, or be the name of a folder (without an ending)"
