@@ -18,7 +18,7 @@ def test_the_tutorial_runs(muhdi, tmp_path: Path) -> None:
     commands = []
     for language, block in re.findall(r"```(\w+)\n(.*?)```", TUTORIAL, re.S):
         if language == "python":
-            little = block.replace('("train", 60), ("val", 20)', '("train", 6), ("val", 3)')
+            little = block.replace('("train", 200), ("val", 60)', '("train", 6), ("val", 3)')
             exec(compile(little, "tutorial", "exec"), names)
         elif language == "sh":
             for line in block.splitlines():
