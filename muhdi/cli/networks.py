@@ -121,6 +121,7 @@ def predict(
     Predictions have the size of their image. A file that cannot be read does not stop the others:
     it is listed at the end, and the exit status is 1.
     """
+    from muhdi.deploy.exported import ENDINGS, ExportedPredictor
     from muhdi.deploy.inputs import find_inputs, left_out
     from muhdi.deploy.predict_files import output_folders, predict_files
     from muhdi.deploy.predictor import Predictor, View
@@ -129,14 +130,23 @@ def predict(
     inputs = find_inputs(images, output_folders(output))
     for note in left_out(images, inputs):
         typer.echo(f"note: {one_line(note)}", err=True)
-    predictor = Predictor.load(
-        model,
-        head=head,
-        statistics=statistics,
-        domain=domain,
-        device=device,
-        trust_code=trust_code,
-    )
+    predictor: Predictor | ExportedPredictor
+    if model.suffix in ENDINGS:
+        if head or statistics or domain:
+            raise RecipeError(
+                f"{model}: head and statistics are inside the file; leave --head, --statistics and"
+                " --domain out"
+            )
+        predictor = ExportedPredictor(model)
+    else:
+        predictor = Predictor.load(
+            model,
+            head=head,
+            statistics=statistics,
+            domain=domain,
+            device=device,
+            trust_code=trust_code,
+        )
     with progress("predicting", quiet=quiet) as bar:
         count, failures = predict_files(
             predictor,

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from muhdi.data.files import read_image
+from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.inputs import Input
 from muhdi.deploy.predictor import SMALLEST, Pixels, Prediction, Predictor, View
 from muhdi.deploy.video import Video, VideoWriter, pyav
@@ -52,7 +53,7 @@ def output_folders(out: Path) -> list[Path]:
 
 
 def predict_files(  # noqa: PLR0913 - options by name
-    predictor: Predictor,
+    predictor: Predictor | ExportedPredictor,
     inputs: Sequence[Input],
     out: Path,
     view: View = View(),  # noqa: B008 - it never changes
@@ -105,7 +106,14 @@ class _Writer:
         failures: a line for every file that could not be read, in whole or in part.
     """
 
-    def __init__(self, predictor: Predictor, out: Path, view: View, *, probabilities: bool) -> None:
+    def __init__(
+        self,
+        predictor: Predictor | ExportedPredictor,
+        out: Path,
+        view: View,
+        *,
+        probabilities: bool,
+    ) -> None:
         self.predictor = predictor
         self.out = out
         self.view = view
@@ -174,7 +182,7 @@ class _Writer:
             self.failures.append(str(error))
 
 
-def _write_classes(predictor: Predictor, out: Path, *, overwrite: bool) -> None:
+def _write_classes(predictor: Predictor | ExportedPredictor, out: Path, *, overwrite: bool) -> None:
     """``classes.json``: which class each position is, and how the network was asked.
 
     Raises:

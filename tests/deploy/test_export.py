@@ -99,6 +99,35 @@ def test_torch_export_holds_the_statistics_of_a_domain(
     assert (program(batch) - expected).abs().max() < 1e-3 * expected.abs().max()
 
 
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_predict_takes_exported_files(muhdi, trained: Path, tmp_path: Path, ending: str) -> None:
+    pytest.importorskip("onnxruntime", reason="pip install 'muhdi[onnx]'")
+    image = trained / "samples/night_0_image.png"
+    assert muhdi("export", trained, f"net.{ending}", "--statistics", "image")[0] == 0
+    status, _, errors = muhdi("predict", f"net.{ending}", image, "-o", "file", "--probabilities")
+    assert status == 0, errors
+    assert muhdi("predict", trained, image, "-o", "run", "--statistics", "image")[0] == 0
+    found, expected = (
+        np.asarray(Image.open(tmp_path / folder / "ids/night_0_image.png"))
+        for folder in ("file", "run")
+    )
+    assert (found == expected).mean() > 0.99
+    classes = [json.loads((tmp_path / f"{f}/classes.json").read_text()) for f in ("file", "run")]
+    assert classes[0] == classes[1]
+    for words, message in (
+        (["--domain", "night"], "head and statistics are inside the file"),
+        (["--window"], "decides itself how it sees images"),
+    ):
+        status, _, errors = muhdi("predict", f"net.{ending}", image, "-o", "other", *words)
+        assert status == 2
+        assert message in errors
+    (tmp_path / f"bad.{ending}").write_bytes(b"nothing")
+    status, _, errors = muhdi("predict", f"bad.{ending}", image)
+    assert status == 2
+    assert f"bad.{ending}: not a" in errors
+    assert errors.count("\n") == 1
+
+
 @pytest.mark.parametrize("size", [(90, 120), (31, 40), (48, 64), (120, 64)])
 def test_an_exported_file_resizes_as_predict_does(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
