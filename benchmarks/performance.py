@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.iteration import with_spread
 from benchmarks.results import SCENES_SEEDS, collect, finished
-from muhdi.recipe.schema import STATISTICS
+from muhdi.recipe.evaluation import STATISTICS
 from muhdi.report.result_table import markdown
 
 MEASURED = Path(__file__).parent / "measured"

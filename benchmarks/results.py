@@ -20,8 +20,8 @@ from typing import Any
 
 import muhdi
 from muhdi.evaluation.results import Results
+from muhdi.recipe.evaluation import STATISTICS
 from muhdi.recipe.load import load_recipe
-from muhdi.recipe.schema import STATISTICS
 from muhdi.report.result_table import markdown, text
 from muhdi.report.significance import reading
 from muhdi.report.tables import arms_table

@@ -19,28 +19,32 @@ Row 0 is before the first step.
 
 
 def iou(confusion: Confusion) -> npt.NDArray[np.float64]:
-    """Intersection over union per class, [C], 0..1.
+    """Intersection over union per class, [C], 0..1, as the reference computes it.
 
-    NaN for a class that no label holds. It could only score 0, from the first pixel that is taken
-    for it; such a pixel counts already, as a miss of the class that it is of.
+    NaN for a class that no label holds and that is never predicted.
     """
     hits = np.diag(confusion).astype(float)
-    labelled = confusion.sum(1)
-    union = confusion.sum(0) + labelled - hits
-    scores: npt.NDArray[np.float64] = np.divide(
-        hits, union, out=np.full(len(hits), np.nan), where=labelled > 0
-    )
-    return scores
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+
+
+def scored_iou(confusion: Confusion) -> npt.NDArray[np.float64]:
+    """`iou`, but NaN for every class that no label holds.
+
+    Such a class could only score 0, from the first pixel that is taken for it; and that pixel counts
+    already, as a miss of the class that it is of.
+    """
+    return np.where(confusion.sum(1) > 0, iou(confusion), np.nan)
 
 
 def mean_iou(confusion: Confusion, over: Sequence[int] | None = None) -> float | None:
-    """Mean of `iou` over the classes that have one, 0..1; None where there are none.
+    """Mean of `scored_iou` over the classes that have one, 0..1; None where there are none.
 
     Args:
         confusion: pixels by true and by predicted class.
         over: positions of the classes whose mean is wanted; None: of all.
     """
-    scores = iou(confusion)
+    scores = scored_iou(confusion)
     if over is not None:
         scores = scores[list(over)]
     return None if np.isnan(scores).all() else float(np.nanmean(scores))

@@ -11,9 +11,9 @@ from muhdi.errors import MuhdiError, RunError
 from muhdi.evaluation.metrics import (
     Confusion,
     Summary,
-    iou,
     mean_iou,
     pixel_accuracy,
+    scored_iou,
     summarise,
 )
 from muhdi.files import read_json
@@ -51,7 +51,7 @@ def scores(
         mean_over: the classes whose mean is wanted; none: all.
     """
     over = [classes.index(name) for name in mean_over] if mean_over else None
-    per_class = dict(zip(classes, map(_percent, iou(confusion)), strict=True))
+    per_class = dict(zip(classes, map(_percent, scored_iou(confusion)), strict=True))
     labelled = confusion.sum(1)
     entry: Entry = {
         "miou": _percent(mean_iou(confusion, over)),

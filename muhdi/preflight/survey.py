@@ -33,10 +33,6 @@ LABEL_WORDS = re.compile(
 )
 OTHER_WORDS = re.compile(r"instance|depth|dispar|panoptic|flow|edge|normal|color|colour|vis", re.I)
 """Words in the names of pictures that lie next to labels and are something else."""
-_NAMED_LABELS = re.compile(
-    r"^(labels?|masks?|annotations?|gt|gtFine|ground.?truth)$", re.IGNORECASE
-)
-"""Folders that hold labels, as far as a folder of images without labels is concerned."""
 MAX_COLOURS = 256
 """Labels that hold more colours than this are taken for pictures."""
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
@@ -120,7 +116,7 @@ def survey(root: Path, *, labelled: bool) -> Survey:
 def _without_labels(root: Path, files: list[Path]) -> list[Path]:
     """The images of a new place: folders that are named like labels of others are left out."""
     folders = {path.parent for path in files}
-    named = {folder for folder in folders if _NAMED_LABELS.search(folder.name)}
+    named = {folder for folder in folders if LABEL_WORDS.search(folder.name)}
     kept = [path for path in files if path.parent not in named]
     return kept or files
 

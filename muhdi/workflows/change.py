@@ -23,13 +23,16 @@ from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import build_fabric
 
 
-def record_run_change(directory: RunDirectory) -> None:
+def record_run_change(directory: RunDirectory, recipe: Recipe) -> None:
     """Write what the steps of a finished run changed: from the source's network to the last one.
 
     A run without steps, or whose networks are gone, has nothing to compare; one that was recorded
     already is left as it is.
+
+    Args:
+        directory: of the run.
+        recipe: of the run, with whatever classes of other packages it names.
     """
-    recipe = directory.recipe()
     path = directory.folder / CHANGE
     before = network_after(directory, recipe, 0)
     after = network_after(directory, recipe, len(recipe.steps))

@@ -339,7 +339,7 @@ def keep_change(session: Session) -> None:
 
     def write() -> None:
         with distributed.without_peers():
-            record_run_change(session.run)
+            record_run_change(session.run, session.recipe)
 
     distributed.on_rank_zero(write)
 
