@@ -25,14 +25,17 @@ def iou(confusion: Confusion) -> npt.NDArray[np.float64]:
     """
     hits = np.diag(confusion).astype(float)
     union = confusion.sum(0) + confusion.sum(1) - hits
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    scores: npt.NDArray[np.float64] = np.divide(
+        hits, union, out=np.full(len(hits), np.nan), where=union > 0
+    )
+    return scores
 
 
 def scored_iou(confusion: Confusion) -> npt.NDArray[np.float64]:
     """`iou`, but NaN for every class that no label holds.
 
-    Such a class could only score 0, from the first pixel that is taken for it; and that pixel counts
-    already, as a miss of the class that it is of.
+    Such a class could only score 0, from the first pixel that is taken for it; and that pixel
+    counts already, as a miss of the class that it is of.
     """
     return np.where(confusion.sum(1) > 0, iou(confusion), np.nan)
 
