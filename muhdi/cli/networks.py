@@ -67,8 +67,8 @@ ExportedSize = Annotated[
     str,
     typer.Option(
         "--input-size",
-        help="trained: images are resized inside, as muhdi predict does it. native: the network"
-        " sees them at their own size. (.onnx and .pt2)",
+        help="Whether images are resized inside, as muhdi predict does it (trained), or seen at"
+        " their own size (native); of .onnx and .pt2.",
     ),
 ]
 VerifiedOn = Annotated[

@@ -295,4 +295,6 @@ def test_a_network_file_that_names_a_class_is_only_data(run: Path) -> None:
         load_checkpoint(path)
     with pytest.raises(DataError, match="--trust-code"):
         Predictor.load(path)
-    assert Predictor.load(path, trust_code=True)(torch.zeros(1, 3, 32, 48)).shape == (1, 2, 32, 48)
+    assert Predictor.load(path, trust_code=True)(
+        torch.zeros(1, 3, 32, 48, dtype=torch.uint8)
+    ).shape == (1, 2, 32, 48)
