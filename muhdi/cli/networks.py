@@ -137,7 +137,7 @@ def predict(
                 f"{model}: head and statistics are inside the file; leave --head, --statistics and"
                 " --domain out"
             )
-        predictor = ExportedPredictor(model)
+        predictor = ExportedPredictor(model, device=device, trust_code=trust_code)
     else:
         predictor = Predictor.load(
             model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from muhdi.data.arrays import images_tensor
-from muhdi.deploy.predictor import Pixels, Prediction, View
+from muhdi.deploy.plain_program import is_plain
+from muhdi.deploy.predictor import SMALLEST, Pixels, Prediction, View
 from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.taxonomy import class_set_of
 
@@ -27,16 +29,27 @@ class ExportedPredictor:
 
     Args:
         path: ends in ``.onnx`` or ``.pt2``.
+        device: files run on the CPU; only ``auto`` and ``cpu`` are taken.
+        trust_code: read a ``.pt2`` that holds more than tensors and operations on them, and so
+            might run code.
 
     Raises:
-        MuhdiError: a package is missing, or the file is not one of muhdi's.
+        MuhdiError: a package is missing, the file is not one of muhdi's, or it is not trusted.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, device: str = "auto", trust_code: bool = False) -> None:
+        if device not in ("auto", "cpu"):
+            raise RecipeError(
+                f"device {device}: {path} runs on the CPU; leave --device out, or predict with the"
+                " run"
+            )
         if not path.is_file():
             raise DataError(f"{path}: there is no such file; correct the path")
         self._path = path
-        self._run, notes = _read_onnx(path) if path.suffix == ".onnx" else _read_pt2(path)
+        if path.suffix == ".onnx":
+            self._run, notes = _read_onnx(path)
+        else:
+            self._run, notes = _read_pt2(path, trust_code=trust_code)
         if "classes" not in notes:
             raise DataError(
                 f"{path}: does not say its classes, so it was not written by muhdi export"
@@ -45,6 +58,21 @@ class ExportedPredictor:
         self.head = notes.get("head", "")
         self.statistics = notes.get("statistics", "")
         self.domain = notes.get("domain")
+        trial = torch.zeros(1, 3, SMALLEST, SMALLEST, dtype=torch.uint8)
+        self._gives_logits = self._run(trial).ndim == 4
+
+    def check(self, view: View, *, probabilities: bool) -> int:
+        """As `Predictor.check`."""
+        if view.size is not None or view.window:
+            raise RecipeError(
+                f"{self._path}: decides itself how it sees images; leave --size and --window out"
+            )
+        if probabilities and not self._gives_logits:
+            raise RecipeError(
+                f"{self._path}: gives classes only; export it with --output logits for"
+                " --probabilities"
+            )
+        return SMALLEST
 
     @torch.no_grad()
     def predict_many(
@@ -55,20 +83,17 @@ class ExportedPredictor:
         Raises:
             RecipeError: a size or windows are asked for, or probabilities of a file of classes.
         """
-        if view.size is not None or view.window:
-            raise RecipeError(
-                f"{self._path}: decides itself how it sees images; leave --size and --window out"
-            )
+        self.check(view, probabilities=probabilities)
         return [self._predict(image, probabilities) for image in images]
 
     def _predict(self, image: Pixels, probabilities: bool) -> Prediction:
+        height, width = image.shape[:2]
+        if min(height, width) < SMALLEST:
+            raise MuhdiError(
+                f"the image is {width}x{height}; {self._path} takes sides of at least {SMALLEST}"
+            )
         given = self._run(images_tensor([image], torch.device("cpu")))[0]
         if given.ndim == 2:
-            if probabilities:
-                raise RecipeError(
-                    f"{self._path}: gives classes only; export it with --output logits for"
-                    " --probabilities"
-                )
             return Prediction(image, given.numpy(), self.classes)
         ids = given.argmax(0).byte().numpy()
         shares = given.softmax(0).numpy() if probabilities else None
@@ -94,7 +119,14 @@ def _read_onnx(path: Path) -> tuple[Runner, Mapping[str, str]]:
     return run, session.get_modelmeta().custom_metadata_map
 
 
-def _read_pt2(path: Path) -> tuple[Runner, Mapping[str, str]]:
+def _read_pt2(path: Path, *, trust_code: bool) -> tuple[Runner, Mapping[str, str]]:
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not a torch.export file that can be read; export it again")
+    if not trust_code and not is_plain(path):
+        raise DataError(
+            f"{path}: holds more than muhdi export writes, and reading it could run code; if you"
+            " trust where it is from, give --trust-code"
+        )
     extra = {"muhdi.json": ""}
     try:
         program = torch.export.load(path, extra_files=extra).module()

@@ -33,6 +33,11 @@ def network_file(path: Path | str) -> Path:
             f"{path}: bring the reference's layout into ours first: muhdi convert {path}"
             " NAME.safetensors"
         )
+    if path.suffix in (".onnx", ".pt2"):
+        raise DataError(
+            f"{path}: is an exported file, which only muhdi predict takes; give the run or the"
+            " network file that it was exported from"
+        )
     return path
 
 

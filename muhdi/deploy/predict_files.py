@@ -21,7 +21,7 @@ from PIL import Image
 from muhdi.data.files import read_image
 from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.inputs import Input
-from muhdi.deploy.predictor import SMALLEST, Pixels, Prediction, Predictor, View
+from muhdi.deploy.predictor import Pixels, Prediction, Predictor, View
 from muhdi.deploy.video import Video, VideoWriter, pyav
 from muhdi.errors import MuhdiError
 from muhdi.files import read_json, write_bytes, write_json, write_png
@@ -85,8 +85,8 @@ def predict_files(  # noqa: PLR0913 - options by name
             before anything is written.
     """
     _check_outputs(inputs, out, overwrite=overwrite, probabilities=probabilities)
-    _write_classes(predictor, out, overwrite=overwrite)
     writer = _Writer(predictor, out, view, probabilities=probabilities)
+    _write_classes(predictor, out, overwrite=overwrite)
     for number, item in enumerate(inputs):
         progress(number, len(inputs))
         if item.is_video:
@@ -118,6 +118,7 @@ class _Writer:
         self.out = out
         self.view = view
         self.probabilities = probabilities
+        self.smallest = predictor.check(view, probabilities=probabilities)
         self.count = 0
         self.failures: list[str] = []
         self._batch: list[_Waiting] = []
@@ -168,10 +169,9 @@ class _Writer:
 
     def _read(self, path: Path) -> Pixels:
         pixels = read_image(path)
-        windows = self.view.window and self.view.size is None
-        if windows and min(pixels.shape[:2]) < SMALLEST:
+        if min(pixels.shape[:2]) < self.smallest:
             raise MuhdiError(
-                f"{path}: a side is smaller than {SMALLEST} pixels; windows do not fit"
+                f"{path}: a side is smaller than {self.smallest} pixels; enlarge the image"
             )
         return pixels
 

@@ -233,6 +233,18 @@ class Predictor(nn.Module):
         """
         return self.predict_many([as_pixels(image)], view, probabilities=probabilities)[0]
 
+    def check(self, view: View, *, probabilities: bool) -> int:
+        """Refuse, before anything is written, what the network cannot do.
+
+        Args:
+            view: how the network is to be shown images.
+            probabilities: whether they are wanted, too.
+
+        Returns:
+            Pixels of the smallest side that an image may have.
+        """
+        return SMALLEST if view.window and view.size is None else 1
+
     @torch.no_grad()
     def predict_many(
         self, images: Sequence[Pixels], view: View = View(), *, probabilities: bool = False
