@@ -291,7 +291,7 @@ def test_processes_that_slurm_started_find_each_other(tmp_path: Path, data: Path
     ):
         outputs = [process.communicate(timeout=60) for process in (first, second)]
     assert [first.returncode, second.returncode] == [0, 0], outputs
-    assert "Written to" in outputs[0][0]
+    assert "Report, to open in a browser" in outputs[0][0]
     assert outputs[1][0] == ""
     entry = results(tmp_path, "run")["steps"][-1]["scores"]["running"]["sim"]
     assert entry["images"] == 3
