@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import warnings
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -114,6 +113,9 @@ def __dir__() -> list[str]:
 
 
 def _version() -> str:
+    # Imported here: it takes longer than all the rest of ``import muhdi``.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("muhdi")
     except PackageNotFoundError:
