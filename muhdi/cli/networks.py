@@ -52,6 +52,15 @@ Probabilities = Annotated[
         "--probabilities", help="Write the probability of every class, too (.npz, float16)."
     ),
 ]
+Ids = Annotated[
+    str,
+    typer.Option(
+        "--ids",
+        help="What ids/ holds: positions in the list of classes (classes), the ids in the labels of"
+        " the run's targets (raw), or those of a domain of the run or of a public data set, such as"
+        " cityscapes.",
+    ),
+]
 Every = Annotated[
     int, typer.Option("--every", min=1, help="Predict only every n-th frame of a video.")
 ]
@@ -110,6 +119,7 @@ def predict(
     overlap: Overlap = 0.25,
     batch_size: BatchSize = 8,
     probabilities: Probabilities = False,
+    ids: Ids = "classes",
     every: Every = 1,
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
@@ -122,9 +132,11 @@ def predict(
     it is listed at the end, and the exit status is 1.
     """
     from muhdi.deploy.exported import ENDINGS, ExportedPredictor
+    from muhdi.deploy.find import run_of
     from muhdi.deploy.inputs import find_inputs, left_out
     from muhdi.deploy.predict_files import output_folders, predict_files
     from muhdi.deploy.predictor import Predictor, View
+    from muhdi.deploy.raw_ids import find_raw_ids
 
     view = View(size, window, overlap, batch_size)
     inputs = find_inputs(images, output_folders(output))
@@ -147,6 +159,7 @@ def predict(
             device=device,
             trust_code=trust_code,
         )
+    written_ids = find_raw_ids(ids, predictor.classes, run_of(model))
     with progress("predicting", quiet=quiet) as bar:
         count, failures = predict_files(
             predictor,
@@ -156,6 +169,7 @@ def predict(
             probabilities=probabilities,
             overwrite=overwrite,
             every=every,
+            ids=written_ids,
             progress=bar.update,
         )
     console().print(f"{count} images predicted, in {output}", soft_wrap=True, markup=False)

@@ -1,10 +1,10 @@
 """Predictions on many files, written as images.
 
 For an input ``a/b.jpg`` the folder of outputs holds ``ids/a/b.png`` (grey values are class
-positions), ``colour/a/b.png`` (a palette image), ``overlay/a/b.png`` and, if asked for,
-``probabilities/a/b.npz`` (float16 ``probabilities`` [C, H, W]). Frames of a video are
+positions, or a data set's raw ids), ``colour/a/b.png`` (a palette image), ``overlay/a/b.png`` and,
+if asked for, ``probabilities/a/b.npz`` (float16 ``probabilities`` [C, H, W]). Frames of a video are
 ``ids/a/b/000000.png`` and so on, and its overlay is a video. ``classes.json`` says which class each
-position is.
+id is.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from muhdi.data.files import read_image
 from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.inputs import Input
 from muhdi.deploy.predictor import Pixels, Prediction, Predictor, View
+from muhdi.deploy.raw_ids import POSITIONS, RawIds, find_raw_ids
 from muhdi.deploy.video import Video, VideoWriter, pyav
 from muhdi.errors import MuhdiError
 from muhdi.files import read_json, write_bytes, write_json, write_png
@@ -61,6 +61,7 @@ def predict_files(  # noqa: PLR0913 - options by name
     probabilities: bool = False,
     overwrite: bool = False,
     every: int = 1,
+    ids: RawIds | None = None,
     progress: Progress = lambda done, total: None,
 ) -> tuple[int, list[str]]:
     """Predict every input and write the outputs.
@@ -75,6 +76,7 @@ def predict_files(  # noqa: PLR0913 - options by name
         probabilities: write them too.
         overwrite: replace outputs that exist; inputs are never replaced.
         every: of videos, only every n-th frame.
+        ids: what ``ids/`` holds; None: class positions.
         progress: called with the number of inputs done and of all.
 
     Returns:
@@ -85,8 +87,9 @@ def predict_files(  # noqa: PLR0913 - options by name
             before anything is written.
     """
     _check_outputs(inputs, out, overwrite=overwrite, probabilities=probabilities)
-    writer = _Writer(predictor, out, view, probabilities=probabilities)
-    _write_classes(predictor, out, overwrite=overwrite)
+    ids = ids or find_raw_ids(POSITIONS, predictor.classes, None)
+    writer = _Writer(predictor, out, view, ids, probabilities=probabilities)
+    _write_classes(predictor, out, ids, overwrite=overwrite)
     for number, item in enumerate(inputs):
         progress(number, len(inputs))
         if item.is_video:
@@ -111,12 +114,14 @@ class _Writer:
         predictor: Predictor | ExportedPredictor,
         out: Path,
         view: View,
+        ids: RawIds,
         *,
         probabilities: bool,
     ) -> None:
         self.predictor = predictor
         self.out = out
         self.view = view
+        self.ids = ids
         self.probabilities = probabilities
         self.smallest = predictor.check(view, probabilities=probabilities)
         self.count = 0
@@ -158,7 +163,7 @@ class _Writer:
             probabilities=self.probabilities,
         )
         for waiting, prediction in zip(self._batch, predictions, strict=True):
-            _write(self.out, waiting, prediction)
+            _write(self.out, waiting, prediction, self.ids)
         self._batch.clear()
 
     def _add(self, waiting: _Waiting) -> None:
@@ -182,27 +187,29 @@ class _Writer:
             self.failures.append(str(error))
 
 
-def _write_classes(predictor: Predictor | ExportedPredictor, out: Path, *, overwrite: bool) -> None:
-    """``classes.json``: which class each position is, and how the network was asked.
+def _write_classes(
+    predictor: Predictor | ExportedPredictor, out: Path, ids: RawIds, *, overwrite: bool
+) -> None:
+    """``classes.json``: which class each id is, whose ids they are, how the network was asked.
 
     Raises:
-        MuhdiError: the folder holds predictions of other classes.
+        MuhdiError: the folder holds predictions of other classes or ids.
     """
     classes = predictor.classes
     listed = [
-        {"id": position, "name": name, "colour": colour}
-        for position, (name, colour) in enumerate(
-            zip(classes.classes, classes.hex_colours(), strict=True)
+        {"id": raw_id, "name": name, "colour": colour}
+        for raw_id, name, colour in zip(
+            ids.ids, classes.classes, classes.hex_colours(), strict=True
         )
     ]
     path = out / "classes.json"
     if path.is_file() and not overwrite and read_json(path).get("classes") != listed:
         raise MuhdiError(
-            f"{path}: the predictions in this folder are of other classes; choose another folder"
-            " with --output, or give --overwrite"
+            f"{path}: the predictions in this folder are of other classes or ids; choose another"
+            " folder with --output, or give --overwrite"
         )
     asked = {"head": predictor.head, "statistics": predictor.statistics, "domain": predictor.domain}
-    write_json(path, {"classes": listed, **asked})
+    write_json(path, {"ids": ids.name, "classes": listed, **asked})
 
 
 def _output(out: Path, folder: str, name: Path) -> Path:
@@ -239,9 +246,9 @@ def _check_outputs(
                 )
 
 
-def _write(out: Path, waiting: _Waiting, prediction: Prediction) -> None:
+def _write(out: Path, waiting: _Waiting, prediction: Prediction, ids: RawIds) -> None:
     images = {
-        "ids": Image.fromarray(prediction.ids),
+        "ids": ids.image(prediction.ids),
         "colour": prediction.colour(),
         "overlay": prediction.overlay(),
     }
