@@ -91,6 +91,21 @@ Push = Annotated[
     Optional[str],
     typer.Option("--push", help="Upload the folder to this repository of the Hugging Face hub."),
 ]
+Licence = Annotated[
+    Optional[str],
+    typer.Option(
+        "--licence",
+        help="Of the weights, for the model card of a folder: apache-2.0, cc-by-nc-4.0, ...",
+    ),
+]
+Picture = Annotated[
+    Optional[bool],
+    typer.Option(
+        "--picture/--no-picture",
+        help="Show one of the images and its prediction in the model card of a folder. By default"
+        " if it is not uploaded.",
+    ),
+]
 Converted = Annotated[
     Path, typer.Argument(help="A run directory, or the file of a network or a discriminator.")
 ]
@@ -190,6 +205,8 @@ def export(
     input_size: ExportedSize = "trained",
     images: VerifiedOn = [],  # noqa: B006 - typer reads the default
     push: Push = None,
+    licence: Licence = None,
+    picture: Picture = None,
     overwrite: OverwriteFiles = False,
     trust_code: TrustCode = False,
 ) -> None:
@@ -198,6 +215,7 @@ def export(
     It takes RGB uint8 images [N, 3, H, W] of any number and size, and its normalisation is inside.
     Every export is compared with the network on real images before it gets its name.
     """
+    from muhdi.deploy.card import NO_LICENCE
     from muhdi.deploy.export import export as run_export
     from muhdi.deploy.export import is_folder
     from muhdi.deploy.hub import hugging_face, push_to_hub
@@ -209,6 +227,11 @@ def export(
                 f"--push: uploads a folder, but {target} is a file; give a name without an ending"
             )
         hugging_face()  # whether it is installed and logged in
+    if not is_folder(target) and (licence is not None or picture is not None):
+        raise RecipeError(
+            f"--licence and --picture are for the model card of a folder, but {target} is a file;"
+            " give a name without an ending"
+        )
     files = [item.path for item in find_inputs(images) if not item.is_video] if images else []
     path, verified = run_export(
         model,
@@ -219,6 +242,8 @@ def export(
         output=cast("exporting.Output", output),
         input_size=cast("exporting.InputSize", input_size),
         images=files,
+        licence=licence or NO_LICENCE,
+        picture=push is None if picture is None else picture,
         overwrite=overwrite,
         trust_code=trust_code,
     )

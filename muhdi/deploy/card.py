@@ -1,18 +1,28 @@
-"""The model card of an exported folder, written from the run."""
+"""The model card of an exported folder, written from the network and its run."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from muhdi.deploy.predictor import Predictor
+import yaml
+
+from muhdi.deploy.find import PICTURE
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
+from muhdi.models.checkpoint import Checkpoint
 from muhdi.recipe.load import RECIPE, load_recipe
 from muhdi.report.reached import reached
 from muhdi.report.tables import matrix_table
 
 USE = """
 ## Use
+
+```sh
+pip install muhdi    # or, in a checkout of its repository: pip install .
+muhdi predict FOLDER street.jpg -o predictions
+```
 
 ```python
 from muhdi import Predictor
@@ -32,37 +42,109 @@ normalisation statistics are used matters as much as the method: `running` avera
 named `domain`, or each `image`'s own.
 """
 
+NO_LICENCE = "unknown"
+"""Stands in a card where nobody said under which licence the weights are."""
 
-def model_card(predictor: Predictor, run: Path | None, verified: str) -> str:
+
+@dataclass(frozen=True)
+class Usage:
+    """What is asked of a network.
+
+    Attributes:
+        head: whose predictions are given.
+        statistics: ``running``, ``image``, ``domain`` or ``none``.
+        domain: whose statistics, with ``domain``.
+    """
+
+    head: str
+    statistics: str
+    domain: str | None
+
+
+@dataclass(frozen=True)
+class CardNotes:
+    """What a card says beside what the network's file holds.
+
+    Attributes:
+        run: directory of its run; None: nothing is said of training and scores.
+        licence: of the weights, as the hub calls it, such as ``apache-2.0``.
+        verified: a sentence on how the export was verified; may be empty.
+    """
+
+    run: Path | None = None
+    licence: str = NO_LICENCE
+    verified: str = ""
+
+
+def model_card(
+    checkpoint: Checkpoint, usage: Usage, notes: CardNotes, *, pictured: bool = False
+) -> str:
     """The text of ``README.md``.
 
     Args:
-        predictor: the network, with its choice of head and statistics.
-        run: its run directory; None: nothing is said of training and scores.
-        verified: a sentence on how the export was verified.
+        checkpoint: the network.
+        usage: what is asked of it by default.
+        notes: what else is known.
+        pictured: whether the folder holds a picture.
     """
-    head = (
-        "---\nlibrary_name: muhdi\npipeline_tag: image-segmentation\ntags: [muhdi,"
-        " semantic-segmentation, "
-    )
-    head += "domain-adaptation, continual-learning]\n---\n\n"
-    width, height = predictor.image_size
-    chosen = (
-        predictor.statistics
-        if predictor.domain is None
-        else f"{predictor.statistics} ({predictor.domain})"
-    )
-    parts = [f"# {predictor.backbone if run is None else run.name}\n"]
-    names = ", ".join(predictor.classes.classes)
-    parts.append(
-        f"Semantic segmentation with {len(predictor.classes)} classes: {names}. Backbone"
-        f" `{predictor.backbone}`, trained at {width}x{height}. By default the head"
-        f" `{predictor.head}` with {chosen} statistics. {verified}\n"
-    )
+    backbone = checkpoint.backbone.key
+    name = backbone if notes.run is None else notes.run.name
+    results = None
+    if notes.run is not None:
+        results = Results.from_json(read_json(notes.run / "results.json"))
+    width, height = checkpoint.image_size
+    names = ", ".join(checkpoint.classes)
+    statistics = usage.statistics
+    chosen = statistics if usage.domain is None else f"{statistics} ({usage.domain})"
+    parts = [
+        _head(name, notes.licence, results),
+        f"# {name}\n",
+        f"Semantic segmentation with {len(checkpoint.classes)} classes: {names}. Backbone"
+        f" `{backbone}`, trained at {width}x{height}. By default the head `{usage.head}` with"
+        f" {chosen} statistics. {notes.verified}\n",
+    ]
+    if pictured:
+        parts.append(f"![An image and what the network makes of it]({PICTURE})\n")
     parts.append(USE)
-    if run is not None:
-        parts += [_training(run), _scores(run)]
-    return head + "\n".join([*parts, LIMITS])
+    if notes.run is not None and results is not None:
+        parts += [_training(notes.run), _scores(results)]
+    parts += [LIMITS, _licence(notes.licence)]
+    return "\n".join(parts)
+
+
+def _head(name: str, licence: str, results: Results | None) -> str:
+    """What the hub reads."""
+    entries: dict[str, Any] = {
+        "library_name": "muhdi",
+        "pipeline_tag": "image-segmentation",
+        "license": licence,
+        "tags": ["muhdi", "semantic-segmentation", "domain-adaptation", "continual-learning"],
+    }
+    if results is not None and results.steps:
+        entries["model-index"] = [{"name": name, "results": _measured(results)}]
+    return f"---\n{yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _measured(results: Results) -> list[dict[str, Any]]:
+    """The newest scores, as entries of the hub's model index."""
+    entries = []
+    statistics = results.main_statistics
+    for domain, entry in results.steps[-1]["scores"][statistics].items():
+        if entry.get("miou") is None:
+            continue
+        metric = {
+            "type": "mean_iou",
+            "name": f"mIoU ({statistics} statistics)",
+            "value": entry["miou"],
+        }
+        entries.append(
+            {
+                "task": {"type": "image-segmentation", "name": "Semantic segmentation"},
+                "dataset": {"type": domain, "name": domain},
+                "metrics": [metric],
+            }
+        )
+    return entries
 
 
 def _training(run: Path) -> str:
@@ -79,8 +161,7 @@ def _training(run: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scores(run: Path) -> str:
-    results = Results.from_json(read_json(run / "results.json"))
+def _scores(results: Results) -> str:
     parts = ["## Scores\n"]
     for statistics in results.statistics:
         table = matrix_table(results, statistics)
@@ -90,3 +171,13 @@ def _scores(run: Path) -> str:
             f"{reached(results, statistics)}\n",
         ]
     return "\n".join(parts)
+
+
+def _licence(licence: str) -> str:
+    if licence == NO_LICENCE:
+        return (
+            "## Licence\n\nNobody said under which licence these weights are. That depends on the"
+            " data and on the weights that training began with; muhdi itself is under"
+            " Apache-2.0.\n"
+        )
+    return f"## Licence\n\nThe weights: {licence}. muhdi itself: Apache-2.0.\n"

@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from muhdi.data.arrays import images_tensor
 from muhdi.data.files import read_image
 from muhdi.data.sets import Size
-from muhdi.deploy.card import model_card
-from muhdi.deploy.find import CARD, CONFIG, WEIGHTS, network_file, run_of
+from muhdi.deploy.card import NO_LICENCE, CardNotes
+from muhdi.deploy.find import run_of
+from muhdi.deploy.folder import check_folder, move_files, write_card, write_network
 from muhdi.deploy.predictor import SMALLEST, Pixels, Predictor
 from muhdi.errors import MuhdiError, RecipeError
-from muhdi.files import TEMPORARY, check_target, write_bytes, write_json, write_text, writing
+from muhdi.files import TEMPORARY, check_target, writing
 from muhdi.models.inference import Inference
 from muhdi.run.sample_files import sample_images
 
@@ -40,8 +41,8 @@ Output = Literal["logits", "classes"]
 InputSize = Literal["trained", "native"]
 Runner = Callable[[Tensor], Tensor]
 """Images uint8 [N, 3, H, W] -> what the export gives for them."""
-Writer = Callable[[Predictor, "Path | str", Path], Runner]
-"""Writes a network to a path, given where it came from."""
+Writer = Callable[[Predictor, Path], Runner]
+"""Writes a network to a path."""
 
 TOLERANCE = 1e-3
 """Largest difference between logits, as a fraction of the largest logit.
@@ -94,6 +95,8 @@ def export(  # noqa: PLR0913 - options by name
     output: Output = "logits",
     input_size: InputSize = "trained",
     images: Sequence[Path] = (),
+    licence: str = NO_LICENCE,
+    picture: bool = True,
     overwrite: bool = False,
     trust_code: bool = False,
 ) -> tuple[Path, Verified]:
@@ -111,6 +114,8 @@ def export(  # noqa: PLR0913 - options by name
         input_size: ``trained``: images are resized inside, to the size that the network was trained
             at; ``native``: the network sees them at their own size. A folder says its size.
         images: files to verify on; none: the samples that the run kept.
+        licence: of the weights, for the model card of a folder, as the hub calls it.
+        picture: whether the model card of a folder shows the first of the images.
         overwrite: replace what exists.
         trust_code: whether a backbone of another package is imported.
 
@@ -141,15 +146,14 @@ def export(  # noqa: PLR0913 - options by name
         )
     shown = list(_shown(images or _samples(model)))
     with _temporary_name(path) as temporary:
-        runner = write(predictor, model, temporary)
+        runner = write(predictor, temporary)
         resized = folder or input_size == "trained"
         verified = verify(predictor, runner, shown, resized=resized, target=target)
         if folder:
-            note = f"The export was {verified}."
-            write_text(temporary / CARD, model_card(predictor, run_of(model), note))
-            for file in temporary.iterdir():
-                path.mkdir(parents=True, exist_ok=True)
-                os.replace(file, path / file.name)
+            notes = CardNotes(predictor.run, licence, f"The export was {verified}.")
+            example = predictor.predict(shown[0]).beside() if picture else None
+            write_card(temporary, predictor.checkpoint, predictor.usage, notes, example)
+            move_files(temporary, path)
         else:
             os.replace(temporary, path)
     return path, verified
@@ -219,15 +223,12 @@ def is_folder(target: str) -> bool:
 
 
 def _check(path: Path, folder: bool, *, overwrite: bool) -> None:
-    if not folder:
-        check_target(path)
-    exists = any(path.iterdir()) if folder and path.is_dir() else path.exists()
-    if exists and not overwrite:
+    if folder:
+        check_folder(path, overwrite=overwrite)
+        return
+    check_target(path)
+    if path.exists() and not overwrite:
         raise MuhdiError(f"{path}: exists already; choose another name, or give --overwrite")
-    if exists and folder and not (path / CONFIG).is_file():
-        raise MuhdiError(
-            f"{path}: is not an exported folder, so it is not replaced; choose another name"
-        )
 
 
 def _samples(model: Path | str) -> list[Path]:
@@ -278,9 +279,9 @@ def _writer(target: str, output: Output, input_size: InputSize) -> Writer:
     plain = partial(Exported, output=output, input_size=input_size)
     if suffix == ".onnx":
         _onnx()
-        return lambda predictor, model, path: _write_onnx(plain(predictor), predictor, path)
+        return lambda predictor, path: _write_onnx(plain(predictor), predictor, path)
     if suffix == ".pt2":
-        return lambda predictor, model, path: _write_pt2(plain(predictor), predictor, path)
+        return lambda predictor, path: _write_pt2(plain(predictor), predictor, path)
     if suffix:
         raise MuhdiError(
             f"{target}: must end in .onnx or .pt2, or be the name of a folder (without an ending)"
@@ -408,23 +409,9 @@ def _write_onnx(plain: Exported, predictor: Predictor, path: Path) -> Runner:
     )
 
 
-def _write_folder(predictor: Predictor, model: Path | str, path: Path) -> Runner:
+def _write_folder(predictor: Predictor, path: Path) -> Runner:
     path.mkdir()
-    write_bytes(path / WEIGHTS, network_file(model).read_bytes())
-    names = predictor.classes.classes
-    config = {
-        "model_type": "muhdi",
-        "backbone": predictor.backbone,
-        "image_size": predictor.image_size,
-        "id2label": {str(number): name for number, name in enumerate(names)},
-        "label2id": {name: number for number, name in enumerate(names)},
-        "colours": predictor.classes.colours,
-        "heads": list(predictor.checkpoint.network.heads),
-        "head": predictor.head,
-        "statistics": predictor.statistics,
-        "domain": predictor.domain,
-    }
-    write_json(path / CONFIG, config)
+    write_network(path, predictor.checkpoint, predictor.usage)
     loaded = Predictor.load(path, device="cpu", trust_code=True)
     return lambda images: torch.from_numpy(
         np.stack([loaded.predict(image.permute(1, 2, 0).numpy()).ids for image in images])

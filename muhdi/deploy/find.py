@@ -1,7 +1,6 @@
 """Finding a trained network: in a run directory, a network file, or an exported folder.
 
-An exported folder holds ``model.safetensors`` (a network file of ours), ``config.json`` (how it is
-to be used) and ``README.md`` (the model card).
+What an exported folder holds is in `muhdi.deploy.folder`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,9 @@ from muhdi.run.directory import RunDirectory
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+PREPROCESSOR = "preprocessor_config.json"
 CARD = "README.md"
+PICTURE = "example.png"
 
 
 def network_file(path: Path | str) -> Path:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from muhdi.deploy.find import CARD, CONFIG, WEIGHTS
+from muhdi.deploy.find import CARD, CONFIG, PICTURE, PREPROCESSOR, WEIGHTS
 from muhdi.errors import DataError, MuhdiError
+
+_FILES = [WEIGHTS, CONFIG, PREPROCESSOR, CARD, PICTURE]
+"""What is uploaded and downloaded of a folder."""
 
 
 def downloaded(name: Path | str) -> Path:
@@ -19,7 +22,7 @@ def downloaded(name: Path | str) -> Path:
         return Path(name)
     hub = hugging_face()
     try:
-        folder = hub.snapshot_download(str(name), allow_patterns=[CONFIG, WEIGHTS, CARD])
+        folder = hub.snapshot_download(str(name), allow_patterns=_FILES)
     except (
         hub.errors.HfHubHTTPError,
         hub.errors.HFValidationError,
@@ -46,7 +49,7 @@ def push_to_hub(folder: Path | str, repository: str, *, private: bool = False) -
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         uploaded = api.upload_folder(
-            repo_id=repository, folder_path=str(folder), allow_patterns=[CONFIG, WEIGHTS, CARD]
+            repo_id=repository, folder_path=str(folder), allow_patterns=_FILES
         )
     except (
         hub.errors.HfHubHTTPError,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from muhdi.data.arrays import images_tensor
 from muhdi.data.files import read_image, rgb_pixels
 from muhdi.data.resize import padded_size, resize_image
 from muhdi.data.sets import Size
-from muhdi.deploy.find import device_of, exported_config, network_file
-from muhdi.deploy.hub import downloaded
+from muhdi.deploy.card import NO_LICENCE, CardNotes, Usage
+from muhdi.deploy.find import device_of, exported_config, network_file, run_of
+from muhdi.deploy.folder import check_folder, write_card, write_network
+from muhdi.deploy.hub import downloaded, push_to_hub
 from muhdi.errors import DataError, MuhdiError, RecipeError, check_type, nearest
 from muhdi.evaluation.argmax import classes_at
 from muhdi.losses import upsample
@@ -31,6 +34,7 @@ from muhdi.taxonomy import ClassSet, class_set_of
 
 Pixels = npt.NDArray[np.uint8]
 _NO_IMAGE = "an image must be a file, a PIL image, or an array of uint8 RGB [H, W, 3]"
+_PAGE_HEIGHT = 320
 SMALLEST = 16
 """Pixels of the smallest side that a network is shown."""
 
@@ -100,6 +104,14 @@ class Prediction:
         """The colours laid over the image."""
         return Image.blend(Image.fromarray(self.image), self.colour().convert("RGB"), opacity)
 
+    def beside(self) -> Image.Image:
+        """The image and its overlay, side by side, at a size for a page."""
+        height, width = self.image.shape[:2]
+        shown = min(_PAGE_HEIGHT, height)
+        size = (max(1, round(width * shown / height)), shown)
+        halves = [half.resize(size) for half in (Image.fromarray(self.image), self.overlay())]
+        return Image.fromarray(np.concatenate([np.asarray(half) for half in halves], 1))
+
 
 class Predictor(nn.Module):
     """A trained network with a choice of head and normalisation statistics.
@@ -136,6 +148,8 @@ class Predictor(nn.Module):
         self.statistics = statistics
         self.domain = domain
         self.checkpoint = checkpoint
+        self.run: Path | None = None
+        """Directory of the run that the network lies in, where it was loaded from one."""
         self.backbone = checkpoint.backbone.key
         self.classes = class_set_of(checkpoint.classes)
         self.image_size = checkpoint.image_size
@@ -186,12 +200,55 @@ class Predictor(nn.Module):
             statistics=statistics,
             domain=domain,
         )
+        predictor.run = run_of(path)
         return predictor.to(device_of(device))
 
     @classmethod
     def from_pretrained(cls, name: Path | str, **options: Any) -> Predictor:
         """`load` of a folder, or else of a repository on the Hugging Face hub."""
         return cls.load(downloaded(name), **options)
+
+    @property
+    def usage(self) -> Usage:
+        """What is asked of the network."""
+        return Usage(self.head, self.statistics, self.domain)
+
+    def save_pretrained(
+        self, folder: Path | str, *, licence: str = NO_LICENCE, overwrite: bool = False
+    ) -> Path:
+        """Write the network as `muhdi export` writes a folder, for `from_pretrained`.
+
+        It is not verified, and has no picture; its model card has the scores of the run that it was
+        loaded from.
+
+        Args:
+            folder: where; it is made.
+            licence: of the weights, as the hub calls it, such as ``apache-2.0``.
+            overwrite: replace a folder of a network.
+
+        Raises:
+            MuhdiError: the folder holds something, or cannot be written.
+        """
+        folder = Path(folder)
+        check_folder(folder, overwrite=overwrite)
+        write_network(folder, self.checkpoint, self.usage)
+        write_card(folder, self.checkpoint, self.usage, CardNotes(self.run, licence))
+        return folder
+
+    def push_to_hub(
+        self, repository: str, *, licence: str = NO_LICENCE, private: bool = False
+    ) -> str:
+        """Upload what `save_pretrained` writes to the Hugging Face hub.
+
+        Returns:
+            The address of what was uploaded.
+
+        Raises:
+            MuhdiError: huggingface-hub is missing, or the repository cannot be written.
+        """
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, licence=licence)
+            return push_to_hub(folder, repository, private=private)
 
     def __repr__(self) -> str:
         chosen = self.domain or self.statistics

@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import muhdi as library
 from muhdi.data.resize import resize_image
 from muhdi.deploy import export as module
+from muhdi.deploy.find import network_file
 from muhdi.deploy.predictor import Predictor
+from muhdi.errors import MuhdiError
+from muhdi.evaluation.results import Results
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import read_backbone
@@ -148,8 +152,11 @@ def test_a_folder_is_loaded_again_with_its_choices_and_has_a_card(
     assert sorted(p.name for p in folder.iterdir()) == [
         "README.md",
         "config.json",
+        "example.png",
         "model.safetensors",
+        "preprocessor_config.json",
     ]
+    assert (folder / "model.safetensors").read_bytes() == network_file(trained).read_bytes()
     again = Predictor.from_pretrained(folder)
     image = trained / "samples/city_0_image.png"
     assert (
@@ -172,8 +179,64 @@ def test_a_folder_is_loaded_again_with_its_choices_and_has_a_card(
     status, _, errors = muhdi("export", trained, "out/v1.0/")
     assert status == 2
     assert "exists already" in errors
-    assert muhdi("export", trained, "out/v1.0/", "--overwrite")[0] == 0
+    words = ("--overwrite", "--no-picture", "--licence", "cc-by-4.0")
+    assert muhdi("export", trained, "out/v1.0/", *words)[0] == 0
     assert library.Predictor.load(folder).statistics == "running"
+    assert not (folder / "example.png").exists()
+    card = (folder / "README.md").read_text()
+    assert "example.png" not in card
+    assert "The weights: cc-by-4.0." in card
+
+
+def card_head(folder: Path) -> dict:
+    """What the hub reads of a model card."""
+    _, head, _ = (folder / "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(head)
+
+
+def test_save_pretrained_writes_what_from_pretrained_loads(trained: Path, tmp_path: Path) -> None:
+    predictor = Predictor.load(trained, domain="city")
+    folder = predictor.save_pretrained(tmp_path / "net", licence="apache-2.0")
+    assert (folder / "model.safetensors").read_bytes() == network_file(trained).read_bytes()
+    again = Predictor.from_pretrained(folder)
+    assert again.usage == predictor.usage
+    head = card_head(folder)
+    assert head["license"] == "apache-2.0"
+    (entry,) = head["model-index"]
+    scored = Results.load(trained).steps[-1]["scores"]["running"]
+    told = {result["dataset"]["name"]: result["metrics"][0]["value"] for result in entry["results"]}
+    assert told == {domain: scored[domain]["miou"] for domain in ("sim", "city", "dust", "night")}
+    with pytest.raises(MuhdiError, match="exists already"):
+        predictor.save_pretrained(folder)
+    again.save_pretrained(folder, overwrite=True)
+    assert card_head(folder)["license"] == "unknown"  # the folder is no run, and says no scores
+    assert "model-index" not in card_head(folder)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("mine")
+    with pytest.raises(MuhdiError, match="is not an exported folder"):
+        predictor.save_pretrained(tmp_path / "mine", overwrite=True)
+    with pytest.raises(MuhdiError, match=r"notes\.txt: is a file, not a folder"):
+        predictor.save_pretrained(tmp_path / "mine/notes.txt", overwrite=True)
+
+
+def test_the_preprocessor_says_how_an_image_comes_to_the_network(
+    trained: Path, tmp_path: Path
+) -> None:
+    """Followed literally it gives what `Predictor.predict` gives."""
+    predictor = Predictor.load(trained)
+    folder = predictor.save_pretrained(tmp_path / "net")
+    said = json.loads((folder / "preprocessor_config.json").read_text())
+    assert said["do_resize"]
+    assert not said["do_rescale"]
+    assert not said["do_normalize"]
+    image = Image.open(trained / "samples/city_0_image.png").resize((150, 90))
+    size = (said["size"]["width"], said["size"]["height"])
+    seen = np.array(image.resize(size, said["resample"]))
+    logits = predictor(torch.from_numpy(seen).permute(2, 0, 1)[None])
+    small = predictor.predict(seen).ids
+    assert (logits[0].argmax(0).numpy() == small).mean() > 0.999
+    own = np.array(Image.fromarray(small).resize(image.size, Image.Resampling.NEAREST))
+    assert (predictor.predict(image).ids == own).mean() > 0.9
 
 
 def test_an_export_that_disagrees_is_not_kept(
@@ -256,11 +319,16 @@ def test_the_hub_gets_the_folder_and_gives_it_back(
 
     monkeypatch.setattr(hub, "HfApi", Api)
     status, told, errors = muhdi("export", trained, "net", "--push", "me/net")
+    assert not (tmp_path / "net/example.png").exists(), "no image leaves unless it is asked for"
     assert status == 0, errors
     assert "Uploaded to https://huggingface.co/me/net" in told
     assert (calls["made"], calls["repo_id"], calls["folder_path"]) == ("me/net", "me/net", "net")
     monkeypatch.setattr(hub, "snapshot_download", lambda name, **options: {"me/net": "net"}[name])
-    assert Predictor.from_pretrained("me/net").head == "agnostic"
+    again = Predictor.from_pretrained("me/net")
+    assert again.head == "agnostic"
+    assert again.push_to_hub("me/other") == "https://huggingface.co/me/net"
+    assert calls["made"] == "me/other"
+    assert not Path(str(calls["folder_path"])).exists()
 
 
 def test_missing_extras_are_named(muhdi, trained: Path, monkeypatch) -> None:
