@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from muhdi.data.files import FileSet, LabelFiles, Palette
 from muhdi.data.lists import is_list, read_pairs
+from muhdi.data.masks import find_masks
 from muhdi.data.paths import (
     SplitImages,
     all_or_none,
@@ -118,10 +119,12 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
         files = [listed_labels[image] for image in found]
         decoded = LabelFiles(files, table, config.strict, palette)
         return FileSet(config.domain_name, found, decoded)
-    if not labels or label_pattern is None:
-        return images
     base = root if is_list(pattern) else root / fixed_part(pattern)
     listed = SplitImages(found, split, base)
+    if labels and config.masks is not None:
+        return _masked(config, listed, root, context.classes)
+    if not labels or label_pattern is None:
+        return images
     files = _folder_labels(config, listed, label_pattern, root)
     if all_or_none(
         found,
@@ -134,6 +137,21 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
         return FileSet(config.domain_name, found, decoded)
     images.advice = f"'labels' is set, but no file is there; the first was looked for as {files[0]}"
     return images
+
+
+def _masked(config: FolderConfig, images: SplitImages, root: Path, classes: ClassSet) -> FileSet:
+    """Images of a folder with a mask for each class."""
+    assert config.masks is not None
+    masks = find_masks(config.masks, config.unmasked, images, root, config.domain_name, classes)
+    if masks is None and not any("{split}" in pattern for pattern in config.masks.values()):
+        raise DataError(
+            f"masks of {config.domain_name!r}: no file is there for any image; correct the"
+            " patterns, or leave 'masks' out"
+        )
+    found = FileSet(config.domain_name, images.paths, masks)
+    if masks is None:
+        found.advice = "'masks' is set, but no file of this split is there"
+    return found
 
 
 def _listed(root: Path, pattern: str, key: str) -> tuple[list[Path], dict[Path, Path]]:

@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.ExifTags import Base as ExifTag
 
 from muhdi.data.label_image import colour_code, open_image, read_colours, read_ids
+from muhdi.data.masks import MaskFiles
 from muhdi.data.sets import Fit, ImageSet, Sample, Size, Unlisted
 from muhdi.errors import DataError
 from muhdi.taxonomy import IGNORE, UNLISTED, Colour, hex_colour
@@ -70,6 +71,10 @@ class LabelFiles:
     palette: Palette | None = None
     first_channel: bool = False
 
+    def files(self, index: int) -> list[Path]:
+        """The files of an image."""
+        return [self.paths[index]]
+
     @cached_property
     def meaning(self) -> str:
         """A digest of all that turns the pixels of a file into classes."""
@@ -115,6 +120,10 @@ class LabelFiles:
         return hex_colour((value >> 16, value >> 8 & 255, value & 255))
 
 
+Labels = LabelFiles | MaskFiles
+"""Labels in one file for each image, or in several."""
+
+
 class FileSet(ImageSet):
     """Images and labels in files.
 
@@ -129,7 +138,7 @@ class FileSet(ImageSet):
         self,
         domain: str,
         images: list[Path],
-        labels: LabelFiles | None = None,
+        labels: Labels | None = None,
         *,
         fit: Fit = "stretch",
     ) -> None:
@@ -153,7 +162,7 @@ class FileSet(ImageSet):
         if self.labels is None:
             raise DataError(f"{path}: a label is needed, but the data set {self.domain!r} has none")
         label, unlisted = self.labels.read(index)
-        _check_aspect_ratio(self.labels.paths[index], label, image)
+        _check_aspect_ratio(self.labels.files(index)[0], label, image)
         return Sample(str(path), image, label, unlisted)
 
     def key(self, index: int, with_label: bool) -> Any:
@@ -161,7 +170,8 @@ class FileSet(ImageSet):
             image = _facts(self.images[index])
             label: list[Any] | None = None
             if with_label and self.labels is not None:
-                label = [_facts(self.labels.paths[index]), self.labels.meaning]
+                files = [_facts(path) for path in self.labels.files(index)]
+                label = [*files, self.labels.meaning]
         except OSError:  # reading the file will report it
             return None
         return [image, label]

@@ -22,6 +22,8 @@ from muhdi.taxonomy import IGNORE, MAX_CLASSES
 
 WIDEST = 480
 """Pixels of width that a small network on a CPU is given."""
+NARROWEST = 32
+"""Pixels that both sides have at least."""
 
 
 def new_recipe(source: Path, targets: Sequence[Path], name: str) -> tuple[str, list[str]]:
@@ -90,20 +92,19 @@ _TRAINING = (
 
 def _source_lines(source: Path, found: Survey, name: str) -> list[str]:
     """Classes, size and source."""
+    if found.masks:
+        return [
+            *_classes_and_size(list(found.masks), "masks", found),
+            *_domain(source, found, name, "  "),
+            *_UNMASKED,
+        ]
     meanings = _meanings(source, found)
     classes = list(dict.fromkeys(m for m in meanings.values() if m != "ignore"))
-    width, height = found.size
-    network_width, network_height = _network_size(found.size)
     key = "colours" if found.colours else "ids"
     what = "Colour" if found.colours else "Raw id"
     shares: dict[Any, float] = dict(found.colours or found.ids)
     lines = [
-        f"# The classes, in order. Give them names of your own, here and in '{key}'.",
-        f"classes: [{', '.join(map(_yaml, classes))}]",
-        f"# Width and height that the network sees; most images are {width}x{height}.",
-        f"image_size: [{network_width}, {network_height}]",
-        "# The labelled domain that the network learns first.",
-        "source:",
+        *_classes_and_size(classes, key, found),
         *_domain(source, found, name, "  "),
         f"  # {what} in the label images: class, or ignore. The comment is the share of pixels.",
         f"  {key}:",
@@ -115,6 +116,32 @@ def _source_lines(source: Path, found: Survey, name: str) -> list[str]:
     return lines
 
 
+_UNMASKED = (
+    "  # Pixels in no mask are ignored. If they are a class, add it to classes, and here:",
+    "  # unmasked: background",
+)
+
+
+def _classes_and_size(classes: list[str], key: str, found: Survey) -> list[str]:
+    """The lines before the source's description.
+
+    Args:
+        classes: their names.
+        key: of the source, where the names stand again.
+        found: in the source's folder.
+    """
+    width, height = found.size
+    network_width, network_height = _network_size(found.size)
+    return [
+        f"# The classes, in order. Give them names of your own, here and in '{key}'.",
+        f"classes: [{', '.join(map(_yaml, classes))}]",
+        f"# Width and height that the network sees; most images are {width}x{height}.",
+        f"image_size: [{network_width}, {network_height}]",
+        "# The labelled domain that the network learns first.",
+        "source:",
+    ]
+
+
 def _domain(folder: Path, found: Survey, name: str, indent: str) -> list[str]:
     """The lines of a folder's description."""
     lines = [
@@ -123,7 +150,10 @@ def _domain(folder: Path, found: Survey, name: str, indent: str) -> list[str]:
         f"root: {_yaml(str(folder))}",
         f"images: {_yaml(found.images)}  # {found.count} images",
     ]
-    if found.labels is not None:
+    if found.masks:
+        lines.append("masks:")
+        lines += [f"  {_yaml(name)}: {_yaml(mask)}" for name, mask in found.masks.items()]
+    elif found.labels is not None:
         lines.append(f"labels: {_yaml(found.labels)}")
     if found.val is not None:
         images, labels = found.val
@@ -186,8 +216,8 @@ def _of_colours(source: Path, found: Survey, listed: ClassNames | None) -> Meani
 
 def _network_size(size: tuple[int, int]) -> tuple[int, int]:
     """The images' aspect ratio, at even sizes that a small network on a CPU can take."""
-    scale = min(1.0, WIDEST / size[0])
-    width, height = (max(32, round(side * scale / 2) * 2) for side in size)
+    scale = max(min(1.0, WIDEST / size[0]), NARROWEST / min(size))
+    width, height = (round(side * scale / 2) * 2 for side in size)
     return width, height
 
 

@@ -22,6 +22,7 @@ from muhdi.data.label_image import holds_colours, is_lossy, read_colours, read_i
 from muhdi.data.paths import IMAGE_ENDINGS, fill_label_pattern, fixed_part, list_files, matches
 from muhdi.data.sets import Size, spread_indices
 from muhdi.errors import DataError
+from muhdi.preflight.masks import mask_patterns
 from muhdi.taxonomy import hex_colour
 
 LABEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
@@ -56,6 +57,7 @@ class Survey:
         size: width and height of most images.
         ids: raw id -> share of the pixels, of some labels.
         colours: ``#rrggbb`` -> share of the pixels, where labels hold colours instead of ids.
+        masks: class -> pattern of its masks, where labels are one mask per class.
         notes: what the user should know.
     """
 
@@ -66,6 +68,7 @@ class Survey:
     size: Size
     ids: dict[int, float] = field(default_factory=dict)
     colours: dict[str, float] = field(default_factory=dict)
+    masks: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -124,51 +127,79 @@ def _without_labels(root: Path, files: list[Path]) -> list[Path]:
 def _described(root: Path, images: list[Path], labels: list[Path]) -> Survey:
     """The patterns of images and labels, and what they hold."""
     by_split = _by_split(images)
-    # Without folders of both splits there is one group, which serves for both.
-    groups = by_split or {"": images}
     known = {str(path) for path in labels}
-    patterns: dict[str, str] = {}
-    label_patterns: dict[str, str | None] = {}
-    pairs: dict[str, list[Path]] = {}
-    notes: list[str] = []
-    for split, group in groups.items():
-        patterns[split] = _pattern(root, group)
-        candidates = _paired(root, group, known, patterns[split])
-        label_patterns[split], pairs[split] = candidates[0]
-        for other, _ in candidates[1:]:
-            notes.append(
-                f"{root}: {other} would fit as labels too; taken is {label_patterns[split]}"
-            )
-    first = next(iter(groups))
-    sizes = Counter(_size(root / path) for path in _some(groups[first], COUNTED))
+    # Without folders of both splits there is one group, which serves for both.
+    groups = {
+        split: _group(root, members, known) for split, members in (by_split or {"": images}).items()
+    }
+    first = next(iter(groups.values()))
+    sizes = Counter(_size(root / path) for path in _some(first.images, COUNTED))
     size = sizes.most_common(1)[0][0]
-    counted = [root / path for path in _some(pairs[first], COUNTED)]
-    facts = _Facts(len(groups[first]), size, *_values(counted), notes)
+    ids, colours = _values([root / path for path in _some(first.labels, COUNTED)])
+    found = Survey(
+        first.pattern,
+        first.label_pattern,
+        None,
+        len(first.images),
+        size,
+        ids,
+        colours,
+        first.masks,
+        notes=[note for group in groups.values() for note in group.notes],
+    )
     if not by_split:
-        return facts.survey(patterns[first], label_patterns[first], None)
-    train = _with_split(patterns["train"]), _with_split(label_patterns["train"])
-    val = _with_split(patterns["val"]), _with_split(label_patterns["val"])
-    if train == val:
-        assert train[0] is not None
-        return facts.survey(train[0], train[1], None)
-    separate = patterns["val"], label_patterns["val"]
-    return facts.survey(patterns["train"], label_patterns["train"], separate)
+        return found
+    train = groups["train"].with_split()
+    val = groups["val"]
+    if train == val.with_split():
+        pattern, label_pattern, masks = train
+        return replace(found, images=pattern, labels=label_pattern, masks=masks)
+    # Masks of splits in unlike places cannot be said in a recipe; the first is taken as labels.
+    return replace(found, val=(val.pattern, val.label_pattern), masks={})
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """What a survey says besides the patterns."""
+class _Group:
+    """The images of a split, or all, and their labels.
 
-    count: int
-    size: Size
-    ids: dict[int, float]
-    colours: dict[str, float]
+    Attributes:
+        images: relative to the root.
+        pattern: of the images.
+        labels: one per image; none where there are no labels.
+        label_pattern: of the labels.
+        masks: class -> pattern of its masks, where labels are masks.
+        notes: what the user should know.
+    """
+
+    images: list[Path]
+    pattern: str
+    labels: list[Path]
+    label_pattern: str | None
+    masks: dict[str, str]
     notes: list[str]
 
-    def survey(self, images: str, labels: str | None, val: tuple[str, str | None] | None) -> Survey:
-        return Survey(
-            images, labels, val, self.count, self.size, self.ids, self.colours, self.notes
-        )
+    def with_split(self) -> tuple[str, str | None, dict[str, str]]:
+        """The patterns of images, labels and masks with ``{split}`` for the split's folder."""
+        masks = {name: _with_split(pattern) for name, pattern in self.masks.items()}
+        labels = None if self.label_pattern is None else _with_split(self.label_pattern)
+        return _with_split(self.pattern), labels, masks
+
+
+def _group(root: Path, images: list[Path], labels: set[str]) -> _Group:
+    """The patterns of some images, and of those among the labels that belong to them."""
+    pattern = _pattern(root, images)
+    (label_pattern, taken), *others = _paired(root, images, labels, pattern)
+    fitting = {str(label_pattern): taken, **{str(other): files for other, files in others}}
+    masks = mask_patterns(
+        {name: [root / path for path in _some(files, COUNTED)] for name, files in fitting.items()}
+    )
+    if any(LABEL_WORDS.search(name) or OTHER_WORDS.search(name) for name in masks):
+        masks = {}  # two kinds of labels, not two classes
+    notes = []
+    if not masks:
+        for other, _ in others:
+            notes.append(f"{root}: {other} would fit as labels too; taken is {label_pattern}")
+    return _Group(images, pattern, taken, label_pattern, masks, notes)
 
 
 # --- labels ---------------------------------------------------------------------------------------
@@ -395,10 +426,8 @@ def _pattern(root: Path, images: list[Path]) -> str:
     return pattern
 
 
-def _with_split(pattern: str | None) -> str | None:
+def _with_split(pattern: str) -> str:
     """``{split}`` in place of the folder of the same name."""
-    if pattern is None:
-        return None
     parts = ["{split}" if part in ("train", "val") else part for part in Path(pattern).parts]
     return str(Path(*parts))
 

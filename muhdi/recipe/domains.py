@@ -98,6 +98,12 @@ class FolderConfig(DomainConfig):
     """Pattern of the evaluation's images, where `{split}` cannot say it; none: `images`."""
     val_labels: str | None = None
     """Pattern of the evaluation's labels; none: `labels`."""
+    masks: dict[str, str] | None = None
+    """Class -> pattern of its masks, where labels are one mask per class; pixels that are not 0
+    belong to the class, and to the last of several. An image may lack those that it does not
+    show."""
+    unmasked: str | None = None
+    """Class of the pixels that no mask covers; none: they are ignored."""
     ids: dict[int, str] | None = None
     """Raw id in the label images -> class name or `ignore`; none: as in the source, if that is a
     folder too; else a raw id is the class position, and 255 is ignored."""
@@ -117,7 +123,12 @@ class FolderConfig(DomainConfig):
         Raises:
             RecipeError: it does; ``key`` says where the section is.
         """
-        tables = {"ids": self.ids or {}, "colours": dict(enumerate((self.colours or {}).values()))}
+        tables = {
+            "ids": self.ids or {},
+            "colours": dict(enumerate((self.colours or {}).values())),
+            "masks": dict(enumerate(self.masks or {})),
+            "unmasked": {} if self.unmasked is None else {0: self.unmasked},
+        }
         for name, table in tables.items():
             try:
                 classes.lookup(table)
@@ -128,6 +139,14 @@ class FolderConfig(DomainConfig):
     def _one_meaning(self) -> FolderConfig:
         if self.ids is not None and self.colours is not None:
             raise ValueError("give ids or colours, not both: labels hold numbers or colours")
+        others = (self.labels, self.val_labels, self.ids, self.colours)
+        if self.masks is not None and any(other is not None for other in others):
+            raise ValueError(
+                "masks: say themselves which class each is; leave labels, val_labels, ids and"
+                " colours out"
+            )
+        if self.masks is None and self.unmasked is not None:
+            raise ValueError("unmasked: is for masks; leave it out, or say where the masks are")
         split = "{split}" in self.images or self.val_images is not None
         if self.val_fraction is not None and split:
             raise ValueError(

@@ -96,7 +96,7 @@ def test_new_finds_images_and_their_labels(
     assert recipe.source.ids == {0: "class_0", 1: "class_1", 255: "ignore"}
     assert recipe.steps[0].target.domain_name == "new place"
     assert recipe.steps[0].target.images == "**/*.jpg"
-    assert recipe.image_size == (40, 32)
+    assert recipe.image_size == (64, 32)
     text = (tmp_path / "r.yml").read_text()
     assert text.count("#") > 10
     shares = [float(line.split("#")[1].strip(" %")) for line in text.splitlines() if " %" in line]
