@@ -1,0 +1,98 @@
+"""docs/first_steps.ipynb: its cells run in their order, on little data, and leave what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOK = json.loads((ROOT / "docs/first_steps.ipynb").read_text(encoding="utf-8"))
+CELLS = NOTEBOOK["cells"]
+LITTLE = {"ITERATIONS": 2, "IMAGES": 8}
+RUN = """
+import json, sys
+names = {}
+for cell in json.load(sys.stdin):
+    exec(compile(cell["source"], cell["id"], "exec"), names)
+"""
+
+
+def plain(source: str) -> str:
+    """A cell's code for Python itself: a line for the notebook's shell does nothing."""
+    return re.sub(r"^(\s*)[%!].*$", r"\1pass", source, flags=re.M)
+
+
+def little(source: str) -> str:
+    for name, number in LITTLE.items():
+        source = re.sub(rf"^{name} = \d+", f"{name} = {number}", source, flags=re.M)
+    return source
+
+
+def code() -> dict[str, str]:
+    return {c["id"]: "".join(c["source"]) for c in CELLS if c["cell_type"] == "code"}
+
+
+def test_the_file_is_a_notebook_without_outputs() -> None:
+    assert (NOTEBOOK["nbformat"], NOTEBOOK["nbformat_minor"]) == (4, 5)
+    ids = [cell["id"] for cell in CELLS]
+    assert len(ids) == len(set(ids))
+    assert all(re.fullmatch(r"[a-zA-Z0-9-_]{1,64}", name) for name in ids)
+    for cell in CELLS:
+        assert cell["cell_type"] in ("code", "markdown")
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == []
+            assert cell["execution_count"] is None
+
+
+def test_pip_is_called_only_where_muhdi_is_missing() -> None:
+    shell = {
+        name: re.findall(r"^\s*[%!].*$", source, re.M)
+        for name, source in code().items()
+        if re.search(r"^\s*[%!]", source, re.M)
+    }
+    assert shell == {"install": ["    %pip install -q {CHECKOUT}"]}
+    assert 'if importlib.util.find_spec("muhdi") is None:\n    %pip' in code()["install"]
+
+
+def test_pages_that_it_names_exist() -> None:
+    named = re.findall(r"`(docs/[\w.]+)`", "".join("".join(cell["source"]) for cell in CELLS))
+    assert named
+    assert all((ROOT / page).is_file() for page in named)
+
+
+def test_its_cells_run_and_leave_what_it_says(tmp_path: Path) -> None:
+    cells = [{"id": name, "source": little(plain(source))} for name, source in code().items()]
+    for name, number in LITTLE.items():
+        assert any(re.search(rf"^{name} = {number}\b", cell["source"], re.M) for cell in cells)
+    environment = os.environ | {
+        "MPLBACKEND": "Agg",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONWARNINGS": "ignore:FigureCanvasAgg",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", RUN],
+        cwd=tmp_path,
+        env=environment,
+        input=json.dumps(cells),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "experiments/snapshots/scenes_seed1"
+    results = json.loads((run / "results.json").read_text())
+    assert [step["name"] for step in results["steps"]] == ["source", "city", "dust", "night"]
+    assert (run / "report.html").is_file()
+    assert "average over the targets" in done.stdout
+    assert "% of the pixels have the class that muhdi predict gives them" in done.stdout
+    for name in ("matrix.png", "before_after.png"):
+        assert min(Image.open(tmp_path / name).size) > 200, name
+    assert Image.open(tmp_path / "overlay.png").size == (384, 192)
+    exported = {file.name for file in (tmp_path / "network").iterdir()}
+    assert exported == {"README.md", "config.json", "model.safetensors"}
