@@ -42,6 +42,10 @@ def run(commands: typer.Typer) -> None:
         with suppress(OSError):  # the terminal may be closed, which is why the run has stopped
             typer.echo(f"Stopped; progress is saved. Resume with: {_resume()}", err=True)
         sys.exit(128 + stop.signum)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail(_out_of_memory(error))
     except PeerFailed:
         sys.exit(0)  # rank zero has the message, and its status counts
     except typer.Abort:
@@ -53,6 +57,21 @@ def run(commands: typer.Typer) -> None:
 def _fail(message: str) -> NoReturn:
     typer.echo(f"error: {one_line(message)}", err=True)
     sys.exit(2)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # Told by name and text: importing torch here would slow down every command.
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
+
+
+def _out_of_memory(error: Exception) -> str:
+    reason = str(error).partition("\n")[0].partition(". ")[0] or "the system has no more"
+    return (
+        f"out of memory: {reason}; take a smaller batch_size or image_size, compute a batch in"
+        " parts (every_step.accumulate), or set precision: bf16-mixed; predict and evaluation have"
+        " a batch size of their own"
+    )
 
 
 def _usage(error: typer.BadParameter) -> str:

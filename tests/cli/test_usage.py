@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import muhdi as library
 
@@ -48,3 +49,36 @@ def test_a_failure_of_some_files_keeps_its_status(muhdi, trained, tmp_path) -> N
     status, _, errors = muhdi("predict", trained, "broken.png", "-o", "out")
     assert status == 1
     assert "1 of 1 files failed" in errors
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has ..."),
+        RuntimeError(
+            "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
+        ),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_is_one_line_that_says_what_to_change(
+    muhdi, tiny, monkeypatch, error: Exception
+) -> None:
+    def allocate(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("muhdi.workflows.train.train", allocate)
+    status, _, errors = muhdi("train", tiny())
+    assert status == 2
+    assert errors.startswith("error: out of memory: ")
+    assert "every_step.accumulate" in errors
+    assert errors.count("\n") == 1
+
+
+def test_other_faults_of_the_program_keep_their_traceback(muhdi, tiny, monkeypatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("muhdi.workflows.train.train", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        muhdi("train", tiny())

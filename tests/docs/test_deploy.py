@@ -52,7 +52,7 @@ def test_the_page_runs_from_top_to_bottom(muhdi, tmp_path: Path) -> None:
             assert status == 0, f"{line}: {errors}"
             assert words[0] != "export" or "verified on" in output
             done.append(words[0])
-    assert [done.count(kind) for kind in ("predict", "export", "python")] == [5, 3, 5]
+    assert [done.count(kind) for kind in ("predict", "export", "python")] == [6, 3, 6]
     street = Path("ids/street.png")
     for folder in ("predictions", "larger", "windows", "from_file"):
         assert Image.open(folder / street).size == (90, 60), folder
