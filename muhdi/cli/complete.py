@@ -22,15 +22,17 @@ def recipe_keys(context: typer.Context, incomplete: str) -> list[str]:
     from muhdi.errors import MuhdiError
     from muhdi.recipe.load import load_recipe
 
-    name = context.params.get("recipe")
-    if not isinstance(name, str):
-        return []
-    try:
-        recipe = load_recipe(name, trust_code=False)
-    except (MuhdiError, OSError):
-        return []
-    keys = {f"{key}=" for key in _keys(recipe)}
-    return sorted(key for key in keys if key.startswith(incomplete))
+    # An option without its value ends the parsing, and what came before it is left in ``args``.
+    for name in [context.params.get("recipe"), *context.args]:
+        if not isinstance(name, str):
+            continue
+        try:
+            recipe = load_recipe(name, trust_code=False)
+        except (MuhdiError, OSError):
+            continue
+        keys = {f"{key}=" for key in _keys(recipe)}
+        return sorted(key for key in keys if key.startswith(incomplete))
+    return []
 
 
 def _keys(section: Any, prefix: str = "") -> Iterator[str]:

@@ -22,6 +22,13 @@ from muhdi.errors import RecipeError
 if TYPE_CHECKING:
     from muhdi.deploy import export as exporting
 
+Predicting = Annotated[
+    Path,
+    typer.Argument(
+        help="A run directory (its newest network), a network file, an exported folder, or an"
+        " exported .onnx or .pt2."
+    ),
+]
 Images = Annotated[
     list[str],
     typer.Argument(help="Files, folders, quoted patterns such as 'a/**/*.jpg', and videos."),
@@ -123,7 +130,7 @@ TrainedSize = Annotated[
 
 
 def predict(
-    model: ModelArgument,
+    model: Predicting,
     images: Images,
     output: Predictions = Path("predictions"),
     head: Head = None,

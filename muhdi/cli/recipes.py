@@ -8,11 +8,15 @@ from typing import Annotated, Optional
 
 import typer
 
+from muhdi.cli.complete import recipe_names
 from muhdi.cli.options import Format, Jobs, OverwriteFiles, Quiet, RecipeArgument, Set, TrustCode
 from muhdi.cli.output import check_format, console, one_line, print_tables, progress
 from muhdi.errors import RecipeError
 
-RecipeName = Annotated[Optional[str], typer.Argument(help="Print this recipe in full.")]
+RecipeName = Annotated[
+    Optional[str],
+    typer.Argument(help="Print this recipe in full.", autocompletion=recipe_names),
+]
 Schema = Annotated[
     bool, typer.Option("--schema", help="Print the JSON schema of recipes, for editors.")
 ]

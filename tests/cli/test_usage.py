@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -82,3 +87,30 @@ def test_other_faults_of_the_program_keep_their_traceback(muhdi, tiny, monkeypat
     monkeypatch.setattr("muhdi.workflows.train.train", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         muhdi("train", tiny())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("muhdi tr", ["train"]),
+        ("muhdi recipes scenes_n", ["scenes_none"]),
+        ("muhdi train scenes --set steps.0.adaptation.meth", ["steps.0.adaptation.method="]),
+        ("muhdi train scenes --seed 1 --set evaluation.mean", ["evaluation.mean_over="]),
+        ("muhdi sweep scenes scenes_none --set precis", ["precision="]),
+        ("muhdi train no_such_recipe --set precis", []),
+    ],
+)
+def test_the_shell_completes_commands_recipes_and_keys(line: str, expected: list[str]) -> None:
+    words = line.split()
+    completion = {
+        "_MUHDI_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    done = subprocess.run(
+        [Path(sys.executable).with_name("muhdi")],
+        env=os.environ | completion,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == expected, done.stderr
