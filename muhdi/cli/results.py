@@ -10,6 +10,7 @@ import typer
 from muhdi.cli.options import Experiments, Format, Quiet, Set, TrustCode
 from muhdi.cli.output import (
     check_format,
+    console,
     one_line,
     print_page,
     print_scores,
@@ -178,7 +179,14 @@ def compare(
     It prints tables, and writes a page with charts and predictions that opens in any browser.
     """
     from muhdi.files import check_target
-    from muhdi.report.compare import GROUP_BY, group, reference_arm, tables, write_comparison
+    from muhdi.report.compare import (
+        GROUP_BY,
+        group,
+        readings,
+        reference_arm,
+        tables,
+        write_comparison,
+    )
     from muhdi.report.run_files import read_run, shared_statistics
     from muhdi.report.tidy import check_scores_file, write_scores
     from muhdi.report.unlike import unlike
@@ -199,6 +207,9 @@ def compare(
     for statistics in shown:
         for_terminal += tables(arms, reference, statistics)
     print_tables(for_terminal, form)
+    if form is None:
+        for sentence in readings(arms, reference, main if main in shared else shared[0]):
+            console().print(sentence, markup=False)
     for line in unlike(found):
         typer.echo(f"note: {one_line(line)}", err=form is not None)
     if scores is not None:

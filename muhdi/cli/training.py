@@ -138,7 +138,8 @@ def demo(
     samples = {title: snapshots / result.name / "samples" for title, result in first.items()}
     predictions_figure(path, samples, first, CLASS_SETS["urban7"], statistics)
     out.print(f"Predictions of every arm on every domain: {path}", soft_wrap=True)
-    print_page(_comparison_page(runs, output))
+    page, _ = _compared(runs, output, statistics)
+    print_page(page)
 
 
 def train(
@@ -236,19 +237,27 @@ def sweep(
     first = next(iter(arms.values()))[0]
     shown = [first.main_statistics] if form is None else first.statistics
     print_tables([arms_table(arms, statistics) for statistics in shown], form)
-    print_page(_comparison_page(arms, experiments), form)
+    page, sentences = _compared(arms, experiments, first.main_statistics)
+    if form is None:
+        for sentence in sentences:
+            console().print(sentence, markup=False)
+    print_page(page, form)
 
 
-def _comparison_page(arms: Mapping[str, Sequence[Results]], experiments: Path) -> Path:
-    """The page that compares the runs of a sweep: against the first recipe."""
-    from muhdi.report.compare import group, reference_arm, write_comparison
+def _compared(
+    arms: Mapping[str, Sequence[Results]], experiments: Path, statistics: str
+) -> tuple[Path, list[str]]:
+    """The page that compares the runs of a sweep with the first recipe, and what they say."""
+    from muhdi.report.compare import group, readings, reference_arm, write_comparison
     from muhdi.report.run_files import read_run
 
     runs = []
     for results in arms.values():
         runs += [read_run(experiments / "snapshots" / one.name) for one in results]
     grouped = group(runs, "arm")
-    return write_comparison(experiments / "comparison.html", grouped, reference_arm(grouped, None))
+    against = reference_arm(grouped, None)
+    page = write_comparison(experiments / "comparison.html", grouped, against)
+    return page, readings(grouped, against, statistics)
 
 
 def _refuse_both(*, resume: bool, overwrite: bool) -> None:

@@ -21,7 +21,7 @@ from muhdi.report.result_table import (
     statistics_title,
 )
 from muhdi.report.run_files import RunData, shared_statistics
-from muhdi.report.significance import NOISE, Difference, difference
+from muhdi.report.significance import NOISE, Difference, against_reading, difference
 from muhdi.report.tables import arms_table
 from muhdi.report.unlike import unlike
 
@@ -102,12 +102,26 @@ def reference_arm(arms: Arms, against: str | None) -> str:
 
 def tables(arms: Arms, against: str, statistics: str) -> list[ResultTable]:
     """Means and spreads, differences from the arm ``against``, and every seed."""
-    results = {arm: [run.results for run in runs] for arm, runs in arms.items()}
+    results = {arm: _results(runs) for arm, runs in arms.items()}
     return [
         arms_table(results, statistics),
         differences_table(results, against, statistics),
         seeds_table(results, statistics),
     ]
+
+
+def readings(arms: Arms, against: str, statistics: str) -> list[str]:
+    """A sentence for every arm but ``against``: how it compares with that."""
+    sentences = []
+    for arm, runs in arms.items():
+        if arm != against:
+            ours, others = _paired(_results(runs), _results(arms[against]))
+            sentences.append(against_reading(arm, ours, against, others, statistics))
+    return sentences
+
+
+def _results(runs: Sequence[RunData]) -> list[Results]:
+    return [run.results for run in runs]
 
 
 def differences_table(
@@ -255,6 +269,7 @@ def write_comparison(out: Path, arms: Arms, against: str) -> Path:
         arms={arm: _seeds(arm_runs) for arm, arm_runs in arms.items()},
         all_statistics=statistics,
         noise=NOISE,
+        readings={each: readings(arms, against, each) for each in statistics},
         tables={each: tables(arms, against, each) for each in statistics},
         charts={each: domain_charts(arms, each) for each in statistics},
         viewer=_viewer_of(arms, seed, statistics),

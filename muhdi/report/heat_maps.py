@@ -48,10 +48,10 @@ def forgetting_table(run: RunData, statistics: str) -> ResultTable:
         since = column[step:]
         best = max(known_values(since), default=None)
         last = column[-1]
-        lost = None
-        # What the last step adapted to cannot have been forgotten yet.
-        if best is not None and last is not None and len(since) > 1:
-            lost = best - last
+        lost: Cell = None
+        if best is not None and last is not None:
+            # What the last step adapted to cannot have been forgotten yet.
+            lost = best - last if len(since) > 1 else "newest"
         rows.append([target, column[0], since[0] if since else None, best, last, lost])
     header = ["target", "source only", "after its step", "at its best", "at the end", "lost"]
     title = f"mIoU of the targets in percent, {statistics_title(statistics)}"
@@ -91,7 +91,7 @@ def confusion_map(run: RunData, statistics: str, domain: str) -> HeatMap | None:
         for predicted, count in enumerate(counts):
             percent = 100 * count / total if total else None
             cells.append(_confusion_cell(percent, correct=predicted == true))
-        rows.append((name, cells))
+        rows.append((name if total else f"{name} (no label)", cells))
     title = (
         f"{domain}: of the pixels of each true class, percent predicted as each class,"
         f" {statistics_title(statistics)}"
@@ -102,6 +102,6 @@ def confusion_map(run: RunData, statistics: str, domain: str) -> HeatMap | None:
 def _confusion_cell(percent: float | None, *, correct: bool) -> HeatCell:
     marks = "framed" if correct else ""
     if percent is None:
-        return HeatCell("-", None, marks)
+        return HeatCell("", None, marks)
     text = "" if percent < FAINT else f"{percent:.0f}"
     return HeatCell(text, percent / 100, marks)

@@ -54,6 +54,32 @@ def reading(
     )
 
 
+def against_reading(
+    arm: str, runs: Sequence[Results], against: str, others: Sequence[Results], statistics: str
+) -> str:
+    """One sentence on how an arm compares with another, as `reading` judges differences.
+
+    Args:
+        arm: its name.
+        runs: of the arm.
+        against: name of the other.
+        others: of the other, the same seeds in the same order.
+        statistics: the normalisation statistics.
+    """
+    average = difference(runs, others, statistics, "average")
+    forgetting = difference(runs, others, statistics, "forgetting")
+    if average is None:
+        return f"{arm} and {against} cannot be compared: they share no seed with scored targets."
+    seeds = f"{len(runs)} seeds" if len(runs) > 1 else "one seed"
+    sentence = (
+        f"{with_statistics(statistics).capitalize()} ({seeds}), {arm} averages"
+        f" {_amount(average, 'more', 'less')} than {against} on the targets{_doubt(average)}"
+    )
+    if forgetting is not None:
+        sentence += f", and forgets {_in_words(forgetting, 'more', 'less')}"
+    return f"{sentence}."
+
+
 def _target_average(runs: Sequence[Results], statistics: str) -> Spread | None:
     """The target average over the seeds; None where a seed has none."""
     return spread([run.summary(statistics).average for run in runs])
@@ -117,6 +143,12 @@ def difference(
 
 def _in_words(found: Difference, up: str, down: str) -> str:
     """``1.8 more``, and whether that is within the noise."""
-    direction = up if found.mean >= 0 else down
-    amount = f"{abs(found.mean):.1f} {direction}"
-    return amount if found.counts else f"{amount} (within the noise)"
+    return _amount(found, up, down) + _doubt(found)
+
+
+def _amount(found: Difference, up: str, down: str) -> str:
+    return f"{abs(found.mean):.1f} {up if found.mean >= 0 else down}"
+
+
+def _doubt(found: Difference) -> str:
+    return "" if found.counts else " (within the noise)"

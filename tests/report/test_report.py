@@ -238,8 +238,14 @@ def test_compare_gives_mean_spread_and_what_is_noise(
     assert readings["better"] == ("3", "+10.1 ± 0.9", "higher")
     assert readings["lucky"] == ("3", "+5.0 ± 25.8", "within the noise")
     page = (tmp_path / "comparison.html").read_text()
-    for words in ("+10.1 ± 0.9", "within the noise", "22.0 ± 2.0", "seeds 0, 1, 2"):
+    said = (
+        "With running statistics (3 seeds), better averages 10.1 more than plain on the targets,"
+        " and forgets "
+    )
+    for words in ("+10.1 ± 0.9", "within the noise", "22.0 ± 2.0", "seeds 0, 1, 2", said):
         assert words in page
+    status, output, _ = muhdi("compare", *reversed(arms), "--against", "plain")
+    assert said in output
 
 
 def test_compare_refuses_what_cannot_be_compared(
