@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,32 @@ Pixels = npt.NDArray[np.uint8]
 # In inches, at 100 pixels each.
 COLUMN = 3.4
 BAR = 0.22
+ACROSS = 2
+"""Images side by side where there are no labels."""
 UNLISTED = 8
 """Raw ids that a warning names."""
 
 
 def contact_sheet(out: Path, found: Inspected, classes: ClassSet) -> None:
-    """Write a PNG: a row per sample, and the legend below.
+    """Write a PNG of a domain's samples.
 
-    A sample is its image, label and overlay; the legend has a bar per class in its colour.
+    With labels: a row per sample, of image, label and overlay, and the legend below, a bar per
+    class in its colour. Without: the images, side by side.
     """
+    counts = ", ".join(f"{count} {split}" for split, count in found.counts.items())
+    figure = _with_labels(found, classes) if found.labelled else _images_alone(found)
+    meaning = "black is ignored" if found.labelled else "there are no labels"
+    figure.suptitle(
+        f"{found.domain}: {counts} images\n{found.split} is shown, {meaning}", fontsize=9
+    )
+    write_figure(out, figure)
+
+
+def _with_labels(found: Inspected, classes: ClassSet) -> Any:
     from matplotlib.figure import Figure
 
-    columns = ("image", "label", "overlay") if found.labelled else ("image",)
-    height, width = found.samples[0].image.shape[:2]
-    rows_height = COLUMN * height / width * len(found.samples)
+    columns = ("image", "label", "overlay")
+    rows_height = _height(found) * len(found.samples)
     bars_height = BAR * len(classes) + 0.7
     figure = Figure(
         figsize=(COLUMN * len(columns), rows_height + bars_height + 0.6), layout="constrained"
@@ -48,17 +61,35 @@ def contact_sheet(out: Path, found: Inspected, classes: ClassSet) -> None:
     for axis, title in zip(axes[0], columns, strict=True):
         axis.set_title(title, fontsize=9)
     _draw_bars(below.add_subplot(), found, classes)
-    counts = ", ".join(f"{count} {split}" for split, count in found.counts.items())
-    figure.suptitle(
-        f"{found.domain}: {counts} images; {found.split} is shown, black is ignored", fontsize=9
+    return figure
+
+
+def _images_alone(found: Inspected) -> Any:
+    from matplotlib.figure import Figure
+
+    columns = min(ACROSS, len(found.samples))
+    rows = math.ceil(len(found.samples) / columns)
+    figure = Figure(
+        figsize=(COLUMN * columns, (_height(found) + 0.2) * rows + 0.6), layout="constrained"
     )
-    write_figure(out, figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis, sample in zip(axes, found.samples, strict=False):
+        _draw_sample([axis], sample, None)
+    for axis in axes[len(found.samples) :]:
+        axis.set_visible(False)
+    return figure
 
 
-def _draw_sample(row: Sequence[Any], sample: Sample, palette: Pixels) -> None:
+def _height(found: Inspected) -> float:
+    """Of an image in the sheet, in inches."""
+    height, width = found.samples[0].image.shape[:2]
+    return COLUMN * float(height / width)
+
+
+def _draw_sample(row: Sequence[Any], sample: Sample, palette: Pixels | None) -> None:
     """Draw a sample into a row of axes, and its file's name below the first."""
     images = [sample.image]
-    if sample.label is not None:
+    if sample.label is not None and palette is not None:
         colours = palette[sample.label]
         overlay = 0.5 * sample.image + 0.5 * colours
         images += [colours, overlay.astype(np.uint8)]
@@ -87,11 +118,8 @@ def _draw_bars(axis: Any, found: Inspected, classes: ClassSet) -> None:
     # Room at the right for the numbers.
     axis.set(xticks=[], xlim=(0, 1.15 * max(1.0, *percent)))
     axis.spines[:].set_visible(False)
-    title = "classes (no labels here)"
-    if found.labelled:
-        axis.bar_label(bars, [f"{value:.2f} %" for value in percent], fontsize=7, padding=3)
-        title = f"percent of the labelled pixels of {found.looked} labels"
-    axis.set_title(title, fontsize=8)
+    axis.bar_label(bars, [f"{value:.2f} %" for value in percent], fontsize=7, padding=3)
+    axis.set_title(f"percent of the labelled pixels of {found.looked} labels", fontsize=8)
 
 
 def frequencies_table(domains: Sequence[Inspected], classes: ClassSet) -> ResultTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def predictions_figure(
     results: Mapping[str, Results],
     classes: ClassSet,
     statistics: str,
+    domains: Sequence[str] = (),
 ) -> None:
     """A grid: a row per domain and sample.
 
@@ -43,15 +44,17 @@ def predictions_figure(
         results: arm -> its results, for the mIoU under each prediction.
         classes: for the legend.
         statistics: with which the shown predictions were made.
+        domains: whose first sample is shown; none: the first `ROWS` of all domains.
 
     Raises:
         MuhdiError: the runs kept no samples.
     """
     from matplotlib.figure import Figure
 
-    domains = next(iter(results.values())).domains
+    count = 1 if domains else ROWS
+    domains = domains or next(iter(results.values())).domains
     first_folder = next(iter(samples.values()))
-    kept = sample_images(first_folder.parent, domains[0])[:ROWS]
+    kept = sample_images(first_folder.parent, domains[0])[:count]
     if not kept:
         raise MuhdiError(
             "evaluation.samples: no predictions were kept, so there is no image; set it to 1 or"
