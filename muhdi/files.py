@@ -73,10 +73,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def check_target(path: Path) -> None:
-    """Refuse a path that exists and is not a regular file.
+    """Refuse, before any work, a path at which no regular file can be written.
 
     Raises:
-        MuhdiError: it is a folder, a device, a pipe or the like.
+        MuhdiError: it is a folder, a device, a pipe or the like, or its folder cannot be made or
+            written into.
     """
     try:
         special = path.exists() and not path.is_file()
@@ -84,6 +85,33 @@ def check_target(path: Path) -> None:
         special = True
     if special or not path.name:
         raise MuhdiError(f"{path}: is not a regular file; choose another path")
+    _check_folder(path, path.absolute().parent)
+
+
+def check_folder_target(path: Path) -> None:
+    """`check_target` for a folder.
+
+    Raises:
+        MuhdiError: it is a file, or cannot be made or written into.
+    """
+    if path.exists() and not path.is_dir():
+        raise MuhdiError(f"{path}: is a file, not a folder; choose another name")
+    _check_folder(path, path.absolute())
+
+
+def _check_folder(path: Path, folder: Path) -> None:
+    """Refuse a path whose ``folder`` is below a file, or must not be written into."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    if not folder.is_dir():
+        raise MuhdiError(
+            f"{path}: cannot be written: {folder} is not a folder; choose another path"
+        )
+    if not os.access(folder, os.W_OK):
+        raise MuhdiError(
+            f"{path}: cannot be written: {folder} may not be written into; correct the folder's"
+            " permissions or choose another folder"
+        )
 
 
 def write_png(path: Path, image: Image.Image) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from muhdi.deploy.card import CardNotes, Usage, model_card
 from muhdi.deploy.find import CARD, CONFIG, PICTURE, PREPROCESSOR, WEIGHTS
 from muhdi.errors import MuhdiError
-from muhdi.files import write_json, write_png, write_text
+from muhdi.files import check_folder_target, write_json, write_png, write_text
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.taxonomy import class_set_of
 
@@ -28,8 +28,7 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         MuhdiError: it is a file, or is not empty and not to be replaced, or holds something else
             than a network.
     """
-    if folder.exists() and not folder.is_dir():
-        raise MuhdiError(f"{folder}: is a file, not a folder; choose another name")
+    check_folder_target(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not overwrite:

@@ -114,3 +114,29 @@ def test_the_shell_completes_commands_recipes_and_keys(line: str, expected: list
         text=True,
     )
     assert done.stdout.split() == expected, done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", "RUN", "-o", "file/page.html"],
+        ["compare", "RUN", "-o", "file/page.html"],
+        ["compare", "RUN", "--scores", "file/scores.csv"],
+        ["evaluate", "RUN", "--json", "file/scores.json"],
+        ["predict", "RUN", "RUN/samples", "-o", "file/predictions"],
+        ["export", "RUN", "file/folder"],
+        ["export", "RUN", "file/net.pt2"],
+        ["train", "scenes", "--experiments", "file/experiments"],
+        ["adapt", "RUN", "--images", "RUN/samples", "--experiments", "file/experiments"],
+    ],
+)
+def test_a_path_below_a_file_is_refused_before_any_work(
+    muhdi, trained: Path, tmp_path: Path, words: list[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    status, output, errors = muhdi(*(word.replace("RUN", str(trained)) for word in words))
+    assert status == 2
+    assert output == ""
+    assert errors.startswith("error: file/"), errors
+    assert errors.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
