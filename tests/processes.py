@@ -1,8 +1,8 @@
 """What a process of `test_processes.py` does.
 
-Combinations of adaptation and retention, one run after another: all, or each method once.
+Combinations of adaptation and retention, one run after another: each method once, or a few.
 
-torchrun --nproc-per-node 2 -m tests.processes DATA EXPERIMENTS [each] [key=value ...]
+torchrun --nproc-per-node 2 -m tests.processes DATA EXPERIMENTS [synced] [key=value ...]
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ ADAPTATIONS = {
     "oracle": "oracle",
 }
 RETENTIONS = ("none", "distill", "muhdi", "ewc")
-ALL = [(adaptation, retention) for adaptation in ADAPTATIONS for retention in RETENTIONS]
-EACH = [pair for pair in ALL if pair[0] == "selftrain" or pair[1] == "muhdi"]
+EACH = [
+    *(("selftrain", retention) for retention in RETENTIONS),
+    *((adaptation, "muhdi") for adaptation in ADAPTATIONS if adaptation != "selftrain"),
+]
 """Every method once, with one of the other kind."""
+SYNCED = [("selftrain", "muhdi"), ("advent", "ewc")]
+"""With networks that see source and target images, and with a network and a memory of their own."""
 RECIPE = Path(__file__).with_name("processes.yml")
 
 
@@ -78,7 +82,7 @@ def run_all(
     data: Path,
     experiments: Path,
     *settings: str,
-    combinations: Sequence[tuple[str, str]] = ALL,
+    combinations: Sequence[tuple[str, str]] = EACH,
 ) -> None:
     """Combinations of adaptation and retention, in float64.
 
@@ -118,8 +122,8 @@ def main() -> None:
         torch.set_default_dtype(torch.float64)
         source_alone = load_recipe(RECIPE, [f"root={data}", "steps=[]", "every_step={}"])
         train(source_alone, Path(experiments), quiet=True)
-    elif words[0] == "each":
-        run_all(Path(data), Path(experiments), *words[1:], combinations=EACH)
+    elif words[0] == "synced":
+        run_all(Path(data), Path(experiments), *words[1:], combinations=SYNCED)
     else:
         run_all(Path(data), Path(experiments), *words)
 

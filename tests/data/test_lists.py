@@ -65,7 +65,10 @@ def test_a_folder_takes_a_list_of_each_split(root: Path) -> None:
 
 
 def test_the_sections_of_the_page_are_valid() -> None:
-    first, second = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.S))
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.S)
+    first, masks, colours = map(yaml.safe_load, blocks)
     assert FolderConfig(**first).ids == {0: "sky", 1: "road", 255: "ignore"}
-    coloured = {key: value for key, value in first.items() if key != "ids"} | second
-    assert FolderConfig(**coloured).colours == second["colours"]
+    coloured = {key: value for key, value in first.items() if key != "ids"} | colours
+    assert FolderConfig(**coloured).colours == colours["colours"]
+    images = {key: first[key] for key in ("dataset", "root", "images")}
+    assert FolderConfig(**images, **masks).masks == masks["masks"]

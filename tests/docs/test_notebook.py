@@ -95,4 +95,4 @@ def test_its_cells_run_and_leave_what_it_says(tmp_path: Path) -> None:
         assert min(Image.open(tmp_path / name).size) > 200, name
     assert Image.open(tmp_path / "overlay.png").size == (384, 192)
     exported = {file.name for file in (tmp_path / "network").iterdir()}
-    assert exported == {"README.md", "config.json", "model.safetensors"}
+    assert {"README.md", "config.json", "model.safetensors"} < exported

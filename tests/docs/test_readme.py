@@ -25,8 +25,9 @@ LITTLE = [
     "every_step.batch_size=2",
     "source_training.batch_size=2",
     "evaluation.samples=1",
+    "evaluation.domain_images=2",
 ]
-SCENES = ["source.train=4", "source.val=2"] + [
+SCENES = ["image_size=[64,32]", "source.train=4", "source.val=2"] + [
     f"steps.{i}.target.{key}" for i in range(3) for key in ("train=4", "val=2")
 ]
 

@@ -25,7 +25,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import build_fabric, check_batches, launch
 from muhdi.workflows.train import train
-from tests.processes import ALL, EACH, RECIPE, draw, recipe, run_all
+from tests.processes import EACH, RECIPE, SYNCED, draw, recipe, run_all
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -44,7 +44,7 @@ def state(experiments: Path, name: str) -> dict:
     return {**trainer["model"], **{f"adaptation.{k}": v for k, v in trainer["adaptation"].items()}}
 
 
-def assert_equal_runs(one: Path, two: Path, combinations: Sequence[tuple[str, str]] = ALL) -> None:
+def assert_equal_runs(one: Path, two: Path, combinations: Sequence[tuple[str, str]] = EACH) -> None:
     """Everything that was trained agrees to what the order of a sum may move in float64, and so do
     the scores.
     """
@@ -105,15 +105,15 @@ def test_two_processes_train_as_one_with_the_whole_batch(
 
 
 def test_synced_statistics_are_those_of_the_whole_batch(tmp_path: Path, data: Path) -> None:
-    run_all(data, tmp_path / "one", combinations=EACH)
-    torchrun(data, tmp_path / "two", "each", "model.batch_norm=synced")
-    assert_equal_runs(tmp_path / "one", tmp_path / "two", EACH)
+    run_all(data, tmp_path / "one", combinations=SYNCED)
+    torchrun(data, tmp_path / "two", "synced", "model.batch_norm=synced")
+    assert_equal_runs(tmp_path / "one", tmp_path / "two", SYNCED)
 
 
 def test_a_batch_in_parts_trains_as_the_whole(tmp_path: Path, data: Path, frozen: Path) -> None:
     parts = ["every_step.accumulate=2", "source_training.accumulate=4"]
-    run_all(data, tmp_path, "model.batch_norm=frozen", *parts, combinations=EACH)
-    assert_equal_runs(frozen, tmp_path, EACH)
+    run_all(data, tmp_path, "model.batch_norm=frozen", *parts)
+    assert_equal_runs(frozen, tmp_path)
 
 
 def test_what_is_saved_has_seen_the_images_of_all_processes(tmp_path: Path, data: Path) -> None:
@@ -322,8 +322,7 @@ def test_a_slurm_job_that_cannot_do_what_is_asked(
         launch(asked)
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize(("split", "number"), [("train", 0), ("val", 2)])
 def test_a_file_that_one_process_cannot_read_ends_them_all(
     tmp_path: Path, split: str, number: int
 ) -> None:
