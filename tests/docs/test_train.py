@@ -1,0 +1,47 @@
+"""docs/train.md: its commands are commands, and its settings are settings of their recipe.
+
+README has the same commands on the same recipes, and `test_readme` runs them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import typer
+
+from muhdi.cli import app
+from muhdi.recipe.load import load_recipe, shipped_recipes
+
+PAGE = (Path(__file__).parents[2] / "docs/train.md").read_text()
+LINES = [
+    shlex.split(line, comments=True)
+    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S)
+    for line in block.splitlines()
+    if line
+]
+
+
+def test_its_commands_are_understood() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    assert len(LINES) > 8
+    for program, name, *words in LINES:
+        assert program == "muhdi"
+        context = commands[name].make_context(name, list(words))
+        recipe = context.params.get("recipe")
+        if isinstance(recipe, str) and recipe != "mine.yml":
+            load_recipe(recipe, list(context.params.get("settings", ())))
+        assert set(context.params.get("recipes", ())) <= shipped_recipes().keys()
+
+
+def test_its_keys_are_those_of_a_recipe() -> None:
+    settings = [
+        re.sub(r":\s*", "=", text, count=1)
+        for text in re.findall(r"`([\w.]+:\s[^`]+)`", PAGE)
+        if not text.startswith("extends")
+    ]
+    settings += re.findall(r"`([\w.]+=[^`\s]+)`", PAGE)
+    assert len(settings) >= 6
+    for setting in settings:
+        load_recipe("scenes", [setting.replace("FOLDER", "folder")])
