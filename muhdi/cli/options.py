@@ -47,7 +47,9 @@ Head = Annotated[
 Statistics = Annotated[
     Optional[str],
     typer.Option(
-        "--statistics", help="running (the default), image, or domain with --domain NAME."
+        "--statistics",
+        help="running, image, blend, pooled, or domain with --domain NAME. By default what the"
+        " network's file names, running in most.",
     ),
 ]
 Domain = Annotated[

@@ -52,7 +52,7 @@ class Usage:
 
     Attributes:
         head: whose predictions are given.
-        statistics: ``running``, ``image``, ``domain`` or ``none``.
+        statistics: one of `muhdi.models.statistics.CHOICES`, or ``none``.
         domain: whose statistics, with ``domain``.
     """
 

@@ -106,8 +106,7 @@ def export(  # noqa: PLR0913 - options by name
         model: a run directory, a network file, or an exported folder.
         target: ends in ``.onnx`` or ``.pt2``; any other name without an ending is a folder.
         head: whose predictions are exported. A folder keeps all heads and says which one is meant.
-        statistics: ``running``, ``image`` or ``domain``; they become a part of the network. A
-            folder keeps all.
+        statistics: as in `Predictor.load`; they become a part of the network. A folder keeps all.
         domain: whose statistics, with ``domain``.
         output: ``logits`` [N, C, H, W], or ``classes`` uint8 [N, H, W]; a folder has no output of
             its own.
@@ -306,11 +305,14 @@ class Exported(nn.Module):
         super().__init__()
         self.size = predictor.image_size if input_size == "trained" else None
         checkpoint = predictor.checkpoint
-        stored = None if predictor.domain is None else checkpoint.statistics[predictor.domain]
         self.output = output
         # Without the quick ways of a CPU: they are not for other programs.
         self.inference = Inference(
-            checkpoint.network, predictor.head, predictor.statistics, stored, fast=False
+            checkpoint.network,
+            predictor.head,
+            predictor.statistics,
+            predictor.stored_statistics,
+            fast=False,
         ).cpu()
 
     def forward(self, images: Tensor) -> Tensor:

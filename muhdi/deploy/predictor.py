@@ -29,7 +29,7 @@ from muhdi.losses import upsample
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.models.inference import Inference, check_head, check_statistics
 from muhdi.models.outputs import AGNOSTIC
-from muhdi.models.statistics import Statistics
+from muhdi.models.statistics import Statistics, pool_statistics
 from muhdi.taxonomy import ClassSet, class_set_of
 
 Pixels = npt.NDArray[np.uint8]
@@ -122,7 +122,7 @@ class Predictor(nn.Module):
     Args:
         checkpoint: the network; it is changed in place.
         head: whose predictions are given.
-        statistics: ``running``, ``image`` or ``domain``, see `muhdi.models.statistics`.
+        statistics: one of `muhdi.models.statistics.CHOICES`; None: what the network's file names.
         domain: whose statistics, with ``domain``.
 
     Raises:
@@ -140,10 +140,10 @@ class Predictor(nn.Module):
         super().__init__()
         network = checkpoint.network.requires_grad_(False)
         if statistics is None:
-            statistics = "domain" if domain is not None else network.statistics_choices[0]
+            statistics = "domain" if domain is not None else _default(checkpoint)
         check_head(network, head)
-        stored = _stored_statistics(checkpoint, statistics, domain)
-        self.inference = Inference(network, head, statistics, stored)
+        self.stored_statistics = _stored_statistics(checkpoint, statistics, domain)
+        self.inference = Inference(network, head, statistics, self.stored_statistics)
         self.head = head
         self.statistics = statistics
         self.domain = domain
@@ -176,8 +176,8 @@ class Predictor(nn.Module):
                 exported folder.
             head: whose predictions are wanted; None: what an exported folder says, or else the
                 agnostic head's.
-            statistics: ``running``, ``image``, or ``domain``; None: what an exported folder says,
-                or else ``running``, and ``domain`` where one is named.
+            statistics: ``running``, ``image``, ``blend``, ``pooled`` or ``domain``; None: what an
+                exported folder says, or else the network's file, and ``domain`` where one is named.
             domain: whose stored statistics are used.
             device: ``cpu``, ``cuda``, ``cuda:1``; ``auto``: a GPU where there is one.
             trust_code: whether a backbone of another package is imported.
@@ -395,10 +395,16 @@ class Predictor(nn.Module):
             weights = torch.cat([weights[done:], torch.zeros_like(weights[:done])])
 
 
+def _default(checkpoint: Checkpoint) -> str:
+    """The statistics that a network's file names, if it has any."""
+    choices = checkpoint.network.statistics_choices
+    return checkpoint.default_statistics if choices != ("none",) else "none"
+
+
 def _stored_statistics(
     checkpoint: Checkpoint, statistics: str, domain: str | None
 ) -> Statistics | None:
-    """The statistics of the domain that is asked for; None with another choice."""
+    """The statistics of the domain that is asked for, or of all; None with another choice."""
     check_statistics(checkpoint.network, statistics)
     domains = list(checkpoint.statistics)
     known = ", ".join(domains) or "none"
@@ -407,6 +413,12 @@ def _stored_statistics(
             "statistics: 'domain' needs a domain's name, the other choices none; the network holds "
             f"those of {known}"
         )
+    if statistics == "pooled" and not domains:
+        raise RecipeError(
+            "statistics pooled: the network holds those of no domain; use running or blend"
+        )
+    if statistics == "pooled":
+        return pool_statistics(checkpoint.statistics.values())
     if domain is None:
         return None
     if domain not in domains:

@@ -19,7 +19,7 @@ from muhdi.evaluation.predict import evaluate_domain
 from muhdi.evaluation.results import Entry, scores, without_score
 from muhdi.models.inference import Inference, Network
 from muhdi.models.outputs import AGNOSTIC
-from muhdi.models.statistics import Statistics, measure_statistics
+from muhdi.models.statistics import STORED, Statistics, measure_statistics, pool_statistics
 from muhdi.recipe.schema import Recipe
 
 Row = dict[str, dict[str, Entry]]
@@ -51,12 +51,15 @@ class Scored:
         return list(self.statistics)
 
     def inference(self, statistics: str, domain: str) -> Inference | None:
-        """The network with one choice of statistics; None if it has none of the domain."""
-        if statistics != "domain":
-            return Inference(self.network, self.head, statistics)
-        if domain not in self.by_domain:
+        """The network with one choice of statistics; None if those were never measured."""
+        stored = None
+        if statistics == "domain":
+            stored = self.by_domain.get(domain)
+        elif statistics == "pooled" and self.by_domain:
+            stored = pool_statistics(self.by_domain.values())
+        if stored is None and statistics in STORED:
             return None
-        return Inference(self.network, self.head, statistics, self.by_domain[domain])
+        return Inference(self.network, self.head, statistics, stored)
 
 
 def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) -> Iterator[Tensor]:

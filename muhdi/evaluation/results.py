@@ -148,6 +148,7 @@ class Results:
             versions.
         scored: what the scores were measured on, by domain; empty in results of earlier versions.
         mean_over: the classes whose mean is the mIoU; none: all.
+        default: the statistics that are shown where there is room for one, if they were evaluated.
         notes: what the user should know about the scores; they are not saved.
     """
 
@@ -161,6 +162,7 @@ class Results:
     confusion: dict[str, dict[str, list[list[int]]]] = field(default_factory=dict)
     scored: dict[str, ScoredImages] = field(default_factory=dict)
     mean_over: list[str] = field(default_factory=list)
+    default: str = "running"
     notes: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -203,7 +205,13 @@ class Results:
     def main_statistics(self) -> str:
         """The choice that is shown where there is room for one: that of `muhdi predict`."""
         known = self.statistics
-        return "running" if "running" in known or not known else known[0]
+        return self.default if self.default in known or not known else known[0]
+
+    @property
+    def main_statistics_first(self) -> list[str]:
+        """The choices of statistics in the order in which pages show them."""
+        main = self.main_statistics
+        return sorted(self.statistics, key=lambda name: name != main)
 
     def matrix(
         self, statistics: str, domains: Sequence[str] | None = None
@@ -266,7 +274,7 @@ class Results:
         Raises:
             MuhdiError: it is something else.
         """
-        later = ("confusion", "scored", "mean_over", "notes")
+        later = ("confusion", "scored", "mean_over", "default", "notes")
         names = [field.name for field in fields(cls) if field.name not in later]
         if isinstance(data, dict) and "learnt" in data:  # as version 0.1 called it
             data = {"adapted_at": data["learnt"], **data}
@@ -287,6 +295,7 @@ class Results:
             confusion=data.get("confusion", {}),
             scored=scored,
             mean_over=data.get("mean_over", []),
+            default=data.get("default", "running"),
         )
 
 

@@ -57,6 +57,7 @@ class Checkpoint:
         statistics: normalisation statistics by domain.
         memory: what methods remember from step to step, by method and name.
         networks: state dicts of methods' own networks that later steps continue with.
+        default_statistics: what its batch norms use where nobody chooses.
     """
 
     network: Segmenter
@@ -67,6 +68,7 @@ class Checkpoint:
     memory: dict[str, Tensors] = field(default_factory=dict)
     networks: dict[str, Tensors] = field(default_factory=dict)
     fit: Fit = "stretch"
+    default_statistics: str = "running"
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -92,6 +94,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "multi_level": checkpoint.network.multi_level,
         "image_size": checkpoint.image_size,
         "fit": checkpoint.fit,
+        "default_statistics": checkpoint.default_statistics,
         "names": names,
     }
     description["sha256"] = _digest(tensors, description)
@@ -132,6 +135,7 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         multi_level = bool(description["multi_level"])
         # Files of earlier versions do not say it, and were used so.
         fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
+        default_statistics = str(description.get("default_statistics", "running"))
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
             raise ValueError(f"heads {heads}, {len(classes)} classes")
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -153,6 +157,7 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         memory=_group(tensors, "memory", names),
         networks=_group(tensors, "networks", names),
         fit=fit,
+        default_statistics=default_statistics,
     )
 
 

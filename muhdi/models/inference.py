@@ -14,7 +14,7 @@ from muhdi.models.ensemble import Ensemble
 from muhdi.models.fast import accelerate
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
-from muhdi.models.statistics import Statistics, batch_norms
+from muhdi.models.statistics import STORED, Statistics, batch_norms
 
 Network = Segmenter | Ensemble
 """What can be used."""
@@ -44,6 +44,37 @@ class ImageNorm(nn.Module):
         return normalised.view(count, height, width, channels).permute(0, 3, 1, 2)
 
 
+BLEND = 0.1
+"""How much of an image's own moments ``blend`` takes."""
+
+
+class BlendNorm(nn.Module):
+    """A batch norm that moves the running moments a little towards those of every image.
+
+    mean = (1 - a) running + a image's own, and so for the variance, with a = `BLEND`.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.weight = norm.weight
+        self.bias = norm.bias
+        self.eps = norm.eps
+        # The network's own, so that they follow it.
+        self.register_buffer("running_mean", norm.running_mean, persistent=False)
+        self.register_buffer("running_var", norm.running_var, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        own_variance, own_mean = torch.var_mean(x, dim=(2, 3), correction=0)
+        mean = (1 - BLEND) * self.running_mean + BLEND * own_mean
+        variance = (1 - BLEND) * self.running_var + BLEND * own_variance
+        scale = (variance + self.eps).rsqrt() * self.weight
+        shift = self.bias - mean * scale
+        return x * scale[:, :, None, None] + shift[:, :, None, None]
+
+
 class Inference(nn.Module):
     """Images in, logits out: the one form for scoring, prediction, adaptation and export.
 
@@ -53,9 +84,9 @@ class Inference(nn.Module):
     Args:
         network: whose weights are used, also when they change later.
         head: whose logits are given.
-        statistics: what batch norms use: ``running``, ``domain`` or ``image``; ``none`` for a
+        statistics: what batch norms use, one of `muhdi.models.statistics.CHOICES`; ``none`` for a
             network without batch norms.
-        domain: the statistics of the domain, with ``domain``.
+        stored: the statistics of the domain, or of all together, with ``domain`` and ``pooled``.
         fast: use the ways of computing that are quick on a CPU; without them it can be exported.
 
     Raises:
@@ -67,14 +98,14 @@ class Inference(nn.Module):
         network: Network,
         head: str = AGNOSTIC,
         statistics: str = "running",
-        domain: Statistics | None = None,
+        stored: Statistics | None = None,
         *,
         fast: bool = True,
     ) -> None:
         super().__init__()
         check_head(network, head)
         check_statistics(network, statistics)
-        assert (domain is not None) == (statistics == "domain")
+        assert (stored is not None) == (statistics in STORED)
         self.head = head
         self.statistics = statistics
         self.network = _sharing_weights(network)
@@ -82,9 +113,11 @@ class Inference(nn.Module):
         for name, norm in batch_norms(self.network).items():
             if statistics == "image":
                 _replace(self.network, name, ImageNorm(norm))
-            elif domain is not None:
-                norm.running_mean = domain[f"{name}.running_mean"].to(norm.weight)
-                norm.running_var = domain[f"{name}.running_var"].to(norm.weight)
+            elif statistics == "blend":
+                _replace(self.network, name, BlendNorm(norm))
+            elif stored is not None:
+                norm.running_mean = stored[f"{name}.running_mean"].to(norm.weight)
+                norm.running_var = stored[f"{name}.running_var"].to(norm.weight)
         self.eval()
 
     @property

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from muhdi.models.backbones.base import Backbone, FeatureInfo
 from muhdi.models.decoders import AsppSum, decode_each
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
-from muhdi.models.statistics import batch_norms
+from muhdi.models.statistics import CHOICES, batch_norms
 from muhdi.recipe.backbones import BackboneConfig, read_backbone
 
 
@@ -65,7 +65,7 @@ class Segmenter(nn.Module):
     @property
     def statistics_choices(self) -> tuple[str, ...]:
         """Whose normalisation statistics it can use: a choice with batch norms alone."""
-        return ("running", "domain", "image") if batch_norms(self) else ("none",)
+        return CHOICES if batch_norms(self) else ("none",)
 
     def new_head(self) -> Head:
         """A head with random weights, on the device of the network."""

@@ -1,13 +1,15 @@
 """The normalisation statistics of a network: whose mean and variance its batch norms use.
 
-At evaluation there are three choices, see `muhdi.models.inference`. ``running``: the averages
+At evaluation there are five choices, see `muhdi.models.inference`. ``running``: the averages
 collected while training. ``domain``: statistics that were measured for one domain while its images
-were there. ``image``: each test image's own. A network without batch norms has none of them.
+were there. ``image``: each test image's own. ``blend``: the averages with a tenth of the image's
+own. ``pooled``: the mixture of all domains whose statistics were measured, so that no domain has to
+be named. A network without batch norms has none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,6 +21,11 @@ from muhdi.models.norms import SyncedBatchNorm
 
 Statistics = dict[str, Tensor]
 """``<layer>.running_mean`` and ``<layer>.running_var`` of every batch norm."""
+
+CHOICES = ("running", "domain", "image", "blend", "pooled")
+"""Whose mean and variance batch norms can use."""
+STORED = ("domain", "pooled")
+"""Those that need statistics which were measured for domains."""
 
 
 def batch_norms(model: nn.Module) -> dict[str, nn.BatchNorm2d]:
@@ -142,3 +149,25 @@ def measure_statistics(model: nn.Module, batches: Iterable[Tensor]) -> Statistic
         statistics[f"{name}.running_mean"] = mean.float()
         statistics[f"{name}.running_var"] = variance.float()
     return statistics
+
+
+def pool_statistics(domains: Collection[Statistics]) -> Statistics:
+    """The moments of the mixture of several domains, each with the same weight.
+
+    With means m_d and variances v_d: mean = mean_d m_d, variance = mean_d v_d + mean_d (m_d -
+    mean)^2.
+
+    Args:
+        domains: statistics of the same network, at least one.
+    """
+    first = next(iter(domains))
+    pooled: Statistics = {}
+    for name in first:
+        if not name.endswith("running_mean"):
+            continue
+        variance_name = name.replace("running_mean", "running_var")
+        means = torch.stack([statistics[name].double() for statistics in domains])
+        variances = torch.stack([statistics[variance_name].double() for statistics in domains])
+        pooled[name] = means.mean(0).float()
+        pooled[variance_name] = (variances.mean(0) + means.var(0, correction=0)).float()
+    return pooled

@@ -8,9 +8,11 @@ from pydantic import BeforeValidator, Field
 
 from muhdi.recipe.section import NotNegative, Positive, Section, Size, Weight
 
-StatisticsChoice = Literal["running", "domain", "image"]
+StatisticsChoice = Literal["running", "domain", "image", "blend", "pooled"]
 """Whose mean and variance batch norms use at evaluation, see `muhdi.models.statistics`."""
 STATISTICS: tuple[StatisticsChoice, ...] = get_args(StatisticsChoice)
+DefaultStatistics = Literal["running", "image", "blend", "pooled"]
+"""Those that need no domain's name."""
 
 
 def _native(size: Any) -> Any:
@@ -20,8 +22,15 @@ def _native(size: Any) -> Any:
 class EvaluationConfig(Section):
     """How networks are scored."""
 
-    statistics: Annotated[list[StatisticsChoice], Field(min_length=1)] = list(STATISTICS)
+    statistics: Annotated[list[StatisticsChoice], Field(min_length=1)] = [
+        "running",
+        "domain",
+        "image",
+    ]
     """Whose normalisation statistics are used; each gives a table of its own."""
+    default: DefaultStatistics = "running"
+    """The one that is shown first, and that the network's file names for `muhdi predict` and
+    `export`. Where the scores lack it, the first of them is shown."""
     batch_size: Positive = 8
     """Images that go through the network together."""
     size: Annotated[Size | None, BeforeValidator(_native)] = None

@@ -45,7 +45,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     """
     run = read_run(folder)
     results = run.results
-    all_statistics = results.statistics
+    all_statistics = results.main_statistics_first
 
     images = viewer({run.recipe.name: run}, all_statistics)
 

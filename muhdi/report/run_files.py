@@ -153,8 +153,8 @@ def embedded(path: Path, *, photo: bool) -> str:
 
 
 def shared_statistics(runs: Sequence[RunData]) -> list[str]:
-    """Statistics with which all runs were scored, in the order of the first."""
-    shared = runs[0].results.statistics
+    """Statistics with which all runs were scored, the main one of the first run first."""
+    shared = runs[0].results.main_statistics_first
     for run in runs[1:]:
         known = run.results.statistics
         shared = [statistics for statistics in shared if statistics in known]

@@ -74,6 +74,7 @@ def _empty_results(recipe: Recipe, domains: Domains) -> Results:
         adapted_at,
         scored=scored_images(domains, recipe),
         mean_over=recipe.evaluation.mean_over,
+        default=recipe.evaluation.default,
     )
 
 

@@ -362,6 +362,7 @@ class _Scorer:
         results = Results(recipe.name, recipe.seed, source, names, targets, adapted_at)
         results.scored = scored_images(self.domains, recipe)
         results.mean_over = recipe.evaluation.mean_over
+        results.default = recipe.evaluation.default
         results.notes = list(recipe.notes)
         return results
 

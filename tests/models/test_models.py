@@ -99,7 +99,7 @@ def test_statistics_of_a_domain_are_those_of_its_batches_and_leave_the_network_a
     with torch.no_grad():
         own = model.train().segment(images)
         model.load_state_dict(before)
-        stored = Inference(model.eval(), statistics="domain", domain=domain)(images)
+        stored = Inference(model.eval(), statistics="domain", stored=domain)(images)
     # One batch: its own statistics are the domain's, but for the unbiased variance that is stored.
     assert torch.allclose(own, stored, atol=2e-2 * float(own.abs().max()))
     assert all(torch.equal(read_statistics(model)[key], before[key]) for key in domain)
