@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.files import write_bytes
+from muhdi.models.decoders import DecoderName
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import backbone_of, from_foreign, unwrapped
 from muhdi.models.segmenter import Segmenter, build_segmenter
@@ -92,6 +93,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "classes": checkpoint.classes,
         "heads": list(checkpoint.network.heads),
         "multi_level": checkpoint.network.multi_level,
+        "decoder": checkpoint.network.decoder_name,
         "image_size": checkpoint.image_size,
         "fit": checkpoint.fit,
         "default_statistics": checkpoint.default_statistics,
@@ -133,6 +135,8 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         names = {group: _names(named) for group, named in description["names"].items()}
         backbone = description["backbone"]
         multi_level = bool(description["multi_level"])
+        # Files of earlier versions do not say it, and had no other.
+        decoder: DecoderName = "lateral" if description.get("decoder") == "lateral" else "deeplab"
         # Files of earlier versions do not say it, and were used so.
         fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
         default_statistics = str(description.get("default_statistics", "running"))
@@ -142,7 +146,9 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         raise _damaged(path, f"its description cannot be read ({error})") from None
     section = _backbone_section(path, backbone, trust_code=trust_code)
     try:
-        network = build_segmenter(section, len(classes), heads, multi_level=multi_level)
+        network = build_segmenter(
+            section, len(classes), heads, multi_level=multi_level, decoder=decoder
+        )
     except RecipeError as error:  # a foreign backbone that is not trusted
         raise DataError(f"{path}: {error}") from None
     load_exactly(network, _part(tensors, "model/"), path)
@@ -279,13 +285,14 @@ def initialise(
     tensors, metadata = read_tensors(path)
     if _DESCRIPTION in metadata or metadata.get("format") in _EARLIER_FORMATS:
         return _continue_from(network, path, backbone, classes)
-    state = from_foreign(tensors)
+    renamed = network.backbone.renamed(tensors)
+    state = from_foreign(tensors) if renamed is None else renamed
     heads = _heads_in(state)
     if heads:
         network.set_heads({name: network.new_head() for name in heads})
     else:
         own = network.state_dict()
-        state |= {key: value for key, value in own.items() if key.startswith("heads.")}
+        state |= {key: value for key, value in own.items() if not key.startswith("backbone.")}
     load_exactly(network, state, path)
     return Initial(bool(heads))
 

@@ -1,8 +1,59 @@
-"""From features to logits."""
+"""From features to logits: what heads share, the decoder, and what each has, a classifier."""
 
 from __future__ import annotations
 
+from typing import Literal
+
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from muhdi.models.backbones.base import FeatureInfo
+
+DecoderName = Literal["deeplab", "lateral"]
+"""``deeplab``: classifiers on the backbone's own features; ``lateral``: see `Lateral`."""
+
+
+class Lateral(nn.Module):
+    """All features brought to the finest one, summed and mixed: cheap, for pyramids.
+
+    A 1x1 convolution with batch norm for each feature, bilinear enlargement, the sum, a depthwise
+    3x3 and a 1x1 convolution, batch norm, ReLU.
+
+    Args:
+        features: what the backbone gives.
+        width: channels of what it gives itself, at the stride of the finest feature.
+    """
+
+    def __init__(self, features: list[FeatureInfo], width: int = 64) -> None:
+        super().__init__()
+        self.output = FeatureInfo(width, features[0].stride)
+        self.laterals = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(feature.channels, width, 1, bias=False), nn.BatchNorm2d(width))
+            for feature in features
+        )
+        self.mix = nn.Sequential(
+            nn.Conv2d(width, width, 3, 1, 1, groups=width, bias=False),
+            nn.Conv2d(width, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, features: tuple[Tensor, ...]) -> Tensor:
+        """Maps [N, K_i, h_i, w_i], the finest first -> one map [N, width, h_0, w_0]."""
+        first, *coarser = features
+        total: Tensor = self.laterals[0](first)
+        size = [first.shape[2], first.shape[3]]
+        for lateral, feature in zip(self.laterals[1:], coarser, strict=True):
+            total = total + F.interpolate(
+                lateral(feature), size=size, mode="bilinear", align_corners=False
+            )
+        mixed: Tensor = self.mix(total)
+        return mixed
+
+
+def build_decoder(name: DecoderName, features: list[FeatureInfo]) -> Lateral | None:
+    """What heads share; None where they stand on the backbone's features."""
+    return Lateral(features) if name == "lateral" else None
 
 
 class AsppSum(nn.Module):

@@ -7,39 +7,46 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi.models.backbones.base import Backbone, FeatureInfo
-from muhdi.models.decoders import AsppSum, decode_each
+from muhdi.models.decoders import AsppSum, DecoderName, build_decoder, decode_each
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.statistics import CHOICES, batch_norms
 from muhdi.recipe.backbones import BackboneConfig, read_backbone
 
 
 class Head(nn.Module):
-    """One decoder on the last but one feature map (aux), unless there is a single level, and one on
-    the last (main).
+    """A classifier for each level.
+
+    Args:
+        aux: the map below the aux level; None: there is a single level.
+        main: the map below the main level.
+        classes: number of classes C.
+        dilations: of the classifiers.
     """
 
     def __init__(
         self,
-        features: list[FeatureInfo],
+        aux: FeatureInfo | None,
+        main: FeatureInfo,
         classes: int,
         dilations: tuple[int, ...],
-        *,
-        multi_level: bool = True,
     ) -> None:
         super().__init__()
-        third, fourth = features[-2:]
-        self.aux = AsppSum(third.channels, classes, dilations) if multi_level else None
-        self.main = AsppSum(fourth.channels, classes, dilations)
+        self.aux = None if aux is None else AsppSum(aux.channels, classes, dilations)
+        self.main = AsppSum(main.channels, classes, dilations)
 
 
 class Segmenter(nn.Module):
-    """A backbone and its heads.
+    """A backbone, what the heads share, and the heads.
+
+    The aux level stands on the backbone's last but one feature. The main level stands on what the
+    decoder gives, or without one on the last feature.
 
     Args:
         backbone: gives the features.
         classes: number of classes C.
         heads: names of the heads, among them the agnostic one.
         multi_level: whether heads have an aux level.
+        decoder: what heads share; None: what suits the backbone.
     """
 
     def __init__(
@@ -49,11 +56,14 @@ class Segmenter(nn.Module):
         heads: tuple[str, ...] = (AGNOSTIC,),
         *,
         multi_level: bool = True,
+        decoder: DecoderName | None = None,
     ) -> None:
         super().__init__()
         self.classes = classes
         self.multi_level = multi_level
         self.backbone = backbone
+        self.decoder_name: DecoderName = decoder or backbone.decoder
+        self.decoder = build_decoder(self.decoder_name, backbone.features)
         self.heads = nn.ModuleDict({name: self.new_head() for name in heads})
         self.decode = decode_each
 
@@ -69,11 +79,12 @@ class Segmenter(nn.Module):
 
     def new_head(self) -> Head:
         """A head with random weights, on the device of the network."""
+        aux, last = self.backbone.features[-2:]
         head = Head(
-            self.backbone.features,
+            aux if self.multi_level else None,
+            last if self.decoder is None else self.decoder.output,
             self.classes,
             self.backbone.dilations,
-            multi_level=self.multi_level,
         )
         return head.to(next(self.backbone.parameters()).device)
 
@@ -85,23 +96,27 @@ class Segmenter(nn.Module):
         """Images [N, 3, H, W], RGB, uint8 or float in 0..255 -> logits of every head, and features.
 
         Where the backbone needs sides that are multiples, images are padded at the right and at the
-        bottom, and logits and features are cut accordingly.
+        bottom, and logits and features are cut accordingly. What the decoder gives is the last of
+        the features.
         """
         features = self._features(images)
         names = list(self.heads)
-        main = self.decode(self._decoders("main"), features[-1])
         aux: list[Tensor | None] = [None] * len(names)
         if self.multi_level:
-            aux = list(self.decode(self._decoders("aux"), features[-2]))
+            aux = list(self.decode(self._classifiers("aux"), features[-2]))
+        if self.decoder is not None:
+            features = (*features, self.decoder(features))
+        main = self.decode(self._classifiers("main"), features[-1])
         levels = {name: Levels(aux[i], main[i]) for i, name in enumerate(names)}
         return Outputs(levels, features)
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
         """Images [N, 3, H, W] -> low-resolution main logits [N, C, h, w] of one head."""
-        decoder = self.heads[head].main
-        return self.decode([decoder], self._features(images)[-1])[0]  # type: ignore[list-item]
+        features = self._features(images)
+        last = features[-1] if self.decoder is None else self.decoder(features)
+        return self.decode([self.heads[head].main], last)[0]  # type: ignore[list-item]
 
-    def _decoders(self, level: str) -> list[AsppSum]:
+    def _classifiers(self, level: str) -> list[AsppSum]:
         return [getattr(head, level) for head in self.heads.values()]
 
     def _features(self, images: Tensor) -> tuple[Tensor, ...]:
@@ -134,7 +149,8 @@ def build_segmenter(
     heads: tuple[str, ...] = (AGNOSTIC,),
     *,
     multi_level: bool = True,
+    decoder: DecoderName | None = None,
 ) -> Segmenter:
     """A network with random weights; ``backbone`` is a section of a recipe, or a name."""
     section = read_backbone(backbone) if isinstance(backbone, str) else backbone
-    return Segmenter(section.build(), classes, heads, multi_level=multi_level)
+    return Segmenter(section.build(), classes, heads, multi_level=multi_level, decoder=decoder)

@@ -40,6 +40,15 @@ class ResNetConfig(BackboneConfig):
     """The backbone's name."""
 
 
+class EfficientNetLiteConfig(BackboneConfig):
+    """EfficientNet-Lite, a pyramid for CPUs."""
+
+    builds: ClassVar[str] = "muhdi.models.backbones.efficientnet_lite:EfficientNetLite"
+
+    name: Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+    """The backbone's name."""
+
+
 class OpaqueBackboneConfig(Opaque, BackboneConfig):
     """A backbone of another package, read without trust: it imports nothing."""
 

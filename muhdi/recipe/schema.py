@@ -58,8 +58,12 @@ class ModelConfig(Section):
     backbone: BackboneField = SmallConfig()
     """What turns images into features."""
     init: str | None = None
-    """File to start from: a network of ours, the reference's, or a ResNet state dict; as it is
-    given, or below `runtime.root`. None: random."""
+    """File to start from: a network of ours, the reference's, or a state dict of the backbone, of
+    torchvision or timm for example; as it is given, or below `runtime.root`. `imagenet`: the
+    weights of an installed package. None: random."""
+    decoder: Literal["deeplab", "lateral"] | None = None
+    """What the heads share: nothing, they stand on the backbone's last features (`deeplab`), or all
+    features enlarged, summed and mixed (`lateral`). None: what suits the backbone."""
     multi_level: bool = True
     """Whether heads have an aux level after stage 3 of the backbone, besides the main one."""
     batch_norm: NormKind = "batch"

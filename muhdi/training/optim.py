@@ -69,12 +69,14 @@ def freeze_affine(network: Segmenter) -> None:
 
 
 def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: float) -> Optimizer:
-    """SGD or AdamW over two groups, backbone and heads.
+    """SGD or AdamW over two groups: the backbone, and the decoder with the heads.
 
-    The heads learn ``head_factor`` times as fast.
+    The latter learn ``head_factor`` times as fast.
     """
     backbone = {name: p for name, p in model.backbone.named_parameters() if p.requires_grad}
-    heads = list(model.heads.parameters())
+    heads = [*model.heads.parameters()]
+    if model.decoder is not None:
+        heads += model.decoder.parameters()
     groups: list[dict[str, Any]] = [
         {"params": list(backbone.values()), "factor": 1.0},
         {"params": heads, "factor": config.head_factor},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from muhdi.evaluation.results import Results
 from muhdi.evaluation.scored_images import scored_images
 from muhdi.method import MethodContext
 from muhdi.models.checkpoint import initialise, load_exactly, read_tensors
+from muhdi.models.imagenet import IMAGENET, find_imagenet
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter, build_segmenter
-from muhdi.recipe.schema import Recipe
+from muhdi.recipe.schema import ModelConfig, Recipe
 from muhdi.training.carried import Carried
 
 
@@ -44,11 +46,13 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     torch.manual_seed(recipe.seed)
     classes = recipe.class_set()
     model = recipe.model
-    network = build_segmenter(model.backbone, len(classes), multi_level=model.multi_level)
+    network = build_segmenter(
+        model.backbone, len(classes), multi_level=model.multi_level, decoder=model.decoder
+    )
     carried = Carried(network, _empty_results(recipe, domains))
     trained = False
     if model.init is not None:
-        path = find_file(model.init, recipe.runtime.root, "model.init")
+        path = find_initial(model, recipe.runtime.root)
         found = initialise(network, path, model.backbone, classes.classes)
         trained = found.heads
         carried.statistics = found.statistics
@@ -58,6 +62,18 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     _check_retention(recipe, trained=trained)
     _check_initial_files(recipe, network)
     return Start(carried, trained)
+
+
+def find_initial(model: ModelConfig, root: str) -> Path:
+    """The file of `model.init`.
+
+    Raises:
+        MuhdiError: it is missing, or so is the package that brings it.
+    """
+    assert model.init is not None
+    if model.init == IMAGENET:
+        return find_imagenet(model.backbone.key)
+    return find_file(model.init, root, "model.init")
 
 
 def _empty_results(recipe: Recipe, domains: Domains) -> Results:

@@ -34,6 +34,7 @@ class Backbone(nn.Module):
         multiple: sides of images are padded to a multiple of this, and outputs cut.
         family: ``dilated`` (the coarse features keep their resolution), ``pyramid``, or ``plain``
             (all features have one stride).
+        decoder: what suits its features, where nobody chooses.
         frozen_affine: whether scale and shift of its batch norms stay while it trains.
     """
 
@@ -42,11 +43,19 @@ class Backbone(nn.Module):
     dilations: tuple[int, ...] = (1, 3, 6, 9)
     multiple: int = 1
     family: Family = "dilated"
+    decoder: Literal["deeplab", "lateral"] = "deeplab"
     frozen_affine: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         plugins.register(cls)
+
+    def renamed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Weights in other projects' names of this network -> in its own names.
+
+        None where they are not of that network.
+        """
+        return None
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images [N, 3, H, W], RGB 0..255 -> one map [N, K, h, w] for each of `features`."""

