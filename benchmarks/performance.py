@@ -26,7 +26,7 @@ import torch
 
 from benchmarks.iteration import with_spread
 from benchmarks.results import SCENES_SEEDS, collect, finished
-from muhdi.recipe.evaluation import STATISTICS
+from benchmarks.results import KINDS
 from muhdi.report.result_table import markdown
 
 MEASURED = Path(__file__).parent / "measured"
@@ -141,7 +141,7 @@ def precision() -> str:
     ours, seeds = finished("bf16", [ARM], SCENES_SEEDS)
     exact, _ = finished("scenes", [ARM], seeds)
     rows = []
-    for kind in STATISTICS:
+    for kind in KINDS:
         for title, runs in (("float32", exact[ARM]), ("bf16-mixed", ours[ARM])):
             summaries = [run.summary(kind) for run in runs]
             values = [

@@ -15,7 +15,7 @@ from muhdi.evaluation.results import Results
 from muhdi.evaluation.scored_images import scored_images
 from muhdi.method import MethodContext
 from muhdi.models.checkpoint import initialise, load_exactly, read_tensors
-from muhdi.models.imagenet import IMAGENET, find_imagenet
+from muhdi.models.imagenet import IMAGENET, find_imagenet, has_imagenet
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter, build_segmenter
@@ -30,10 +30,12 @@ class Start:
     Attributes:
         carried: what the first stage takes over.
         trained: whether the network's heads have learned something already.
+        notes: what the user should know of it.
     """
 
     carried: Carried
     trained: bool
+    notes: list[str]
 
 
 def start(recipe: Recipe, domains: Domains) -> Start:
@@ -61,7 +63,17 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     convert_norms(network, model.batch_norm)
     _check_retention(recipe, trained=trained)
     _check_initial_files(recipe, network)
-    return Start(carried, trained)
+    return Start(carried, trained, _notes(recipe))
+
+
+def _notes(recipe: Recipe) -> list[str]:
+    """A line if the network starts from nothing although weights for it exist."""
+    backbone = recipe.model.backbone.key
+    if recipe.model.init is not None or not has_imagenet(backbone):
+        return []
+    return [
+        f"{backbone} starts from random weights; ImageNet's are known: set model.init={IMAGENET}"
+    ]
 
 
 def find_initial(model: ModelConfig, root: str) -> Path:

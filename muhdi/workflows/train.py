@@ -169,7 +169,7 @@ class Session:
 
     def print_notes(self, notes: list[str]) -> None:
         """Tell the user what the recipe, the data and the saved state have to say."""
-        for note in [*self.recipe.notes, *self.domains.notes, *notes]:
+        for note in [*self.recipe.notes, *self.domains.notes, *self.start.notes, *notes]:
             self.log.print(note)
 
     def count_unlisted(self, domain: str, batch: LoadedBatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from muhdi.data.domains import Domains
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import DataError, RecipeError
 from muhdi.models.backbones.efficientnet_lite import EfficientNetLite
@@ -18,6 +19,7 @@ from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.recipe.backbones import EfficientNetLiteConfig, read_backbone
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
+from muhdi.training.start import start
 from muhdi.workflows.train import train
 from tests.testers import BackboneTester
 from tests.workflows.test_train import Crash, assert_same_run, crashing
@@ -152,6 +154,14 @@ def test_a_whole_run_with_it(
     predictor = Predictor.load(run)
     assert predictor.checkpoint.network.decoder_name == "lateral"
     assert predictor.predict(run / "samples/city_0_image.png").ids.shape == (32, 48)
+
+
+def test_random_weights_are_said_where_others_exist(tiny) -> None:
+    words = "efficientnet_lite0 starts from random weights; ImageNet's are known"
+    for backbone, said in (("efficientnet_lite0", True), ("small", False)):
+        recipe = load_recipe(tiny(), [f"model.backbone={backbone}"])
+        notes = start(recipe, Domains(recipe)).notes
+        assert any(words in note for note in notes) is said
 
 
 def test_a_decoder_can_be_chosen_and_is_kept(tmp_path: Path) -> None:
