@@ -25,8 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.iteration import with_spread
-from benchmarks.results import SCENES_SEEDS, collect, finished
-from benchmarks.results import KINDS
+from benchmarks.results import KINDS, SCENES_SEEDS, collect, finished
 from muhdi.report.result_table import markdown
 
 MEASURED = Path(__file__).parent / "measured"

@@ -1,6 +1,6 @@
 """Runs the accuracy comparisons that README and docs/results.md quote, and writes docs/results.md.
 
-    MUHDI_CAMVID=FOLDER python -m benchmarks.results [--only scenes|camvid] [--jobs N]
+    MUHDI_CAMVID=FOLDER python -m benchmarks.results [--only scenes|camvid|camvid_lite] [--jobs N]
     [--experiments DIR] [--collect]
 
 The scores of every finished run are kept in ``benchmarks/runs/``, with a digest of its recipe: a
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import muhdi
+from benchmarks import lite_results
 from muhdi.evaluation.results import Results
 from muhdi.recipe.load import load_recipe
 from muhdi.report.result_table import markdown, text
@@ -88,7 +89,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", choices=["scenes", "camvid"], help="run this benchmark alone")
+    parser.add_argument(
+        "--only", choices=["scenes", "camvid", "camvid_lite"], help="run this benchmark alone"
+    )
     parser.add_argument(
         "--collect", action="store_true", help="train nothing, write what is finished"
     )
@@ -98,6 +101,7 @@ def main() -> None:
     for name, recipes, seeds in (
         ("scenes", SCENES, SCENES_SEEDS),
         ("camvid", CAMVID, CAMVID_SEEDS),
+        ("camvid_lite", lite_results.RECIPES, CAMVID_SEEDS),
     ):
         if options.only in (None, name) and (name == "scenes" or "MUHDI_CAMVID" in os.environ):
             for seed in seeds:
@@ -188,6 +192,9 @@ def page() -> str:
     if seeds:
         text += ["\n## CamVid by sequence: day → bright → dusk, 240x180\n", CAMVID_NOTE]
         text += [section(arms, "camvid", seeds), oracle_note(arms)]
+    arms, seeds = finished("camvid_lite", lite_results.RECIPES, CAMVID_SEEDS)
+    if seeds:
+        text += ["\n## CamVid with a pretrained network\n", lite_results.lite_section(arms, seeds)]
     return "\n".join(text)
 
 
