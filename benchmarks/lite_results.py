@@ -41,10 +41,7 @@ def lite_section(arms: Arms, seeds: Sequence[int]) -> str:
             "\nReading, computed from the numbers:\n",
             *_readings(arms),
             "\nThe command of every row:\n\n```sh",
-            *(
-                f"muhdi sweep {name} {' '.join(f'--seed {seed}' for seed in seeds)}"
-                for name in arms
-            ),
+            *(f"muhdi sweep {name} {given_seeds}" for name in arms),
             "```\n",
         ]
     )
