@@ -182,6 +182,12 @@ def predict(
             trust_code=trust_code,
         )
     written_ids = find_raw_ids(ids, predictor.classes, run_of(model))
+    if written_ids.ignored:
+        typer.echo(
+            f"note: {one_line(written_ids.name)} has no id for {', '.join(written_ids.ignored)};"
+            " ids/ holds one that it ignores there",
+            err=True,
+        )
     with progress("predicting", quiet=quiet) as bar:
         count, failures = predict_files(
             predictor,

@@ -115,6 +115,11 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
     # Also without labels, so that a wrong table is reported as early as a wrong pattern.
     table, palette = _folder_table(config, context)
     images = FileSet(config.domain_name, found)
+    if listed_labels and config.masks is not None:
+        raise DataError(
+            f"{root / pattern}: names labels, but {config.domain_name!r} has masks; leave out one"
+            " of them"
+        )
     if labels and listed_labels:
         files = [listed_labels[image] for image in found]
         decoded = LabelFiles(files, table, config.strict, palette)
@@ -142,7 +147,7 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
 def _masked(config: FolderConfig, images: SplitImages, root: Path, classes: ClassSet) -> FileSet:
     """Images of a folder with a mask for each class."""
     assert config.masks is not None
-    masks = find_masks(config.masks, config.unmasked, images, root, config.domain_name, classes)
+    masks = find_masks(config, images, root, classes)
     if masks is None and not any("{split}" in pattern for pattern in config.masks.values()):
         raise DataError(
             f"masks of {config.domain_name!r}: no file is there for any image; correct the"

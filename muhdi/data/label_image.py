@@ -105,6 +105,30 @@ def read_ids(path: Path, *, first_channel: bool = False) -> npt.NDArray[np.int64
     return ids
 
 
+def read_mask(path: Path) -> npt.NDArray[np.bool_]:
+    """Which pixels a mask covers, [H, W]: those that are not 0.
+
+    Raises:
+        DataError: the file is not a mask, is of a format that changes numbers, or says by its
+            transparency what it covers.
+    """
+    image = open_image(path)
+    _refuse_lossy(path, image)
+    if image.mode in ("LA", "PA", "RGBA"):
+        alpha = np.asarray(image.getchannel("A"))
+        if (alpha != alpha.flat[0]).any():
+            raise DataError(
+                f"{path}: a mask must be black where it covers nothing, but this one is"
+                " transparent there; save it without an alpha channel, on black"
+            )
+    if image.mode in ("RGB", "RGBA"):
+        pixels = np.asarray(image)[..., :3]
+        if (pixels != pixels[..., :1]).any():
+            raise DataError(f"{path}: a mask must be black and white, but this file has colours")
+    covered: npt.NDArray[np.bool_] = read_ids(path) != 0
+    return covered
+
+
 def read_colours(path: Path) -> npt.NDArray[np.int32]:
     """The colours of a label image as 24-bit numbers, [H, W].
 
@@ -191,10 +215,11 @@ def _refuse_lossy(path: Path, image: Image.Image) -> None:
     pixels = np.asarray(image.convert("RGB")).astype(np.int32)
     _, counts = np.unique(colour_code(pixels), return_counts=True)
     share = counts[counts < _RARE * counts.sum()].sum() / max(counts.sum(), 1)
+    stray = f"at least {100 * share:.1f} % of the pixels here have stray values, and others may be"
+    stray = f"{stray} wrong unnoticed" if share >= 0.0005 else "pixels may be wrong unnoticed"
     raise DataError(
-        f"{path}: labels must not be {name}, whose compression changes ids: at least"
-        f" {100 * share:.1f} % of the pixels here have stray values, and others may be wrong"
-        " unnoticed; export the labels again as PNG"
+        f"{path}: labels must not be {name}, whose compression changes ids: {stray}; export the"
+        " labels again as PNG"
     )
 
 

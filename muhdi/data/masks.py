@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from muhdi.data.label_image import read_ids
+from muhdi.data.label_image import read_mask
 from muhdi.data.paths import SplitImages, label_files
 from muhdi.data.sets import Unlisted
 from muhdi.errors import DataError
+from muhdi.recipe.domains import FolderConfig
 from muhdi.taxonomy import IGNORE, ClassSet
 
 
@@ -54,10 +55,10 @@ class MaskFiles:
             DataError: a file is not a mask, or the image's masks differ in size.
         """
         (first, path), *others = self.masks[index]
-        covered = read_ids(path) != 0
+        covered = read_mask(path)
         label = np.where(covered, np.uint8(first), np.uint8(self.unmasked))
         for number, other in others:
-            covered = read_ids(other) != 0
+            covered = read_mask(other)
             if covered.shape != label.shape:
                 height, width = covered.shape
                 raise DataError(
@@ -69,45 +70,55 @@ class MaskFiles:
 
 
 def find_masks(
-    patterns: dict[str, str],
-    unmasked: str | None,
-    images: SplitImages,
-    root: Path,
-    domain: str,
-    classes: ClassSet,
+    config: FolderConfig, images: SplitImages, root: Path, classes: ClassSet
 ) -> MaskFiles | None:
     """The masks of a split's images; None if no image has any.
 
-    An image may lack the masks of classes that it does not show, but not all of them.
+    An image may lack the masks of classes that it does not show, but not all of them, and of the
+    training images at least one has the mask of each class.
 
     Args:
-        patterns: by class, see `muhdi.data.paths.label_files`.
-        unmasked: class of the pixels that no mask covers; None or ``ignore``: none.
+        config: with masks.
         images: of the split.
         root: of the data set.
-        domain: name of the domain, for messages.
         classes: of the recipe.
 
     Raises:
         RecipeError: a pattern or a class is unknown.
-        DataError: some images have masks and some do not.
+        DataError: some images have masks and some do not, or a class has none at all.
     """
+    assert config.masks is not None
+    domain = config.domain_name
     stems = [image.stem for image in images.paths]
     masks: list[list[tuple[int, Path]]] = [[] for _ in images.paths]
-    for name, pattern in patterns.items():
-        label = IGNORE if name == "ignore" else classes.index(name)
+    missing: dict[str, Path] = {}
+    for name, pattern in config.masks.items():
+        label = _label(name, classes)
         files = label_files(root, pattern, images, stems, domain)
-        for found, path in zip(masks, files, strict=True):
-            if os.path.isfile(path):
+        there = [os.path.isfile(path) for path in files]
+        for found, path, exists in zip(masks, files, there, strict=True):
+            if exists:
                 found.append((label, path))
+        if not any(there):
+            missing[name] = files[0]
     if not any(masks):
         return None
+    if missing and images.name == "train":
+        name, path = next(iter(missing.items()))
+        raise DataError(
+            f"masks.{name} of {domain!r}: none of {len(masks)} images has such a file; the first"
+            f" was looked for as {path}; correct the pattern, or leave the class out of 'masks'"
+        )
     for image, found in zip(images.paths, masks, strict=True):
         if not found:
             count = sum(not found for found in masks)
             raise DataError(
                 f"{image}: has no mask ({count} of {len(masks)} images of {domain!r} have none);"
-                " add one of a class that it shows, or remove the image"
+                " add one, all black if the image shows no such class, or remove the image"
             )
-    rest = IGNORE if unmasked in (None, "ignore") else classes.index(str(unmasked))
-    return MaskFiles(masks, rest)
+    unmasked = IGNORE if config.unmasked is None else _label(config.unmasked, classes)
+    return MaskFiles(masks, unmasked)
+
+
+def _label(name: str, classes: ClassSet) -> int:
+    return IGNORE if name == "ignore" else classes.index(name)

@@ -9,12 +9,14 @@ from typing import Any
 import yaml
 
 from muhdi.deploy.find import PICTURE
+from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
-from muhdi.files import read_json
 from muhdi.models.checkpoint import Checkpoint
 from muhdi.recipe.load import RECIPE, load_recipe
 from muhdi.report.reached import reached
+from muhdi.report.result_table import Cell, markdown
 from muhdi.report.tables import matrix_table
+from muhdi.taxonomy import class_set_of
 
 USE = """
 ## Use
@@ -28,7 +30,7 @@ muhdi predict FOLDER street.jpg -o predictions
 from muhdi import Predictor
 
 prediction = Predictor.from_pretrained("FOLDER OR REPOSITORY").predict("street.jpg")
-prediction.ids        # uint8 [H, W], positions in the table of classes
+prediction.ids        # uint8 [H, W], positions in the table of classes below
 prediction.overlay()  # a PIL image
 ```
 """
@@ -39,7 +41,8 @@ LIMITS = """
 The network was adapted to its target domains without labels. Its scores are those of the domains
 in the tables and of no other place; a domain that is marked unlabelled was never scored. Which
 normalisation statistics are used matters as much as the method: `running` averages, those of a
-named `domain`, or each `image`'s own.
+named `domain`, each `image`'s own, the averages moved a tenth towards those (`blend`), or the
+mixture of all stored domains (`pooled`).
 """
 
 NO_LICENCE = "unknown"
@@ -75,6 +78,10 @@ class CardNotes:
     licence: str = NO_LICENCE
     verified: str = ""
 
+    def __post_init__(self) -> None:
+        if len(self.licence.splitlines()) != 1:
+            raise RecipeError("licence: give one line, such as apache-2.0")
+
 
 def model_card(
     checkpoint: Checkpoint, usage: Usage, notes: CardNotes, *, pictured: bool = False
@@ -91,28 +98,35 @@ def model_card(
     name = backbone if notes.run is None else notes.run.name
     results = None
     if notes.run is not None:
-        results = Results.from_json(read_json(notes.run / "results.json"))
+        results = Results.load(notes.run)
     width, height = checkpoint.image_size
-    names = ", ".join(checkpoint.classes)
     statistics = usage.statistics
     chosen = statistics if usage.domain is None else f"{statistics} ({usage.domain})"
     parts = [
-        _head(name, notes.licence, results),
+        _head(name, notes.licence, results, usage.statistics),
         f"# {name}\n",
-        f"Semantic segmentation with {len(checkpoint.classes)} classes: {names}. Backbone"
+        f"Semantic segmentation with {len(checkpoint.classes)} classes. Backbone"
         f" `{backbone}`, trained at {width}x{height}. By default the head `{usage.head}` with"
         f" {chosen} statistics. {notes.verified}\n",
     ]
     if pictured:
         parts.append(f"![An image and what the network makes of it]({PICTURE})\n")
-    parts.append(USE)
+    parts += [USE, _classes(checkpoint)]
     if notes.run is not None and results is not None:
         parts += [_training(notes.run), _scores(results)]
     parts += [LIMITS, _licence(notes.licence)]
     return "\n".join(parts)
 
 
-def _head(name: str, licence: str, results: Results | None) -> str:
+def _classes(checkpoint: Checkpoint) -> str:
+    rows: list[list[Cell]] = []
+    colours = class_set_of(checkpoint.classes).hex_colours()
+    for number, (name, colour) in enumerate(zip(checkpoint.classes, colours, strict=True)):
+        rows.append([str(number), name, colour])
+    return f"## Classes\n\n{markdown(['id', 'class', 'colour'], rows)}"
+
+
+def _head(name: str, licence: str, results: Results | None, statistics: str) -> str:
     """What the hub reads."""
     entries: dict[str, Any] = {
         "library_name": "muhdi",
@@ -121,14 +135,18 @@ def _head(name: str, licence: str, results: Results | None) -> str:
         "tags": ["muhdi", "semantic-segmentation", "domain-adaptation", "continual-learning"],
     }
     if results is not None and results.steps:
-        entries["model-index"] = [{"name": name, "results": _measured(results)}]
+        entries["model-index"] = [{"name": name, "results": _measured(results, statistics)}]
     return f"---\n{yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)}---\n"
 
 
-def _measured(results: Results) -> list[dict[str, Any]]:
-    """The newest scores, as entries of the hub's model index."""
+def _measured(results: Results, wanted: str) -> list[dict[str, Any]]:
+    """The newest scores, as entries of the hub's model index.
+
+    With the statistics that are used, if one choice of them is for all domains and was scored.
+    """
     entries = []
-    statistics = results.main_statistics
+    used = wanted in results.statistics and wanted != "domain"
+    statistics = wanted if used else results.main_statistics
     for domain, entry in results.steps[-1]["scores"][statistics].items():
         if entry.get("miou") is None:
             continue
@@ -168,7 +186,7 @@ def _scores(results: Results) -> str:
         parts += [
             f"{table.title}\n",
             table.markdown(),
-            f"{reached(results, statistics)}\n",
+            f"{reached(results, statistics, with_page=False)}\n",
         ]
     return "\n".join(parts)
 

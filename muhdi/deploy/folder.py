@@ -28,6 +28,8 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         MuhdiError: it is a file, or is not empty and not to be replaced, or holds something else
             than a network.
     """
+    if folder.suffix in (".onnx", ".pt2"):
+        raise MuhdiError(f"{folder}: is the name of a file; a folder needs one without an ending")
     check_folder_target(folder)
     if not folder.exists() or not any(folder.iterdir()):
         return

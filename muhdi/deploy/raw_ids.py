@@ -31,10 +31,12 @@ class RawIds:
     Attributes:
         name: whose ids they are.
         ids: one raw id, 0 to 65535, per class.
+        ignored: classes that the data set does not have; their id is one that it ignores.
     """
 
     name: str
     ids: tuple[int, ...]
+    ignored: tuple[str, ...] = ()
 
     def image(self, positions: npt.NDArray[np.uint8]) -> Image.Image:
         """Class positions [H, W] as a grey label image, of 16 bits where an id needs them."""
@@ -59,7 +61,7 @@ def find_raw_ids(choice: str, classes: ClassSet, run: Path | None) -> RawIds:
     if choice == RAW:
         return _of_targets(domains, classes)
     if choice in domains:
-        return RawIds(choice, domains[choice].ids_of(classes))
+        return domains[choice].raw_ids(classes)
     if choice in LAYOUTS:
         return RawIds(choice, _public_ids(choice, classes))
     known = [POSITIONS, RAW, *domains, *LAYOUTS]
@@ -85,27 +87,28 @@ class _Domain:
     source: DomainConfig | None
     is_target: bool
 
-    def ids_of(self, classes: ClassSet) -> tuple[int, ...]:
+    def raw_ids(self, classes: ClassSet) -> RawIds:
         """The raw id of every class.
 
         Raises:
-            RecipeError: the labels hold colours, or a class has no id.
+            RecipeError: the labels hold colours or are masks, or a class has no id.
         """
+        positions = RawIds(self.name, tuple(range(len(classes))))
         if isinstance(self.config, PublicConfig):
-            return _public_ids(self.config.dataset, classes)
+            return RawIds(self.name, _public_ids(self.config.dataset, classes))
         labels = self.config
         if not isinstance(labels, FolderConfig):
-            return tuple(range(len(classes)))
-        if labels.ids is None and labels.colours is None and isinstance(self.source, FolderConfig):
+            return positions
+        has_table = labels.ids or labels.colours or labels.masks
+        if not has_table and isinstance(self.source, FolderConfig):
             labels = self.source
-        if labels.colours is not None:
+        if labels.colours is not None or labels.masks is not None:
+            what = "are masks" if labels.masks is not None else "hold colours"
             raise RecipeError(
-                f"--ids: the labels of {self.name} hold colours, not ids; leave --ids out, the"
+                f"--ids: the labels of {self.name} {what}, without ids; leave --ids out, the"
                 " folder colour/ has the classes as colours"
             )
-        if labels.ids is None:
-            return tuple(range(len(classes)))
-        return _listed_ids(self.name, labels.ids, classes)
+        return positions if labels.ids is None else _listed_ids(self.name, labels.ids, classes)
 
 
 def _domains(recipe: Recipe) -> dict[str, _Domain]:
@@ -132,13 +135,13 @@ def _of_targets(domains: Mapping[str, _Domain], classes: ClassSet) -> RawIds:
             f"--ids {RAW}: the network lies in no run that says its data sets; name one:"
             f" {', '.join(LAYOUTS)}"
         )
-    tables = {target.ids_of(classes) for target in targets}
-    if len(tables) > 1:
+    tables = [target.raw_ids(classes) for target in targets]
+    if len({table.ids for table in tables}) > 1:
         names = [target.name for target in targets]
         raise RecipeError(
             f"--ids {RAW}: the run's targets have different ids; name one: {', '.join(names)}"
         )
-    return RawIds(targets[-1].name, tables.pop())
+    return tables[-1]
 
 
 def _public_ids(dataset: str, classes: ClassSet) -> tuple[int, ...]:
@@ -161,7 +164,7 @@ def _public_ids(dataset: str, classes: ClassSet) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _listed_ids(domain: str, table: Mapping[int, str], classes: ClassSet) -> tuple[int, ...]:
+def _listed_ids(domain: str, table: Mapping[int, str], classes: ClassSet) -> RawIds:
     """The first id that a table lists for every class, or else one that it ignores.
 
     Raises:
@@ -179,4 +182,5 @@ def _listed_ids(domain: str, table: Mapping[int, str], classes: ClassSet) -> tup
                 " 'ids', or leave --ids out"
             )
         ids.append(raw_id)
-    return tuple(ids)
+    ignored = tuple(name for name in classes.classes if name not in first)
+    return RawIds(domain, tuple(ids), ignored)

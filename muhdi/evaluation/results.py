@@ -265,11 +265,16 @@ class Results:
             MuhdiError: the file is missing or holds something else.
         """
         path = Path(path)
-        return cls.from_json(read_json(path / "results.json" if path.is_dir() else path))
+        file = path / "results.json" if path.is_dir() else path
+        return cls.from_json(read_json(file), str(file))
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Results:
+    def from_json(cls, data: dict[str, Any], name: str = "results.json") -> Results:
         """What `to_json` wrote.
+
+        Args:
+            data: of the file.
+            name: of the file, for messages.
 
         Raises:
             MuhdiError: it is something else.
@@ -280,7 +285,7 @@ class Results:
             data = {"adapted_at": data["learnt"], **data}
         if not isinstance(data, dict) or not all(name in data for name in names):
             raise MuhdiError(
-                "results.json: holds no results of a run; delete it, and continue with --resume"
+                f"{name}: holds no results of a run; delete it, and continue with --resume"
             )
         try:
             scored = {
@@ -288,7 +293,7 @@ class Results:
             }
         except (AttributeError, TypeError):
             raise MuhdiError(
-                "results.json: 'scored' does not say what was scored; delete that key"
+                f"{name}: 'scored' does not say what was scored; delete that key"
             ) from None
         return cls(
             **{name: data[name] for name in names},

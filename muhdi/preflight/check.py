@@ -43,6 +43,7 @@ class Split:
         unlisted: pixels by raw id, or colour, that the label table does not list; they are ignored
             too.
         brightest: highest value of any pixel, 0 to 255.
+        refused: whether it could not be opened with its labels.
     """
 
     key: str
@@ -58,6 +59,7 @@ class Split:
     empty: int = 0
     unlisted: Counter[str] = field(default_factory=Counter)
     brightest: int = 0
+    refused: bool = False
 
 
 @dataclass
@@ -183,6 +185,7 @@ def _open(recipe: Recipe, split: Split, data: DomainConfig, report: Report) -> I
             images = open_split(data, split.split, context, labels=labels)
         except MuhdiError as error:
             report.problems.append(f"{split.key}: {error}")
+            split.refused = True
             continue
         split.images = len(images)
         split.labelled = labels and images.labelled
@@ -249,8 +252,8 @@ def _judge(split: Split, report: Report) -> None:
     never = [name for name, pixels in split.pixels.items() if not pixels]
     if never and split.labels_used:
         report.problems.append(
-            f"{title}: no label holds {', '.join(never)}, so it cannot be learned; correct the"
-            " table of ids, or leave it out of 'classes'"
+            f"{title}: no label holds {', '.join(never)}, so it cannot be learned; correct"
+            " 'ids', 'colours' or 'masks', or leave it out of 'classes'"
         )
     elif never:
         report.notes.append(f"{title}: no label holds {', '.join(never)}, so it has no score here")
@@ -258,7 +261,7 @@ def _judge(split: Split, report: Report) -> None:
         report.notes.append(
             f"{title}: {split.empty} of {split.images} labels hold no pixel of any class"
         )
-    if split.split == "val" and not split.labelled:
+    if split.split == "val" and not split.labelled and not split.refused:
         report.notes.append(f"{title}: has no labels, so it gets no score")
     if split.images == 1:
         report.notes.append(f"{title}: holds a single image")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 
@@ -11,6 +12,8 @@ from muhdi.data.label_image import read_ids
 from muhdi.errors import MuhdiError
 
 _KEY = "{stem"
+_KIND = re.compile(r"[-_. ]?(masks?|labels?)$", re.IGNORECASE)
+"""What a name says of the kind of file, after that of the class."""
 
 
 def mask_patterns(labels: Mapping[str, Sequence[Path]]) -> dict[str, str]:
@@ -24,8 +27,9 @@ def mask_patterns(labels: Mapping[str, Sequence[Path]]) -> dict[str, str]:
     """
     if len(labels) < 2 or not all(map(_are_masks, labels.values())):
         return {}
-    names = _class_names(list(labels))
-    return dict(zip(names, labels, strict=True)) if len(set(names)) == len(labels) else {}
+    names = [_KIND.sub("", name) for name in _class_names(list(labels))]
+    distinct = len(set(names)) == len(labels) and all(names)
+    return dict(zip(names, labels, strict=True)) if distinct else {}
 
 
 def _are_masks(files: Sequence[Path]) -> bool:
@@ -59,5 +63,5 @@ def _differ(names: Sequence[str]) -> bool:
 def _beside_stem(name: str) -> str:
     """``{stem}_road.png`` -> ``road``."""
     before, _, rest = name.partition(_KEY)
-    after = PurePath(rest.partition("}")[2]).stem
+    after = rest.partition("}")[2].rpartition(".")[0]
     return f"{before}{after}".strip("_-. ")

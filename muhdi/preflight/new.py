@@ -112,7 +112,7 @@ def _source_lines(source: Path, found: Survey, name: str) -> list[str]:
     """Classes, size and source."""
     if found.masks:
         return [
-            *_classes_and_size(list(found.masks), "masks", found),
+            *_classes_and_size([name for name in found.masks if name != "ignore"], "masks", found),
             *_domain(source, found, name, "  "),
             *_UNMASKED,
         ]

@@ -154,8 +154,13 @@ def _described(root: Path, images: list[Path], labels: list[Path]) -> Survey:
     if train == val.with_split():
         pattern, label_pattern, masks = train
         return replace(found, images=pattern, labels=label_pattern, masks=masks)
-    # Masks of splits in unlike places cannot be said in a recipe; the first is taken as labels.
-    return replace(found, val=(val.pattern, val.label_pattern), masks={})
+    if found.masks:
+        raise DataError(
+            f"{root}: holds a mask for each class, whose places differ between the splits by more"
+            " than the folders train and val; name these folders so, or write the recipe's 'masks'"
+            " yourself"
+        )
+    return replace(found, val=(val.pattern, val.label_pattern))
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,19 @@ def _group(root: Path, images: list[Path], labels: set[str]) -> _Group:
     )
     if any(LABEL_WORDS.search(name) or OTHER_WORDS.search(name) for name in masks):
         masks = {}  # two kinds of labels, not two classes
+    used = {str(file) for files in fitting.values() for file in files}
+    unused = sorted(
+        label
+        for label in labels
+        if label not in used and _split_of(Path(label)) in (None, _split_of(images[0]))
+    )
     notes = []
+    if unused:
+        notes.append(
+            f"{root}: {len(unused)} label files fit no pattern that every image follows, for"
+            f" example {unused[0]}; masks of a class that not every image shows have to be named in"
+            " 'masks'"
+        )
     if not masks:
         for other, _ in others:
             notes.append(f"{root}: {other} would fit as labels too; taken is {label_pattern}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from muhdi.recipe.section import NotNegative, Positive, Section, Size, Weight
 
@@ -30,7 +30,7 @@ class EvaluationConfig(Section):
     """Whose normalisation statistics are used; each gives a table of its own."""
     default: DefaultStatistics = "running"
     """The one that is shown first, and that the network's file names for `muhdi predict` and
-    `export`. Where the scores lack it, the first of them is shown."""
+    `export`; one of `statistics`."""
     batch_size: Positive = 8
     """Images that go through the network together."""
     size: Annotated[Size | None, BeforeValidator(_native)] = None
@@ -44,6 +44,12 @@ class EvaluationConfig(Section):
     """Training images from which a domain's statistics are measured."""
     samples: NotNegative = 4
     """Predictions per domain that are kept as images after the last step."""
+
+    @model_validator(mode="after")
+    def _default_is_scored(self) -> EvaluationConfig:
+        if "default" in self.model_fields_set and self.default not in self.statistics:
+            raise ValueError(f"default: {self.default} is not in 'statistics'; add it there")
+        return self
 
 
 class TestConfig(Section):

@@ -237,6 +237,11 @@ class Recipe(Section):
         count = len(self.classes)
         if count < 2 or count > MAX_CLASSES or len(set(self.classes)) < count:
             raise RecipeError(f"classes: give from 2 to {MAX_CLASSES} class names, each once")
+        if "ignore" in self.classes:
+            raise RecipeError(
+                "classes: 'ignore' stands for what is neither learned nor scored; give the class"
+                " another name, or leave it out"
+            )
         return custom(self.classes)
 
     def source_name(self) -> str:

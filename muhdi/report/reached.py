@@ -20,12 +20,13 @@ def before_and_after(results: Results, statistics: str) -> dict[str, tuple[float
     return found
 
 
-def reached(results: Results, statistics: str) -> str:
+def reached(results: Results, statistics: str, *, with_page: bool = True) -> str:
     """What became of the targets and of the source.
 
     Args:
         results: of a run, finished or not.
         statistics: the normalisation statistics.
+        with_page: whether the reader has the report's page to look at.
     """
     if not results.steps:
         return "No stage is finished yet."
@@ -40,7 +41,7 @@ def reached(results: Results, statistics: str) -> str:
     sentences = []
     if met:
         sentences += _of_targets({name: scores[name] for name in met if name in scores}, how)
-        sentences += _of_unlabelled(results, met)
+        sentences += _of_unlabelled(results, met, with_page=with_page)
         sentences += _of_source(results.source, scores)
         summary = results.summary(statistics)
         if summary.forgetting is not None:
@@ -58,25 +59,25 @@ def _of_targets(scores: Mapping[str, tuple[float, float]], how: str) -> list[str
     before = mean(pair[0] for pair in scores.values())
     after = mean(pair[1] for pair in scores.values())
     names = ", ".join(scores)
-    change = after - before
-    verb = "rose" if change >= 0 else "fell"
-    doubt = f", less than the {NOISE} points that count" if abs(change) < NOISE else ""
+    if text(before) == text(after):
+        return [f"mIoU on {names} stayed at {text(after)} {how}; one seed."]
+    verb = "rose" if after > before else "fell"
+    change = float(text(after)) - float(text(before))  # of what is shown
+    doubt = f", less than the {NOISE} points that count" if abs(after - before) < NOISE else ""
     return [
         f"mIoU on {names} {verb} from {text(before)} to {text(after)} ({change:+.1f}{doubt}) {how};"
         " one seed."
     ]
 
 
-def _of_unlabelled(results: Results, met: Sequence[str]) -> list[str]:
+def _of_unlabelled(results: Results, met: Sequence[str], *, with_page: bool) -> list[str]:
     entries = results.steps[-1]["scores"][results.main_statistics]
     unlabelled = [name for name in met if entries.get(name, {}).get("reason") == "unlabelled"]
     if not unlabelled:
         return []
     have = "has" if len(unlabelled) == 1 else "have"
-    return [
-        f"{', '.join(unlabelled)} {have} no labels, so no score: the page shows predictions before"
-        " and after."
-    ]
+    page = ": the page shows predictions before and after" if with_page else ""
+    return [f"{', '.join(unlabelled)} {have} no labels, so no score{page}."]
 
 
 def _of_source(source: str, scores: Mapping[str, tuple[float, float]]) -> list[str]:

@@ -71,9 +71,10 @@ def against_reading(
     if average is None:
         return f"{arm} and {against} cannot be compared: they share no seed with scored targets."
     seeds = f"{len(runs)} seeds" if len(runs) > 1 else "one seed"
+    compared = "as much as" if _is_nothing(average) else f"{_amount(average, 'more', 'less')} than"
     sentence = (
-        f"{with_statistics(statistics).capitalize()} ({seeds}), {arm} averages"
-        f" {_amount(average, 'more', 'less')} than {against} on the targets{_doubt(average)}"
+        f"{with_statistics(statistics).capitalize()} ({seeds}), {arm} averages {compared}"
+        f" {against} on the targets{_doubt(average)}"
     )
     if forgetting is not None:
         sentence += f", and forgets {_in_words(forgetting, 'more', 'less')}"
@@ -146,9 +147,16 @@ def _in_words(found: Difference, up: str, down: str) -> str:
     return _amount(found, up, down) + _doubt(found)
 
 
+def _is_nothing(found: Difference) -> bool:
+    """Whether a difference is 0.0 as it is written."""
+    return abs(found.mean) < 0.05
+
+
 def _amount(found: Difference, up: str, down: str) -> str:
+    if _is_nothing(found):
+        return "as much"
     return f"{abs(found.mean):.1f} {up if found.mean >= 0 else down}"
 
 
 def _doubt(found: Difference) -> str:
-    return "" if found.counts else " (within the noise)"
+    return "" if found.counts or _is_nothing(found) else " (within the noise)"

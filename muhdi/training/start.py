@@ -19,6 +19,7 @@ from muhdi.models.imagenet import IMAGENET, find_imagenet, has_imagenet
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter, build_segmenter
+from muhdi.models.statistics import batch_norms
 from muhdi.recipe.schema import ModelConfig, Recipe
 from muhdi.training.carried import Carried
 
@@ -61,6 +62,7 @@ def start(recipe: Recipe, domains: Domains) -> Start:
         carried.memory = found.memory
         carried.networks = found.networks
     convert_norms(network, model.batch_norm)
+    _check_batches(recipe, network)
     _check_retention(recipe, trained=trained)
     _check_initial_files(recipe, network)
     return Start(carried, trained, _notes(recipe))
@@ -104,6 +106,28 @@ def _empty_results(recipe: Recipe, domains: Domains) -> Results:
         mean_over=recipe.evaluation.mean_over,
         default=recipe.evaluation.default,
     )
+
+
+def _check_batches(recipe: Recipe, network: Segmenter) -> None:
+    """A batch norm that measures its batch needs more than one value of each channel.
+
+    Raises:
+        RecipeError: a stage gives it a single pixel of a single image.
+    """
+    if recipe.model.batch_norm == "frozen" or not batch_norms(network.backbone):
+        return
+    stride = max(feature.stride for feature in network.backbone.features)
+    width, height = recipe.image_size
+    if max(width, height) > stride:
+        return
+    for stage in recipe.stages():
+        config = stage.config
+        if config.iterations and config.batch_size // config.accumulate < 2:
+            raise RecipeError(
+                f"{stage.key}.batch_size: a single image of {width}x{height} leaves batch norms one"
+                f" value at the backbone's stride of {stride}; take 2 or more at a time, or a"
+                " larger image_size"
+            )
 
 
 def _check_retention(recipe: Recipe, *, trained: bool) -> None:

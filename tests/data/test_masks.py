@@ -79,6 +79,35 @@ def test_masks_that_cannot_be_right_are_refused(root: Path) -> None:
         open_split(config(root, masks={"car": "elsewhere/{stem}.png"}), "train", CONTEXT)
 
 
+def test_a_class_without_any_mask_is_a_mistyped_pattern(root: Path) -> None:
+    masks = {"road": "masks/{stem}_road.png", "car": "maks/{stem}_car.png"}
+    with pytest.raises(DataError, match=r"masks\.car of .*: none of 2 images .*maks/a_car\.png"):
+        open_split(config(root, masks=masks), "train", CONTEXT)
+
+
+def test_a_list_with_labels_and_masks_contradict_each_other(root: Path) -> None:
+    (root / "list.txt").write_text("images/a.png,masks/a_road.png\n")
+    with pytest.raises(DataError, match=r"list\.txt: names labels, but .* has masks"):
+        open_split(config(root, images="list.txt"), "train", CONTEXT)
+
+
+def test_files_that_do_not_say_in_black_and_white_are_refused(root: Path) -> None:
+    path = root / "masks/a_car.png"
+    found = open_split(config(root), "train", CONTEXT)
+    cut_out = np.full((2, 4, 4), 255, np.uint8)
+    cut_out[:, 2:, 3] = 0
+    Image.fromarray(cut_out).save(path)
+    with pytest.raises(DataError, match=r"a_car\.png: .* transparent there"):
+        found.read(0, True)
+    Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3)).save(path)
+    with pytest.raises(DataError, match=r"a_car\.png: a mask must be black and white"):
+        found.read(0, True)
+    opaque = np.full((2, 4, 4), 255, np.uint8)
+    opaque[:, 2:, :3] = 0
+    Image.fromarray(opaque).save(path)
+    assert found.read(0, True).label.tolist()[0] == [1, 1, 0, IGNORE]
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
@@ -98,7 +127,33 @@ def test_a_class_that_the_recipe_lacks_is_refused(root: Path) -> None:
             config(root, **keys).check_classes("source", CLASSES)
 
 
-@pytest.mark.parametrize("layout", ["masks/{c}/{n}.png", "masks/{n}_{c}.png"])
+def test_new_says_which_masks_it_leaves_out(muhdi, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / f"own/images/{name}.png")
+        mask(tmp_path / f"own/masks/{name}_road.png", ROAD)
+    mask(tmp_path / "own/masks/a_car.png", CAR)
+    image(tmp_path / "place/x.png")
+    status, output, errors = muhdi("new", "own", "place")
+    assert status == 0, errors
+    assert "1 label files fit no pattern" in output
+    assert "masks/a_car.png" in output
+
+
+def test_new_refuses_masks_whose_places_differ_between_splits(muhdi, tmp_path: Path) -> None:
+    for split in ("training", "validation"):
+        image(tmp_path / f"own/images/{split}/{split}.png")
+        for name in ("road", "car"):
+            mask(tmp_path / f"own/masks/{split}/{name}/{split}.png", ROAD)
+    image(tmp_path / "place/x.png")
+    status, _, errors = muhdi("new", "own", "place")
+    assert status == 2
+    assert "name these folders so" in errors
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["masks/{c}/{n}.png", "masks/{n}_{c}.png", "{c}_masks/{n}.png", "masks/{c}-{n}.png"],
+)
 def test_new_writes_masks_and_check_reads_them(muhdi, tmp_path: Path, layout: str) -> None:
     for name in ("a1", "a2", "a3"):
         image(tmp_path / f"own/images/{name}.png", (40, 20))

@@ -215,6 +215,10 @@ def test_save_pretrained_writes_what_from_pretrained_loads(trained: Path, tmp_pa
     (tmp_path / "mine/notes.txt").write_text("mine")
     with pytest.raises(MuhdiError, match="is not an exported folder"):
         predictor.save_pretrained(tmp_path / "mine", overwrite=True)
+    with pytest.raises(MuhdiError, match=r"net\.pt2: is the name of a file"):
+        predictor.save_pretrained(tmp_path / "net.pt2")
+    with pytest.raises(MuhdiError, match="licence: give one line"):
+        predictor.save_pretrained(tmp_path / "other", licence="mit\nfoo: bar")
     with pytest.raises(MuhdiError, match=r"notes\.txt: is a file, not a folder"):
         predictor.save_pretrained(tmp_path / "mine/notes.txt", overwrite=True)
 

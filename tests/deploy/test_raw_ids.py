@@ -72,7 +72,7 @@ def test_a_folder_has_the_first_id_of_its_table_and_the_sources_table_without_on
 def test_a_class_that_a_domain_does_not_have_is_written_as_ignored(tmp_path: Path) -> None:
     target = folder("b", labels="*.png", ids={8: "road", 77: "ignore"})
     run = run_of(tmp_path, folder("a", labels="*.png"), target)
-    assert find_raw_ids(RAW, OWN, run) == RawIds("b", (8, 77))
+    assert find_raw_ids(RAW, OWN, run) == RawIds("b", (8, 77), ignored=("car",))
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,7 @@ def test_a_class_that_a_domain_does_not_have_is_written_as_ignored(tmp_path: Pat
         (["b", "c"], RAW, "targets have different ids; name one: b, c"),
         (["d"], RAW, "the table of d lists no id for the class 'car'"),
         (["e"], RAW, "the labels of e hold colours"),
+        (["f"], "f", "the labels of f are masks"),
         (["b"], "cityscape", "did you mean 'cityscapes'"),
         ([], RAW, "the network lies in no run"),
     ],
@@ -93,8 +94,12 @@ def test_what_has_no_answer_is_refused(
         "c": {"ids": {9: "road", 8: "car"}},
         "d": {"ids": {8: "road"}},
         "e": {"colours": {"#010203": "road"}},
+        "f": {"masks": {"road": "{stem}_road.png"}},
     }
-    domains = [folder(name, labels="*.png", **tables[name]) for name in targets]
+    domains = []
+    for name in targets:
+        labels = {} if "masks" in tables[name] else {"labels": "*.png"}
+        domains.append(folder(name, **labels, **tables[name]))
     run = run_of(tmp_path, folder("a", labels="*.png"), *domains)
     with pytest.raises(RecipeError, match=words):
         find_raw_ids(choice, OWN, run if targets else None)

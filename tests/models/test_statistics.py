@@ -139,6 +139,12 @@ def test_a_run_shows_predicts_and_exports_by_its_default(muhdi, tiny, tmp_path: 
     assert "pooled statistics" in output
 
 
+def test_the_default_is_one_of_those_that_are_scored() -> None:
+    with pytest.raises(ValueError, match="pooled is not in 'statistics'"):
+        EvaluationConfig.model_validate({"default": "pooled"})
+    assert EvaluationConfig.model_validate({"statistics": ["image"]}).default == "running"
+
+
 def test_the_default_needs_no_domains_name() -> None:
     with pytest.raises(ValueError, match="default"):
         EvaluationConfig.model_validate({"default": "domain"})
