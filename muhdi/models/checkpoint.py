@@ -311,6 +311,12 @@ def _continue_from(
             f"({', '.join(checkpoint.classes[:3])}, ...), the recipe has {len(classes)} "
             f"({', '.join(classes[:3])}, ...); set 'classes' to those of the network"
         )
+    decoder = checkpoint.network.decoder_name
+    if decoder != network.decoder_name:
+        raise DataError(
+            f"{path}: its decoder is {decoder!r}, the recipe's is {network.decoder_name!r}; set"
+            f" model.decoder={decoder}"
+        )
     network.set_heads({name: network.new_head() for name in checkpoint.network.heads})
     load_exactly(network, checkpoint.network.state_dict(), path)
     return Initial(True, checkpoint.statistics, checkpoint.memory, checkpoint.networks)

@@ -14,7 +14,7 @@ from muhdi.data.domains import Domains
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import DataError, RecipeError
 from muhdi.models.backbones.efficientnet_lite import EfficientNetLite
-from muhdi.models.checkpoint import initialise
+from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
 from muhdi.models.imagenet import find_imagenet
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.recipe.backbones import EfficientNetLiteConfig, read_backbone
@@ -197,3 +197,11 @@ def test_a_decoder_can_be_chosen_and_is_kept(tmp_path: Path) -> None:
     outputs = mixed(torch.zeros(1, 3, 64, 96))
     assert outputs.features[-1].shape[1:] == (64, 32, 48)
     assert read_backbone("small").build().decoder == "deeplab"
+    path = tmp_path / "mixed.safetensors"
+    save_checkpoint(path, Checkpoint(mixed, read_backbone("small"), CLASSES, (48, 32)))
+    assert load_checkpoint(path).network.decoder_name == "lateral"
+    with pytest.raises(DataError, match=r"set model\.decoder=lateral"):
+        initialise(build_segmenter("small", 3), path, read_backbone("small"), CLASSES)
+    same = build_segmenter("small", 3, decoder="lateral")
+    initialise(same, path, read_backbone("small"), CLASSES)
+    assert torch.equal(same.decoder.mix[1].weight, mixed.decoder.mix[1].weight)
