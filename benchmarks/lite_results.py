@@ -10,7 +10,8 @@ from muhdi.report.result_table import Cell, markdown, spread, text
 from muhdi.report.significance import against_reading
 from muhdi.report.tables import arms_table
 
-RECIPES = ["camvid_lite_none", "camvid_lite"]
+RECIPES = ["camvid_lite_none", "camvid_lite", "camvid_lite_random"]
+"""The control, self-training, and the source network from random weights."""
 KINDS = ("running", "domain", "image", "blend", "pooled")
 NAMELESS = ("image", "blend", "pooled")
 """Statistics that need no domain's name, as `running` needs none."""
@@ -33,7 +34,9 @@ def lite_section(arms: Arms, seeds: Sequence[int]) -> str:
             INTRODUCTION,
             "**The source network**, before any step: mIoU, mean ± standard deviation of"
             f" {len(seeds)} seeds\n",
-            _source_table(arms),
+            _source_table(_source_runs(arms)),
+            "The same network from random weights, trained in the same way:\n",
+            _source_table(arms[RECIPES[2]]),
             "What each choice of statistics has more than `running` on that network, mean of both"
             f" targets, in the order of seeds {', '.join(map(str, seeds))}:\n",
             *_source_differences(arms),
@@ -48,12 +51,11 @@ def lite_section(arms: Arms, seeds: Sequence[int]) -> str:
 
 
 def _source_runs(arms: Arms) -> list[muhdi.Results]:
-    """Both arms start from the same network."""
+    """The first two arms start from the same network."""
     return arms[RECIPES[0]]
 
 
-def _source_table(arms: Arms) -> str:
-    runs = _source_runs(arms)
+def _source_table(runs: Sequence[muhdi.Results]) -> str:
     domains = runs[0].domains
     rows: list[list[Cell]] = []
     for kind in KINDS:
@@ -84,14 +86,15 @@ def _targets(run: muhdi.Results, kind: str, row: int) -> float | None:
 
 def _after_the_last_step(arms: Arms) -> list[str]:
     parts = []
+    trained = {name: arms[name] for name in RECIPES[:2]}
     for kind in KINDS:
         parts.append(f"**`{kind}` statistics**, after the last step\n")
-        parts.append(arms_table(arms, kind).markdown())
+        parts.append(arms_table(trained, kind).markdown())
     return parts
 
 
 def _readings(arms: Arms) -> list[str]:
-    control, method = RECIPES
+    control, method, _ = RECIPES
     lines = []
     for kind in KINDS:
         sentence = against_reading(method, arms[method], control, arms[control], kind)

@@ -141,11 +141,20 @@ def collect(
             results = Results.from_json(json.loads((folder / "results.json").read_text()))
             known[f"{recipe}_seed{seed}"] = {
                 "recipe": digest(recipe, seed, settings),
-                "results": vars(results) | {"confusion": {}},
+                "results": _kept(results),
             }
     RUNS.mkdir(exist_ok=True)
     lines = [f"{json.dumps(run)}: {json.dumps(entry)}" for run, entry in sorted(known.items())]
     (RUNS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def _kept(results: Results) -> dict[str, Any]:
+    """What is kept of a run: its scores, but not where its images lay."""
+    data = results.to_json() | {"confusion": {}}
+    del data["summary"]
+    for images in data["scored"].values():
+        images["root"] = ""
+    return data
 
 
 def read(name: str) -> dict[str, Any]:
