@@ -36,7 +36,8 @@ def test_growth_is_measured_in_a_process_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "settings"), [("scenes", []), ("camvid", []), ("bf16", performance.BF16)]
+    ("name", "settings"),
+    [("scenes", []), ("camvid", []), ("camvid_lite", []), ("bf16", performance.BF16)],
 )
 def test_kept_runs_are_of_the_recipes_as_they_are(name: str, settings: list[str]) -> None:
     """A changed recipe needs its runs again: python -m benchmarks.results."""
