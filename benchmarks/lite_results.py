@@ -37,8 +37,8 @@ def lite_section(arms: Arms, seeds: Sequence[int]) -> str:
             _source_table(_source_runs(arms)),
             "The same network from random weights, trained in the same way:\n",
             _source_table(arms[RECIPES[2]]),
-            "What each choice of statistics has more than `running` on the pretrained one, mean of both"
-            f" targets, in the order of seeds {', '.join(map(str, seeds))}:\n",
+            "What each choice of statistics has more than `running` on the pretrained one, mean of"
+            f" both targets, in the order of seeds {', '.join(map(str, seeds))}:\n",
             *_source_differences(arms),
             *_after_the_last_step(arms),
             "\nReading, computed from the numbers:\n",
