@@ -215,11 +215,10 @@ def _refuse_lossy(path: Path, image: Image.Image) -> None:
     pixels = np.asarray(image.convert("RGB")).astype(np.int32)
     _, counts = np.unique(colour_code(pixels), return_counts=True)
     share = counts[counts < _RARE * counts.sum()].sum() / max(counts.sum(), 1)
-    stray = f"at least {100 * share:.1f} % of the pixels here have stray values, and others may be"
-    stray = f"{stray} wrong unnoticed" if share >= 0.0005 else "pixels may be wrong unnoticed"
     raise DataError(
-        f"{path}: labels must not be {name}, whose compression changes ids: {stray}; export the"
-        " labels again as PNG"
+        f"{path}: labels must not be {name}, whose compression changes ids: at least"
+        f" {100 * share:.1f} % of the pixels here have stray values, and others may be wrong"
+        " unnoticed; export the labels again as PNG"
     )
 
 
