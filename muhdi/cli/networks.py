@@ -21,6 +21,8 @@ from muhdi.errors import RecipeError
 
 if TYPE_CHECKING:
     from muhdi.deploy import export as exporting
+    from muhdi.deploy.exported import ExportedPredictor
+    from muhdi.deploy.predictor import Predictor
 
 Predicting = Annotated[
     Path,
@@ -153,34 +155,17 @@ def predict(
     Predictions have the size of their image. A file that cannot be read does not stop the others:
     it is listed at the end, and the exit status is 1.
     """
-    from muhdi.deploy.exported import ENDINGS, ExportedPredictor
     from muhdi.deploy.find import run_of
     from muhdi.deploy.inputs import find_inputs, left_out
     from muhdi.deploy.predict_files import output_folders, predict_files
-    from muhdi.deploy.predictor import Predictor, View
+    from muhdi.deploy.predictor import View
     from muhdi.deploy.raw_ids import find_raw_ids
 
     view = View(size, window, overlap, batch_size)
     inputs = find_inputs(images, output_folders(output))
     for note in left_out(images, inputs):
         typer.echo(f"note: {one_line(note)}", err=True)
-    predictor: Predictor | ExportedPredictor
-    if model.suffix in ENDINGS:
-        if head or statistics or domain:
-            raise RecipeError(
-                f"{model}: head and statistics are inside the file; leave --head, --statistics and"
-                " --domain out"
-            )
-        predictor = ExportedPredictor(model, device=device, trust_code=trust_code)
-    else:
-        predictor = Predictor.load(
-            model,
-            head=head,
-            statistics=statistics,
-            domain=domain,
-            device=device,
-            trust_code=trust_code,
-        )
+    predictor = _predictor(model, head, statistics, domain, device, trust_code=trust_code)
     written_ids = find_raw_ids(ids, predictor.classes, run_of(model))
     if written_ids.ignored:
         typer.echo(
@@ -206,6 +191,36 @@ def predict(
     if failures:
         typer.echo(f"{len(failures)} of {len(inputs)} files failed", err=True)
         raise typer.Exit(1)
+
+
+def _predictor(
+    model: Path,
+    head: str | None,
+    statistics: str | None,
+    domain: str | None,
+    device: str,
+    *,
+    trust_code: bool,
+) -> Predictor | ExportedPredictor:
+    """What predicts: a network, or an exported file, whose choices are inside."""
+    from muhdi.deploy.exported import ENDINGS, ExportedPredictor
+    from muhdi.deploy.predictor import Predictor
+
+    if model.suffix in ENDINGS:
+        if head or statistics or domain:
+            raise RecipeError(
+                f"{model}: head and statistics are inside the file; leave --head, --statistics and"
+                " --domain out"
+            )
+        return ExportedPredictor(model, device=device, trust_code=trust_code)
+    return Predictor.load(
+        model,
+        head=head,
+        statistics=statistics,
+        domain=domain,
+        device=device,
+        trust_code=trust_code,
+    )
 
 
 def export(

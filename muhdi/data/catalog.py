@@ -199,8 +199,7 @@ def _folder_table(
     config: FolderConfig, context: DataContext
 ) -> tuple[npt.NDArray[np.uint8], Palette | None]:
     """The table from raw ids to classes; of labels that hold colours, also the colours' ids."""
-    has_table = config.ids is not None or config.colours is not None
-    described = config if has_table or context.source is None else context.source
+    described = config if config.has_table or context.source is None else context.source
     if described.colours is None:
         return context.classes.lookup(described.ids), None
     numbers = {parsed_colour(colour): number for number, colour in enumerate(described.colours)}

@@ -81,28 +81,8 @@ def read_ids(path: Path, *, first_channel: bool = False) -> npt.NDArray[np.int64
     Raises:
         DataError: the file is not a label image, or is of a format that changes numbers.
     """
-    scale = _Scale()
-
-    def prepare(image: ImageFile.ImageFile) -> None:
-        scale.note(image)
-        if first_channel:
-            _keep_low_bytes(image)
-
-    image = open_image(path, prepare)
-    _refuse_lossy(path, image)
-    if image.mode in ("RGB", "RGBA"):
-        ids = _first_channel(path, np.asarray(image), equal=not first_channel)
-    elif image.mode in _ONE_NUMBER:
-        values = np.asarray(image)
-        ids = scale.undo(values[..., 0] if values.ndim == 3 else values)
-    else:
-        raise DataError(
-            f"{path}: a label image must hold one id per pixel (grey or palette), but this one is"
-            f" {image.mode}; save it as a grey PNG of 8 or 16 bit"
-        )
-    if ids.size and (ids.min() < 0 or ids.max() >= RAW_IDS):
-        raise DataError(f"{path}: label ids must lie between 0 and {RAW_IDS - 1}")
-    return ids
+    image, scale = _opened(path, first_channel=first_channel)
+    return _ids(path, image, scale, first_channel=first_channel)
 
 
 def read_mask(path: Path) -> npt.NDArray[np.bool_]:
@@ -112,8 +92,7 @@ def read_mask(path: Path) -> npt.NDArray[np.bool_]:
         DataError: the file is not a mask, is of a format that changes numbers, or says by its
             transparency what it covers.
     """
-    image = open_image(path)
-    _refuse_lossy(path, image)
+    image, scale = _opened(path)
     if image.mode in ("LA", "PA", "RGBA"):
         alpha = np.asarray(image.getchannel("A"))
         if (alpha != alpha.flat[0]).any():
@@ -121,11 +100,9 @@ def read_mask(path: Path) -> npt.NDArray[np.bool_]:
                 f"{path}: a mask must be black where it covers nothing, but this one is"
                 " transparent there; save it without an alpha channel, on black"
             )
-    if image.mode in ("RGB", "RGBA"):
-        pixels = np.asarray(image)[..., :3]
-        if (pixels != pixels[..., :1]).any():
-            raise DataError(f"{path}: a mask must be black and white, but this file has colours")
-    covered: npt.NDArray[np.bool_] = read_ids(path) != 0
+    if _has_colours(image):
+        raise DataError(f"{path}: a mask must be black and white, but this file has colours")
+    covered: npt.NDArray[np.bool_] = _ids(path, image, scale) != 0
     return covered
 
 
@@ -152,7 +129,11 @@ def holds_colours(path: Path) -> bool:
     Raises:
         DataError: it is not an image that can be read.
     """
-    image = open_image(path)
+    return _has_colours(open_image(path))
+
+
+def _has_colours(image: Image.Image) -> bool:
+    """Whether an image is RGB, and its channels differ."""
     if image.mode not in ("RGB", "RGBA"):
         return False
     pixels = np.asarray(image)[..., :3]
@@ -194,6 +175,39 @@ class _Scale:
         if self._factor == 1.0:
             return values.astype(np.int64)
         return np.rint(values / self._factor).astype(np.int64)
+
+
+def _opened(path: Path, *, first_channel: bool = False) -> tuple[Image.Image, _Scale]:
+    """A decoded label image, and what its values were multiplied by."""
+    scale = _Scale()
+
+    def prepare(image: ImageFile.ImageFile) -> None:
+        scale.note(image)
+        if first_channel:
+            _keep_low_bytes(image)
+
+    image = open_image(path, prepare)
+    _refuse_lossy(path, image)
+    return image, scale
+
+
+def _ids(
+    path: Path, image: Image.Image, scale: _Scale, *, first_channel: bool = False
+) -> npt.NDArray[np.int64]:
+    """The ids of a decoded label image, as `read_ids` gives them."""
+    if image.mode in ("RGB", "RGBA"):
+        ids = _first_channel(path, np.asarray(image), equal=not first_channel)
+    elif image.mode in _ONE_NUMBER:
+        values = np.asarray(image)
+        ids = scale.undo(values[..., 0] if values.ndim == 3 else values)
+    else:
+        raise DataError(
+            f"{path}: a label image must hold one id per pixel (grey or palette), but this one is"
+            f" {image.mode}; save it as a grey PNG of 8 or 16 bit"
+        )
+    if ids.size and (ids.min() < 0 or ids.max() >= RAW_IDS):
+        raise DataError(f"{path}: label ids must lie between 0 and {RAW_IDS - 1}")
+    return ids
 
 
 def _first_channel(

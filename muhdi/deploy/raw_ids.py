@@ -99,8 +99,7 @@ class _Domain:
         labels = self.config
         if not isinstance(labels, FolderConfig):
             return positions
-        has_table = labels.ids or labels.colours or labels.masks
-        if not has_table and isinstance(self.source, FolderConfig):
+        if not labels.has_table and isinstance(self.source, FolderConfig):
             labels = self.source
         if labels.colours is not None or labels.masks is not None:
             what = "are masks" if labels.masks is not None else "hold colours"

@@ -21,12 +21,11 @@ from torch import Tensor, nn
 
 from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.files import write_bytes
-from muhdi.models.decoders import DecoderName
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import backbone_of, from_foreign, unwrapped
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import Statistics, read_statistics
-from muhdi.recipe.backbones import BackboneConfig, read_backbone
+from muhdi.recipe.backbones import BackboneConfig, DecoderName, read_backbone
 from muhdi.taxonomy import MAX_CLASSES
 
 Tensors = dict[str, Tensor]

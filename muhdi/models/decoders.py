@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi.models.backbones.base import FeatureInfo
-
-DecoderName = Literal["deeplab", "lateral"]
-"""``deeplab``: classifiers on the backbone's own features; ``lateral``: see `Lateral`."""
+from muhdi.recipe.backbones import DecoderName
 
 
 class Lateral(nn.Module):

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi.models.backbones.base import Backbone, FeatureInfo
-from muhdi.models.decoders import AsppSum, DecoderName, build_decoder, decode_each
+from muhdi.models.decoders import AsppSum, build_decoder, decode_each
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.statistics import CHOICES, batch_norms
-from muhdi.recipe.backbones import BackboneConfig, read_backbone
+from muhdi.recipe.backbones import BackboneConfig, DecoderName, read_backbone
 
 
 class Head(nn.Module):

@@ -11,6 +11,9 @@ from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
 from muhdi.recipe.section import Buildable, Opaque
 
+DecoderName = Literal["deeplab", "lateral"]
+"""What heads share: nothing, or all features enlarged, summed and mixed."""
+
 
 class BackboneConfig(Buildable):
     """What turns images into features."""

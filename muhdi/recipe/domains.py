@@ -117,6 +117,11 @@ class FolderConfig(DomainConfig):
     """Refuse a raw id or colour that `ids` or `colours` does not list, instead of ignoring and
     counting it."""
 
+    @property
+    def has_table(self) -> bool:
+        """Whether it says itself what its labels mean; else it has the source's table."""
+        return any(table is not None for table in (self.ids, self.colours, self.masks))
+
     def check_classes(self, key: str, classes: ClassSet) -> None:
         """Refuse a table that names a class which is not in the set.
 

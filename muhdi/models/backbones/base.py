@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from muhdi.recipe import plugins
-from muhdi.recipe.backbones import BackboneConfig
+from muhdi.recipe.backbones import BackboneConfig, DecoderName
 
 Family = Literal["dilated", "pyramid", "plain"]
 
@@ -43,7 +43,7 @@ class Backbone(nn.Module):
     dilations: tuple[int, ...] = (1, 3, 6, 9)
     multiple: int = 1
     family: Family = "dilated"
-    decoder: Literal["deeplab", "lateral"] = "deeplab"
+    decoder: DecoderName = "deeplab"
     frozen_affine: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
