@@ -22,7 +22,7 @@ USE = """
 ## Use
 
 ```sh
-pip install muhdi    # or, in a checkout of its repository: pip install .
+pip install .    # in a checkout of muhdi's repository
 muhdi predict FOLDER street.jpg -o predictions
 ```
 
