@@ -59,7 +59,7 @@ def plain(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
 def ours(logits: torch.Tensor, labels: np.ndarray) -> np.ndarray:
     """As `muhdi.evaluation` does it."""
     total = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
-    for prediction, label in zip(classes_at(logits, SIZE), labels, strict=True):
+    for prediction, label in zip(classes_at(logits, SIZE, align_corners=True), labels, strict=True):
         total += confusion_matrix(prediction, torch.from_numpy(label), CLASSES)
     return total.numpy()
 
@@ -78,7 +78,7 @@ def one_by_one(network: Segmenter, samples: PreparedSet) -> np.ndarray:
             logits = network.segment(images_tensor([sample.image]))
         label = torch.from_numpy(np.array(sample.label))
         shown = (label.shape[0], label.shape[1])
-        prediction = upsample(logits, shown).argmax(1)[0].to(torch.uint8)
+        prediction = upsample(logits, shown, align_corners=True).argmax(1)[0].to(torch.uint8)
         total += confusion_matrix(prediction, label, network.classes)
     return total.numpy()
 

@@ -21,11 +21,15 @@ Losses = dict[str, Tensor]
 """Named loss terms, each already multiplied with its weight; their sum is what is minimised."""
 
 
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits [N, C, h, w] -> [N, C, *size], bilinear with aligned corners."""
+def upsample(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
+    """Logits [N, C, h, w] -> [N, C, *size], bilinear.
+
+    With ``align_corners`` the centres of the corner pixels coincide, otherwise their outer corners;
+    a network's decoder says which.
+    """
     if logits.shape[-2:] == size:
         return logits
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=align_corners)
 
 
 def labelled_pixels(labels: Tensor) -> Tensor:

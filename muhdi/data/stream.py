@@ -136,6 +136,9 @@ def endless_batches(
         collate_fn=_collate_or_fail,
         worker_init_fn=partial(_leave_signals_to_the_main_process, os.getpid()),
         pin_memory=torch.cuda.is_available(),
+        # Of its own: it would draw from PyTorch's global generator, which drops parts of networks,
+        # and so move it in a run that is resumed.
+        generator=torch.Generator(),
     )
     batches = iter(loader)
     try:

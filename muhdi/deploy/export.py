@@ -319,7 +319,12 @@ class Exported(nn.Module):
         # `upsample` would ask for sizes, and so fix them in the export.
         size = [images.shape[2], images.shape[3]]
         seen = images if self.size is None else _resized(images, self.size)
-        logits = F.interpolate(self.inference(seen), size=size, mode="bilinear", align_corners=True)
+        logits = F.interpolate(
+            self.inference(seen),
+            size=size,
+            mode="bilinear",
+            align_corners=self.inference.align_corners,
+        )
         return logits.argmax(1).to(torch.uint8) if self.output == "classes" else logits
 
 

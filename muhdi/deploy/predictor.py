@@ -269,7 +269,8 @@ class Predictor(nn.Module):
                 f"images: must be uint8 RGB of 0 to 255, [N, 3, H, W], but are {images.dtype} of"
                 f" shape {tuple(images.shape)}"
             )
-        return upsample(self.inference(images), (images.shape[-2], images.shape[-1]))
+        size = (images.shape[-2], images.shape[-1])
+        return upsample(self.inference(images), size, align_corners=self.inference.align_corners)
 
     def predict(
         self,
@@ -340,13 +341,16 @@ class Predictor(nn.Module):
         """
         height, width = image.shape[:2]
         size = (height, width)
+        aligned = self.inference.align_corners
         if shown is not None and self.fit == "pad":
             across, down = padded_size((width, height), shown)
             size = (down, across)
         if not probabilities:
-            ids = classes_at(logits, size)[0, :height, :width]
+            classes = classes_at(logits, size, align_corners=aligned)
+            ids = classes[0, :height, :width]
             return Prediction(image, ids.cpu().numpy(), self.classes)
-        softmax = upsample(logits, size)[0, :, :height, :width].softmax(0)
+        enlarged = upsample(logits, size, align_corners=aligned)
+        softmax = enlarged[0, :, :height, :width].softmax(0)
         ids = softmax.argmax(0).byte()
         return Prediction(image, ids.cpu().numpy(), self.classes, softmax.cpu().numpy())
 

@@ -11,13 +11,15 @@ LARGE = 2**20
 """From so many upsampled values on, a CPU takes them strip by strip."""
 
 
-def classes_at(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def classes_at(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
     """The class of every pixel at ``size`` (height, width), as `upsample` and argmax give it.
 
     Whatever the memory format: of channels-last maps `upsample` alone would round otherwise.
 
     Args:
         logits: [N, C, h, w].
+        size: height and width.
+        align_corners: as `upsample` takes it.
 
     Returns:
         uint8 [N, *size].
@@ -25,8 +27,8 @@ def classes_at(logits: Tensor, size: tuple[int, int]) -> Tensor:
     logits = logits.contiguous()
     values = logits.shape[0] * logits.shape[1] * size[0] * size[1]
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or values < LARGE:
-        return _largest(upsample(logits, size))
-    return classes_by_strips(logits, size)
+        return _largest(upsample(logits, size, align_corners=align_corners))
+    return classes_by_strips(logits, size, align_corners=align_corners)
 
 
 def _largest(logits: Tensor) -> Tensor:
@@ -46,7 +48,7 @@ def _largest(logits: Tensor) -> Tensor:
     return classes
 
 
-def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def classes_by_strips(logits: Tensor, size: tuple[int, int], *, align_corners: bool) -> Tensor:
     """`classes_at` without ever holding the upsampled logits.
 
     They would be 160 MB for 19 classes at 2048x1024.
@@ -58,8 +60,9 @@ def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:
     other.
     """
     height, width = size
-    rows = upsample(logits, (logits.shape[-2], width))  # [N, C, h, width]
-    upper, lower, fractions = _neighbours(logits.shape[-2], height)
+    widened = (logits.shape[-2], width)
+    rows = upsample(logits, widened, align_corners=align_corners)  # [N, C, h, width]
+    upper, lower, fractions = _neighbours(logits.shape[-2], height, align_corners=align_corners)
     result = torch.empty(logits.shape[0], height, width, dtype=torch.uint8)
     first = 0
     for row, count in zip(
@@ -85,13 +88,16 @@ def classes_by_strips(logits: Tensor, size: tuple[int, int]) -> Tensor:
     return result
 
 
-def _neighbours(inputs: int, outputs: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each output position the inputs before and after it, and the fraction of the latter.
-
-    Corners are aligned.
-    """
-    scale = torch.tensor((inputs - 1) / (outputs - 1) if outputs > 1 else 0.0, dtype=torch.float32)
-    position = scale * torch.arange(outputs, dtype=torch.float32)
+def _neighbours(inputs: int, outputs: int, *, align_corners: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """For each output position the inputs before and after it, and the fraction of the latter."""
+    position = torch.arange(outputs, dtype=torch.float32)
+    if align_corners:
+        step = (inputs - 1) / (outputs - 1) if outputs > 1 else 0.0
+        position = torch.tensor(step, dtype=torch.float32) * position
+    else:
+        step = inputs / outputs
+        position = torch.tensor(step, dtype=torch.float32) * (position + 0.5) - 0.5
+        position = position.clamp(min=0)
     before = position.long().clamp(max=inputs - 1)
     after = (before + 1).clamp(max=inputs - 1)
     return before, after, position - before

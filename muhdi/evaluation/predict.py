@@ -59,12 +59,13 @@ def predict(
         images = images_tensor([sample.image for sample in batch], inference.device)
         with torch.no_grad():
             logits = inference(images)
+        aligned = inference.align_corners
         sizes = [_shown_size(sample) if size is None else size[::-1] for sample in batch]
         if len(set(sizes)) == 1:
-            yield from zip(batch, classes_at(logits, sizes[0]), strict=True)
+            yield from zip(batch, classes_at(logits, sizes[0], align_corners=aligned), strict=True)
             continue
         for sample, own_logits, own_size in zip(batch, logits, sizes, strict=True):
-            yield sample, classes_at(own_logits[None], own_size)[0]
+            yield sample, classes_at(own_logits[None], own_size, align_corners=aligned)[0]
 
 
 def _shown_size(sample: Sample) -> tuple[int, int]:

@@ -164,5 +164,6 @@ def _add_predictions(
 def _add_prediction(inference: Inference, sample: _Missing, classes: ClassSet) -> None:
     logits = inference(images_tensor([read_image(sample.image)], inference.device))
     with Image.open(sample.last) as last:
-        predicted = classes_at(logits, last.size[::-1])[0].cpu().numpy()
+        size = last.size[::-1]
+    predicted = classes_at(logits, size, align_corners=inference.align_corners)[0].cpu().numpy()
     write_png(sample.target, label_image(predicted, classes))

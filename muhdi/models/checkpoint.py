@@ -25,7 +25,8 @@ from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import backbone_of, from_foreign, unwrapped
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import Statistics, read_statistics
-from muhdi.recipe.backbones import BackboneConfig, DecoderName, read_backbone
+from muhdi.recipe.backbones import BackboneConfig, DecoderConfig, read_backbone
+from muhdi.recipe.section import Section
 from muhdi.taxonomy import MAX_CLASSES
 
 Tensors = dict[str, Tensor]
@@ -88,11 +89,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = _on_cpu(tensors)
     description: dict[str, Any] = {
         "format": _FORMAT,
-        "backbone": _plain(checkpoint.backbone),
+        "backbone": _plain(checkpoint.network.backbone.recorded(checkpoint.backbone)),
         "classes": checkpoint.classes,
         "heads": list(checkpoint.network.heads),
         "multi_level": checkpoint.network.multi_level,
-        "decoder": checkpoint.network.decoder_name,
+        "decoder": _plain(checkpoint.network.decoder_config),
         "image_size": checkpoint.image_size,
         "fit": checkpoint.fit,
         "default_statistics": checkpoint.default_statistics,
@@ -135,7 +136,7 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         backbone = description["backbone"]
         multi_level = bool(description["multi_level"])
         # Files of earlier versions do not say it, and had no other.
-        decoder: DecoderName = "lateral" if description.get("decoder") == "lateral" else "deeplab"
+        decoder = DecoderConfig.model_validate(description.get("decoder", {"name": "deeplab"}))
         # Files of earlier versions do not say it, and were used so.
         fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
         default_statistics = str(description.get("default_statistics", "running"))
@@ -223,6 +224,25 @@ def backbone_in(path: Path, tensors: Tensors, metadata: dict[str, str]) -> Backb
     return _backbone_section(path, description.get("backbone"), trust_code=False)
 
 
+def recorded_backbone(path: Path, wanted: BackboneConfig) -> BackboneConfig:
+    """The section of a network of ours where it has the recipe's backbone, else the recipe's.
+
+    The file's holds what the recipe's may leave to a download.
+    """
+    if not wanted.recorded:
+        return wanted
+    tensors, metadata = read_tensors(path)
+    if not _is_ours(metadata):
+        return wanted
+    found = backbone_in(path, tensors, metadata)
+    return found if found.key == wanted.key else wanted
+
+
+def _is_ours(metadata: dict[str, str]) -> bool:
+    """Whether a file is a network that this package has saved, in any version."""
+    return _DESCRIPTION in metadata or metadata.get("format") in _EARLIER_FORMATS
+
+
 def _backbone_section(path: Path, backbone: Any, *, trust_code: bool) -> BackboneConfig:
     try:
         return read_backbone(backbone, trust_code=trust_code)
@@ -282,7 +302,7 @@ def initialise(
         MuhdiError: the file is missing or broken, or it fits in part only.
     """
     tensors, metadata = read_tensors(path)
-    if _DESCRIPTION in metadata or metadata.get("format") in _EARLIER_FORMATS:
+    if _is_ours(metadata):
         return _continue_from(network, path, backbone, classes)
     renamed = network.backbone.renamed(tensors)
     state = from_foreign(tensors) if renamed is None else renamed
@@ -310,15 +330,22 @@ def _continue_from(
             f"({', '.join(checkpoint.classes[:3])}, ...), the recipe has {len(classes)} "
             f"({', '.join(classes[:3])}, ...); set 'classes' to those of the network"
         )
-    decoder = checkpoint.network.decoder_name
-    if decoder != network.decoder_name:
-        raise DataError(
-            f"{path}: its decoder is {decoder!r}, the recipe's is {network.decoder_name!r}; set"
-            f" model.decoder={decoder}"
-        )
+    _check_same_decoder(path, checkpoint.network.decoder_config, network.decoder_config)
     network.set_heads({name: network.new_head() for name in checkpoint.network.heads})
     load_exactly(network, checkpoint.network.state_dict(), path)
     return Initial(True, checkpoint.statistics, checkpoint.memory, checkpoint.networks)
+
+
+def _check_same_decoder(path: Path, found: DecoderConfig, wanted: DecoderConfig) -> None:
+    """Refuse a network whose decoder is not the recipe's."""
+    if found == wanted:
+        return
+    options = _plain(found)
+    shown = options["name"] if len(options) == 1 else json.dumps(options)
+    raise DataError(
+        f"{path}: its decoder is {shown}, the recipe's is {json.dumps(_plain(wanted))}; set"
+        f" model.decoder={shown}"
+    )
 
 
 def _check_same_backbone(path: Path, found: BackboneConfig, wanted: BackboneConfig) -> None:
@@ -331,6 +358,8 @@ def _check_same_backbone(path: Path, found: BackboneConfig, wanted: BackboneConf
     options = _plain(found)
     wanted_options = _plain(wanted)
     for key in options | wanted_options:
+        if key in wanted.recorded and key not in wanted_options:
+            continue
         if options.get(key) != wanted_options.get(key):
             raise DataError(
                 f"{path}: its backbone {found.key!r} has {key} {options.get(key)!r}, the recipe's"
@@ -339,7 +368,7 @@ def _check_same_backbone(path: Path, found: BackboneConfig, wanted: BackboneConf
             )
 
 
-def _plain(section: BackboneConfig) -> dict[str, Any]:
+def _plain(section: Section) -> dict[str, Any]:
     """A section as a recipe writes it."""
     return section.model_dump(mode="json", by_alias=True, exclude_none=True)
 

@@ -25,6 +25,7 @@ class Ensemble(nn.Module):
         self.models = nn.ModuleList(models)
         self.weights = tuple(weights)
         self.classes = models[0].classes
+        self.align_corners = models[0].align_corners
 
     @property
     def statistics_choices(self) -> tuple[str, ...]:
@@ -36,12 +37,13 @@ class Ensemble(nn.Module):
         """Images [N, 3, H, W] -> low-resolution logits [N, C, h, w]."""
         total: Tensor | None = None
         for weight, model in zip(self.weights, self.models, strict=True):
-            logits: Tensor = weight * model.segment(images, head)  # type: ignore[operator]
-            total = (
-                logits
-                if total is None
-                else total + upsample(logits, (total.shape[-2], total.shape[-1]))
-            )
+            assert isinstance(model, Segmenter)
+            logits = weight * model.segment(images, head)
+            if total is None:
+                total = logits
+                continue
+            size = (total.shape[-2], total.shape[-1])
+            total = total + upsample(logits, size, align_corners=model.align_corners)
         assert total is not None
         return total
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi.models.backbones.base import Normalise
-from muhdi.models.decoders import AsppSum, decode_each
+from muhdi.models.decoders import AsppSum, classify_each
 from muhdi.models.segmenter import Segmenter
 
 WIDE = 512
-"""From so many channels on `decode_folded` takes one matrix product.
+"""From so many channels on `classify_folded` takes one matrix product.
 
 Below, the convolutions themselves are quicker.
 """
@@ -34,7 +34,7 @@ def accelerate(network: nn.Module, *, enabled: bool = True) -> None:
 
 
 def _accelerate(network: Segmenter, *, cpu: bool) -> None:
-    network.decode = decode_folded if cpu else decode_each
+    network.classify = classify_folded if cpu else classify_each
     stem = next((m for m in network.backbone.modules() if isinstance(m, nn.Conv2d)), None)
     narrow = stem is not None and stem.out_channels < NARROW
     for module in network.backbone.modules():
@@ -52,31 +52,32 @@ def _is_pointwise(conv: nn.Conv2d) -> bool:
     return conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
 
 
-def decode_folded(decoders: list[AsppSum], x: Tensor) -> list[Tensor]:
-    """Logits [N, C, h, w] of several decoders on one map [N, K, h, w], in one product.
+def classify_folded(classifiers: list[nn.Module], x: Tensor) -> list[Tensor]:
+    """Logits [N, C, h, w] of several classifiers on one map [N, K, h, w], in one product.
 
     A 3x3 convolution is nine 1x1 convolutions whose outputs are shifted and added. On a wide map
-    all taps of all dilations of all decoders are one matrix product, and the shifts of a dilation
-    one `fold`: the gradients of strongly dilated convolutions with few outputs are what is slow
-    otherwise.
+    all taps of all dilations of all classifiers are one matrix product, and the shifts of a
+    dilation one `fold`: the gradients of strongly dilated convolutions with few outputs are what is
+    slow otherwise.
     """
-    if x.shape[1] < WIDE:
-        return decode_each(decoders, x)
+    sums = [one for one in classifiers if isinstance(one, AsppSum)]
+    if x.shape[1] < WIDE or len(sums) < len(classifiers):
+        return classify_each(classifiers, x)
     # fold moves tap (i, j) by (i - 1, j - 1) dilations, a convolution reads it from there: hence
     # the flip.
     taps: list[Tensor] = []
-    for same_dilation in zip(*(decoder.weights() for decoder in decoders), strict=True):
+    for same_dilation in zip(*(one.weights() for one in sums), strict=True):
         for weight in same_dilation:
             taps.append(weight.flip(2, 3).permute(0, 2, 3, 1).flatten(0, 2))
     # Dilated for the reason given in `_accelerate`.
     products = F.conv2d(x, torch.cat(taps)[:, :, None, None], dilation=2)
-    dilations = decoders[0].dilations
+    dilations = sums[0].dilations
     total: Tensor | None = None
     for part, dilation in zip(products.chunk(len(dilations), 1), dilations, strict=True):
         shifted = F.fold(part.flatten(2), x.shape[-2:], 3, dilation=dilation, padding=dilation)
         total = shifted if total is None else total + shifted
     assert total is not None
     logits: list[Tensor] = []
-    for part, decoder in zip(total.chunk(len(decoders), 1), decoders, strict=True):
-        logits.append(part + decoder.bias()[:, None, None])
+    for part, one in zip(total.chunk(len(sums), 1), sums, strict=True):
+        logits.append(part + one.bias()[:, None, None])
     return logits

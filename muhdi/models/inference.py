@@ -121,6 +121,11 @@ class Inference(nn.Module):
         self.eval()
 
     @property
+    def align_corners(self) -> bool:
+        """How its logits are enlarged, see `muhdi.losses.upsample`."""
+        return bool(self.network.align_corners)
+
+    @property
     def device(self) -> torch.device:
         """Where images must be."""
         return next(self.parameters()).device

@@ -37,9 +37,9 @@ class Levels(NamedTuple):
         aux = None if self.aux is None else function(self.aux)
         return Levels(aux, function(self.main))
 
-    def upsampled(self, size: tuple[int, int]) -> Levels:
+    def upsampled(self, size: tuple[int, int], *, align_corners: bool) -> Levels:
         """Every level at ``size`` (height, width)."""
-        return self.map(lambda logits: upsample(logits, size))
+        return self.map(lambda logits: upsample(logits, size, align_corners=align_corners))
 
     def detach(self) -> Levels:
         """Every level, cut off from the graph."""
@@ -51,12 +51,17 @@ class Outputs:
 
     Attributes:
         heads: logits at low resolution, by head.
-        features: what the backbone gives, from fine to coarse, [N, K, h, w] each.
+        features: what the backbone gives, from fine to coarse, and what the decoder makes of it,
+            [N, K, h, w] each.
+        align_corners: how logits are enlarged, see `muhdi.losses.upsample`.
     """
 
-    def __init__(self, heads: dict[str, Levels], features: Sequence[Tensor]) -> None:
+    def __init__(
+        self, heads: dict[str, Levels], features: Sequence[Tensor], *, align_corners: bool = True
+    ) -> None:
         self.heads = heads
         self.features = tuple(features)
+        self.align_corners = align_corners
         self._upsampled: dict[tuple[str, tuple[int, int]], Levels] = {}
 
     def upsampled(self, head: str, size: tuple[int, int]) -> Levels:
@@ -66,13 +71,15 @@ class Outputs:
         """
         key = (head, size)
         if key not in self._upsampled:
-            self._upsampled[key] = self.heads[head].upsampled(size)
+            levels = self.heads[head]
+            self._upsampled[key] = levels.upsampled(size, align_corners=self.align_corners)
         return self._upsampled[key]
 
     def full_precision(self) -> Outputs:
         """The same in float32, where the network computes in 16 bits: losses need the digits."""
         heads = {name: levels.map(_full) for name, levels in self.heads.items()}
-        return Outputs(heads, [_full(feature) for feature in self.features])
+        features = [_full(feature) for feature in self.features]
+        return Outputs(heads, features, align_corners=self.align_corners)
 
 
 def _full(tensor: Tensor) -> Tensor:

@@ -6,40 +6,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muhdi.models.backbones.base import Backbone, FeatureInfo
-from muhdi.models.decoders import AsppSum, build_decoder, decode_each
+from muhdi.models.backbones.base import Backbone
+from muhdi.models.decoders import Decoder, build_decoder, classify_each
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.statistics import CHOICES, batch_norms
-from muhdi.recipe.backbones import BackboneConfig, DecoderName, read_backbone
+from muhdi.recipe.backbones import BackboneConfig, DecoderConfig, DecoderName, read_backbone
 
 
 class Head(nn.Module):
     """A classifier for each level.
 
     Args:
-        aux: the map below the aux level; None: there is a single level.
-        main: the map below the main level.
-        classes: number of classes C.
-        dilations: of the classifiers.
+        aux: on the backbone's last but one feature; None: there is a single level.
+        main: on what the decoder gives.
     """
 
-    def __init__(
-        self,
-        aux: FeatureInfo | None,
-        main: FeatureInfo,
-        classes: int,
-        dilations: tuple[int, ...],
-    ) -> None:
+    def __init__(self, aux: nn.Module | None, main: nn.Module) -> None:
         super().__init__()
-        self.aux = None if aux is None else AsppSum(aux.channels, classes, dilations)
-        self.main = AsppSum(main.channels, classes, dilations)
+        self.aux = aux
+        self.main = main
 
 
 class Segmenter(nn.Module):
     """A backbone, what the heads share, and the heads.
 
-    The aux level stands on the backbone's last but one feature. The main level stands on what the
-    decoder gives, or without one on the last feature.
+    The aux level stands on the backbone's last but one feature, the main level on what the decoder
+    gives.
 
     Args:
         backbone: gives the features.
@@ -47,6 +39,9 @@ class Segmenter(nn.Module):
         heads: names of the heads, among them the agnostic one.
         multi_level: whether heads have an aux level.
         decoder: what heads share; None: what suits the backbone.
+
+    Raises:
+        RecipeError: the decoder does not suit the backbone.
     """
 
     def __init__(
@@ -56,16 +51,16 @@ class Segmenter(nn.Module):
         heads: tuple[str, ...] = (AGNOSTIC,),
         *,
         multi_level: bool = True,
-        decoder: DecoderName | None = None,
+        decoder: DecoderConfig | None = None,
     ) -> None:
         super().__init__()
         self.classes = classes
         self.multi_level = multi_level
         self.backbone = backbone
-        self.decoder_name: DecoderName = decoder or backbone.decoder
-        self.decoder = build_decoder(self.decoder_name, backbone.features)
+        self.decoder_config = decoder or DecoderConfig(name=backbone.decoder)
+        self.decoder: Decoder = build_decoder(self.decoder_config, backbone)
         self.heads = nn.ModuleDict({name: self.new_head() for name in heads})
-        self.decode = decode_each
+        self.classify = classify_each
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -77,15 +72,17 @@ class Segmenter(nn.Module):
         """Whose normalisation statistics it can use: a choice with batch norms alone."""
         return CHOICES if batch_norms(self) else ("none",)
 
+    @property
+    def align_corners(self) -> bool:
+        """How its logits are enlarged, see `muhdi.losses.upsample`."""
+        return self.decoder.align_corners
+
     def new_head(self) -> Head:
         """A head with random weights, on the device of the network."""
-        aux, last = self.backbone.features[-2:]
-        head = Head(
-            aux if self.multi_level else None,
-            last if self.decoder is None else self.decoder.output,
-            self.classes,
-            self.backbone.dilations,
-        )
+        aux: nn.Module | None = None
+        if self.multi_level:
+            aux = self.decoder.aux_classifier(self.backbone.features[-2], self.classes)
+        head = Head(aux, self.decoder.main_classifier(self.classes))
         return head.to(next(self.backbone.parameters()).device)
 
     def set_heads(self, heads: dict[str, nn.Module]) -> None:
@@ -96,51 +93,55 @@ class Segmenter(nn.Module):
         """Images [N, 3, H, W], RGB, uint8 or float in 0..255 -> logits of every head, and features.
 
         Where the backbone needs sides that are multiples, images are padded at the right and at the
-        bottom, and logits and features are cut accordingly. What the decoder gives is the last of
-        the features.
+        bottom, and logits are cut accordingly; features are not. Where the decoder gives a map of
+        its own, that is the last of the features.
         """
         features = self._features(images)
         names = list(self.heads)
         aux: list[Tensor | None] = [None] * len(names)
         if self.multi_level:
-            aux = list(self.decode(self._classifiers("aux"), features[-2]))
-        if self.decoder is not None:
-            features = (*features, self.decoder(features))
-        main = self.decode(self._classifiers("main"), features[-1])
+            aux = list(self._logits("aux", names, features[-2], images))
+        decoded = self.decoder(features)
+        main = self._logits("main", names, decoded[-1], images)
         levels = {name: Levels(aux[i], main[i]) for i, name in enumerate(names)}
-        return Outputs(levels, features)
+        return Outputs(levels, decoded, align_corners=self.align_corners)
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
         """Images [N, 3, H, W] -> low-resolution main logits [N, C, h, w] of one head."""
-        features = self._features(images)
-        last = features[-1] if self.decoder is None else self.decoder(features)
-        return self.decode([self.heads[head].main], last)[0]  # type: ignore[list-item]
-
-    def _classifiers(self, level: str) -> list[AsppSum]:
-        return [getattr(head, level) for head in self.heads.values()]
+        decoded = self.decoder(self._features(images))
+        return self._logits("main", [head], decoded[-1], images)[0]
 
     def _features(self, images: Tensor) -> tuple[Tensor, ...]:
+        features: tuple[Tensor, ...] = self.backbone(self._padded(images))
+        return features
+
+    def _padded(self, images: Tensor) -> Tensor:
         multiple = self.backbone.multiple
         if multiple == 1:
-            features: tuple[Tensor, ...] = self.backbone(images)
-            return features
-        height, width = images.shape[-2:]
+            return images
         # Without asking whether there is anything to pad: an exported network takes any size.
-        bottom = -height % multiple
-        right = -width % multiple
-        padded = self.backbone(F.pad(images, (0, right, 0, bottom)))
-        cut: list[Tensor] = []
-        for feature, info in zip(padded, self.backbone.features, strict=True):
-            # Rounded up: the last pixel of a feature may span padding, too.
-            rows = -(-height // info.stride)
-            columns = -(-width // info.stride)
-            cut.append(_first(_first(feature, -2, rows), -1, columns))
-        return tuple(cut)
+        sides = (0, -images.shape[-1] % multiple, 0, -images.shape[-2] % multiple)
+        channels = [
+            F.pad(images[:, channel : channel + 1], sides, value=round(value))
+            for channel, value in enumerate(self.backbone.padding)
+        ]
+        return torch.cat(channels, 1)
 
+    def _logits(self, level: str, heads: list[str], x: Tensor, images: Tensor) -> list[Tensor]:
+        """Logits of one level of some heads, without what lies on padding alone."""
+        classifiers = [getattr(self.heads[name], level) for name in heads]
+        logits = self.classify(classifiers, x)
+        if self.backbone.multiple == 1:
+            return logits
+        return [self._cut(self._cut(one, images, -2), images, -1) for one in logits]
 
-def _first(feature: Tensor, dimension: int, count: int) -> Tensor:
-    """The first ``count`` lines of a map; a slice's bounds would fix sizes in an export."""
-    return feature.index_select(dimension, torch.arange(count, device=feature.device))
+    def _cut(self, logits: Tensor, images: Tensor, dimension: int) -> Tensor:
+        """The lines that show the image; the last may show padding, too."""
+        side = images.shape[dimension]
+        padded = side + -side % self.backbone.multiple
+        lines = -(-side * logits.shape[dimension] // padded)
+        # A slice's bounds would fix sizes in an export.
+        return logits.index_select(dimension, torch.arange(lines, device=logits.device))
 
 
 def build_segmenter(
@@ -149,8 +150,20 @@ def build_segmenter(
     heads: tuple[str, ...] = (AGNOSTIC,),
     *,
     multi_level: bool = True,
-    decoder: DecoderName | None = None,
+    decoder: DecoderConfig | DecoderName | None = None,
 ) -> Segmenter:
-    """A network with random weights; ``backbone`` is a section of a recipe, or a name."""
+    """A network with random weights.
+
+    Args:
+        backbone: a section of a recipe, or a name.
+        classes: number of classes C.
+        heads: names of the heads.
+        multi_level: whether they have an aux level.
+        decoder: a section of a recipe, a name, or None: what suits the backbone.
+
+    Raises:
+        RecipeError: there is no such backbone, or the decoder does not suit it.
+    """
     section = read_backbone(backbone) if isinstance(backbone, str) else backbone
-    return Segmenter(section.build(), classes, heads, multi_level=multi_level, decoder=decoder)
+    config = DecoderConfig(name=decoder) if isinstance(decoder, str) else decoder
+    return Segmenter(section.build(), classes, heads, multi_level=multi_level, decoder=config)

@@ -5,18 +5,57 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, SerializeAsAny, TypeAdapter, ValidationError
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
-from muhdi.recipe.section import Buildable, Opaque
+from muhdi.recipe.section import Buildable, Opaque, Positive, Section
 
-DecoderName = Literal["deeplab", "lateral"]
-"""What heads share: nothing, or all features enlarged, summed and mixed."""
+DecoderName = Literal["deeplab", "lateral", "segformer", "daformer", "light", "linear"]
+"""What heads share, see `muhdi.models.decoders`."""
+
+
+class DecoderConfig(Section):
+    """What the heads share."""
+
+    name: DecoderName
+    """`deeplab`: nothing, heads stand on the backbone's last two features. Of backbones with
+    features of several strides: all features enlarged, summed and mixed (`lateral`); concatenated
+    (`segformer`); concatenated, with context (`daformer`). Of plain transformers: the last layer,
+    enlarged (`light`); all layers, as they are (`linear`)."""
+    width: Annotated[int, Field(gt=0, le=4096)] | None = None
+    """Channels of `lateral` (none: 64), `segformer` and `daformer` (none: 256)."""
+
+    @model_validator(mode="after")
+    def _width_is_used(self) -> DecoderConfig:
+        if self.width is not None and self.name in ("deeplab", "light", "linear"):
+            raise ValueError(f"width: the backbone decides the width of {self.name}; leave it out")
+        return self
+
+
+def _by_name(decoder: Any) -> Any:
+    return {"name": decoder} if isinstance(decoder, str) else decoder
+
+
+DecoderField = Annotated[DecoderConfig, BeforeValidator(_by_name)]
 
 
 class BackboneConfig(Buildable):
-    """What turns images into features."""
+    """What turns images into features.
+
+    Attributes:
+        recorded: keys that may be none in a recipe, and that a network's file always holds.
+    """
+
+    recorded: ClassVar[tuple[str, ...]] = ()
 
     kind: ClassVar[str] = "backbone"
     key_field: ClassVar[str] = "name"
@@ -50,6 +89,44 @@ class EfficientNetLiteConfig(BackboneConfig):
 
     name: Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
     """The backbone's name."""
+
+
+Channels = tuple[float, float, float]
+"""A number for red, green and blue."""
+
+
+class TransformersConfig(BackboneConfig):
+    """A network of the package transformers: `hf:NAME` of the Hugging Face hub, or `hf:FOLDER`.
+
+    MiT (SegFormer's encoder), and everything that its AutoBackbone knows: ConvNeXt, Swin, PVTv2,
+    DINOv2, DINOv3, ResNet and others.
+    """
+
+    builds: ClassVar[str] = "muhdi.models.backbones.transformers:TransformersBackbone"
+    prefix: ClassVar[str] = "hf"
+    recorded: ClassVar[tuple[str, ...]] = ("configuration", "mean", "std")
+
+    name: Annotated[str, Field(pattern=r"^hf:\S")]
+    """Its name on the hub, or a folder with its `config.json`, after `hf:`."""
+    pretrained: bool = True
+    """Start from its weights, where `model.init` is none; else from random ones."""
+    options: dict[str, Any] = {}
+    """Changes of its configuration, such as `{drop_path_rate: 0.1}`."""
+    layers: Annotated[list[Positive], Field(min_length=2)] | None = None
+    """Layers (of a plain transformer) or stages whose outputs are its features, counted from 1;
+    none: the quarters of a plain transformer, the last four stages of others."""
+    mean: Channels | None = None
+    """Of red, green and blue in 0 to 1, which normalises images; none: as its
+    `preprocessor_config.json` says, or else ImageNet's."""
+    std: Channels | None = None
+    """The same for the deviation."""
+    configuration: dict[str, Any] | None = None
+    """The whole of its configuration: so a network's file keeps it; none: as its name says."""
+
+    @property
+    def model_name(self) -> str:
+        """Without the prefix."""
+        return self.name.removeprefix(f"{self.prefix}:")
 
 
 class OpaqueBackboneConfig(Opaque, BackboneConfig):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeGuard
 
 from pydantic import BaseModel
@@ -80,8 +80,15 @@ def _list_sections(definitions: Schema, base: type[Buildable]) -> None:
         "required": ["class"],
         "properties": {"class": {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"}},
     }
-    words = [{"enum": sorted(known)}] if base.kind != "dataset" else []
+    words = _words(known) if base.kind != "dataset" else []
     definitions[base.__name__] = {"anyOf": [*words, *choices, foreign]}
+
+
+def _words(names: Iterable[str]) -> list[Schema]:
+    """The names that may stand for a section: words, and everything with a prefix."""
+    words = sorted(name for name in names if ":" not in name)
+    prefixes = sorted(name.partition(":")[0] for name in names if ":" in name)
+    return [{"enum": words}, *({"type": "string", "pattern": f"^{one}:"} for one in prefixes)]
 
 
 def _loosen(node: Any) -> None:
@@ -170,7 +177,8 @@ def _type(schema: Schema) -> str:
             return f"[{', '.join(map(_type, items))}]"
         return f"list of {_type(schema['items'])}"
     if schema.get("type") == "object" and "additionalProperties" in schema:
-        return f"mapping to {_type(schema['additionalProperties'])}"
+        values = schema["additionalProperties"]
+        return "mapping" if values is True else f"mapping to {_type(values)}"
     return _number(schema)
 
 

@@ -135,8 +135,8 @@ def _registered(model: type[BaseModel], data: Any) -> type[BaseModel]:
     if "class" in data:
         return plugins.config_class_of(str(data["class"])) or model
     name = data.get(getattr(model, "key_field", ""))
-    found: type[BaseModel] = plugins.sections(kind).get(str(name), model)
-    return found
+    found: type[BaseModel] | None = plugins.find_section(kind, str(name))
+    return found or model
 
 
 def nested_models(annotation: Any) -> list[type[BaseModel]]:

@@ -18,6 +18,8 @@ from pydantic_core import PydanticCustomError
 
 from muhdi.errors import RecipeError, nearest
 
+ANY = "NAME"
+"""Stands behind the colon where a section takes all names with a prefix."""
 SectionClass = Any
 """A class derived from `muhdi.recipe.section.Buildable`, which imports this module."""
 
@@ -95,9 +97,15 @@ def sections(kind: str, *, installed: bool = False) -> dict[str, SectionClass]:
     return dict(_sections[kind])
 
 
+def find_section(kind: str, name: str) -> SectionClass:
+    """The known section of a name, or of its part before a colon; None where there is none."""
+    prefix, colon, _ = name.partition(":")
+    return _sections[kind].get(f"{prefix}:{ANY}" if colon else name)
+
+
 def is_shipped(kind: str, name: str) -> bool:
     """Whether a name is that of a section of this package."""
-    section = _sections[kind].get(name)
+    section = find_section(kind, name)
     return section is not None and not _is_foreign(section)
 
 
@@ -152,7 +160,7 @@ def read_section(base: SectionClass, value: Any, info: ValidationInfo) -> Any:
     name = value.get(base.key_field)
     if reference is None and name is None:
         raise _explained(f"needs the key {base.key_field!r}")
-    section = None if reference is not None else _sections[base.kind].get(str(name))
+    section = None if reference is not None else find_section(base.kind, str(name))
     if section is not None and not _is_foreign(section):
         return section.model_validate(value, context=info.context)
     if reference is None:

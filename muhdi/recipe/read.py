@@ -13,7 +13,12 @@ from muhdi.recipe.reference_yaml import is_reference, translate
 from muhdi.recipe.upgrade import british, put, upgrade, upgrade_key
 from muhdi.recipe.yaml_text import Mapping, parse_yaml, read_yaml
 
-SHORT_KEYS = {"adaptation": "method", "retention": "method", "backbone": "name"}
+SHORT_KEYS = {
+    "adaptation": "method",
+    "retention": "method",
+    "backbone": "name",
+    "decoder": "name",
+}
 """Sections that may be given by a word, and the key that the word stands for."""
 
 RUN_RECIPE = "recipe.yml"
@@ -132,20 +137,27 @@ def merged(base: Mapping, top: Mapping) -> Mapping:
     result = dict(base)
     for key, value in top.items():
         below = _spelled_out(key, result.get(key))
-        if isinstance(value, dict) and isinstance(below, dict) and _same_class(value, below):
+        both = isinstance(value, dict) and isinstance(below, dict)
+        if both and _same_class(SHORT_KEYS.get(key, "class"), value, below):
             put(result, key, merged(below, value))
         else:
             put(result, key, value)
     return result
 
 
-def _same_class(top: Mapping, base: Mapping) -> bool:
-    """Whether two sections describe one method or class: another one's options are of no use."""
-    for key in ("method", "class"):
+def _same_class(word: str, top: Mapping, base: Mapping) -> bool:
+    """Whether two sections describe one method or class: another one's options are of no use.
+
+    Args:
+        word: the key that names what such sections are of.
+        top: the section that is laid over the other.
+        base: the other.
+    """
+    for key in (word, "class"):
         if key in top and top[key] != base.get(key):
             return False
     # A section that names a method leaves a class behind.
-    return not ("method" in top and "class" in base and "class" not in top)
+    return not (word in top and "class" in base and "class" not in top)
 
 
 def _spelled_out(key: str, value: Any) -> Any:

@@ -44,12 +44,14 @@ class Buildable(Section):
     Attributes:
         kind: what is built, such as ``adaptation``.
         key_field: the key that names it, such as ``method``.
+        prefix: what stands before a colon in all names of the section; empty: it lists its names.
         builds: the class, as ``package.module:Name``; it is imported when it is needed, so that
             recipes are read without torch.
     """
 
     kind: ClassVar[str] = ""
     key_field: ClassVar[str] = "method"
+    prefix: ClassVar[str] = ""
     builds: ClassVar[str] = ""
 
     class_: str | None = Field(None, alias="class")
@@ -60,6 +62,8 @@ class Buildable(Section):
         super().__pydantic_init_subclass__(**options)
         if cls.key_field not in get_annotations(cls):
             return
+        if cls.prefix:
+            plugins.register_section(cls.kind, f"{cls.prefix}:{plugins.ANY}", cls)
         field = cls.model_fields.get(cls.key_field)
         for name in get_args(field.annotation) if field is not None else ():
             if isinstance(name, str):

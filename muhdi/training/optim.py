@@ -74,9 +74,7 @@ def build_optimizer(model: Segmenter, config: OptimizerConfig, learning_rate: fl
     The latter learn ``head_factor`` times as fast.
     """
     backbone = {name: p for name, p in model.backbone.named_parameters() if p.requires_grad}
-    heads = [*model.heads.parameters()]
-    if model.decoder is not None:
-        heads += model.decoder.parameters()
+    heads = [*model.heads.parameters(), *model.decoder.parameters()]
     groups: list[dict[str, Any]] = [
         {"params": list(backbone.values()), "factor": 1.0},
         {"params": heads, "factor": config.head_factor},

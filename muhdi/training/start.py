@@ -14,7 +14,12 @@ from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
 from muhdi.evaluation.scored_images import scored_images
 from muhdi.method import MethodContext
-from muhdi.models.checkpoint import initialise, load_exactly, read_tensors
+from muhdi.models.checkpoint import (
+    initialise,
+    load_exactly,
+    read_tensors,
+    recorded_backbone,
+)
 from muhdi.models.imagenet import IMAGENET, find_imagenet, has_imagenet
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
@@ -49,29 +54,40 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     torch.manual_seed(recipe.seed)
     classes = recipe.class_set()
     model = recipe.model
+    path = None if model.init is None else find_initial(model, recipe.runtime.root)
+    backbone = model.backbone if path is None else recorded_backbone(path, model.backbone)
     network = build_segmenter(
-        model.backbone, len(classes), multi_level=model.multi_level, decoder=model.decoder
+        backbone, len(classes), multi_level=model.multi_level, decoder=model.decoder
     )
     carried = Carried(network, _empty_results(recipe, domains))
     trained = False
-    if model.init is not None:
-        path = find_initial(model, recipe.runtime.root)
+    notes = []
+    if path is not None:
         found = initialise(network, path, model.backbone, classes.classes)
         trained = found.heads
         carried.statistics = found.statistics
         carried.memory = found.memory
         carried.networks = found.networks
+    else:
+        notes = _start_pretrained(network, model.backbone.key)
     convert_norms(network, model.batch_norm)
     _check_batches(recipe, network)
     _check_retention(recipe, trained=trained)
     _check_initial_files(recipe, network)
-    return Start(carried, trained, _notes(recipe))
+    return Start(carried, trained, notes)
 
 
-def _notes(recipe: Recipe) -> list[str]:
-    """A line if the network starts from nothing although weights for it exist."""
-    backbone = recipe.model.backbone.key
-    if recipe.model.init is not None or not has_imagenet(backbone):
+def _start_pretrained(network: Segmenter, backbone: str) -> list[str]:
+    """Fill the backbone with the weights that its section asks for, if it does.
+
+    Returns:
+        What the user should know of them; a line if it starts from nothing although weights exist.
+    """
+    weights = network.backbone.pretrained()
+    if weights is not None:
+        load_exactly(network.backbone, weights.tensors, weights.origin)
+        return weights.notes
+    if not has_imagenet(backbone):
         return []
     return [
         f"{backbone} starts from random weights; ImageNet's are known: set model.init={IMAGENET}"

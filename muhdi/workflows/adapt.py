@@ -207,7 +207,7 @@ def _from_network(checkpoint: Checkpoint, network: Path) -> dict[str, Any]:
         "backbone": _plain(checkpoint.backbone),
         "init": os.path.abspath(network),
         "multi_level": checkpoint.network.multi_level,
-        "decoder": checkpoint.network.decoder_name,
+        "decoder": _plain(checkpoint.network.decoder_config),
     }
     return {"model": model, "image_size": list(checkpoint.image_size)}
 

@@ -94,7 +94,8 @@ def _change(pair: Sequence[Inference | None], batches: Iterable[Tensor]) -> dict
         for moment, inference in zip(("before", "after"), pair, strict=True):
             if inference is None:
                 continue
-            probabilities = upsample(inference(batch), size).softmax(1)
+            logits = upsample(inference(batch), size, align_corners=inference.align_corners)
+            probabilities = logits.softmax(1)
             totals[f"confidence_{moment}"] += count * float(probabilities.amax(1).mean())
             totals[f"entropy_{moment}"] += count * float(entropy(probabilities))
             predicted = probabilities.argmax(1)

@@ -13,8 +13,9 @@ from muhdi.evaluation.argmax import LARGE, classes_at, classes_by_strips
 from muhdi.evaluation.predict import confusion_matrix
 
 
-def plain(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
-    return F.interpolate(logits, size=size, mode="bilinear", align_corners=True).numpy().argmax(1)
+def plain(logits: torch.Tensor, size: tuple[int, int], aligned: bool) -> np.ndarray:
+    enlarged = F.interpolate(logits, size=size, mode="bilinear", align_corners=aligned)
+    return enlarged.numpy().argmax(1)
 
 
 @given(
@@ -25,19 +26,23 @@ def plain(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
     st.integers(1, 40),
     st.integers(1, 40),
     st.integers(0, 1000),
+    st.booleans(),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_strips_give_the_classes_of_the_whole(
-    n: int, c: int, h: int, w: int, height: int, width: int, seed: int
+    n: int, c: int, h: int, w: int, height: int, width: int, seed: int, aligned: bool
 ) -> None:
     logits = 3 * torch.randn(n, c, h, w, generator=torch.Generator().manual_seed(seed))
-    assert np.array_equal(
-        classes_by_strips(logits, (height, width)).numpy(), plain(logits, (height, width))
-    )
+    size = (height, width)
+    strips = classes_by_strips(logits, size, align_corners=aligned)
+    assert np.array_equal(strips.numpy(), plain(logits, size, aligned))
 
 
+@pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_large_image_takes_the_strips_and_is_equal(layout: torch.memory_format) -> None:
+def test_a_large_image_takes_the_strips_and_is_equal(
+    layout: torch.memory_format, aligned: bool
+) -> None:
     """Whole numbers: hundreds of pixels where the two best classes are equal, or differ in the last
     bit.
     """
@@ -45,11 +50,11 @@ def test_a_large_image_takes_the_strips_and_is_equal(layout: torch.memory_format
     logits = logits.round()
     size = (512, 1024)
     assert logits.shape[1] * size[0] * size[1] > LARGE
-    best = F.interpolate(logits, size=size, mode="bilinear", align_corners=True).topk(2, 1).values
+    enlarged = F.interpolate(logits, size=size, mode="bilinear", align_corners=aligned)
+    best = enlarged.topk(2, 1).values
     assert (best[:, 0] - best[:, 1] < 1e-6).sum() > 500
-    assert np.array_equal(
-        classes_at(logits.to(memory_format=layout), size).numpy(), plain(logits, size)
-    )
+    classes = classes_at(logits.to(memory_format=layout), size, align_corners=aligned)
+    assert np.array_equal(classes.numpy(), plain(logits, size, aligned))
 
 
 @given(st.integers(2, 30), st.integers(0, 1000))

@@ -14,10 +14,10 @@ from muhdi.data.domains import Domains
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import DataError, RecipeError
 from muhdi.models.backbones.efficientnet_lite import EfficientNetLite
-from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
+from muhdi.models.checkpoint import initialise
 from muhdi.models.imagenet import find_imagenet
 from muhdi.models.segmenter import Segmenter, build_segmenter
-from muhdi.recipe.backbones import EfficientNetLiteConfig, read_backbone
+from muhdi.recipe.backbones import EfficientNetLiteConfig
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.start import start
@@ -152,7 +152,7 @@ def test_a_whole_run_with_it(
     assert_same_run(whole, broken, recipe)
     run = RunDirectory.of(recipe, whole).folder
     predictor = Predictor.load(run)
-    assert predictor.checkpoint.network.decoder_name == "lateral"
+    assert predictor.checkpoint.network.decoder_config.name == "lateral"
     assert predictor.predict(run / "samples/city_0_image.png").ids.shape == (32, 48)
 
 
@@ -187,21 +187,3 @@ def test_random_weights_are_said_where_others_exist(tiny) -> None:
         recipe = load_recipe(tiny(), [f"model.backbone={backbone}"])
         notes = start(recipe, Domains(recipe)).notes
         assert any(words in note for note in notes) is said
-
-
-def test_a_decoder_can_be_chosen_and_is_kept(tmp_path: Path) -> None:
-    plain = build_segmenter("efficientnet_lite0", 3, decoder="deeplab")
-    assert plain.decoder is None
-    assert plain(torch.zeros(1, 3, 64, 96)).heads["agnostic"].main.shape[-2:] == (2, 3)
-    mixed = build_segmenter("small", 3, decoder="lateral")
-    outputs = mixed(torch.zeros(1, 3, 64, 96))
-    assert outputs.features[-1].shape[1:] == (64, 32, 48)
-    assert read_backbone("small").build().decoder == "deeplab"
-    path = tmp_path / "mixed.safetensors"
-    save_checkpoint(path, Checkpoint(mixed, read_backbone("small"), CLASSES, (48, 32)))
-    assert load_checkpoint(path).network.decoder_name == "lateral"
-    with pytest.raises(DataError, match=r"set model\.decoder=lateral"):
-        initialise(build_segmenter("small", 3), path, read_backbone("small"), CLASSES)
-    same = build_segmenter("small", 3, decoder="lateral")
-    initialise(same, path, read_backbone("small"), CLASSES)
-    assert torch.equal(same.decoder.mix[1].weight, mixed.decoder.mix[1].weight)

@@ -14,7 +14,7 @@ from muhdi.errors import MuhdiError
 from muhdi.method import MethodContext
 from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
 from muhdi.models.decoders import AsppSum
-from muhdi.models.fast import WIDE, decode_folded
+from muhdi.models.fast import WIDE, classify_folded
 from muhdi.models.inference import Inference
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import to_reference
@@ -237,7 +237,7 @@ def test_quick_classifiers_are_the_plain_sums() -> None:
     torch.manual_seed(0)
     classifiers = [AsppSum(WIDE, 5, (6, 12, 18, 24)).double() for _ in range(2)]
     x = torch.randn(2, WIDE, 13, 30, dtype=torch.float64, requires_grad=True)
-    quick, plain = decode_folded(classifiers, x), [classifier(x) for classifier in classifiers]
+    quick, plain = classify_folded(classifiers, x), [classifier(x) for classifier in classifiers]
     for a, b in zip(quick, plain, strict=True):
         assert torch.allclose(a, b, atol=1e-12)
     parameters = [p for classifier in classifiers for p in classifier.parameters()]

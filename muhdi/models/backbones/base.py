@@ -24,6 +24,20 @@ class FeatureInfo(NamedTuple):
     stride: int
 
 
+class Pretrained(NamedTuple):
+    """Weights that a backbone starts from.
+
+    Attributes:
+        tensors: its own names and shapes.
+        origin: what they are of, for messages.
+        notes: what the user should know of them, such as a licence.
+    """
+
+    tensors: dict[str, Tensor]
+    origin: str
+    notes: list[str]
+
+
 class Backbone(nn.Module):
     """What a `Segmenter` needs of a backbone.
 
@@ -31,7 +45,8 @@ class Backbone(nn.Module):
         config_class: the section of the recipe that describes it.
         features: what `forward` gives, from fine to coarse; the last two carry the heads' levels.
         dilations: dilations of the heads' convolutions that suit the resolution of the features.
-        multiple: sides of images are padded to a multiple of this, and outputs cut.
+        multiple: sides of images are padded to a multiple of this, and logits cut.
+        padding: colour of what is padded, RGB in 0..255.
         family: ``dilated`` (the coarse features keep their resolution), ``pyramid``, or ``plain``
             (all features have one stride).
         decoder: what suits its features, where nobody chooses.
@@ -42,6 +57,7 @@ class Backbone(nn.Module):
     features: list[FeatureInfo]
     dilations: tuple[int, ...] = (1, 3, 6, 9)
     multiple: int = 1
+    padding: tuple[float, float, float] = (0.0, 0.0, 0.0)
     family: Family = "dilated"
     decoder: DecoderName = "deeplab"
     frozen_affine: bool = False
@@ -56,6 +72,14 @@ class Backbone(nn.Module):
         None where they are not of that network.
         """
         return None
+
+    def pretrained(self) -> Pretrained | None:
+        """Weights that its section itself asks to start from; None where it asks for none."""
+        return None
+
+    def recorded(self, section: Any) -> Any:
+        """Its section as a network's file keeps it: with all that building it again needs."""
+        return section
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images [N, 3, H, W], RGB 0..255 -> one map [N, K, h, w] for each of `features`."""

@@ -1,0 +1,298 @@
+"""Networks of the package transformers as backbones.
+
+Whatever its `AutoBackbone` builds gives maps [N, K, h, w], whose channels and strides are found by
+passing an image without pixels through the network (on PyTorch's ``meta`` device). MiT, which it
+does not know, is `SegformerModel`, whose hidden states are such maps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from muhdi.errors import DataError, MuhdiError, RecipeError, nearest
+from muhdi.models.backbones.base import Backbone, Family, FeatureInfo, Normalise, Pretrained
+from muhdi.recipe.backbones import Channels, TransformersConfig
+
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+"""Of red, green and blue in 0 to 1: what networks are trained with that say nothing else."""
+PROBE = 224
+"""Side of the image that finds strides: a multiple of all patches and strides in use."""
+_DINOV3 = "DINOv3's weights are under the DINOv3 License, and so is what is made of them"
+LICENCES = {
+    "segformer": "MiT's weights are under NVIDIA's Source Code License: no commercial use",
+    "dinov3_vit": _DINOV3,
+    "dinov3_convnext": _DINOV3,
+}
+"""Type of model -> what a user should know who means to publish or sell."""
+WELL_KNOWN = (
+    *(f"nvidia/mit-b{size}" for size in range(6)),
+    *(f"facebook/dinov2-{size}" for size in ("small", "base", "large", "giant")),
+    *(f"facebook/dinov2-with-registers-{size}" for size in ("small", "base", "large", "giant")),
+    *(f"facebook/convnext-{size}-224" for size in ("tiny", "small", "base", "large")),
+    *(f"facebook/convnextv2-{size}-22k-224" for size in ("nano", "tiny", "base", "large")),
+    *(f"facebook/dinov3-vit{size}-pretrain-lvd1689m" for size in ("s16", "b16", "l16")),
+    *(f"facebook/dinov3-convnext-{size}-pretrain-lvd1689m" for size in ("tiny", "small", "base")),
+    *(f"microsoft/swin-{size}-patch4-window7-224" for size in ("tiny", "small", "base")),
+    *(f"OpenGVLab/pvt_v2_b{size}" for size in range(6)),
+    *(f"microsoft/resnet-{depth}" for depth in (18, 34, 50, 101)),
+)
+"""Names that a mistyped one may have meant."""
+_UNKNOWN_TO_FILES = (
+    "_name_or_path",
+    "id2label",
+    "label2id",
+    "architectures",
+    "transformers_version",
+)
+"""Parts of a configuration that say nothing of the network."""
+
+
+class Shape(NamedTuple):
+    """What a network gives.
+
+    Attributes:
+        features: from fine to coarse.
+        multiple: of the sides that it takes.
+        family: ``plain`` where all features have one stride.
+        unused: names of parameters that no feature depends on.
+    """
+
+    features: list[FeatureInfo]
+    multiple: int
+    family: Family
+    unused: list[str]
+
+
+class TransformersBackbone(Backbone):
+    """A network of transformers, by its name or from the configuration that a file has kept.
+
+    Args:
+        config: says which one.
+
+    Raises:
+        MuhdiError: transformers is missing, or there is no such network, or no such layer in it.
+    """
+
+    config_class = TransformersConfig
+    dilations = (1,)
+
+    def __init__(self, config: TransformersConfig) -> None:
+        super().__init__()
+        _check_installed()
+        self.config = config
+        with _in_one_line(config):
+            self.configuration = _configuration(config)
+            shape = probe(self.configuration)
+            self.model = _build(self.configuration)
+        self.features = shape.features
+        self.multiple = shape.multiple
+        self.family = shape.family
+        self.decoder = "light" if shape.family == "plain" else "segformer"
+        for name in shape.unused:
+            self.model.get_parameter(name).requires_grad_(False)
+        self.mean, self.std = _normalisation(config)
+        red, green, blue = (255 * value for value in self.mean)
+        self.padding = (red, green, blue)
+        self.normalise = Normalise(self.padding, tuple(255 * value for value in self.std))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return feature_maps(self.model, self.normalise(images))
+
+    def pretrained(self) -> Pretrained | None:
+        """The weights of its name.
+
+        Raises:
+            MuhdiError: they cannot be had, or do not fill the network.
+        """
+        if not self.config.pretrained:
+            return None
+        with _in_one_line(self.config, weights=True):
+            loader: Any = type(self.model)
+            model, report = loader.from_pretrained(
+                self.config.model_name, config=self.configuration, output_loading_info=True
+            )
+        # Norms of single stages, which published classifiers do not have, start as what they are.
+        lacking = [name for name in sorted(report["missing_keys"]) if "norm" not in name]
+        if lacking:
+            raise DataError(
+                f"model.backbone: {self.config.name}: its weights lack {lacking[0]}"
+                f"{_and_more(lacking)}; they are of another network"
+            )
+        tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+        licence = LICENCES.get(self.configuration.model_type)
+        return Pretrained(tensors, self.config.name, [] if licence is None else [licence])
+
+    def recorded(self, section: TransformersConfig) -> TransformersConfig:
+        """With its whole configuration and normalisation: nothing has to be downloaded again."""
+        kept = self.configuration.to_dict()
+        known = {key: value for key, value in kept.items() if key not in _UNKNOWN_TO_FILES}
+        found = {"configuration": known, "mean": self.mean, "std": self.std}
+        return section.model_copy(update=found)
+
+
+def feature_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Normalised images [N, 3, H, W] -> one map [N, K, h, w] for each feature."""
+    if model.config.model_type == "segformer":  # type: ignore[union-attr]
+        maps: tuple[Tensor, ...] = model(images, output_hidden_states=True).hidden_states
+        return maps
+    return tuple(model(images).feature_maps)
+
+
+def probe(configuration: Any) -> Shape:
+    """What a network of a configuration gives, found without computing anything."""
+    with torch.device("meta"):
+        model = _build(configuration).eval()
+        images = torch.zeros(1, 3, PROBE, PROBE)
+    maps = feature_maps(model, images)
+    torch.stack([one.sum() for one in maps]).sum().backward()
+    unused = [name for name, weight in model.named_parameters() if weight.grad is None]
+    features = [FeatureInfo(one.shape[1], PROBE // one.shape[2]) for one in maps]
+    strides = [feature.stride for feature in features]
+    family: Family = "plain" if len(set(strides)) == 1 else "pyramid"
+    return Shape(features, max(strides), family, unused)
+
+
+def _check_installed() -> None:
+    if find_spec("transformers") is None:
+        raise RecipeError(
+            "model.backbone: hf: needs the package transformers; pip install 'muhdi[transformers]'"
+        )
+
+
+def _configuration(config: TransformersConfig) -> Any:
+    """The configuration of a network, with the recipe's changes, and its layers chosen."""
+    from transformers import AutoConfig
+
+    if config.configuration is not None:
+        kept = dict(config.configuration)
+        return AutoConfig.for_model(kept.pop("model_type"), **kept)
+    found = AutoConfig.from_pretrained(config.model_name, trust_remote_code=False)
+    known = found.to_dict()
+    for key, value in config.options.items():
+        if key not in known:
+            raise RecipeError(
+                f"model.backbone.options: {config.name} has no {key}{nearest(key, list(known))}"
+            )
+        setattr(found, key, value)
+    if found.model_type != "segformer":
+        _choose_layers(found, config)
+    return found
+
+
+def _choose_layers(configuration: Any, config: TransformersConfig) -> None:
+    """Let a network of AutoBackbone give the layers that the recipe or its depth asks for."""
+    names = list(getattr(configuration, "stage_names", None) or [])
+    layers = [name for name in names if name != "stem"]
+    if not layers:
+        raise RecipeError(
+            f"model.backbone: {config.name} is a {configuration.model_type}, which transformers'"
+            " AutoBackbone does not know; it knows ConvNeXt, Swin, DINOv2, DINOv3, PVTv2 and others"
+        )
+    chosen = config.layers
+    if chosen is None:
+        chosen = [math.ceil(len(layers) * quarter / 4) for quarter in range(1, 5)]
+        chosen = list(dict.fromkeys(chosen))
+    if max(chosen) > len(layers) or sorted(set(chosen)) != chosen:
+        raise RecipeError(
+            f"model.backbone.layers: {config.name} has {len(layers)}; give their numbers in"
+            " ascending order, each once"
+        )
+    configuration.out_features = [layers[number - 1] for number in chosen]
+
+
+def _build(configuration: Any) -> nn.Module:
+    """A network with random weights."""
+    from transformers import AutoBackbone, SegformerModel
+
+    if configuration.model_type == "segformer":
+        model: nn.Module = SegformerModel(configuration)
+    else:
+        model = AutoBackbone.from_config(configuration, trust_remote_code=False)
+    return model
+
+
+def _normalisation(config: TransformersConfig) -> tuple[Channels, Channels]:
+    """Mean and deviation of red, green and blue in 0 to 1: the recipe's, or the network's own."""
+    own: dict[str, Any] = {}
+    if config.mean is None or config.std is None:
+        own = _preprocessor(config)
+    if not own.get("do_normalize", True):
+        own = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
+    mean = config.mean or own.get("image_mean") or IMAGENET_MEAN
+    std = config.std or own.get("image_std") or IMAGENET_STD
+    return _three(mean), _three(std)
+
+
+def _three(values: Any) -> Channels:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _preprocessor(config: TransformersConfig) -> dict[str, Any]:
+    """What a network's `preprocessor_config.json` says; nothing where it has none."""
+    from transformers import ImageProcessingMixin
+
+    try:
+        found: dict[str, Any] = ImageProcessingMixin.get_image_processor_dict(config.model_name)[0]
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+@contextmanager
+def _in_one_line(config: TransformersConfig, *, weights: bool = False) -> Iterator[None]:
+    """Turn whatever transformers raises into one line, and keep its reports to itself."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except MuhdiError:
+        raise
+    except Exception as error:  # transformers raises errors of many kinds
+        raise _explained(config, error, weights=weights) from None
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _explained(config: TransformersConfig, error: Exception, *, weights: bool) -> MuhdiError:
+    """What to tell a user whose network cannot be had."""
+    name = config.model_name
+    key = f"model.backbone: {config.name}"
+    folder = Path(name)
+    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    if config.configuration is not None and not weights:
+        return DataError(f"{key}: its configuration is damaged ({reason})")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        return DataError(f"{key}: the folder holds no config.json; give the folder of a network")
+    if folder.is_dir() and weights and isinstance(error, OSError):
+        return DataError(
+            f"{key}: the folder holds no weights (model.safetensors); put them there, or set"
+            " model.backbone.pretrained=false"
+        )
+    if isinstance(error, OSError):
+        return DataError(
+            f"{key}: neither a folder, nor to be had from the Hugging Face hub"
+            f"{nearest(name, WELL_KNOWN)}; without a network, fetch config.json,"
+            " preprocessor_config.json and model.safetensors elsewhere ('hf download"
+            f" {name} --local-dir FOLDER') and set model.backbone=hf:FOLDER"
+        )
+    return DataError(f"{key}: cannot be built: {type(error).__name__}: {reason}")
+
+
+def _and_more(names: list[str]) -> str:
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -1,0 +1,219 @@
+"""Networks of transformers as backbones, from configurations and weights on the disk."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from muhdi.data.domains import Domains
+from muhdi.deploy.predictor import Predictor
+from muhdi.errors import DataError, RecipeError
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from muhdi.models.segmenter import build_segmenter
+from muhdi.recipe.backbones import TransformersConfig, read_backbone
+from muhdi.recipe.load import load_recipe
+from muhdi.run.directory import RunDirectory
+from muhdi.training.start import start
+from muhdi.workflows.train import train
+from tests.models.tiny_transformers import CONFIGURATIONS, configuration, folder_of, transformers
+from tests.testers import BackboneTester
+from tests.workflows.test_train import Crash, assert_same_run, crashing
+
+CLASSES = ("a", "b", "c")
+CLASSIFIERS = {
+    "segformer": "SegformerForSemanticSegmentation",
+    "convnext": "ConvNextForImageClassification",
+    "convnextv2": "ConvNextV2ForImageClassification",
+    "swin": "SwinForImageClassification",
+    "swinv2": "Swinv2ForImageClassification",
+    "dinov2": "Dinov2ForImageClassification",
+    "dinov2_with_registers": "Dinov2WithRegistersForImageClassification",
+    "dinov3_vit": "DINOv3ViTModel",
+    "dinov3_convnext": "DINOv3ConvNextModel",
+    "pvt_v2": "PvtV2ForImageClassification",
+    "resnet": "ResNetForImageClassification",
+    "bit": "BitForImageClassification",
+    "focalnet": "FocalNetForImageClassification",
+}
+"""What published files hold."""
+
+
+@pytest.mark.parametrize("kind", ["segformer", "convnext", "swin", "dinov2", "dinov3_vit"])
+def test_they_are_backbones(kind: str, tmp_path: Path) -> None:
+    BackboneTester(TransformersConfig(name=f"hf:{folder_of(kind, tmp_path)}")).run_all()
+
+
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
+def test_published_files_fill_them(kind: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    published = getattr(transformers, CLASSIFIERS[kind])(configuration(kind))
+    published.save_pretrained(tmp_path / kind)
+    network = build_segmenter(f"hf:{tmp_path / kind}", 3)
+    weights = network.backbone.pretrained()
+    assert weights is not None
+    assert weights.tensors.keys() == network.backbone.state_dict().keys()
+    known = [value for value in published.state_dict().values() if value.ndim > 1]
+    for name, value in weights.tensors.items():
+        if value.ndim > 1:
+            same = [one for one in known if one.shape == value.shape and torch.equal(one, value)]
+            assert same, name
+    assert bool(weights.notes) == (kind in ("segformer", "dinov3_vit", "dinov3_convnext"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "strides", "decoder"),
+    [
+        ("segformer", "pyramid", [4, 8, 16, 32], "segformer"),
+        ("swin", "pyramid", [4, 8, 16, 32], "segformer"),
+        ("resnet", "pyramid", [4, 8, 16, 32], "segformer"),
+        ("dinov2", "plain", [14, 14, 14, 14], "light"),
+        ("dinov3_vit", "plain", [16, 16, 16, 16], "light"),
+    ],
+)
+def test_features_are_found_without_weights(
+    kind: str, family: str, strides: list[int], decoder: str, tmp_path: Path
+) -> None:
+    backbone = read_backbone(f"hf:{folder_of(kind, tmp_path)}").build()
+    assert backbone.family == family
+    assert [feature.stride for feature in backbone.features] == strides
+    assert backbone.multiple == strides[-1]
+    assert backbone.decoder == decoder
+    # ImageNet's mean, since the folder says nothing else.
+    assert [round(value, 2) for value in backbone.padding] == [123.67, 116.28, 103.53]
+
+
+def test_layers_options_and_normalisation_are_the_recipes(tmp_path: Path) -> None:
+    folder = folder_of("dinov2", tmp_path)
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps({"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1]})
+    )
+    section = read_backbone(
+        {"name": f"hf:{folder}", "layers": [2, 4], "options": {"drop_path_rate": 0.25}}
+    )
+    backbone = section.build()
+    assert len(backbone.features) == 2
+    assert backbone.configuration.drop_path_rate == 0.25
+    assert backbone.padding == (127.5, 102.0, 76.5)
+    assert backbone.normalise.std.flatten().tolist() == pytest.approx([51.0, 51.0, 25.5])
+    own = read_backbone({"name": f"hf:{folder}", "mean": [0, 0, 0], "std": [1, 1, 1]}).build()
+    assert own.padding == (0.0, 0.0, 0.0)
+
+
+def test_a_file_needs_neither_folder_nor_network(tmp_path: Path) -> None:
+    folder = folder_of("convnext", tmp_path)
+    section = read_backbone({"name": f"hf:{folder}", "options": {"drop_path_rate": 0.5}})
+    network = build_segmenter(section, 3).eval()
+    path = tmp_path / "network.safetensors"
+    save_checkpoint(path, Checkpoint(network, section, CLASSES, (64, 32)))
+    shutil.rmtree(folder)
+    loaded = load_checkpoint(path)
+    loaded.network.eval()
+    images = torch.randint(0, 256, (1, 3, 33, 70), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(loaded.network.segment(images), network.segment(images))
+    assert loaded.network.backbone.configuration.drop_path_rate == 0.5
+    # Saved again, it is the same file.
+    again = tmp_path / "again.safetensors"
+    save_checkpoint(again, loaded)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_a_whole_run_resumes_to_the_bit_continues_and_predicts(
+    tmp_path: Path, tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = transformers.SegformerForSemanticSegmentation(configuration("segformer"))
+    published.save_pretrained(tmp_path / "published")
+    settings = [
+        f"model.backbone=hf:{tmp_path / 'published'}",
+        "model.decoder={name: segformer, width: 16}",
+        "every_step.adaptation=selftrain",
+        "every_step.retention=muhdi",
+    ]
+    recipe = load_recipe(tiny(), settings)
+    begun = start(recipe, Domains(recipe))
+    assert any("no commercial use" in note for note in begun.notes)
+    weight = begun.carried.network.backbone.model.state_dict()
+    for name, value in published.segformer.state_dict().items():
+        assert torch.equal(weight[name], value), name
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe, whole, quiet=True)
+    with monkeypatch.context() as patch:
+        crashing(patch, 5)
+        with pytest.raises(Crash):
+            train(recipe, broken, resume=True, quiet=True)
+    train(recipe, broken, resume=True, quiet=True)
+    assert_same_run(whole, broken, recipe)
+    shutil.rmtree(tmp_path / "published")
+    run = RunDirectory.of(recipe, whole).folder
+    predictor = Predictor.load(run)
+    assert predictor.predict(run / "samples/city_0_image.png").ids.shape == (32, 48)
+    # A recipe that continues from the run's network finds what the name stood for in its file.
+    settings[-2:] = [f"model.init={RunDirectory.of(recipe, whole).last_model()}"]
+    network = start(load_recipe(tiny(), settings), Domains(recipe)).carried.network
+    assert network.backbone.configuration.model_type == "segformer"
+
+
+def test_what_cannot_be_built_is_said_in_one_line(
+    muhdi, tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    folder = folder_of("dinov2", tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    gpt = tmp_path / "gpt"
+    transformers.GPT2Config().save_pretrained(gpt)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "config.json").write_text("{")
+    cases = {
+        "backbone=hf:nvidia/mit-b7": "did you mean 'nvidia/mit-b",
+        f"backbone=hf:{empty}": "holds no config.json",
+        f"backbone=hf:{folder}": "holds no weights (model.safetensors)",
+        f"backbone=hf:{gpt}": "is a gpt2, which transformers' AutoBackbone does not know",
+        f"backbone=hf:{damaged}": str(damaged),
+        f"backbone={{name: 'hf:{folder}', layers: [1, 9]}}": "has 4; give their numbers",
+        f"backbone={{name: 'hf:{folder}', options: {{drop_pth_rate: 1}}}}": "'drop_path_rate'",
+        "backbone=hf:": "model.backbone",
+    }
+    for setting, words in cases.items():
+        status, _, errors = muhdi("train", tiny(), "--set", f"model.{setting}")
+        assert status == 2, setting
+        assert words in errors, errors
+        assert "Traceback" not in errors
+    assert not (tmp_path / "experiments").exists()
+    settings = ["--set", f"model.backbone=hf:{folder}", "--set", "model.decoder=segformer"]
+    status, _, errors = muhdi("train", tiny(), *settings)
+    assert status == 2
+    assert "segformer does not suit a plain backbone" in errors
+    monkeypatch.setattr("muhdi.models.backbones.transformers.find_spec", lambda name: None)
+    status, _, errors = muhdi("train", tiny(), *settings)
+    assert status == 2
+    assert "pip install 'muhdi[transformers]'" in errors
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    folder = folder_of("convnext", tmp_path)
+    other = configuration("convnext")
+    other.hidden_sizes = [8, 16, 24, 40]
+    transformers.ConvNextModel(other).save_pretrained(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / "model.safetensors", folder)
+    with pytest.raises(DataError, match=r"model\.backbone: hf:"):
+        build_segmenter(f"hf:{folder}", 3).backbone.pretrained()
+
+
+def test_code_that_comes_with_a_configuration_is_not_run(tmp_path: Path) -> None:
+    folder = folder_of("convnext", tmp_path)
+    text = json.loads((folder / "config.json").read_text())
+    text["auto_map"] = {"AutoConfig": "evil.Config", "AutoBackbone": "evil.Backbone"}
+    (folder / "config.json").write_text(json.dumps(text))
+    (folder / "evil.py").write_text("raise SystemExit('it ran')")
+    assert len(build_segmenter(f"hf:{folder}", 3).backbone.features) == 4
+    text["model_type"] = "foreign"
+    (folder / "config.json").write_text(json.dumps(text))
+    with pytest.raises((DataError, RecipeError), match=r"model\.backbone: hf:"):
+        build_segmenter(f"hf:{folder}", 3)
