@@ -33,7 +33,7 @@ class OptimizerConfig(Section):
     """Exponent of `poly`; none: 0.9."""
     warmup: NotNegative = 0
     """Iterations at the start of every stage in which the learning rate rises to that of the
-    annealing, linearly, from a millionth of it."""
+    annealing, linearly, from a millionth of it; of methods' own networks, too."""
     head_factor: Rate = 10.0
     """Decoder and heads learn this many times as fast as the backbone."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
