@@ -18,7 +18,7 @@ from muhdi.models.backbones.base import Backbone, FeatureInfo
 from muhdi.models.backbones.resnet import DilatedResNet
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.recipe.backbones import ResNetConfig
-from muhdi.recipe.load import load_recipe, save_recipe
+from muhdi.recipe.load import load_recipe, save_recipe, shipped_recipes
 from muhdi.recipe.optimizer import OptimizerConfig
 from muhdi.run.directory import RunDirectory
 from muhdi.training.optim import build_optimizer, clip_gradients, learning_rate, poly
@@ -176,6 +176,11 @@ def test_what_a_step_without_gradients_changes(options: dict, decayed: bool) -> 
     assert norm.detach().mean().item() == pytest.approx(0.95**times if decayed else 1.0, rel=1e-5)
 
 
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_decay_what_their_results_were_measured_with(name: str) -> None:
+    assert load_recipe(name).optimizer.decays == "all"
+
+
 # --- clipping -------------------------------------------------------------------------------------
 
 
@@ -265,6 +270,8 @@ def test_it_is_interrupted_and_resumed_to_the_bit(
     assert muhdi("train", path, "--experiments", broken, "--resume", "--quiet")[0] == 0
     assert len(seen) == 6
     assert_same_run(whole, broken, recipe)
+    report = (RunDirectory.of(recipe, broken).folder / "report.html").read_text()
+    assert "48x32, trained on crops of 32x24" in report
     # What is saved is read again: no default of an option that was not chosen stands in it.
     folder = RunDirectory.of(recipe, whole).folder
     assert load_recipe(folder / "recipe.yml").experiment() == recipe.experiment()
