@@ -243,6 +243,7 @@ class BackboneTester:
         self.two_heads_and_every_trained_parameter_learn()
         self.images_of_any_size_and_type()
         self.it_exports()
+        self.its_layers_and_undecayed_parameters_exist()
 
     def network(self) -> Segmenter:
         torch.manual_seed(0)
@@ -282,6 +283,13 @@ class BackboneTester:
             alone = network.segment(images, SPECIALIST)
         assert torch.equal(outputs.heads[AGNOSTIC].main, same.heads[AGNOSTIC].main)
         assert torch.equal(alone, outputs.heads[SPECIALIST].main)
+
+    def its_layers_and_undecayed_parameters_exist(self) -> None:
+        backbone = self.network().backbone
+        names = [name for name, _ in backbone.named_parameters()]
+        layers = {backbone.layer_of(name) for name in names}
+        assert layers - {backbone.depth} == set(range(backbone.depth))
+        assert backbone.undecayed() < set(names)
 
     def it_exports(self) -> None:
         network = self.network().eval()

@@ -6,16 +6,23 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from muhdi.data.sets import Sample
+from muhdi.data.sets import Sample, Size
 from muhdi.recipe.domains import AugmentConfig
+from muhdi.taxonomy import IGNORE
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge of a window, in pixels of the image."""
+Place = tuple[slice, slice]
+"""Rows and columns of a window of whole pixels."""
+REDRAWS = 10
+"""How often a window that one class fills is drawn again."""
 
 
 def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> Sample:
-    """Random crop, mirroring and colour changes; the size stays.
+    """Random crop, mirroring and colour changes.
+
+    The size stays, but for a crop in pixels: the sample has that size then.
 
     Args:
         sample: image and label of one size.
@@ -25,7 +32,12 @@ def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> 
     """
     image = sample.image
     label = sample.label
-    if config.crop < 1:
+    if isinstance(config.crop, tuple):
+        place = _place_in(sample, config.crop, config.largest_class, rng)
+        image = image[place]
+        if label is not None:
+            label = label[place]
+    elif config.crop < 1:
         box = _window(image.shape[1], image.shape[0], config.crop, rng)
         image = _enlarged(image, box, Image.Resampling.BILINEAR)
         if label is not None:
@@ -37,6 +49,30 @@ def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> 
     if config.colour:
         image = _jitter(image, config.colour, rng)
     return Sample(sample.name, image, label, sample.unlisted)
+
+
+def _place_in(sample: Sample, size: Size, largest_class: float, rng: np.random.Generator) -> Place:
+    """A random place of a window of ``size``; every one is as likely.
+
+    With a label it is drawn again where one class fills more than ``largest_class`` of the labelled
+    pixels, or none is labelled, up to `REDRAWS` times; the last one stays (mmsegmentation's
+    ``RandomCrop``).
+    """
+    height, width = sample.image.shape[:2]
+    for _ in range(1 + REDRAWS):
+        left = int(rng.integers(0, width - size[0], endpoint=True))
+        upper = int(rng.integers(0, height - size[1], endpoint=True))
+        place = slice(upper, upper + size[1]), slice(left, left + size[0])
+        if sample.label is None or _largest_share(sample.label[place]) <= largest_class:
+            break
+    return place
+
+
+def _largest_share(label: Pixels) -> float:
+    """Share of the labelled pixels that the most frequent class fills; 1 where there are none."""
+    counts = np.bincount(label.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    total = int(counts.sum())
+    return int(counts.max()) / total if total else 1.0
 
 
 def _window(width: int, height: int, smallest: float, rng: np.random.Generator) -> Box:

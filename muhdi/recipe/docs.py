@@ -162,7 +162,8 @@ def _section_lines(section: type[BaseModel]) -> list[str]:
 
 def _type(schema: Schema) -> str:
     """A type in words, from its JSON schema."""
-    choices = [one for one in schema.get("anyOf", []) if one.get("type") != "null"]
+    listed = schema.get("anyOf") or schema.get("oneOf", [])
+    choices = [one for one in listed if one.get("type") != "null"]
     if choices:
         return " or ".join(dict.fromkeys(map(_type, choices)))
     if "$ref" in schema:

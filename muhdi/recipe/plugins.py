@@ -159,7 +159,7 @@ def read_section(base: SectionClass, value: Any, info: ValidationInfo) -> Any:
     reference = value.get("class")
     name = value.get(base.key_field)
     if reference is None and name is None:
-        raise _explained(f"needs the key {base.key_field!r}")
+        raise explained(f"needs the key {base.key_field!r}")
     section = None if reference is not None else find_section(base.kind, str(name))
     if section is not None and not _is_foreign(section):
         return section.model_validate(value, context=info.context)
@@ -187,11 +187,11 @@ def _class_of_name(base: SectionClass, name: str, section: SectionClass | None) 
     if section is None:
         announced = _announced(base.kind)
         if name not in announced:
-            raise _explained(_unknown(base, name))
+            raise explained(_unknown(base, name))
         return announced[name]
     reference = section.__dict__.get("builds")
     if not reference:
-        raise _explained(
+        raise explained(
             f"no class builds {name!r}; set config_class = {section.__name__} in one of kind "
             f"{base.kind}"
         )
@@ -209,7 +209,7 @@ def _spelled_out(section: Any) -> Any:
     if section.kind == "dataset" and section.name is None:
         known["name"] = section.domain_name
         if not (isinstance(known["name"], str) and known["name"]):
-            raise _explained(f"its domain_name is {known['name']!r}; it must be a word")
+            raise explained(f"its domain_name is {known['name']!r}; it must be a word")
     return section.model_copy(update=known)
 
 
@@ -278,7 +278,8 @@ def _is_foreign(section: SectionClass) -> bool:
     return package != "muhdi"
 
 
-def _explained(message: str) -> PydanticCustomError:
+def explained(message: str) -> PydanticCustomError:
+    """An error of a value whose message `muhdi.recipe.explain` takes as it is."""
     return PydanticCustomError("explained", "{message}", {"message": message})
 
 

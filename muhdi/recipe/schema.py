@@ -23,6 +23,7 @@ from muhdi.recipe.methods import (
     MethodConfig,
     RetentionField,
 )
+from muhdi.recipe.optimizer import OptimizerConfig
 from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.read import (
     came_with_run,
@@ -35,7 +36,6 @@ from muhdi.recipe.reference_yaml import in_its_own_words
 from muhdi.recipe.runtime import RuntimeConfig
 from muhdi.recipe.section import (
     Buildable,
-    Fraction,
     NotNegative,
     Opaque,
     Positive,
@@ -68,24 +68,6 @@ class ModelConfig(Section):
     batch_norm: NormKind = "batch"
     """While training, batch norms use the statistics of the `batch` that a device sees, of the
     whole batch over all devices (`synced`), or their running ones, which then stay (`frozen`)."""
-
-
-class OptimizerConfig(Section):
-    """How weights are updated; the rate decays as (1 - i / iterations) ** power."""
-
-    name: Literal["adamw", "sgd"] = "sgd"
-    """The optimizer."""
-    weight_decay: Weight = 5e-4
-    """Decay of the weights."""
-    momentum: Fraction = 0.9
-    """Of SGD; AdamW's beta1."""
-    power: Weight = 0.9
-    """Exponent of the decay of the learning rate."""
-    head_factor: Rate = 10.0
-    """Heads learn this many times as fast as the backbone."""
-    updates: Literal["once", "reference"] = "once"
-    """How often a parameter is updated per iteration: `once`, or as the `reference` does, backbone
-    convolutions three or four times (SGD only)."""
 
 
 class StageConfig(Section):
@@ -137,7 +119,8 @@ class Recipe(Section):
     classes: str | list[str] = "urban7"
     """Name of a class set, or the class names in order."""
     image_size: Size
-    """Width and height that the network sees while training."""
+    """Width and height that images are brought to. Training sees all of them, or random crops
+    (`augment.crop`)."""
     source: DomainField | None = None
     """The labelled domain; a recipe that trains nothing needs none."""
     model: ModelConfig = ModelConfig()
@@ -220,8 +203,17 @@ class Recipe(Section):
     # --- questions --------------------------------------------------------------------------------
 
     def size_of(self, data: DomainConfig) -> Size:
-        """Width and height of a domain's training images."""
+        """Width and height that a domain's training images are brought to."""
         return data.image_size or self.image_size
+
+    def training_size(self, data: DomainConfig) -> Size:
+        """Width and height of what training sees of a domain: its images, or the fixed crop."""
+        return self.augment.window or self.size_of(data)
+
+    @property
+    def size_key(self) -> str:
+        """The key that decides what training sees, for messages."""
+        return "image_size" if self.augment.window is None else "augment.crop"
 
     def class_set(self) -> ClassSet:
         """The class set that ``classes`` names or lists."""
@@ -257,6 +249,12 @@ class Recipe(Section):
         for number, domain in enumerate(self.extra_domains):
             found.append((f"extra_domains.{number}", domain))
         return found
+
+    def training_domains(self) -> list[tuple[str, DomainConfig]]:
+        """Those of `domains` that are trained on."""
+        if not (self.steps or self.source_training.iterations):
+            return []
+        return self.domains()[: len(self.steps) + (self.source is not None)]
 
     def stages(self) -> list[Stage]:
         """The training on the source, and every step."""
@@ -319,6 +317,7 @@ class Recipe(Section):
         self._check_domains()
         self._check_mean()
         self._check_training()
+        self._check_stages()
         self._check_steps()
         self._check_test()
         return self
@@ -380,12 +379,15 @@ class Recipe(Section):
                 "knows, but there is none: set model.init or source_training.iterations, or "
                 "retention: none"
             )
-        if self.optimizer.name == "adamw" and self.optimizer.momentum >= 1:
-            raise RecipeError("optimizer.momentum: must be below 1 for adamw")
-        if self.optimizer.updates == "reference" and self.optimizer.name != "sgd":
-            raise RecipeError(
-                "optimizer.updates: 'reference' is a way of SGD; set optimizer.name: sgd"
-            )
+
+    def _check_stages(self) -> None:
+        """Every stage suits the learning rate, and its images the crop."""
+        for stage in self.stages():
+            config = stage.config
+            self.optimizer.check_stage(stage.key, config.iterations, config.schedule)
+        for key, data in self.training_domains():
+            size_key = "image_size" if data.image_size is None else f"{key}.image_size"
+            self.augment.check_fits(size_key, self.size_of(data))
 
     def _check_steps(self) -> None:
         """Every step's images suit its adaptation."""
@@ -397,19 +399,19 @@ class Recipe(Section):
     def _check_sizes(self, key: str, step: StepConfig) -> None:
         adaptation = step.adaptation
         domains = [data for data in (self.source, step.target) if data is not None]
-        smallest = min(min(self.size_of(data)) for data in domains)
+        smallest = min(min(self.training_size(data)) for data in domains)
         if smallest < adaptation.smallest_side:
             side = adaptation.smallest_side
             raise RecipeError(
                 f"{key}.adaptation: {adaptation.key} needs images of at least {side}x{side}; set a "
-                "larger image_size"
+                f"larger {self.size_key}"
             )
         if not adaptation.needs_equal_sizes or self.source is None:
             return
-        if self.size_of(step.target) != self.size_of(self.source):
+        if self.training_size(step.target) != self.training_size(self.source):
             raise RecipeError(
                 f"{key}.adaptation: {adaptation.key} mixes source and target images, which must "
-                "have one image_size"
+                "have one image_size, or an augment.crop in pixels"
             )
         if step.target_batch_size not in (None, step.batch_size):
             raise RecipeError(

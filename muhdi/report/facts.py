@@ -17,10 +17,14 @@ def facts(run: RunData) -> Facts:
 def _of_recipe(run: RunData) -> Facts:
     recipe = run.recipe
     width, height = recipe.image_size
+    network = f"{recipe.model.backbone.key}, {width}x{height}"
+    window = recipe.augment.window
+    if window is not None:
+        network += f", trained on crops of {window[0]}x{window[1]}"
     counts = zip(run.stages, iterations(run), strict=True)
     return [
         ("seed", str(recipe.seed)),
-        ("network", f"{recipe.model.backbone.key}, {width}x{height}"),
+        ("network", network),
         ("stages", f"{len(run.results.steps)} of {len(run.stages)} evaluated"),
         ("iterations", ", ".join(f"{stage} {count}" for stage, count in counts)),
     ]

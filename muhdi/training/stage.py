@@ -31,7 +31,13 @@ from muhdi.training.fabric import FabricRunner
 from muhdi.training.iteration import train_iteration
 from muhdi.training.method_checks import check_own_networks, checked_memory
 from muhdi.training.nonfinite import IterationLosses, LossReader, check_weights
-from muhdi.training.optim import build_optimizer, freeze_affine, poly, set_learning_rate
+from muhdi.training.optim import (
+    build_optimizer,
+    clip_gradients,
+    freeze_affine,
+    learning_rate,
+    set_learning_rate,
+)
 from muhdi.training.passes import Methods
 from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage_batches import NoBatches, StageBatches
@@ -352,6 +358,7 @@ class StageTrainer:
         gradients = self._average_gradients()
         if self.skip_bad.roll_back_if_bad(losses, gradients):
             return losses, True
+        clip_gradients(self.network, self.recipe.optimizer.clip)
         self.optimizer.step()
         for own in self.own_networks.values():
             own.optimizer.step()
@@ -361,11 +368,11 @@ class StageTrainer:
     def _schedule(self) -> None:
         """Set every optimizer's learning rate for this iteration."""
         length = self.config.schedule or self.config.iterations
-        power = self.recipe.optimizer.power
-        rate = poly(self.config.learning_rate, self.iteration, length, power)
+        config = self.recipe.optimizer
+        rate = learning_rate(self.config.learning_rate, self.iteration, length, config)
         set_learning_rate(self.optimizer, rate)
         for own in self.own_networks.values():
-            rate = poly(own.learning_rate, self.iteration, length, power)
+            rate = learning_rate(own.learning_rate, self.iteration, length, config)
             set_learning_rate(own.optimizer, rate)
 
     def _zero_gradients(self) -> None:

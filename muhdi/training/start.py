@@ -25,7 +25,7 @@ from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import batch_norms
-from muhdi.recipe.schema import ModelConfig, Recipe
+from muhdi.recipe.schema import ModelConfig, Recipe, StageConfig, StepConfig
 from muhdi.training.carried import Carried
 
 
@@ -133,17 +133,26 @@ def _check_batches(recipe: Recipe, network: Segmenter) -> None:
     if recipe.model.batch_norm == "frozen" or not batch_norms(network.backbone):
         return
     stride = max(feature.stride for feature in network.backbone.features)
-    width, height = recipe.image_size
-    if max(width, height) > stride:
-        return
     for stage in recipe.stages():
         config = stage.config
-        if config.iterations and config.batch_size // config.accumulate < 2:
+        if not config.iterations:
+            continue
+        width, height = _smallest_seen(recipe, config)
+        if max(width, height) <= stride and config.batch_size // config.accumulate < 2:
             raise RecipeError(
                 f"{stage.key}.batch_size: a single image of {width}x{height} leaves batch norms one"
                 f" value at the backbone's stride of {stride}; take 2 or more at a time, or a"
-                " larger image_size"
+                f" larger {recipe.size_key}"
             )
+
+
+def _smallest_seen(recipe: Recipe, stage: StageConfig) -> tuple[int, int]:
+    """Width and height of the smallest images that a stage trains on."""
+    domains = [recipe.source]
+    if isinstance(stage, StepConfig):
+        domains.append(stage.target)
+    sizes = [recipe.training_size(data) for data in domains if data is not None]
+    return min(sizes, key=max)
 
 
 def _check_retention(recipe: Recipe, *, trained: bool) -> None:

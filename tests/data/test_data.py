@@ -338,11 +338,12 @@ def test_every_image_once_per_epoch_from_any_resume_point(
         assert sorted(draws[epoch * count : (epoch + 1) * count]) == list(range(count))
 
 
-def test_workers_change_nothing(folders: Path) -> None:
+@pytest.mark.parametrize("crop", [0.5, (24, 16)])
+def test_workers_change_nothing(folders: Path, crop: float | tuple[int, int]) -> None:
     samples = PreparedSet(
         open_split(folder(), "train", context(folders)), (48, 32), (48, 32), with_labels=True
     )
-    config = AugmentConfig(crop=0.5, flip=True, colour=0.4)
+    config = AugmentConfig(crop=crop, flip=True, colour=0.4)
     streams = [endless_batches(samples, 3, config, (1, 2), start=2, workers=w) for w in (0, 2)]
     for _ in range(4):
         one, two = (next(stream) for stream in streams)

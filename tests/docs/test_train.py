@@ -10,9 +10,11 @@ import shlex
 from pathlib import Path
 
 import typer
+import yaml
 
 from muhdi.cli import app
 from muhdi.recipe.load import load_recipe, shipped_recipes
+from muhdi.recipe.schema import Recipe
 
 PAGE = (Path(__file__).parents[2] / "docs/train.md").read_text()
 LINES = [
@@ -33,6 +35,13 @@ def test_its_commands_are_understood() -> None:
         if isinstance(recipe, str) and recipe != "mine.yml":
             load_recipe(recipe, list(context.params.get("settings", ())))
         assert set(context.params.get("recipes", ())) <= shipped_recipes().keys()
+
+
+def test_its_section_on_large_images_is_a_part_of_a_recipe() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+    iterations = {"source_training.iterations": 1500, "every_step.iterations": 1500}
+    recipe = Recipe.load("scenes", **yaml.safe_load(block), **iterations)
+    assert recipe.training_size(recipe.steps[0].target) == (512, 512)
 
 
 def test_its_keys_are_those_of_a_recipe() -> None:

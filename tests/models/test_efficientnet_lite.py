@@ -181,6 +181,18 @@ def test_a_batch_of_one_value_is_refused_before_the_run_begins(muhdi, tiny, tmp_
         assert not (tmp_path / "experiments").exists()
 
 
+def test_a_crop_of_one_value_is_refused_too(tiny) -> None:
+    settings = ["model.backbone=efficientnet_lite0", "image_size=[64,64]", "augment.crop=[32,32]"]
+    recipe = load_recipe(tiny(), [*settings, "steps.1.batch_size=1"])
+    with pytest.raises(RecipeError, match=r"steps\.1\.batch_size: .* 32x32 .* augment\.crop"):
+        start(recipe, Domains(recipe))
+    alone = load_recipe(
+        tiny(), [*settings[:2], "steps.1.batch_size=1", "steps.1.target.image_size=[32,32]"]
+    )
+    with pytest.raises(RecipeError, match=r"steps\.1\.batch_size: .* 32x32 .* image_size"):
+        start(alone, Domains(alone))
+
+
 def test_random_weights_are_said_where_others_exist(tiny) -> None:
     words = "efficientnet_lite0 starts from random weights; ImageNet's are known"
     for backbone, said in (("efficientnet_lite0", True), ("small", False)):

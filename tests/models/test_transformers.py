@@ -86,6 +86,25 @@ def test_features_are_found_without_weights(
     assert [round(value, 2) for value in backbone.padding] == [123.67, 116.28, 103.53]
 
 
+@pytest.mark.parametrize(
+    ("kind", "block", "depth"),
+    [
+        ("dinov3_vit", "model.model.layer.3.mlp.up_proj.weight", 5),
+        ("segformer", "model.stages.3.blocks.0.layernorm_before.weight", 4),
+        ("convnext", "model.encoder.stages.3.layers.0.pwconv1.weight", 5),
+        ("swin", "model.swin.encoder.layers.3.blocks.0.mlp.fc1.weight", 5),
+    ],
+)
+def test_their_layers_are_their_blocks(kind: str, block: str, depth: int, tmp_path: Path) -> None:
+    backbone = read_backbone(f"hf:{folder_of(kind, tmp_path)}").build()
+    names = [name for name, _ in backbone.named_parameters()]
+    assert block in names, [name for name in names if "3" in name]
+    assert backbone.depth == depth
+    assert backbone.layer_of(block) == depth - 1
+    assert backbone.layer_of(names[0]) == 0
+    assert {backbone.layer_of(name) for name in names} - {depth} == set(range(depth))
+
+
 def test_layers_options_and_normalisation_are_the_recipes(tmp_path: Path) -> None:
     folder = folder_of("dinov2", tmp_path)
     (folder / "preprocessor_config.json").write_text(

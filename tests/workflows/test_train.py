@@ -431,6 +431,7 @@ def test_bf16_and_sgd_train_too(tiny: Tiny, tmp_path: Path) -> None:
     settings = [
         "precision=bf16-mixed",
         "optimizer.name=sgd",
+        "optimizer.clip=1",
         "every_step.adaptation=advent",
         "every_step.retention=muhdi",
     ]

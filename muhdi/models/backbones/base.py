@@ -6,11 +6,13 @@ neither data code nor an exported model has to know it.
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from muhdi.models.undecayed import undecayed_parameters
 from muhdi.recipe import plugins
 from muhdi.recipe.backbones import BackboneConfig, DecoderName
 
@@ -81,6 +83,39 @@ class Backbone(nn.Module):
         """Its section as a network's file keeps it: with all that building it again needs."""
         return section
 
+    def undecayed(self) -> set[str]:
+        """Names of its parameters that weight decay leaves alone, see `optimizer.decay_on`."""
+        return undecayed_parameters(self)
+
+    @property
+    def depth(self) -> int:
+        """Number of its layers, see `layer_of`."""
+        return len(self._parts())
+
+    def layer_of(self, parameter: str) -> int:
+        """The layer of a parameter, for `optimizer.layer_decay`.
+
+        Layers count from 0, the stem or embedding, to ``depth - 1``. The heads come after them, as
+        layer ``depth``; so do parameters behind the last block, such as a last norm. A layer learns
+        ``layer_decay ** (depth - layer)`` times as fast as without: the last block at
+        ``layer_decay``, as in BEiT (Bao et al. 2022), whose block i is layer i + 1.
+
+        Unless a backbone says more, each of its children that has parameters is a layer, in order,
+        and what it holds itself, such as a token, belongs to the first.
+
+        Args:
+            parameter: its name in the backbone.
+        """
+        parts = self._parts()
+        part = parameter.partition(".")[0]
+        return parts.index(part) if part in parts else 0
+
+    def _parts(self) -> list[str]:
+        """Names of the children that have parameters."""
+        return [
+            name for name, child in self.named_children() if any(True for _ in child.parameters())
+        ]
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images [N, 3, H, W], RGB 0..255 -> one map [N, K, h, w] for each of `features`."""
         raise NotImplementedError
@@ -115,6 +150,12 @@ class Normalise(nn.Module):
         if self.memory_format is not torch.contiguous_format:
             return normalised.contiguous(memory_format=self.memory_format)
         return normalised
+
+
+def number_after(prefix: str, name: str) -> int | None:
+    """The number that follows ``prefix`` at the start of a parameter's name; None without one."""
+    found = re.match(rf"{re.escape(prefix)}(\d+)\.", name)
+    return None if found is None else int(found[1])
 
 
 def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:

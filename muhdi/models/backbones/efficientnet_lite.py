@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from muhdi.models.backbones.base import Backbone, FeatureInfo, Normalise
+from muhdi.models.backbones.base import Backbone, FeatureInfo, Normalise, number_after
 from muhdi.recipe.backbones import EfficientNetLiteConfig
 
 EPS = 1e-3
@@ -141,6 +141,16 @@ class EfficientNetLite(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def depth(self) -> int:
+        """The stem and every block."""
+        return 1 + len(self.blocks)
+
+    def layer_of(self, parameter: str) -> int:
+        """Block i is layer i + 1; the stem is layer 0."""
+        block = number_after("blocks.", parameter)
+        return 0 if block is None else block + 1
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.relu(self.stem_norm(self.stem(self.normalise(images))))

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from muhdi.models.backbones.base import Backbone, FeatureInfo, Normalise, projection
+from muhdi.models.backbones.base import (
+    Backbone,
+    FeatureInfo,
+    Normalise,
+    number_after,
+    projection,
+)
 from muhdi.recipe.backbones import ResNetConfig
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
@@ -94,6 +100,15 @@ class DilatedResNet(Backbone):
         for _ in range(count - 1):
             blocks.append(Bottleneck(4 * width, width, 1, dilation))
         return nn.Sequential(*blocks)
+
+    @property
+    def depth(self) -> int:
+        """The stem and four stages."""
+        return 5
+
+    def layer_of(self, parameter: str) -> int:
+        """The stage from 1 to 4; 0 in the stem."""
+        return number_after("layer", parameter) or 0
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.relu(self.bn1(self.conv1(self.normalise(images))))

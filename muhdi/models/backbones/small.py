@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from muhdi.models.backbones.base import Backbone, FeatureInfo, Normalise, projection
+from muhdi.models.backbones.base import (
+    Backbone,
+    FeatureInfo,
+    Normalise,
+    number_after,
+    projection,
+)
 from muhdi.recipe.backbones import SmallConfig
 
 WIDTHS = (16, 16, 32, 32, 48)
@@ -54,6 +60,15 @@ class SmallResNet(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    @property
+    def depth(self) -> int:
+        """The stem and four stages."""
+        return 5
+
+    def layer_of(self, parameter: str) -> int:
+        """The stage from 1 to 4; 0 in the stem."""
+        return number_after("layer", parameter) or 0
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.relu(self.bn1(self.conv1(self.normalise(images))))

@@ -8,6 +8,7 @@ does not know, is `SegformerModel`, whose hidden states are such maps.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -54,6 +55,8 @@ _UNKNOWN_TO_FILES = (
     "transformers_version",
 )
 """Parts of a configuration that say nothing of the network."""
+_NUMBERED = re.compile(r"\b(?:stages|layers?|blocks?|patch_embeddings|layer_norm)\.(\d+)")
+"""Stages and blocks in the names of parameters."""
 
 
 class Shape(NamedTuple):
@@ -130,6 +133,42 @@ class TransformersBackbone(Backbone):
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         licence = LICENCES.get(self.configuration.model_type)
         return Pretrained(tensors, self.config.name, [] if licence is None else [licence])
+
+    @property
+    def depth(self) -> int:
+        """Its blocks, and the embedding where that is not a part of the first stage."""
+        return len(self._blocks()) + self._first_block()
+
+    def layer_of(self, parameter: str) -> int:
+        """Block i, in order through all stages, is layer i + 1, or i without an embedding.
+
+        What comes before the first block is layer 0; norms after the last one are as the heads.
+        """
+        block = self._block_of(parameter)
+        if block is not None:
+            return self._blocks().index(block) + self._first_block()
+        names = [name for name, _ in self.named_parameters()]
+        numbered = [number for number, name in enumerate(names) if self._block_of(name)]
+        return 0 if names.index(parameter) < numbered[0] else self.depth
+
+    def _first_block(self) -> int:
+        """The layer of the first block."""
+        first, _ = next(self.named_parameters())
+        return int(self._block_of(first) is None)
+
+    def _blocks(self) -> list[tuple[int, int]]:
+        """Stage and number of every block, in order."""
+        found = {self._block_of(name) for name, _ in self.named_parameters()}
+        return sorted(block for block in found if block is not None)
+
+    def _block_of(self, parameter: str) -> tuple[int, int] | None:
+        """Stage and number of a parameter's block; of a stage's own parameters, its first block."""
+        numbers = [int(number) for number in _NUMBERED.findall(parameter)]
+        if not numbers:
+            return None
+        if self.family == "plain":
+            return 0, numbers[0]
+        return numbers[0], numbers[1] if len(numbers) > 1 else 0
 
     def recorded(self, section: TransformersConfig) -> TransformersConfig:
         """With its whole configuration and normalisation: nothing has to be downloaded again."""
