@@ -49,9 +49,7 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     torch.manual_seed(recipe.seed)
     classes = recipe.class_set()
     model = recipe.model
-    network = build_segmenter(
-        model.backbone, len(classes), multi_level=model.multi_level, decoder=model.decoder
-    )
+    network = new_network(recipe)
     carried = Carried(network, _empty_results(recipe, domains))
     trained = False
     if model.init is not None:
@@ -66,6 +64,18 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     _check_retention(recipe, trained=trained)
     _check_initial_files(recipe, network)
     return Start(carried, trained, _notes(recipe))
+
+
+def new_network(recipe: Recipe, heads: tuple[str, ...] = (AGNOSTIC,)) -> Segmenter:
+    """A recipe's network with random weights, before `model.init` is read."""
+    model = recipe.model
+    return build_segmenter(
+        model.backbone,
+        len(recipe.class_set()),
+        heads,
+        multi_level=model.multi_level,
+        decoder=model.decoder,
+    )
 
 
 def _notes(recipe: Recipe) -> list[str]:
