@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from muhdi.recipe.schema import Recipe
     from muhdi.recipe.section import Fraction, Positive, Weight
     from muhdi.retention.base import Retention
+    from muhdi.run.costs import DryRun
     from muhdi.taxonomy import ClassSet
     from muhdi.workflows.adapt import adapt
+    from muhdi.workflows.dry_run import dry_run
     from muhdi.workflows.evaluate import evaluate
     from muhdi.workflows.sweep import sweep
     from muhdi.workflows.train import train
@@ -49,6 +51,7 @@ _HOME = {
     "DataContext": "muhdi.data.catalog",
     "DataError": "muhdi.errors",
     "DomainConfig": "muhdi.recipe.domains",
+    "DryRun": "muhdi.run.costs",
     "FeatureInfo": "muhdi.models.backbones.base",
     "Fraction": "muhdi.recipe.section",
     "ImageSet": "muhdi.data.sets",
@@ -76,6 +79,7 @@ _HOME = {
     "View": "muhdi.deploy.predictor",
     "Weight": "muhdi.recipe.section",
     "adapt": "muhdi.workflows.adapt",
+    "dry_run": "muhdi.workflows.dry_run",
     "evaluate": "muhdi.workflows.evaluate",
     "export": "muhdi.deploy.export",
     "load_checkpoint": "muhdi.models.checkpoint",

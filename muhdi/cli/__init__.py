@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from muhdi.cli.info import info
 from muhdi.cli.networks import convert, export, predict
 from muhdi.cli.recipes import check, inspect, new, prepare, recipes
 from muhdi.cli.results import compare, evaluate, report, runs
@@ -25,6 +26,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         new: "muhdi new simulator my_city my_city_at_night -o mine.yml",
         inspect: "muhdi inspect mine.yml",
         check: "muhdi check mine.yml --json check.json",
+        info: "muhdi info mine.yml --measure",
         prepare: "muhdi prepare gta_sequence_muhdi --set runtime.cache=FOLDER",
     },
     "Training": {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from muhdi.evaluation.results import Results
     from muhdi.recipe.schema import Recipe
     from muhdi.report.result_table import ResultTable
+    from muhdi.run.costs import DryRun
 
 WIDTH = 140
 """Columns of tables that go to a file or a pipe, so that none of them is cut."""
@@ -117,6 +118,18 @@ def print_run(results: Results, recipe: Recipe, experiments: Path | None) -> Non
     out.print(
         f"Report, to open in a browser: {folder / 'report.html'}", soft_wrap=True, markup=False
     )
+
+
+def print_costs(costs: DryRun) -> None:
+    """Print what a dry run has measured, and what follows for the whole recipe."""
+    from muhdi.report.info_tables import costs_table, estimate
+
+    print_tables([costs_table(costs)])
+    for note in costs.notes:
+        typer.echo(f"note: {one_line(note)}")
+    for line in estimate(costs):
+        typer.echo(line)
+    typer.echo("The second iteration of each stage was timed; nothing was written.")
 
 
 def print_scores(results: Results, form: str | None = None, *, every: bool = False) -> None:

@@ -26,6 +26,7 @@ from muhdi.cli.output import (
     check_format,
     console,
     one_line,
+    print_costs,
     print_page,
     print_run,
     print_tables,
@@ -56,6 +57,14 @@ SkipBad = Annotated[
         "--skip-bad",
         min=0,
         help="Batches per stage that may be skipped because a loss is not finite.",
+    ),
+]
+TryOut = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Build everything, do two iterations of every stage, and estimate the time; nothing is"
+        " written.",
     ),
 ]
 NewImages = Annotated[
@@ -153,18 +162,29 @@ def train(
     nodes: Nodes = None,
     strategy: Strategy = None,
     skip_bad: SkipBad = None,
+    try_out: TryOut = False,
     quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Train a whole sequence, and evaluate every domain after every stage."""
     from muhdi import distributed
     from muhdi.recipe.load import load_recipe
+    from muhdi.workflows.dry_run import dry_run
     from muhdi.workflows.train import train as run_train
 
     _refuse_both(resume=resume, overwrite=overwrite)
+    if try_out and (resume or overwrite or experiments is not None):
+        raise RecipeError(
+            "--dry-run: writes nothing; leave --resume, --overwrite and --experiments out"
+        )
     short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
     given = [f"runtime.{key}={value}" for key, value in short.items() if value is not None]
     loaded = load_recipe(recipe, [*settings, *given], seed, trust_code=trust_code or None)
+    if try_out:
+        with progress("dry run", quiet=quiet) as bar:
+            costs = dry_run(loaded, on_progress=bar.update)
+        print_costs(costs)
+        return
     results = run_train(loaded, experiments, resume=resume, overwrite=overwrite, quiet=quiet)
     if distributed.is_rank_zero():
         print_run(results, loaded, experiments)

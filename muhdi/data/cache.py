@@ -32,12 +32,16 @@ class SampleCache:
     one; what was cut short by a crash of the machine does not parse, and counts as missing. When
     the disk is nearly full nothing more is added.
 
+    Attributes:
+        read_only: whether nothing is added.
+
     Args:
         folder: created when the first sample is put there.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.read_only = False
 
     def path(self, key: Any) -> Path:
         """The file of a key, which is anything that JSON can hold."""
@@ -61,8 +65,11 @@ class SampleCache:
         """Remember arrays.
 
         Returns:
-            False if there is no room for them, or the disk refuses; nothing is written then.
+            False if there is no room for them, or the disk refuses, or the cache is read only;
+            nothing is written then.
         """
+        if self.read_only:
+            return False
         path = self.path(key)
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         data = safetensors.numpy.save(contiguous, {"counts": json.dumps(counts)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,11 +52,20 @@ class PreparedSet:
         self.label_size = label_size
         self.with_labels = with_labels
         self.loading = loading
+        self._length = len(images)
         self._kept: dict[int, Sample] = {}
         self._free = loading.memory
 
     def __len__(self) -> int:
-        return len(self.images)
+        return self._length
+
+    def first(self, count: int) -> PreparedSet:
+        """The same set with up to ``count`` images, and as much memory for each of them."""
+        few = copy(self)
+        few._length = min(count, len(self))
+        few._kept = {}
+        few._free = self.loading.memory * few._length // len(self)
+        return few
 
     def __getitem__(self, index: int) -> Sample:
         if index in self._kept:

@@ -63,6 +63,11 @@ class BackboneConfig(Buildable):
     name: str = ""
     """The backbone's name."""
 
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it brings weights of its own, where `model.init` is none."""
+        return False
+
 
 class SmallConfig(BackboneConfig):
     """A residual net of about a hundred thousand parameters, for work on a CPU."""
@@ -122,6 +127,10 @@ class TransformersConfig(BackboneConfig):
     """The same for the deviation."""
     configuration: dict[str, Any] | None = None
     """The whole of its configuration: so a network's file keeps it; none: as its name says."""
+
+    @property
+    def is_pretrained(self) -> bool:
+        return self.pretrained
 
     @property
     def model_name(self) -> str:

@@ -55,10 +55,14 @@ def recorded(folder: Path) -> Iterator[None]:
             write_json(path, sessions)
 
 
-def _session(started: datetime, seconds: float, recipe: Recipe) -> dict[str, Any]:
+def resident_mb() -> int:
+    """The largest resident set of this process so far, in MiB."""
     # The system counts in bytes on macOS, in KiB elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20)
+
+
+def _session(started: datetime, seconds: float, recipe: Recipe) -> dict[str, Any]:
     device = f"{platform.machine()}, {os.cpu_count()} cores"
     gpu_memory: int | None = None
     if torch.cuda.is_available():
@@ -67,7 +71,7 @@ def _session(started: datetime, seconds: float, recipe: Recipe) -> dict[str, Any
     return {
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
-        "memory_mb": round(memory),
+        "memory_mb": resident_mb(),
         "gpu_memory_mb": gpu_memory,
         "device": device,
         "threads": torch.get_num_threads(),

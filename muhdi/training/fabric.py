@@ -95,6 +95,23 @@ def launch(recipe: Recipe) -> Fabric:
     return fabric
 
 
+def launch_alone(recipe: Recipe) -> Fabric:
+    """A single device in this process, however many the recipe asks for: to try a recipe out.
+
+    Raises:
+        MuhdiError: several processes are at work, or the recipe's devices cannot share a batch.
+    """
+    started = _started(recipe)
+    if distributed.world_size() > 1 or (started is not None and started[0] * started[1] > 1):
+        raise RunError(
+            "a dry run takes place in a single process; start it by itself, without torchrun, srun"
+            " or an earlier run on several devices"
+        )
+    if recipe.runtime.devices != "auto":
+        check_batches(recipe, recipe.runtime.devices * recipe.runtime.nodes)
+    return build_fabric(recipe)
+
+
 def _leave() -> None:
     """What the processes talk with must end before Python does."""
     if torch.distributed.is_initialized():

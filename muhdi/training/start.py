@@ -55,10 +55,7 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     classes = recipe.class_set()
     model = recipe.model
     path = None if model.init is None else find_initial(model, recipe.runtime.root)
-    backbone = model.backbone if path is None else recorded_backbone(path, model.backbone)
-    network = build_segmenter(
-        backbone, len(classes), multi_level=model.multi_level, decoder=model.decoder
-    )
+    network = new_network(recipe, initial=path)
     carried = Carried(network, _empty_results(recipe, domains))
     trained = False
     notes = []
@@ -75,6 +72,28 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     _check_retention(recipe, trained=trained)
     _check_initial_files(recipe, network)
     return Start(carried, trained, notes)
+
+
+def new_network(
+    recipe: Recipe, heads: tuple[str, ...] = (AGNOSTIC,), *, initial: Path | None = None
+) -> Segmenter:
+    """A recipe's network with random weights.
+
+    Args:
+        recipe: of the run.
+        heads: names of its heads.
+        initial: the file that it is going to start from: where that is of the same backbone, it
+            holds what the recipe may leave to a download.
+    """
+    model = recipe.model
+    backbone = model.backbone if initial is None else recorded_backbone(initial, model.backbone)
+    return build_segmenter(
+        backbone,
+        len(recipe.class_set()),
+        heads,
+        multi_level=model.multi_level,
+        decoder=model.decoder,
+    )
 
 
 def _start_pretrained(network: Segmenter, backbone: str) -> list[str]:

@@ -77,7 +77,7 @@ def evaluate(  # noqa: PLR0913 - options by name
     how = How(_known_statistics(statistics), head, refresh, trust_code, on_progress)
     if isinstance(what, Checkpoint):
         return _evaluate_checkpoint(what, recipe, experiments, how)
-    if not isinstance(what, Recipe) and _is_network(Path(what)):
+    if not isinstance(what, Recipe) and is_network(Path(what)):
         return _evaluate_path(Path(what), recipe, experiments, how)
     if recipe is not None:
         raise RecipeError(
@@ -127,14 +127,14 @@ def read_arguments(
         seed: of a recipe's run.
         trust_code: whether classes of other packages, which a run names, are imported.
     """
-    if not _is_network(Path(path)):
+    if not is_network(Path(path)):
         if recipe is not None:
             raise RecipeError(
                 f"--recipe {recipe}: {path} is a recipe itself; give the run directory or the "
                 "network's file"
             )
         trust = trust_code or None
-        return load_recipe(_checked_name(path), settings, seed, trust_code=trust), None
+        return load_recipe(checked_name(path), settings, seed, trust_code=trust), None
     if seed is not None:
         raise RecipeError(f"{path}: --seed finds the run of a recipe; this is a file or folder")
     own = _run_of(Path(path)) / RECIPE
@@ -203,7 +203,7 @@ def _evaluate_recipe(
     recipe: Path | str | Recipe, experiments: Path | str | None, how: How
 ) -> Results:
     """Score what the recipe's section ``test`` says."""
-    named = recipe if isinstance(recipe, Recipe) else _checked_name(recipe)
+    named = recipe if isinstance(recipe, Recipe) else checked_name(recipe)
     loaded = _loaded(named, trust_code=how.trust_code)
     networks = _of_recipe(loaded, experiments)
     return _Scorer(loaded, _tested_domains(loaded), how).score(networks)
@@ -226,12 +226,12 @@ def _known_statistics(statistics: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _is_network(path: Path) -> bool:
+def is_network(path: Path) -> bool:
     """Whether a path is a run directory or a network file, and no recipe."""
     return path.exists() and path.suffix not in (".yml", ".yaml")
 
 
-def _checked_name(recipe: Path | str) -> str:
+def checked_name(recipe: Path | str) -> str:
     """The name of a recipe, if it is at least like one."""
     if Path(recipe).suffix in (".yml", ".yaml") or str(recipe) in shipped_recipes():
         return str(recipe)

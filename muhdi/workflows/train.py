@@ -70,13 +70,7 @@ def train(
         MuhdiError: something in the recipe or the data is wrong; nothing was written then.
         Interrupted: after a signal, with everything saved.
     """
-    if not isinstance(recipe, Recipe):
-        raise RecipeError(f"recipe: must be a Recipe: muhdi.train(muhdi.Recipe.load({recipe!r}))")
-    if recipe.source is None:
-        raise RecipeError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
-    recipe.check_trusted()
-    check_batches(recipe)
-    check_loggers(recipe)
+    check_trainable(recipe)
     fabric = launch(recipe)
     # All files are found, and the network is made, before anything is written.
     with distributed.fail_together():
@@ -96,6 +90,22 @@ def train(
             # The report shows what was recorded.
             keep_report(session)
     return carried.results
+
+
+def check_trainable(recipe: Recipe) -> None:
+    """Refuse what cannot be trained, before devices and files are looked for.
+
+    Raises:
+        MuhdiError: it is no recipe, has no source, names code that is not trusted or a logger that
+            is not installed, or a batch cannot be computed in so many parts.
+    """
+    if not isinstance(recipe, Recipe):
+        raise RecipeError(f"recipe: must be a Recipe: muhdi.train(muhdi.Recipe.load({recipe!r}))")
+    if recipe.source is None:
+        raise RecipeError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
+    recipe.check_trusted()
+    check_batches(recipe)
+    check_loggers(recipe)
 
 
 def run_stages(session: Session, position: Position) -> None:

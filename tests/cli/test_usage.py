@@ -98,6 +98,8 @@ def test_other_faults_of_the_program_keep_their_traceback(muhdi, tiny, monkeypat
         ("muhdi train scenes --seed 1 --set evaluation.mean", ["evaluation.mean_over="]),
         ("muhdi sweep scenes scenes_none --set precis", ["precision="]),
         ("muhdi train no_such_recipe --set precis", []),
+        ("muhdi info scenes_n", ["scenes_none"]),
+        ("muhdi info scenes --set precis", ["precision="]),
     ],
 )
 def test_the_shell_completes_commands_recipes_and_keys(line: str, expected: list[str]) -> None:

@@ -1,0 +1,190 @@
+"""What a recipe's network, or a trained one, is made of and what it costs; no data are opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from muhdi.deploy.find import exported_config, network_file
+from muhdi.deploy.predictor import SMALLEST
+from muhdi.errors import RecipeError
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint
+from muhdi.models.norms import convert_norms
+from muhdi.models.outputs import AGNOSTIC
+from muhdi.models.summary import NetworkSummary, summarise
+from muhdi.recipe.backbones import BackboneConfig
+from muhdi.recipe.load import load_recipe
+from muhdi.recipe.schema import Recipe
+from muhdi.run.costs import DryRun
+from muhdi.training.optim import freeze_affine
+from muhdi.training.start import new_network
+from muhdi.workflows.evaluate import checked_name, is_network
+
+Facts = dict[str, str | list[str]]
+"""What is known, by its name, in the order in which it is shown."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """A network, described.
+
+    Attributes:
+        name: of the recipe, or the path of the network.
+        facts: what it is.
+        network: what it is made of.
+        recipe: that trains it; None for a trained network.
+    """
+
+    name: str
+    facts: Facts
+    network: NetworkSummary
+    recipe: Recipe | None = None
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The facts as texts; what there is none of is said, too."""
+        shown = {}
+        for name, fact in self.facts.items():
+            shown[name] = fact if isinstance(fact, str) else ", ".join(fact) or "none"
+        return shown
+
+
+def info(
+    what: Path | str | Recipe,
+    settings: Sequence[str] = (),
+    *,
+    size: tuple[int, int] | None = None,
+    trust_code: bool = False,
+) -> Info:
+    """Describe the network of a recipe, or a trained one.
+
+    Args:
+        what: a recipe, its file or its name; or a run directory (its newest network), a network
+            file, or an exported folder.
+        settings: ``key=value`` changes to a recipe that is named.
+        size: width and height of the image of which operations are counted; None: that of the
+            training images.
+        trust_code: whether classes of other packages, which a run or a network names, are imported.
+
+    Raises:
+        MuhdiError: there is no such recipe or network, or it names code that is not trusted.
+    """
+    if size is not None and min(size) < SMALLEST:
+        raise RecipeError(f"size {_size(size)}: both sides must be at least {SMALLEST}")
+    if isinstance(what, Recipe):
+        return _of_recipe(what, size)
+    if not is_network(Path(what)):
+        name = checked_name(what)
+        return _of_recipe(load_recipe(name, settings, trust_code=trust_code or None), size)
+    if settings:
+        raise RecipeError(f"--set: changes a recipe, but {what} is a network; leave --set out")
+    return _of_network(Path(what), size, trust_code=trust_code)
+
+
+def to_json(found: Info, costs: DryRun | None = None) -> dict[str, Any]:
+    """Everything as plain values, numbers in full."""
+    data: dict[str, Any] = {
+        "name": found.name,
+        "facts": found.facts,
+        "network": asdict(found.network),
+    }
+    if costs is not None:
+        data["dry_run"] = asdict(costs) | {"seconds": costs.seconds}
+    return data
+
+
+def _of_recipe(recipe: Recipe, size: tuple[int, int] | None) -> Info:
+    recipe.check_trusted()
+    model = recipe.model
+    heads = [AGNOSTIC]
+    if recipe.steps:
+        heads.append(recipe.steps[-1].retention.target_class().trained_head)
+    network = new_network(recipe, tuple(dict.fromkeys(heads)))
+    convert_norms(network, model.batch_norm)
+    freeze_affine(network)
+    summary = summarise(network, size or recipe.image_size)
+    stages = [f"{stage.name} {stage.config.iterations}" for stage in recipe.stages()]
+    facts: Facts = {
+        "backbone": model.backbone.key,
+        "decoder": network.decoder_config.name,
+        "heads": list(network.heads),
+        "levels": list(network.levels),
+        "starts from": model.init or _own_start(model.backbone),
+        "classes": list(recipe.class_set().classes),
+        "image size": _size(recipe.image_size),
+        "iterations": stages,
+        **_measures(summary, model.batch_norm),
+    }
+    return Info(recipe.name, facts, summary, recipe)
+
+
+def _own_start(backbone: BackboneConfig) -> str:
+    """What a network begins with where `model.init` is none."""
+    return "the published weights of its backbone" if backbone.is_pretrained else "random weights"
+
+
+def _of_network(path: Path, size: tuple[int, int] | None, *, trust_code: bool) -> Info:
+    file = network_file(path)
+    checkpoint = load_checkpoint(file, trust_code=trust_code)
+    network = checkpoint.network
+    freeze_affine(network)
+    summary = summarise(network, size or checkpoint.image_size)
+    facts: Facts = {
+        "file": f"{file}, {_mib(file.stat().st_size)}",
+        "backbone": checkpoint.backbone.key,
+        "decoder": network.decoder_config.name,
+        "heads": list(network.heads),
+        "levels": list(network.levels),
+        **_held(checkpoint),
+        **_exported(path),
+        **_measures(summary),
+    }
+    return Info(str(path), facts, summary)
+
+
+def _held(checkpoint: Checkpoint) -> Facts:
+    """What a network's file holds besides the network."""
+    return {
+        "classes": list(checkpoint.classes),
+        "image size": _size(checkpoint.image_size),
+        "other shapes": "are padded" if checkpoint.fit == "pad" else "are stretched",
+        "statistics of": list(checkpoint.statistics),
+        "default statistics": checkpoint.default_statistics,
+        "memory of": list(checkpoint.memory),
+        "methods' networks": list(checkpoint.networks),
+    }
+
+
+def _exported(path: Path) -> Facts:
+    """How an exported folder wants its network to be used."""
+    config = exported_config(path) if path.is_dir() else {}
+    if not config:
+        return {}
+    chosen = config.get("domain") or config.get("statistics")
+    return {"exported with": f"the head {config.get('head')}, statistics {chosen}"}
+
+
+def _measures(summary: NetworkSummary, kind: str = "") -> Facts:
+    """What was counted, in words."""
+    norms = "no batch norms"
+    if summary.batch_norms:
+        norms = f"{summary.batch_norms} batch norms"
+        norms += f" ({kind})" if kind else ""
+    sides = "any" if summary.multiple == 1 else f"padded to multiples of {summary.multiple}"
+    return {
+        "normalisation": norms,
+        "sides of images": sides,
+        "weights": _mib(summary.weight_bytes),
+        "operations": f"{summary.flops / 1e9:.3g} GFLOP to predict an image of"
+        f" {_size(summary.size)}; a multiply-add counts as two",
+    }
+
+
+def _size(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
