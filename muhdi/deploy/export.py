@@ -27,14 +27,15 @@ from torch import Tensor, nn
 
 from muhdi.data.arrays import images_tensor
 from muhdi.data.files import read_image
-from muhdi.data.sets import Size
 from muhdi.deploy.card import NO_LICENCE, CardNotes
 from muhdi.deploy.find import run_of
 from muhdi.deploy.folder import check_folder, move_files, write_card, write_network
-from muhdi.deploy.predictor import SMALLEST, Pixels, Predictor
+from muhdi.deploy.predictor import Pixels, Predictor
 from muhdi.errors import MuhdiError, RecipeError
+from muhdi.evaluation.views import resized
 from muhdi.files import TEMPORARY, check_target, writing
 from muhdi.models.inference import Inference
+from muhdi.recipe.evaluation import SMALLEST
 from muhdi.run.sample_files import sample_images
 
 Output = Literal["logits", "classes"]
@@ -303,6 +304,7 @@ class Exported(nn.Module):
         self, predictor: Predictor, output: Output, input_size: InputSize = "trained"
     ) -> None:
         super().__init__()
+        self.input_size: InputSize = input_size
         self.size = predictor.image_size if input_size == "trained" else None
         checkpoint = predictor.checkpoint
         self.output = output
@@ -318,30 +320,9 @@ class Exported(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         # `upsample` would ask for sizes, and so fix them in the export.
         size = [images.shape[2], images.shape[3]]
-        seen = images if self.size is None else _resized(images, self.size)
+        seen = images if self.size is None else resized(images, self.size)
         logits = F.interpolate(self.inference(seen), size=size, mode="bilinear", align_corners=True)
         return logits.argmax(1).to(torch.uint8) if self.output == "classes" else logits
-
-
-def _resized(images: Tensor, size: Size) -> Tensor:
-    """Images as `muhdi.data.resize.resize_image` makes them, but for differences of one.
-
-    Pillow resizes rows first and columns then, and rounds to whole numbers after each.
-
-    Args:
-        images: uint8 [N, 3, H, W].
-        size: width and height.
-
-    Returns:
-        float32 of 0 to 255, whole numbers, [N, 3, height, width].
-    """
-    shown = images.float()
-    for sides in ([images.shape[2], size[0]], [size[1], size[0]]):
-        shown = F.interpolate(
-            shown, size=sides, mode="bicubic", align_corners=False, antialias=True
-        )
-        shown = shown.round().clamp(0, 255)
-    return shown
 
 
 _EXAMPLE = (2, 3, 64, 96)
@@ -357,12 +338,13 @@ def _example() -> tuple[Tensor]:
     return (torch.randint(0, 256, _EXAMPLE, dtype=torch.uint8),)
 
 
-def _notes(predictor: Predictor) -> dict[str, str]:
+def _notes(predictor: Predictor, input_size: InputSize) -> dict[str, str]:
     """What a file says of itself."""
     notes = {
         "classes": json.dumps(predictor.classes.classes),
         "colours": json.dumps(predictor.classes.colours),
         "image_size": json.dumps(predictor.image_size),
+        "input_size": input_size,
         "head": predictor.head,
         "statistics": predictor.statistics,
         "input": "uint8 RGB [N, 3, H, W]",
@@ -371,9 +353,10 @@ def _notes(predictor: Predictor) -> dict[str, str]:
 
 
 def _write_pt2(plain: Exported, predictor: Predictor, path: Path) -> Runner:
+    notes = _notes(predictor, plain.input_size)
     with _quiet():
         program = torch.export.export(plain, _example(), dynamic_shapes={"images": _SIDES})
-        torch.export.save(program, path, extra_files={"muhdi.json": json.dumps(_notes(predictor))})
+        torch.export.save(program, path, extra_files={"muhdi.json": json.dumps(notes)})
         return torch.export.load(path).module()
 
 
@@ -400,7 +383,7 @@ def _write_onnx(plain: Exported, predictor: Predictor, path: Path) -> Runner:
             output_names=[plain.output],
             verbose=False,
         )
-    program.model.metadata_props.update(_notes(predictor))
+    program.model.metadata_props.update(_notes(predictor, plain.input_size))
     program.save(path, external_data=False)
     runtime = _onnx()
     options = runtime.SessionOptions()

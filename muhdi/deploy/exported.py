@@ -13,8 +13,10 @@ from torch import Tensor
 
 from muhdi.data.arrays import images_tensor
 from muhdi.deploy.plain_program import is_plain
-from muhdi.deploy.predictor import SMALLEST, Pixels, Prediction, View
+from muhdi.deploy.predictor import Pixels, Prediction, View
 from muhdi.errors import DataError, MuhdiError, RecipeError
+from muhdi.evaluation.views import Views, probabilities_of
+from muhdi.recipe.evaluation import SMALLEST
 from muhdi.taxonomy import class_set_of
 
 ENDINGS = (".onnx", ".pt2")
@@ -60,6 +62,7 @@ class ExportedPredictor:
         self.domain = notes.get("domain")
         trial = torch.zeros(1, 3, SMALLEST, SMALLEST, dtype=torch.uint8)
         self._gives_logits = self._run(trial).ndim == 4
+        self._takes_scales = notes.get("input_size") == "native"
 
     def check(self, view: View, *, probabilities: bool) -> int:
         """As `Predictor.check`."""
@@ -72,7 +75,19 @@ class ExportedPredictor:
                 f"{self._path}: gives classes only; export it with --output logits for"
                 " --probabilities"
             )
-        return SMALLEST
+        views = _views(view)
+        averages = not views.look_once((SMALLEST, SMALLEST))
+        if averages and not self._gives_logits:
+            raise RecipeError(
+                f"{self._path}: gives classes only; export it with --output logits for --flip and"
+                " --scales"
+            )
+        if views.scales != (1.0,) and not self._takes_scales:
+            raise RecipeError(
+                f"{self._path}: resizes images to one size inside; export it with --input-size"
+                " native for --scales"
+            )
+        return max(SMALLEST, views.smallest)
 
     @torch.no_grad()
     def predict_many(
@@ -81,23 +96,42 @@ class ExportedPredictor:
         """As `Predictor.predict_many`; each image goes through the file at its own size.
 
         Raises:
-            RecipeError: a size or windows are asked for, or probabilities of a file of classes.
+            RecipeError: a size or windows are asked for, probabilities or the mean of several views
+                of a file of classes, or scales of one that resizes images itself.
         """
-        self.check(view, probabilities=probabilities)
-        return [self._predict(image, probabilities) for image in images]
+        smallest = self.check(view, probabilities=probabilities)
+        views = _views(view)
+        found = []
+        for image in images:
+            height, width = image.shape[:2]
+            if min(height, width) < smallest:
+                raise MuhdiError(
+                    f"the image is {width}x{height}; {self._path} takes sides of at least"
+                    f" {smallest}"
+                )
+            if views.look_once((height, width)):
+                found.append(self._predict(image, probabilities))
+            else:
+                found.append(self._averaged(image, views, probabilities))
+        return found
+
+    def _averaged(self, image: Pixels, views: Views, probabilities: bool) -> Prediction:
+        size = (image.shape[0], image.shape[1])
+        (softmax,) = probabilities_of(self._run, images_tensor([image]), [size], views)
+        shares = softmax.numpy() if probabilities else None
+        return Prediction(image, softmax.argmax(0).byte().numpy(), self.classes, shares)
 
     def _predict(self, image: Pixels, probabilities: bool) -> Prediction:
-        height, width = image.shape[:2]
-        if min(height, width) < SMALLEST:
-            raise MuhdiError(
-                f"the image is {width}x{height}; {self._path} takes sides of at least {SMALLEST}"
-            )
-        given = self._run(images_tensor([image], torch.device("cpu")))[0]
+        given = self._run(images_tensor([image]))[0]
         if given.ndim == 2:
             return Prediction(image, given.numpy(), self.classes)
         ids = given.argmax(0).byte().numpy()
         shares = given.softmax(0).numpy() if probabilities else None
         return Prediction(image, ids, self.classes, shares)
+
+
+def _views(view: View) -> Views:
+    return Views(flip=view.flip, scales=tuple(map(float, view.scales)), batch_size=view.batch_size)
 
 
 def _read_onnx(path: Path) -> tuple[Runner, Mapping[str, str]]:

@@ -18,11 +18,14 @@ def _of_recipe(run: RunData) -> Facts:
     recipe = run.recipe
     width, height = recipe.image_size
     counts = zip(run.stages, iterations(run), strict=True)
+    views = {images.views for images in run.results.scored.values()} - {""}
+    scored = [("scored", f"averaged over {each}") for each in views]
     return [
         ("seed", str(recipe.seed)),
         ("network", f"{recipe.model.backbone.key}, {width}x{height}"),
         ("stages", f"{len(run.results.steps)} of {len(run.stages)} evaluated"),
         ("iterations", ", ".join(f"{stage} {count}" for stage, count in counts)),
+        *scored,
     ]
 
 
