@@ -170,8 +170,8 @@ def predict(
     from muhdi.deploy.find import run_of
     from muhdi.deploy.inputs import find_inputs, left_out
     from muhdi.deploy.predict_files import output_folders, predict_files
-    from muhdi.deploy.predictor import View
     from muhdi.deploy.raw_ids import find_raw_ids
+    from muhdi.deploy.view import View
 
     factors = (1.0,) if scales is None else read_scales(scales)
     view = View(size, window, overlap, batch_size, flip, factors)

@@ -23,95 +23,20 @@ from muhdi.deploy.card import NO_LICENCE, CardNotes, Usage
 from muhdi.deploy.find import device_of, exported_config, network_file, run_of
 from muhdi.deploy.folder import check_folder, write_card, write_network
 from muhdi.deploy.hub import downloaded, push_to_hub
+from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError, check_type, nearest
-from muhdi.evaluation.views import Views, classes_of, probabilities_of
+from muhdi.evaluation.views import classes_of, probabilities_of
 from muhdi.losses import upsample
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.models.inference import Inference, check_head, check_statistics
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.statistics import Statistics, pool_statistics
-from muhdi.recipe.evaluation import MAX_OVERLAP, MAX_SCALE, OVERLAP, SMALLEST
+from muhdi.recipe.evaluation import SMALLEST
 from muhdi.taxonomy import ClassSet, class_set_of
 
 Pixels = npt.NDArray[np.uint8]
 _NO_IMAGE = "an image must be a file, a PIL image, or an array of uint8 RGB [H, W, 3]"
 _PAGE_HEIGHT = 320
-
-
-@dataclass(frozen=True)
-class View:
-    """How a network is shown images.
-
-    Attributes:
-        size: width and height to which an image is resized first; None: the size that the network
-            was trained at, or with ``window`` the image's own.
-        window: look at windows of the size that the network was trained at instead of at the whole
-            image. They do not reach beyond the image; one that is no larger is seen whole.
-        overlap: of neighbouring windows, as a fraction of their sides, 0 or more and below 0.95;
-            None: a quarter. Only with ``window``.
-        batch_size: images, or windows, that go through the network at a time.
-        flip: average the probabilities of the image, or of a window, and of its mirror image.
-        scales: average the probabilities of the image at these multiples of its size.
-    """
-
-    size: Size | None = None
-    window: bool = False
-    overlap: float | None = None
-    batch_size: int = 8
-    flip: bool = False
-    scales: Sequence[float] = (1.0,)
-
-    def __post_init__(self) -> None:
-        check_type("batch_size", self.batch_size, int)
-        check_type("overlap", self.overlap, int, float, type(None))
-        check_type("flip", self.flip, bool)
-        check_type("scales", self.scales, list, tuple)
-        if self.size is not None and not _is_size(self.size):
-            raise RecipeError(f"size {self.size!r}: must be width and height, such as (640, 320)")
-        self._check_overlap()
-        self._check_scales()
-        if self.batch_size < 1 or (self.size is not None and min(self.size) < SMALLEST):
-            raise RecipeError(
-                f"batch_size must be at least 1, and both sides of size at least {SMALLEST}"
-            )
-
-    def _check_overlap(self) -> None:
-        if self.overlap is None:
-            return
-        if not 0 <= self.overlap < MAX_OVERLAP:
-            raise RecipeError(
-                f"overlap {self.overlap}: must be a fraction of the window from 0 to below"
-                f" {MAX_OVERLAP}"
-            )
-        if not self.window:
-            raise RecipeError(
-                f"overlap {self.overlap}: is that of windows; ask for windows, too, or leave it out"
-            )
-
-    def _check_scales(self) -> None:
-        if not self.scales:
-            raise RecipeError("scales: give at least one, such as 1.0")
-        for scale in self.scales:
-            check_type("scales", scale, int, float)
-            if not 0 < scale <= MAX_SCALE:
-                raise RecipeError(f"scales: {scale} must be above 0 and at most {MAX_SCALE:g}")
-
-    def views(self, trained: Size) -> Views:
-        """The views that are averaged, of a network that was trained at a size."""
-        return Views(
-            window=trained if self.window else None,
-            overlap=OVERLAP if self.overlap is None else self.overlap,
-            flip=self.flip,
-            scales=tuple(map(float, self.scales)),
-            batch_size=self.batch_size,
-        )
-
-
-def _is_size(size: object) -> bool:
-    """Whether a value is a width and a height."""
-    if not isinstance(size, (tuple, list)) or len(size) != 2:
-        return False
-    return all(isinstance(side, int) for side in size)
 
 
 @dataclass(frozen=True)
@@ -309,7 +234,7 @@ class Predictor(nn.Module):
     def predict(
         self,
         image: Path | str | Image.Image | Pixels,
-        view: View = View(),
+        view: View = View(),  # noqa: B008 - it never changes
         *,
         probabilities: bool = False,
     ) -> Prediction:
@@ -351,7 +276,11 @@ class Predictor(nn.Module):
 
     @torch.no_grad()
     def predict_many(
-        self, images: Sequence[Pixels], view: View = View(), *, probabilities: bool = False
+        self,
+        images: Sequence[Pixels],
+        view: View = View(),  # noqa: B008 - it never changes
+        *,
+        probabilities: bool = False,
     ) -> list[Prediction]:
         """`predict` for several images, uint8 RGB [H, W, 3] of any sizes, in batches.
 
@@ -402,21 +331,21 @@ class Predictor(nn.Module):
         shown = batch if size is None else [resize_image(image, size, fit) for image in batch]
         sides = []
         for image in batch:
-            across, down = image.shape[1], image.shape[0]
+            own = (image.shape[1], image.shape[0])
             if size is not None and fit == "pad":
-                across, down = padded_size((across, down), size)
-            sides.append((down, across))
+                own = padded_size(own, size)
+            sides.append((own[1], own[0]))
         tensor = images_tensor(shown, self.inference.device)
         views = view.views(self.image_size)
         if not probabilities:
             classes = classes_of(self.inference, tensor, sides, views)
-            for image, ids in zip(batch, classes, strict=True):
-                own = ids[: image.shape[0], : image.shape[1]]
-                yield Prediction(image, own.cpu().numpy(), self.classes)
+            for image, found in zip(batch, classes, strict=True):
+                ids = found[: image.shape[0], : image.shape[1]]
+                yield Prediction(image, ids.cpu().numpy(), self.classes)
             return
         each = probabilities_of(self.inference, tensor, sides, views)
-        for image, padded in zip(batch, each, strict=True):
-            softmax = padded[:, : image.shape[0], : image.shape[1]]
+        for image, whole in zip(batch, each, strict=True):
+            softmax = whole[:, : image.shape[0], : image.shape[1]]
             ids = softmax.argmax(0).byte()
             yield Prediction(image, ids.cpu().numpy(), self.classes, softmax.cpu().numpy())
 

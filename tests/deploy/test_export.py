@@ -18,7 +18,8 @@ from muhdi.data.resize import resize_image
 from muhdi.deploy import export as module
 from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.find import network_file
-from muhdi.deploy.predictor import Predictor, View
+from muhdi.deploy.predictor import Predictor
+from muhdi.deploy.view import View
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Results
 from muhdi.evaluation.views import probabilities_of, resized

@@ -16,8 +16,9 @@ from PIL import Image
 
 import muhdi as library
 from muhdi.deploy.inputs import find_inputs
-from muhdi.deploy.predictor import Predictor, View
+from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.video import VideoWriter
+from muhdi.deploy.view import View
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.argmax import classes_at
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
