@@ -34,6 +34,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.iteration --rounds 1 --versions bf16 compiled --json benchmarks/measured/compiled.json
 	$(BIN)/python -m benchmarks.data --json benchmarks/measured/data.json
 	$(BIN)/python -m benchmarks.evaluation --json benchmarks/measured/evaluation.json
+	$(BIN)/python -m benchmarks.windows --json benchmarks/measured/windows.json
 	$(BIN)/python -m benchmarks.growth --json benchmarks/measured/growth.json
 	$(BIN)/python -m benchmarks.performance
 

@@ -85,7 +85,7 @@ def one_by_one(network: Segmenter, samples: PreparedSet) -> np.ndarray:
 
 def in_batches(network: Segmenter, samples: PreparedSet) -> np.ndarray:
     """The same by `muhdi.models.inference.Inference`."""
-    return evaluate_domain(Inference(network, statistics="image"), samples, batch_size=8)
+    return evaluate_domain(Inference(network, statistics="image"), samples)
 
 
 def image_statistics(rounds: int) -> dict[str, Any]:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from muhdi.data.catalog import DataContext
     from muhdi.data.sets import ImageSet, Sample
     from muhdi.deploy.export import export
-    from muhdi.deploy.predictor import Prediction, Predictor, View
+    from muhdi.deploy.predictor import Prediction, Predictor
+    from muhdi.deploy.view import View
     from muhdi.errors import DataError, Interrupted, MuhdiError, RecipeError, RunError
     from muhdi.evaluation.results import Results
     from muhdi.losses import Losses
@@ -76,7 +77,7 @@ _HOME = {
     "RunError": "muhdi.errors",
     "Sample": "muhdi.data.sets",
     "Segmenter": "muhdi.models.segmenter",
-    "View": "muhdi.deploy.predictor",
+    "View": "muhdi.deploy.view",
     "Weight": "muhdi.recipe.section",
     "adapt": "muhdi.workflows.adapt",
     "dry_run": "muhdi.workflows.dry_run",

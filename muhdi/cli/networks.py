@@ -13,8 +13,10 @@ from muhdi.cli.options import (
     ModelArgument,
     OverwriteFiles,
     Quiet,
+    Scales,
     Statistics,
     TrustCode,
+    read_scales,
 )
 from muhdi.cli.output import console, one_line, progress
 from muhdi.errors import RecipeError
@@ -52,7 +54,15 @@ Window = Annotated[
     ),
 ]
 Overlap = Annotated[
-    float, typer.Option("--overlap", help="Overlap of neighbouring windows, as a fraction.")
+    Optional[float],
+    typer.Option(
+        "--overlap",
+        help="Overlap of neighbouring windows, as a fraction. By default 0.25; with --window.",
+    ),
+]
+Flip = Annotated[
+    bool,
+    typer.Option("--flip", help="Average the probabilities of the image and its mirror image."),
 ]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images or windows at a time.")]
 Probabilities = Annotated[
@@ -140,7 +150,9 @@ def predict(
     domain: Domain = None,
     size: InputSize = None,
     window: Window = False,
-    overlap: Overlap = 0.25,
+    overlap: Overlap = None,
+    flip: Flip = False,
+    scales: Scales = None,
     batch_size: BatchSize = 8,
     probabilities: Probabilities = False,
     ids: Ids = "classes",
@@ -158,10 +170,11 @@ def predict(
     from muhdi.deploy.find import run_of
     from muhdi.deploy.inputs import find_inputs, left_out
     from muhdi.deploy.predict_files import output_folders, predict_files
-    from muhdi.deploy.predictor import View
     from muhdi.deploy.raw_ids import find_raw_ids
+    from muhdi.deploy.view import View
 
-    view = View(size, window, overlap, batch_size)
+    factors = (1.0,) if scales is None else read_scales(scales)
+    view = View(size, window, overlap, batch_size, flip, factors)
     inputs = find_inputs(images, output_folders(output))
     for note in left_out(images, inputs):
         typer.echo(f"note: {one_line(note)}", err=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from muhdi.cli.complete import recipe_keys, recipe_names
+from muhdi.errors import RecipeError
 
 # --- what a command works on ----------------------------------------------------------------------
 
@@ -56,6 +57,30 @@ Domain = Annotated[
     Optional[str],
     typer.Option("--domain", help="Normalise with the stored statistics of this domain."),
 ]
+
+Scales = Annotated[
+    Optional[str],
+    typer.Option(
+        "--scales",
+        help="Average the probabilities of the image at these multiples of its size: 0.75,1,1.25.",
+        metavar="FACTORS",
+    ),
+]
+
+
+def read_scales(text: str) -> list[float]:
+    """The factors of ``--scales``.
+
+    Raises:
+        RecipeError: one is no number.
+    """
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise RecipeError(
+            f"--scales {text!r}: must be numbers with commas between them, such as 0.75,1,1.25"
+        ) from None
+
 
 # --- where runs are, and what happens to existing ones --------------------------------------------
 

@@ -7,7 +7,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.options import Experiments, Format, Quiet, Set, TrustCode
+from muhdi.cli.options import (
+    Experiments,
+    Format,
+    Quiet,
+    Scales,
+    Set,
+    TrustCode,
+    read_scales,
+)
 from muhdi.cli.output import (
     check_format,
     console,
@@ -38,6 +46,25 @@ Refresh = Annotated[
     bool,
     typer.Option(
         "--refresh", help="Measure the domains' statistics again on their training images."
+    ),
+]
+Window = Annotated[
+    Optional[tuple[int, int]],
+    typer.Option(
+        "--window",
+        help="Slide a window of this width and height over the images. These four options replace"
+        " the keys of the recipe's evaluation; --set evaluation.input_size=native keeps the images"
+        " at their own size.",
+    ),
+]
+Overlap = Annotated[
+    Optional[float],
+    typer.Option("--overlap", help="Overlap of neighbouring windows, as a fraction."),
+]
+Flip = Annotated[
+    Optional[bool],
+    typer.Option(
+        "--flip/--no-flip", help="Average the probabilities of the image and its mirror image."
     ),
 ]
 ScoresJson = Annotated[
@@ -83,6 +110,10 @@ def evaluate(
     statistics: StatisticsList = [],  # noqa: B006 - typer reads the default
     head: ScoredHead = "agnostic",
     refresh: Refresh = False,
+    window: Window = None,
+    overlap: Overlap = None,
+    flip: Flip = None,
+    scales: Scales = None,
     output: ScoresJson = None,
     scores: ScoresFile = None,
     form: Format = None,
@@ -104,7 +135,10 @@ def evaluate(
         check_target(output)
     if scores is not None:
         check_scores_file(scores)
-    what, domains = read_arguments(network, recipe, settings, seed, trust_code=trust_code)
+    changes = [*settings, *_view_settings(window, overlap, flip, scales)]
+    what, domains = read_arguments(network, recipe, changes, seed, trust_code=trust_code)
+    if overlap is not None:
+        _check_windows(domains or what)
     with progress("evaluating", quiet=quiet) as bar:
         results = run_evaluate(
             what,
@@ -121,6 +155,27 @@ def evaluate(
         write_json(output, results.to_json(sequence=False))
     if scores is not None:
         write_scores(scores, [results])
+
+
+def _view_settings(
+    window: tuple[int, int] | None, overlap: float | None, flip: bool | None, scales: str | None
+) -> list[str]:
+    """Changes to a recipe that say the same as the options."""
+    values = {
+        "window": None if window is None else list(window),
+        "overlap": overlap,
+        "flip": None if flip is None else str(flip).lower(),
+        "scales": None if scales is None else read_scales(scales),
+    }
+    return [f"evaluation.{key}={value}" for key, value in values.items() if value is not None]
+
+
+def _check_windows(recipe: object) -> None:
+    """Refuse an overlap where a recipe, if it is one, has no windows."""
+    from muhdi.recipe.schema import Recipe
+
+    if isinstance(recipe, Recipe) and recipe.evaluation.window is None:
+        raise RecipeError("--overlap: is that of windows; give --window, too, or leave it out")
 
 
 def runs(folder: RunsFolder = Path("experiments/snapshots"), form: Format = None) -> None:

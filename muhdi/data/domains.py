@@ -54,9 +54,11 @@ class Domains:
         self.notes: list[str] = []
         for name, (key, data) in self._configs.items():
             images = self._open(key, data, "val", labels=True)
-            size = recipe.evaluation.input_size or recipe.size_of(data)
             self.validation[name] = self._prepare(
-                images, size, recipe.evaluation.size, with_labels=images.labelled
+                images,
+                recipe.evaluated_size(data),
+                recipe.evaluation.size,
+                with_labels=images.labelled,
             )
         if training and recipe.source is not None:
             self._open_training(recipe, recipe.source)
@@ -111,7 +113,7 @@ class Domains:
             )
 
     def _prepare(
-        self, images: ImageSet, size: Size, label_size: Size | None, *, with_labels: bool
+        self, images: ImageSet, size: Size | None, label_size: Size | None, *, with_labels: bool
     ) -> PreparedSet:
         return PreparedSet(
             images,

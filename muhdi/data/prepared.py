@@ -1,4 +1,4 @@
-"""Image sets at a fixed size, remembered in memory and on the disk."""
+"""Image sets at one size, or at their own, remembered in memory and on the disk."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Loading:
 
 
 class PreparedSet:
-    """An image set at a fixed size.
+    """An image set at a fixed size, or at each image's own.
 
     Args:
         images: the set; its ``fit`` says how other aspect ratios are brought to the size.
-        size: width and height of the images.
+        size: width and height of the images; None: as stored, and nothing is padded.
         label_size: of the labels; None: as stored (if images are padded, padded to their aspect
             ratio).
         with_labels: whether labels are opened at all.
@@ -41,7 +41,7 @@ class PreparedSet:
     def __init__(
         self,
         images: ImageSet,
-        size: Size,
+        size: Size | None,
         label_size: Size | None,
         *,
         with_labels: bool,
@@ -113,11 +113,14 @@ class PreparedSet:
     def _decoded(self, index: int) -> Sample:
         draft = self.size if self.loading.draft else None
         sample = self.images.read(index, self.with_labels, draft)
-        fit = self.images.fit
-        image = resize_image(sample.image, self.size, fit)
+        image = sample.image
         label = sample.label
+        # An image that stays as it is cannot be padded.
+        fit = "stretch" if self.size is None else self.images.fit
+        if self.size is not None:
+            image = resize_image(image, self.size, fit)
         if label is not None and self.label_size is not None:
             label = resize_label(label, self.label_size, fit)
-        elif label is not None and fit == "pad":
+        elif label is not None and self.size is not None and fit == "pad":
             label = pad_label(label, self.size)
         return replace(sample, image=image, label=label)

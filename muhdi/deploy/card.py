@@ -181,6 +181,8 @@ def _training(run: Path) -> str:
 
 def _scores(results: Results) -> str:
     parts = ["## Scores\n"]
+    for views in sorted({images.views for images in results.scored.values()} - {""}):
+        parts.append(f"Probabilities were averaged over {views}.\n")
     for statistics in results.statistics:
         table = matrix_table(results, statistics)
         parts += [

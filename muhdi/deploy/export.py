@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,14 +28,15 @@ from torch import Tensor, nn
 
 from muhdi.data.arrays import images_tensor
 from muhdi.data.files import read_image
-from muhdi.data.sets import Size
 from muhdi.deploy.card import NO_LICENCE, CardNotes
 from muhdi.deploy.find import run_of
 from muhdi.deploy.folder import check_folder, move_files, write_card, write_network
-from muhdi.deploy.predictor import SMALLEST, Pixels, Predictor
+from muhdi.deploy.predictor import Pixels, Predictor
 from muhdi.errors import MuhdiError, RecipeError
+from muhdi.evaluation.views import resized
 from muhdi.files import TEMPORARY, check_target, writing
 from muhdi.models.inference import Inference
+from muhdi.recipe.evaluation import SMALLEST
 from muhdi.run.sample_files import sample_images
 
 Output = Literal["logits", "classes"]
@@ -145,7 +147,8 @@ def export(  # noqa: PLR0913 - options by name
         )
     shown = list(_shown(images or _samples(model)))
     with _temporary_name(path) as temporary:
-        runner = write(predictor, temporary)
+        with _in_one_line(target, input_size):
+            runner = write(predictor, temporary)
         resized = folder or input_size == "trained"
         verified = verify(predictor, runner, shown, resized=resized, target=target)
         if folder:
@@ -303,6 +306,7 @@ class Exported(nn.Module):
         self, predictor: Predictor, output: Output, input_size: InputSize = "trained"
     ) -> None:
         super().__init__()
+        self.input_size: InputSize = input_size
         self.size = predictor.image_size if input_size == "trained" else None
         checkpoint = predictor.checkpoint
         self.output = output
@@ -318,7 +322,7 @@ class Exported(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         # `upsample` would ask for sizes, and so fix them in the export.
         size = [images.shape[2], images.shape[3]]
-        seen = images if self.size is None else _resized(images, self.size)
+        seen = images if self.size is None else resized(images, self.size)
         logits = F.interpolate(
             self.inference(seen),
             size=size,
@@ -328,46 +332,39 @@ class Exported(nn.Module):
         return logits.argmax(1).to(torch.uint8) if self.output == "classes" else logits
 
 
-def _resized(images: Tensor, size: Size) -> Tensor:
-    """Images as `muhdi.data.resize.resize_image` makes them, but for differences of one.
-
-    Pillow resizes rows first and columns then, and rounds to whole numbers after each.
-
-    Args:
-        images: uint8 [N, 3, H, W].
-        size: width and height.
-
-    Returns:
-        float32 of 0 to 255, whole numbers, [N, 3, height, width].
-    """
-    shown = images.float()
-    for sides in ([images.shape[2], size[0]], [size[1], size[0]]):
-        shown = F.interpolate(
-            shown, size=sides, mode="bicubic", align_corners=False, antialias=True
-        )
-        shown = shown.round().clamp(0, 255)
-    return shown
-
-
 _EXAMPLE = (2, 3, 64, 96)
-_SIDES = {
-    0: torch.export.Dim("batch"),
-    2: torch.export.Dim("height", min=SMALLEST),
-    3: torch.export.Dim("width", min=SMALLEST),
-}
-"""Which sides of the images may be of any length."""
 
 
 def _example() -> tuple[Tensor]:
     return (torch.randint(0, 256, _EXAMPLE, dtype=torch.uint8),)
 
 
-def _notes(predictor: Predictor) -> dict[str, str]:
+def _smallest_side(predictor: Predictor, input_size: InputSize) -> int:
+    """Pixels that the sides of images must have at least."""
+    multiple: int = predictor.checkpoint.network.backbone.multiple
+    if input_size == "trained" or multiple == 1:
+        return SMALLEST
+    # An exporter takes what is 1 for a number that is always 1: two patches at least.
+    return max(SMALLEST, multiple + 1)
+
+
+def _sides(smallest: int) -> dict[int, Any]:
+    """Which sides of the images may be of any length."""
+    return {
+        0: torch.export.Dim("batch"),
+        2: torch.export.Dim("height", min=smallest),
+        3: torch.export.Dim("width", min=smallest),
+    }
+
+
+def _notes(predictor: Predictor, input_size: InputSize) -> dict[str, str]:
     """What a file says of itself."""
     notes = {
+        "smallest_side": str(_smallest_side(predictor, input_size)),
         "classes": json.dumps(predictor.classes.classes),
         "colours": json.dumps(predictor.classes.colours),
         "image_size": json.dumps(predictor.image_size),
+        "input_size": input_size,
         "head": predictor.head,
         "statistics": predictor.statistics,
         "input": "uint8 RGB [N, 3, H, W]",
@@ -376,9 +373,11 @@ def _notes(predictor: Predictor) -> dict[str, str]:
 
 
 def _write_pt2(plain: Exported, predictor: Predictor, path: Path) -> Runner:
+    notes = _notes(predictor, plain.input_size)
+    sides = _sides(_smallest_side(predictor, plain.input_size))
     with _quiet():
-        program = torch.export.export(plain, _example(), dynamic_shapes={"images": _SIDES})
-        torch.export.save(program, path, extra_files={"muhdi.json": json.dumps(_notes(predictor))})
+        program = torch.export.export(plain, _example(), dynamic_shapes={"images": sides})
+        torch.export.save(program, path, extra_files={"muhdi.json": json.dumps(notes)})
         return torch.export.load(path).module()
 
 
@@ -395,17 +394,18 @@ def _onnx() -> Any:
 
 
 def _write_onnx(plain: Exported, predictor: Predictor, path: Path) -> Runner:
+    sides = _sides(_smallest_side(predictor, plain.input_size))
     with _quiet():
         program: Any = torch.onnx.export(
             plain,
             _example(),
             dynamo=True,
-            dynamic_shapes={"images": _SIDES},
+            dynamic_shapes={"images": sides},
             input_names=["images"],
             output_names=[plain.output],
             verbose=False,
         )
-    program.model.metadata_props.update(_notes(predictor))
+    program.model.metadata_props.update(_notes(predictor, plain.input_size))
     program.save(path, external_data=False)
     runtime = _onnx()
     options = runtime.SessionOptions()
@@ -423,6 +423,23 @@ def _write_folder(predictor: Predictor, path: Path) -> Runner:
     return lambda images: torch.from_numpy(
         np.stack([loaded.predict(image.permute(1, 2, 0).numpy()).ids for image in images])
     )
+
+
+@contextmanager
+def _in_one_line(target: str, input_size: InputSize) -> Iterator[None]:
+    """Turn what PyTorch's exporters raise, pages of guards, into one line."""
+    try:
+        yield
+    except (MuhdiError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of many kinds
+        reason = re.split(r"[!.\n]", str(error) or type(error).__name__)[0]
+        advice = "export a folder"
+        if input_size == "native":
+            advice = "give --input-size trained, or export a folder"
+        raise MuhdiError(
+            f"{target}: PyTorch cannot export this network's operations ({reason}); {advice}"
+        ) from error
 
 
 @contextmanager

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,31 @@ from torch import Tensor
 
 from muhdi.data.arrays import images_tensor
 from muhdi.deploy.plain_program import is_plain
-from muhdi.deploy.predictor import SMALLEST, Pixels, Prediction, View
+from muhdi.deploy.predictor import Pixels, Prediction
+from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError
+from muhdi.evaluation.views import Views, probabilities_of
+from muhdi.recipe.evaluation import SMALLEST
 from muhdi.taxonomy import class_set_of
 
 ENDINGS = (".onnx", ".pt2")
-Runner = Callable[[Tensor], Tensor]
-"""Images uint8 [N, 3, H, W] -> what the file gives for them."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a file computes.
+
+    Attributes:
+        function: images uint8 [N, 3, H, W] -> what the file gives for them, at their size.
+        align_corners: how that is enlarged further.
+    """
+
+    function: Callable[[Tensor], Tensor]
+    align_corners: bool = True
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """What the file gives."""
+        return self.function(images)
 
 
 class ExportedPredictor:
@@ -58,8 +78,10 @@ class ExportedPredictor:
         self.head = notes.get("head", "")
         self.statistics = notes.get("statistics", "")
         self.domain = notes.get("domain")
-        trial = torch.zeros(1, 3, SMALLEST, SMALLEST, dtype=torch.uint8)
+        self._smallest = int(notes.get("smallest_side", SMALLEST))
+        trial = torch.zeros(1, 3, self._smallest, self._smallest, dtype=torch.uint8)
         self._gives_logits = self._run(trial).ndim == 4
+        self._takes_scales = notes.get("input_size") == "native"
 
     def check(self, view: View, *, probabilities: bool) -> int:
         """As `Predictor.check`."""
@@ -72,7 +94,19 @@ class ExportedPredictor:
                 f"{self._path}: gives classes only; export it with --output logits for"
                 " --probabilities"
             )
-        return SMALLEST
+        views = _views(view)
+        averages = not views.look_once((self._smallest, self._smallest))
+        if averages and not self._gives_logits:
+            raise RecipeError(
+                f"{self._path}: gives classes only; export it with --output logits for --flip and"
+                " --scales"
+            )
+        if views.scales != (1.0,) and not self._takes_scales:
+            raise RecipeError(
+                f"{self._path}: resizes images to one size inside; export it with --input-size"
+                " native for --scales"
+            )
+        return max(self._smallest, math.ceil(self._smallest / min(views.scales)))
 
     @torch.no_grad()
     def predict_many(
@@ -81,18 +115,33 @@ class ExportedPredictor:
         """As `Predictor.predict_many`; each image goes through the file at its own size.
 
         Raises:
-            RecipeError: a size or windows are asked for, or probabilities of a file of classes.
+            RecipeError: a size or windows are asked for, probabilities or the mean of several views
+                of a file of classes, or scales of one that resizes images itself.
         """
-        self.check(view, probabilities=probabilities)
-        return [self._predict(image, probabilities) for image in images]
+        smallest = self.check(view, probabilities=probabilities)
+        views = _views(view)
+        found = []
+        for image in images:
+            height, width = image.shape[:2]
+            if min(height, width) < smallest:
+                raise MuhdiError(
+                    f"the image is {width}x{height}; {self._path} takes sides of at least"
+                    f" {smallest}"
+                )
+            if views.look_once((height, width)):
+                found.append(self._predict(image, probabilities))
+            else:
+                found.append(self._averaged(image, views, probabilities))
+        return found
+
+    def _averaged(self, image: Pixels, views: Views, probabilities: bool) -> Prediction:
+        size = (image.shape[0], image.shape[1])
+        (softmax,) = probabilities_of(self._run, images_tensor([image]), [size], views)
+        shares = softmax.numpy() if probabilities else None
+        return Prediction(image, softmax.argmax(0).byte().numpy(), self.classes, shares)
 
     def _predict(self, image: Pixels, probabilities: bool) -> Prediction:
-        height, width = image.shape[:2]
-        if min(height, width) < SMALLEST:
-            raise MuhdiError(
-                f"the image is {width}x{height}; {self._path} takes sides of at least {SMALLEST}"
-            )
-        given = self._run(images_tensor([image], torch.device("cpu")))[0]
+        given = self._run(images_tensor([image]))[0]
         if given.ndim == 2:
             return Prediction(image, given.numpy(), self.classes)
         ids = given.argmax(0).byte().numpy()
@@ -100,7 +149,11 @@ class ExportedPredictor:
         return Prediction(image, ids, self.classes, shares)
 
 
-def _read_onnx(path: Path) -> tuple[Runner, Mapping[str, str]]:
+def _views(view: View) -> Views:
+    return Views(flip=view.flip, scales=tuple(map(float, view.scales)), batch_size=view.batch_size)
+
+
+def _read_onnx(path: Path) -> tuple[Program, Mapping[str, str]]:
     try:
         import onnxruntime
     except ImportError:
@@ -116,10 +169,10 @@ def _read_onnx(path: Path) -> tuple[Runner, Mapping[str, str]]:
         outputs = session.run(None, {given.name: images.contiguous().numpy()})
         return torch.from_numpy(outputs[0])
 
-    return run, session.get_modelmeta().custom_metadata_map
+    return Program(run), session.get_modelmeta().custom_metadata_map
 
 
-def _read_pt2(path: Path, *, trust_code: bool) -> tuple[Runner, Mapping[str, str]]:
+def _read_pt2(path: Path, *, trust_code: bool) -> tuple[Program, Mapping[str, str]]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not a torch.export file that can be read; export it again")
     if not trust_code and not is_plain(path):
@@ -134,4 +187,4 @@ def _read_pt2(path: Path, *, trust_code: bool) -> tuple[Runner, Mapping[str, str
     except Exception as error:  # whatever the parsers make of arbitrary bytes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a torch.export file that can be read ({reason})") from None
-    return lambda images: program(images), notes
+    return Program(program), notes

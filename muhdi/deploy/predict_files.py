@@ -20,9 +20,10 @@ import numpy as np
 from muhdi.data.files import read_image
 from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.inputs import Input
-from muhdi.deploy.predictor import Pixels, Prediction, Predictor, View
+from muhdi.deploy.predictor import Pixels, Prediction, Predictor
 from muhdi.deploy.raw_ids import POSITIONS, RawIds, find_raw_ids
 from muhdi.deploy.video import Video, VideoWriter, pyav
+from muhdi.deploy.view import View
 from muhdi.errors import MuhdiError
 from muhdi.files import read_json, write_bytes, write_json, write_png
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,65 +18,25 @@ from torch import Tensor, nn
 from muhdi.data.arrays import images_tensor
 from muhdi.data.files import read_image, rgb_pixels
 from muhdi.data.resize import padded_size, resize_image
-from muhdi.data.sets import Size
+from muhdi.data.sets import Fit, Size
 from muhdi.deploy.card import NO_LICENCE, CardNotes, Usage
 from muhdi.deploy.find import device_of, exported_config, network_file, run_of
 from muhdi.deploy.folder import check_folder, write_card, write_network
 from muhdi.deploy.hub import downloaded, push_to_hub
+from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError, check_type, nearest
-from muhdi.evaluation.argmax import classes_at
+from muhdi.evaluation.views import classes_of, probabilities_of
 from muhdi.losses import upsample
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.models.inference import Inference, check_head, check_statistics
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.statistics import Statistics, pool_statistics
+from muhdi.recipe.evaluation import SMALLEST
 from muhdi.taxonomy import ClassSet, class_set_of
 
 Pixels = npt.NDArray[np.uint8]
 _NO_IMAGE = "an image must be a file, a PIL image, or an array of uint8 RGB [H, W, 3]"
 _PAGE_HEIGHT = 320
-SMALLEST = 16
-"""Pixels of the smallest side that a network is shown."""
-
-
-@dataclass(frozen=True)
-class View:
-    """How a network is shown images.
-
-    Attributes:
-        size: width and height to which an image is resized first; None: the size that the network
-            was trained at, or with ``window`` the image's own.
-        window: look at windows of the size that the network was trained at instead of at the whole
-            image.
-        overlap: of neighbouring windows, as a fraction of their sides, 0 or more and below 1.
-        batch_size: images, or windows, that go through the network at a time.
-    """
-
-    size: Size | None = None
-    window: bool = False
-    overlap: float = 0.25
-    batch_size: int = 8
-
-    def __post_init__(self) -> None:
-        check_type("batch_size", self.batch_size, int)
-        check_type("overlap", self.overlap, int, float)
-        if self.size is not None and not _is_size(self.size):
-            raise RecipeError(f"size {self.size!r}: must be width and height, such as (640, 320)")
-        if not 0 <= self.overlap < 0.95:
-            raise RecipeError(
-                f"overlap {self.overlap}: must be a fraction of the window from 0 to below 0.95"
-            )
-        if self.batch_size < 1 or (self.size is not None and min(self.size) < SMALLEST):
-            raise RecipeError(
-                f"batch_size must be at least 1, and both sides of size at least {SMALLEST}"
-            )
-
-
-def _is_size(size: object) -> bool:
-    """Whether a value is a width and a height."""
-    if not isinstance(size, (tuple, list)) or len(size) != 2:
-        return False
-    return all(isinstance(side, int) for side in size)
 
 
 @dataclass(frozen=True)
@@ -275,7 +235,7 @@ class Predictor(nn.Module):
     def predict(
         self,
         image: Path | str | Image.Image | Pixels,
-        view: View = View(),
+        view: View = View(),  # noqa: B008 - it never changes
         *,
         probabilities: bool = False,
     ) -> Prediction:
@@ -300,103 +260,95 @@ class Predictor(nn.Module):
 
         Returns:
             Pixels of the smallest side that an image may have.
+
+        Raises:
+            RecipeError: a scale makes the images that the network sees too small.
         """
-        return SMALLEST if view.window and view.size is None else 1
+        smallest = view.views(self.image_size).smallest
+        size = self._shown_size(view)
+        if size is None:
+            return max(SMALLEST, smallest)
+        if min(size) < smallest:
+            raise RecipeError(
+                f"scales: {min(view.scales):g} makes images of {size[0]}x{size[1]} smaller than"
+                f" {SMALLEST} pixels a side; leave it out"
+            )
+        return 1
 
     @torch.no_grad()
     def predict_many(
-        self, images: Sequence[Pixels], view: View = View(), *, probabilities: bool = False
+        self,
+        images: Sequence[Pixels],
+        view: View = View(),  # noqa: B008 - it never changes
+        *,
+        probabilities: bool = False,
     ) -> list[Prediction]:
-        """`predict` for several images, uint8 RGB [H, W, 3] of any sizes, in batches."""
+        """`predict` for several images, uint8 RGB [H, W, 3] of any sizes, in batches.
+
+        Raises:
+            MuhdiError: an array is something else, or too small for windows or for a scale.
+        """
         check_type("view", view, View)
         for image in images:
             check_type("images", image, np.ndarray)
             as_pixels(image)
-        if view.window:
-            return [self._by_windows(image, view, probabilities) for image in images]
-        size = view.size or self.image_size
-        found = []
-        for start in range(0, len(images), view.batch_size):
-            batch = images[start : start + view.batch_size]
-            shown = [resize_image(image, size, self.fit) for image in batch]
-            logits = self.inference(self._tensor(shown))
-            for image, own in zip(batch, logits, strict=True):
-                found.append(self._finish(image, own[None], probabilities, size))
+        smallest = self.check(view, probabilities=probabilities)
+        for image in images:
+            if min(image.shape[:2]) < smallest:
+                raise MuhdiError(
+                    f"the image is {image.shape[1]}x{image.shape[0]}; windows and scales need at"
+                    f" least {smallest} pixels a side"
+                )
+        found: list[Prediction] = []
+        for batch in self._batches(images, view):
+            found += self._predict(batch, view, probabilities)
         return found
 
-    def _tensor(self, images: Sequence[Pixels]) -> Tensor:
-        """Images of one size -> uint8 [N, 3, H, W]."""
-        return images_tensor(images, self.inference.device)
+    def _batches(self, images: Sequence[Pixels], view: View) -> Iterator[list[Pixels]]:
+        """Images that the network is shown at one size."""
+        for start in range(0, len(images), view.batch_size):
+            batch = list(images[start : start + view.batch_size])
+            if self._shown_size(view) is not None:
+                yield batch
+                continue
+            for _, same_size in groupby(batch, key=np.shape):
+                yield list(same_size)
 
-    def _finish(
-        self, image: Pixels, logits: Tensor, probabilities: bool, shown: Size | None = None
-    ) -> Prediction:
-        """From logits [1, C, h, w] to the image's own size, as the evaluation does it.
+    def _shown_size(self, view: View) -> Size | None:
+        """Width and height to which images are resized; None: they keep their own."""
+        if view.window:
+            return view.size
+        return view.size or self.image_size
 
-        Args:
-            image: as it was given.
-            logits: of what the network saw.
-            probabilities: give them too.
-            shown: width and height that the network saw; None: the whole image at its own scale.
+    def _predict(
+        self, batch: Sequence[Pixels], view: View, probabilities: bool
+    ) -> Iterator[Prediction]:
+        """What the network makes of images that it is shown at one size, as the evaluation does it.
+
+        Windows are laid over stretched images, never over padded ones.
         """
-        height, width = image.shape[:2]
-        size = (height, width)
-        aligned = self.inference.align_corners
-        if shown is not None and self.fit == "pad":
-            across, down = padded_size((width, height), shown)
-            size = (down, across)
+        fit: Fit = "stretch" if view.window else self.fit
+        size = self._shown_size(view)
+        shown = batch if size is None else [resize_image(image, size, fit) for image in batch]
+        sides = []
+        for image in batch:
+            own = (image.shape[1], image.shape[0])
+            if size is not None and fit == "pad":
+                own = padded_size(own, size)
+            sides.append((own[1], own[0]))
+        tensor = images_tensor(shown, self.inference.device)
+        views = view.views(self.image_size)
         if not probabilities:
-            classes = classes_at(logits, size, align_corners=aligned)
-            ids = classes[0, :height, :width]
-            return Prediction(image, ids.cpu().numpy(), self.classes)
-        enlarged = upsample(logits, size, align_corners=aligned)
-        softmax = enlarged[0, :, :height, :width].softmax(0)
-        ids = softmax.argmax(0).byte()
-        return Prediction(image, ids.cpu().numpy(), self.classes, softmax.cpu().numpy())
-
-    def _by_windows(self, image: Pixels, view: View, probabilities: bool) -> Prediction:
-        seen = image if view.size is None else resize_image(image, view.size)
-        if min(seen.shape[:2]) < SMALLEST:
-            raise MuhdiError(
-                f"the image is {image.shape[1]}x{image.shape[0]}; windows need at least {SMALLEST}"
-                " pixels a side"
-            )
-        strips = self._strips(self._tensor([seen])[0], view)
-        if seen.shape == image.shape and not probabilities:
-            # The whole image's probabilities are never held.
-            ids = torch.cat([strip.argmax(0).byte() for strip in strips])
-            return Prediction(image, ids.cpu().numpy(), self.classes)
-        logits = torch.cat(list(strips), 1).clamp_min(1e-12).log()
-        return self._finish(image, logits[None], probabilities)
-
-    def _strips(self, image: Tensor, view: View) -> Iterator[Tensor]:
-        """Probabilities [C, rows, W] of an image [3, H, W] by windows, from its top to its bottom.
-
-        A row of windows is added to what the row above left; lines that no later row touches are
-        done.
-        """
-        height, width = image.shape[1:]
-        across = min(self.image_size[0], width)
-        down = min(self.image_size[1], height)
-        weight = _tent(down)[:, None] * _tent(across)
-        weight = weight.to(image.device)
-        lefts = _starts(width, across, view.overlap)
-        tops = _starts(height, down, view.overlap)
-        total = torch.zeros(len(self.classes), down, width, device=image.device)
-        weights = torch.zeros(down, width, device=image.device)
-        for top, following in zip(tops, [*tops[1:], height], strict=True):
-            for start in range(0, len(lefts), view.batch_size):
-                chunk = lefts[start : start + view.batch_size]
-                windows = torch.stack(
-                    [image[:, top : top + down, left : left + across] for left in chunk]
-                )
-                for left, softmax in zip(chunk, self(windows).softmax(1), strict=True):
-                    total[:, :, left : left + across] += softmax * weight
-                    weights[:, left : left + across] += weight
-            done = following - top
-            yield total[:, :done] / weights[:done]
-            total = torch.cat([total[:, done:], torch.zeros_like(total[:, :done])], 1)
-            weights = torch.cat([weights[done:], torch.zeros_like(weights[:done])])
+            classes = classes_of(self.inference, tensor, sides, views)
+            for image, found in zip(batch, classes, strict=True):
+                ids = found[: image.shape[0], : image.shape[1]]
+                yield Prediction(image, ids.cpu().numpy(), self.classes)
+            return
+        each = probabilities_of(self.inference, tensor, sides, views)
+        for image, whole in zip(batch, each, strict=True):
+            softmax = whole[:, : image.shape[0], : image.shape[1]]
+            ids = softmax.argmax(0).byte()
+            yield Prediction(image, ids.cpu().numpy(), self.classes, softmax.cpu().numpy())
 
 
 def _default(checkpoint: Checkpoint) -> str:
@@ -452,21 +404,6 @@ def as_pixels(image: Path | str | Image.Image | Pixels) -> Pixels:
     if not pixels.size:
         raise DataError(f"an image of shape {pixels.shape} has no pixels")
     return pixels
-
-
-def _starts(length: int, window: int, overlap: float) -> list[int]:
-    """Where windows begin that cover a length, evenly spread, with at least this overlap."""
-    count = math.ceil((length - window) / max(1, window * (1 - overlap))) + 1
-    return [round(i * (length - window) / max(1, count - 1)) for i in range(count)]
-
-
-def _tent(length: int) -> Tensor:
-    """Weights that fall towards both ends, where a window sees less of what is around.
-
-    [length], above 0.
-    """
-    place = torch.arange(length, dtype=torch.float32)
-    return torch.minimum(place + 1, length - place)
 
 
 def load(path: Path | str, **options: Any) -> Predictor:

@@ -27,11 +27,11 @@ def classes_at(logits: Tensor, size: tuple[int, int], *, align_corners: bool) ->
     logits = logits.contiguous()
     values = logits.shape[0] * logits.shape[1] * size[0] * size[1]
     if logits.device.type != "cpu" or logits.dtype != torch.float32 or values < LARGE:
-        return _largest(upsample(logits, size, align_corners=align_corners))
+        return largest(upsample(logits, size, align_corners=align_corners))
     return classes_by_strips(logits, size, align_corners=align_corners)
 
 
-def _largest(logits: Tensor) -> Tensor:
+def largest(logits: Tensor) -> Tensor:
     """The class of the largest logit, [N, C, H, W] -> uint8 [N, H, W].
 
     A running maximum over the classes: many times as fast as ``argmax`` over an inner axis, and

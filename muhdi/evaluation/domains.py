@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from muhdi.data.sets import Sample, spread_indices
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.evaluation.predict import evaluate_domain
 from muhdi.evaluation.results import Entry, scores, without_score
+from muhdi.evaluation.views import Views
 from muhdi.models.inference import Inference, Network
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.statistics import STORED, Statistics, measure_statistics, pool_statistics
@@ -63,7 +66,7 @@ class Scored:
 
 
 def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
-    """``evaluation.domain_images`` images, evenly spread, in batches [N, 3, H, W].
+    """``evaluation.domain_images`` images, evenly spread, in batches [N, 3, H, W] of one size.
 
     With several processes, each yields every n-th batch.
     """
@@ -72,7 +75,8 @@ def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) ->
     stride = distributed.world_size() * size
     for start in range(distributed.rank() * size, len(chosen), stride):
         batch = [samples[index].image for index in chosen[start : start + size]]
-        yield images_tensor(batch, device)
+        for _, same_size in groupby(batch, key=np.shape):
+            yield images_tensor(list(same_size), device)
 
 
 def measure_domain(
@@ -100,7 +104,7 @@ def evaluate_domains(
     Args:
         scored: the network.
         domains: of which the evaluation's images are scored.
-        recipe: says at which size.
+        recipe: says at which size, and by which views.
         unlisted: counts what labels hold that no table lists.
         on_progress: called with the number of images that this process has scored, and of all.
     """
@@ -131,7 +135,7 @@ def _entry(
         inference,
         samples,
         size=recipe.evaluation.size,
-        batch_size=recipe.evaluation.batch_size,
+        views=Views.of(recipe.evaluation),
         on_sample=partial(watched.count, domain),
     )
     classes = recipe.class_set().classes

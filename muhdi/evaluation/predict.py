@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ from muhdi import distributed
 from muhdi.data.arrays import images_tensor
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.sets import Sample, Size
-from muhdi.evaluation.argmax import classes_at
 from muhdi.evaluation.metrics import Confusion
+from muhdi.evaluation.views import Views, classes_of
 from muhdi.models.inference import Inference
 from muhdi.taxonomy import IGNORE
 
@@ -37,7 +38,7 @@ def predict(
     samples: PreparedSet,
     *,
     size: Size | None = None,
-    batch_size: int = 8,
+    views: Views = Views(),  # noqa: B008 - it never changes
     count: int | None = None,
     share: bool = False,
 ) -> Iterator[tuple[Sample, Tensor]]:
@@ -45,27 +46,29 @@ def predict(
 
     Args:
         inference: the network with a head and statistics.
-        samples: all images have one size.
+        samples: images of one size go through the network together.
         size: width and height of the predictions; None: the label's, or else the image's.
-        batch_size: images that go through the network together.
+        views: of each image, and how many go through the network together.
         count: only the first so many.
         share: with several processes, each takes every n-th batch; False: every process takes all.
+
+    Raises:
+        DataError: an image is too small for a scale of the views.
     """
     number = len(samples) if count is None else min(count, len(samples))
+    batch_size = views.batch_size
     first = distributed.rank() if share else 0
     stride = distributed.world_size() if share else 1
     for start in range(first * batch_size, number, stride * batch_size):
         batch = [samples[i] for i in range(start, min(start + batch_size, number))]
-        images = images_tensor([sample.image for sample in batch], inference.device)
-        with torch.no_grad():
-            logits = inference(images)
-        aligned = inference.align_corners
-        sizes = [_shown_size(sample) if size is None else size[::-1] for sample in batch]
-        if len(set(sizes)) == 1:
-            yield from zip(batch, classes_at(logits, sizes[0], align_corners=aligned), strict=True)
-            continue
-        for sample, own_logits, own_size in zip(batch, logits, sizes, strict=True):
-            yield sample, classes_at(own_logits[None], own_size, align_corners=aligned)[0]
+        for _, alike in groupby(batch, key=lambda sample: sample.image.shape):
+            same_size = list(alike)
+            for sample in same_size:
+                height, width = sample.image.shape[:2]
+                views.check(sample.name, (width, height))
+            images = images_tensor([sample.image for sample in same_size], inference.device)
+            sizes = [_shown_size(sample) if size is None else size[::-1] for sample in same_size]
+            yield from zip(same_size, classes_of(inference, images, sizes, views), strict=True)
 
 
 def _shown_size(sample: Sample) -> tuple[int, int]:
@@ -79,7 +82,7 @@ def evaluate_domain(
     samples: PreparedSet,
     *,
     size: Size | None = None,
-    batch_size: int = 8,
+    views: Views = Views(),  # noqa: B008 - it never changes
     on_sample: Callable[[Sample], None] = lambda sample: None,
 ) -> Confusion:
     """Confusion matrix of a network on a labelled split.
@@ -90,13 +93,13 @@ def evaluate_domain(
         inference: the network with a head and statistics.
         samples: with labels at ``size``, or at their own when it is None.
         size: width and height of the predictions.
-        batch_size: images that go through the network together.
+        views: of each image, and how many go through the network together.
         on_sample: called with every sample.
     """
     classes = inference.network.classes
     total = torch.zeros(classes, classes, dtype=torch.int64, device=inference.device)
     with distributed.fail_together():
-        predictions = predict(inference, samples, size=size, batch_size=batch_size, share=True)
+        predictions = predict(inference, samples, size=size, views=views, share=True)
         for sample, prediction in predictions:
             assert sample.label is not None
             on_sample(sample)

@@ -96,9 +96,11 @@ class ScoredImages:
         images: how many.
         content: a digest of the names and sizes of all images and labels below their folders, and
             of what the labels mean; the same for a copy elsewhere. Empty if they are not files.
-        input_size: width and height that the network saw, ``640x320``.
+        input_size: width and height of the images that were scored, ``640x320``, or ``native``.
         size: width and height at which predictions were compared with labels, or ``native``.
         fit: how images of another aspect ratio were brought to the input size.
+        views: what the softmax was averaged over, in words; empty where every image was looked at
+            once.
     """
 
     root: str
@@ -107,12 +109,16 @@ class ScoredImages:
     input_size: str
     size: str
     fit: str
+    views: str = ""
 
     def __str__(self) -> str:
         where = f" in {self.root}" if self.root else ""
-        how = "padded" if self.fit == "pad" else "stretched"
+        how = f"{'padded' if self.fit == 'pad' else 'stretched'} to {self.input_size}"
+        if self.input_size == "native":
+            how = "at their own size"
         size = "the labels' own size" if self.size == "native" else self.size
-        return f"{self.images} images{where}, {how} to {self.input_size}, scored at {size}"
+        averaged = f", averaged over {self.views}" if self.views else ""
+        return f"{self.images} images{where}, {how}{averaged}, scored at {size}"
 
 
 def without_score(reason: str) -> Entry:

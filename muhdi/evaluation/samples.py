@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from muhdi.data.arrays import images_tensor
@@ -15,10 +14,10 @@ from muhdi.data.domains import Domains
 from muhdi.data.files import read_image
 from muhdi.data.paths import find_file
 from muhdi.errors import MuhdiError
-from muhdi.evaluation.argmax import classes_at
 from muhdi.evaluation.domains import Scored
 from muhdi.evaluation.predict import predict
 from muhdi.evaluation.results import Results
+from muhdi.evaluation.views import Views, classes_of
 from muhdi.files import file_name, read_json, write_png
 from muhdi.models.checkpoint import backbone_in, load_checkpoint, read_tensors
 from muhdi.models.inference import Inference
@@ -54,7 +53,10 @@ def _save_domain(
     classes = recipe.class_set()
     evaluation = recipe.evaluation
     samples = domains.validation[domain]
-    predictions = predict(inference, samples, size=evaluation.size, count=evaluation.samples)
+    views = Views.of(evaluation)
+    predictions = predict(
+        inference, samples, size=evaluation.size, views=views, count=evaluation.samples
+    )
     for number, (sample, prediction) in enumerate(predictions):
         stem = f"{file_name(domain)}_{number}"
         Image.fromarray(sample.image).save(folder / f"{stem}_image.png")
@@ -91,7 +93,7 @@ def add_earlier_predictions(run: Path, *, trust_code: bool = False) -> None:
             continue
         scored = _trusted(path, trust_code=trust_code)
         if scored is not None:
-            _add_predictions(scored, missing, recipe.class_set())
+            _add_predictions(scored, missing, recipe)
 
 
 @dataclass(frozen=True)
@@ -149,21 +151,18 @@ def _trusted(network: Path, *, trust_code: bool) -> Scored | None:
 
 
 def _add_predictions(
-    scored: Scored, missing: dict[tuple[str, str], list[_Missing]], classes: ClassSet
+    scored: Scored, missing: dict[tuple[str, str], list[_Missing]], recipe: Recipe
 ) -> None:
     """Predictions of one network, where it has the statistics."""
+    classes = recipe.class_set()
+    views = Views.of(recipe.evaluation)
     for (statistics, domain), wanted in missing.items():
         inference = scored.inference(statistics, domain)
         if inference is None:
             continue
         for sample in wanted:
-            _add_prediction(inference, sample, classes)
-
-
-@torch.no_grad()
-def _add_prediction(inference: Inference, sample: _Missing, classes: ClassSet) -> None:
-    logits = inference(images_tensor([read_image(sample.image)], inference.device))
-    with Image.open(sample.last) as last:
-        size = last.size[::-1]
-    predicted = classes_at(logits, size, align_corners=inference.align_corners)[0].cpu().numpy()
-    write_png(sample.target, label_image(predicted, classes))
+            image = images_tensor([read_image(sample.image)], inference.device)
+            with Image.open(sample.last) as last:
+                size = (last.height, last.width)
+            (predicted,) = classes_of(inference, image, [size], views)
+            write_png(sample.target, label_image(predicted.cpu().numpy(), classes))

@@ -13,6 +13,7 @@ from muhdi.data.domains import Domains
 from muhdi.data.files import FileSet
 from muhdi.data.prepared import PreparedSet
 from muhdi.evaluation.results import ScoredImages
+from muhdi.evaluation.views import Views
 from muhdi.recipe.schema import Recipe
 
 
@@ -21,7 +22,7 @@ def scored_images(domains: Domains, recipe: Recipe) -> dict[str, ScoredImages]:
 
     Args:
         domains: whose evaluation's images are scored.
-        recipe: says at which size.
+        recipe: says at which size, and by which views.
     """
     size = "native" if recipe.evaluation.size is None else _size_text(recipe.evaluation.size)
     found = {}
@@ -31,9 +32,10 @@ def scored_images(domains: Domains, recipe: Recipe) -> dict[str, ScoredImages]:
             root=root,
             images=len(samples),
             content=content,
-            input_size=_size_text(samples.size),
+            input_size="native" if samples.size is None else _size_text(samples.size),
             size=size,
             fit=samples.images.fit,
+            views=str(Views.of(recipe.evaluation)),
         )
     return found
 

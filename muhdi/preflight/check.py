@@ -270,10 +270,10 @@ def _judge(split: Split, report: Report) -> None:
 def _remark(recipe: Recipe, split: Split, images: ImageSet, report: Report) -> None:
     """Note what is remarkable about the files of a split."""
     data = next(data for _, data in recipe.domains() if data.domain_name == split.domain)
-    size = recipe.evaluation.input_size or recipe.size_of(data)
-    if split.split == "train":
-        size = recipe.size_of(data)
-    remarks = [shared_labels(images), squeezed(split.sizes, size, images.fit)]
+    size = recipe.size_of(data) if split.split == "train" else recipe.evaluated_size(data)
+    remarks = [shared_labels(images)]
+    if size is not None:
+        remarks.append(squeezed(split.sizes, size, images.fit))
     if split.sizes:
         remarks.append(dark(split.brightest))
     report.notes += [f"{_title(split)}: {remark}" for remark in remarks if remark]

@@ -74,6 +74,8 @@ def _check_room(sets: list[PreparedSet]) -> None:
     assert cache is not None
     needed = 0
     for samples in sets:
+        if samples.size is None:
+            continue  # unknown until they are read; the cache leaves room by itself
         width, height = samples.size
         # Labels at their own size are counted as if they were as large as the images.
         channels = 4 if samples.with_labels else 3

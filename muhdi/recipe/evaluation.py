@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from muhdi.errors import RecipeError
 from muhdi.recipe.section import NotNegative, Positive, Section, Size, Weight
+
+SMALLEST = 16
+"""Pixels of the smallest side of what a network is shown by windows, or at another scale."""
+OVERLAP = 0.25
+"""Of neighbouring windows, where nothing else is said."""
+MAX_OVERLAP = 0.95
+"""Below this: the number of windows grows as 1 / (1 - overlap) squared."""
+MAX_SCALE = 10.0
+"""An image may be enlarged by this much."""
+
+WindowSide = Annotated[int, Field(ge=SMALLEST, le=32768)]
+Overlap = Annotated[float, Field(ge=0.0, lt=MAX_OVERLAP)]
+Scale = Annotated[float, Field(gt=0.0, le=MAX_SCALE, allow_inf_nan=False)]
 
 StatisticsChoice = Literal["running", "domain", "image", "blend", "pooled"]
 """Whose mean and variance batch norms use at evaluation, see `muhdi.models.statistics`."""
@@ -32,11 +48,22 @@ class EvaluationConfig(Section):
     """The one that is shown first, and that the network's file names for `muhdi predict` and
     `export`; one of `statistics`."""
     batch_size: Positive = 8
-    """Images that go through the network together."""
+    """Images, or windows, that go through the network together."""
     size: Annotated[Size | None, BeforeValidator(_native)] = None
     """Width and height at which predictions are scored; `native`: each label's own size."""
-    input_size: Size | None = None
-    """Width and height of the images that are scored; none: those of the training images."""
+    input_size: Size | Literal["native"] | None = None
+    """Width and height of the images that are scored; none: those of the training images;
+    `native`: each image's own, which makes sense with `window`."""
+    window: tuple[WindowSide, WindowSide] | None = None
+    """Width and height of windows that slide over an image, none beyond its borders; the softmax is
+    averaged where they overlap. An image that is no larger is seen whole. None: all are."""
+    overlap: Overlap = OVERLAP
+    """Of neighbouring windows, as a fraction of their sides."""
+    flip: bool = False
+    """Average the softmax of every image, or window, with that of its mirror image."""
+    scales: Annotated[list[Scale], Field(min_length=1)] = [1.0]
+    """Average the softmax of every image at these multiples of its size, `[0.75, 1, 1.25]` for
+    example; windows stay as large as they are."""
     mean_over: list[str] = []
     """The classes whose mean is reported as mIoU, `[road, sky, car]` for example; none: all. A
     class that no label of a domain holds is left out of that domain's mean in any case."""
@@ -50,6 +77,32 @@ class EvaluationConfig(Section):
         if "default" in self.model_fields_set and self.default not in self.statistics:
             raise ValueError(f"default: {self.default} is not in 'statistics'; add it there")
         return self
+
+    def check_views(self, sizes: Mapping[str, Size | None]) -> None:
+        """Refuse an overlap without windows, and scales that leave nothing of an image.
+
+        Args:
+            sizes: width and height of the images by domain; None: each has its own.
+
+        Raises:
+            RecipeError: names the key.
+        """
+        # A default may be written out, as in the recipes of runs.
+        if self.window is None and self.overlap != OVERLAP:
+            raise RecipeError(
+                "evaluation.overlap: is that of windows; set evaluation.window too, or leave it out"
+            )
+        for domain, size in sizes.items():
+            if self.scales != [1.0] and size and min(size) < smallest_side(self.scales):
+                raise RecipeError(
+                    f"evaluation.scales: {min(self.scales):g} makes the images of {domain}, which"
+                    f" are {size[0]}x{size[1]}, smaller than {SMALLEST} pixels a side; leave it out"
+                )
+
+
+def smallest_side(scales: Sequence[float]) -> int:
+    """Pixels that the sides of an image must have at least, so that no scale makes it too small."""
+    return math.ceil(SMALLEST / min(scales))
 
 
 class TestConfig(Section):

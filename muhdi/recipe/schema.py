@@ -215,6 +215,11 @@ class Recipe(Section):
         """The key that decides what training sees, for messages."""
         return "image_size" if self.augment.window is None else "augment.crop"
 
+    def evaluated_size(self, data: DomainConfig) -> Size | None:
+        """Width and height of a domain's evaluation images; None: each has its own."""
+        size = self.evaluation.input_size
+        return None if size == "native" else size or self.size_of(data)
+
     def class_set(self) -> ClassSet:
         """The class set that ``classes`` names or lists."""
         if isinstance(self.classes, str):
@@ -316,6 +321,8 @@ class Recipe(Section):
         self.class_set()
         self._check_domains()
         self._check_mean()
+        sizes = {key: self.evaluated_size(data) for key, data in self.domains()}
+        self.evaluation.check_views(sizes)
         self._check_training()
         self._check_stages()
         self._check_steps()

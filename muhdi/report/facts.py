@@ -22,11 +22,14 @@ def _of_recipe(run: RunData) -> Facts:
     if window is not None:
         network += f", trained on crops of {window[0]}x{window[1]}"
     counts = zip(run.stages, iterations(run), strict=True)
+    views = {images.views for images in run.results.scored.values()} - {""}
+    scored = [("scored", f"averaged over {each}") for each in views]
     return [
         ("seed", str(recipe.seed)),
         ("network", network),
         ("stages", f"{len(run.results.steps)} of {len(run.stages)} evaluated"),
         ("iterations", ", ".join(f"{stage} {count}" for stage, count in counts)),
+        *scored,
     ]
 
 

@@ -47,7 +47,7 @@ def features_table(network: NetworkSummary) -> ResultTable:
     rows: list[list[Cell]] = []
     for feature in network.features:
         size = f"{feature.width}x{feature.height}"
-        rows.append([feature.name, str(feature.channels), str(feature.stride), size])
+        rows.append([feature.name, str(feature.channels), f"{feature.stride:g}", size])
     title = f"Features of an image of {width}x{height}"
     return ResultTable(title, ["feature", "channels", "stride", "size"], rows)
 

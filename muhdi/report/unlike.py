@@ -46,6 +46,7 @@ def _by_aspect(runs: Sequence[RunData], domain: str) -> dict[str, dict[str, str]
         found.setdefault("number of images", {})[name] = str(images.images)
         found.setdefault("input size", {})[name] = images.input_size
         found.setdefault("fit", {})[name] = images.fit
+        found.setdefault("views", {})[name] = images.views or "the whole image at once"
     contents = {run.results.scored[domain].content for run in runs if domain in run.results.scored}
     if len(contents - {""}) < 2:
         found.pop("images", None)  # copies of one data set

@@ -13,8 +13,9 @@ from torch import Tensor
 from muhdi.data.domains import Domains
 from muhdi.evaluation.domains import Scored, image_batches
 from muhdi.evaluation.samples import network_after
+from muhdi.evaluation.views import Views, probabilities_of
 from muhdi.files import write_json
-from muhdi.losses import entropy, upsample
+from muhdi.losses import entropy
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.inference import Inference
 from muhdi.recipe.schema import Recipe
@@ -64,7 +65,8 @@ def record_change(recipe: Recipe, before: Path, after: Path, path: Path) -> None
         for name, samples in validation.items():
             inferences = [scored.inference(statistics, name) for scored in pair]
             batches = image_batches(samples, recipe, device)
-            rows.append({"statistics": statistics, "domain": name, **_change(inferences, batches)})
+            measures = _change(inferences, batches, Views.of(recipe.evaluation))
+            rows.append({"statistics": statistics, "domain": name, **measures})
     write_json(path, rows)
 
 
@@ -76,12 +78,15 @@ def _on_device(file: Path, recipe: Recipe, device: torch.device) -> Scored:
 
 
 @torch.no_grad()
-def _change(pair: Sequence[Inference | None], batches: Iterable[Tensor]) -> dict[str, Any]:
+def _change(
+    pair: Sequence[Inference | None], batches: Iterable[Tensor], views: Views
+) -> dict[str, Any]:
     """The measures of one domain.
 
     Args:
         pair: the old and the new network; None where one has no statistics of the domain.
         batches: images, uint8 [N, 3, H, W].
+        views: by which they are predicted.
     """
     totals: dict[str, float] = defaultdict(float)
     pixels: dict[str, Tensor] = {}
@@ -89,13 +94,12 @@ def _change(pair: Sequence[Inference | None], batches: Iterable[Tensor]) -> dict
     for batch in batches:
         count = len(batch)
         images += count
-        size = (batch.shape[-2], batch.shape[-1])
+        sizes = [(batch.shape[-2], batch.shape[-1])] * count
         classes = []
         for moment, inference in zip(("before", "after"), pair, strict=True):
             if inference is None:
                 continue
-            logits = upsample(inference(batch), size, align_corners=inference.align_corners)
-            probabilities = logits.softmax(1)
+            probabilities = torch.stack(list(probabilities_of(inference, batch, sizes, views)))
             totals[f"confidence_{moment}"] += count * float(probabilities.amax(1).mean())
             totals[f"entropy_{moment}"] += count * float(entropy(probabilities))
             predicted = probabilities.argmax(1)

@@ -56,7 +56,8 @@ def evaluate(  # noqa: PLR0913 - options by name
     Args:
         what: a run directory (its newest network), a network file (ours, or the reference's), a
             `Checkpoint`, or a recipe, whose section ``test`` says what is scored.
-        recipe: with the domains; None: that of the run, or ``what`` itself.
+        recipe: with the domains, and how they are scored (its section ``evaluation``); None: that
+            of the run, or ``what`` itself.
         statistics: that batch norms use, each for a table of its own; none: the recipe's choice.
         head: whose predictions are scored.
         refresh: measure every domain's statistics again from its training images, where they are,

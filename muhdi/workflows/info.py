@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from muhdi.deploy.find import exported_config, network_file
-from muhdi.deploy.predictor import SMALLEST
 from muhdi.errors import RecipeError
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.summary import NetworkSummary, summarise
 from muhdi.recipe.backbones import BackboneConfig
+from muhdi.recipe.evaluation import SMALLEST
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.costs import DryRun

@@ -16,10 +16,13 @@ from PIL import Image
 import muhdi as library
 from muhdi.data.resize import resize_image
 from muhdi.deploy import export as module
+from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.find import network_file
 from muhdi.deploy.predictor import Predictor
+from muhdi.deploy.view import View
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Results
+from muhdi.evaluation.views import probabilities_of, resized
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import read_backbone
@@ -101,6 +104,15 @@ def test_torch_export_holds_the_statistics_of_a_domain(
     program = torch.export.load(tmp_path / "native.pt2").module()
     expected = predictor(batch)
     assert (program(batch) - expected).abs().max() < 1e-3 * expected.abs().max()
+    # The mirror image and scales are averaged around the file as around the module.
+    view = View(flip=True, scales=(0.75, 1.0))
+    image = batch[0].permute(1, 2, 0).numpy()
+    file = ExportedPredictor(tmp_path / "native.pt2")
+    (found,) = file.predict_many([image], view, probabilities=True)
+    sizes = [(image.shape[0], image.shape[1])]
+    (mean,) = probabilities_of(predictor, batch[:1], sizes, view.views(predictor.image_size))
+    assert np.abs(found.probabilities - mean.numpy()).max() < 1e-3
+    assert (found.ids == mean.argmax(0).numpy()).mean() > 0.99
 
 
 @pytest.mark.parametrize("ending", ["onnx", "pt2"])
@@ -121,6 +133,7 @@ def test_predict_takes_exported_files(muhdi, trained: Path, tmp_path: Path, endi
     for words, message in (
         (["--domain", "night"], "head and statistics are inside the file"),
         (["--window"], "decides itself how it sees images"),
+        (["--scales", "0.75,1"], "resizes images to one size inside; export it with --input-size"),
     ):
         status, _, errors = muhdi("predict", f"net.{ending}", image, "-o", "other", *words)
         assert status == 2
@@ -137,8 +150,8 @@ def test_an_exported_file_resizes_as_predict_does(size: tuple[int, int]) -> None
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (size[0] // 4 + 1, size[1] // 4 + 1, 3), np.uint8)
     image = np.array(Image.fromarray(coarse).resize(size[::-1]))
-    resized = module._resized(torch.from_numpy(image).permute(2, 0, 1)[None], (64, 48))
-    difference = np.abs(resized[0].permute(1, 2, 0).numpy() - resize_image(image, (64, 48)))
+    shown = resized(torch.from_numpy(image).permute(2, 0, 1)[None], (64, 48))
+    difference = np.abs(shown[0].permute(1, 2, 0).numpy() - resize_image(image, (64, 48)))
     assert difference.max() <= 3
     assert difference.mean() < 0.25
 

@@ -88,6 +88,7 @@ def test_what_a_file_cannot_do_is_said_before_anything_is_written(
     for words, message in (
         (["--probabilities"], "gives classes only; export it with --output logits"),
         (["--size", 32, 32], "leave --size and --window out"),
+        (["--flip"], "gives classes only; export it with --output logits for --flip"),
         (["--device", "cuda"], "runs on the CPU; leave --device out"),
     ):
         status, _, errors = muhdi("predict", exported, "x.png", "-o", "out", *words)

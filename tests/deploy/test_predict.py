@@ -16,8 +16,9 @@ from PIL import Image
 
 import muhdi as library
 from muhdi.deploy.inputs import find_inputs
-from muhdi.deploy.predictor import Predictor, View
+from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.video import VideoWriter
+from muhdi.deploy.view import View
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.argmax import classes_at
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -122,6 +123,11 @@ def test_a_bad_file_is_listed_and_does_not_stop_the_rest(
         (["*.bmp"], "*.bmp: the pattern matches no image"),
         (["empty"], "empty: holds no image"),
         (["in", "--overlap", "1"], "must be a fraction of the window"),
+        (["in", "--overlap", "0.3"], "overlap 0.3: is that of windows; ask for windows, too"),
+        (["in", "--scales", "0.5,x"], "--scales '0.5,x': must be numbers with commas"),
+        (["in", "--scales", "1,0"], "scales: 0.0 must be above 0 and at most 10"),
+        (["in", "--scales", "1,nan"], "scales: nan must be above 0 and at most 10"),
+        (["in", "--scales", "0.4,1"], "scales: 0.4 makes images of 64x32 smaller than 16 pixels"),
         (["in", "--device", "cuda:99"], "device cuda:99: this machine has no such device"),
         (["in", "--device", "abacus"], "device abacus: is not a device"),
     ],
@@ -251,6 +257,29 @@ def test_windows_and_size_through_the_command(muhdi, trained: Path, tmp_path: Pa
     assert status == 1
     assert "small.png: a side is smaller than 16 pixels" in errors
     assert (tmp_path / "o/ids/big.png").is_file()
+
+
+def test_mirror_images_and_scales_through_the_command(muhdi, trained: Path, tmp_path: Path) -> None:
+    """The mean of the probabilities of four predictions, each of which can be had alone."""
+    picture(tmp_path / "x.png", 64, 32)
+    words = ["x.png", "--flip", "--scales", "1,1.5", "--probabilities"]
+    assert muhdi("predict", trained, *words, "-o", "mean")[0] == 0
+    predictor = library.Predictor.load(trained)
+    image = read(tmp_path / "x.png")
+    expected = np.zeros((7, 32, 64))
+    for scale in (1.0, 1.5):
+        for step in (1, -1):
+            one = predictor.predict(image[:, ::step], View(scales=[scale]), probabilities=True)
+            assert one.probabilities is not None
+            expected += one.probabilities[:, :, ::step] / 4
+    found = np.load(tmp_path / "mean/probabilities/x.npz")["probabilities"]
+    assert np.abs(found - expected).max() < 1e-3, "they are kept as float16"
+    assert (read(tmp_path / "mean/ids/x.png") == expected.argmax(0)).mean() > 0.999
+    assert not np.allclose(predictor.predict(image, probabilities=True).probabilities, expected)
+    picture(tmp_path / "low.png", 64, 31, 2)
+    status, _, errors = muhdi("predict", trained, "low.png", "--window", "--scales", 0.5, "-o", "o")
+    assert status == 1
+    assert "low.png: a side is smaller than 32 pixels" in errors
 
 
 def test_a_video_gives_ids_per_frame_and_an_overlay_video(

@@ -5,8 +5,9 @@ kept runs say.
 from __future__ import annotations
 
 import pytest
+import torch
 
-from benchmarks import performance, results
+from benchmarks import performance, results, windows
 from benchmarks.growth import apart
 from benchmarks.iteration import VERSIONS, disagreement, measure
 
@@ -27,6 +28,14 @@ def test_a_version_is_measured_by_itself() -> None:
     assert set(VERSIONS) == {"ours", "bf16", "compiled"}
     for version in ("plain", "bf16"):
         assert measure(version, "small", (64, 64), 1)["cpu_s"] > 0
+
+
+def test_windows_in_batches_are_those_one_at_a_time() -> None:
+    images = torch.randint(0, 256, (2, 3, 64, 100), dtype=torch.uint8)
+    found = windows.measure(images, "image", 1)
+    assert found["difference"] < windows.TOLERANCE
+    (ratio,) = found["single_over_batches"]
+    assert ratio > 0
 
 
 def test_growth_is_measured_in_a_process_of_its_own() -> None:

@@ -52,9 +52,10 @@ def test_the_page_runs_from_top_to_bottom(muhdi, tmp_path: Path) -> None:
             assert status == 0, f"{line}: {errors}"
             assert words[0] != "export" or "verified on" in output
             done.append(words[0])
-    assert [done.count(kind) for kind in ("predict", "export", "python")] == [6, 3, 6]
+    assert [done.count(kind) for kind in ("predict", "export", "python")] == [7, 3, 6]
+    assert done.count("evaluate") == 2
     street = Path("ids/street.png")
-    for folder in ("predictions", "larger", "windows", "from_file"):
+    for folder in ("predictions", "larger", "windows", "averaged", "from_file"):
         assert Image.open(folder / street).size == (90, 60), folder
     assert len(list(Path("frames/ids/drive").iterdir())) == 3, "every fifth of eleven frames"
     assert Path("frames/overlay/drive.mp4").is_file()

@@ -117,10 +117,17 @@ def test_a_checkpoint_is_scored_by_a_recipe_alone(trained: Path, tmp_path: Path)
         evaluate(checkpoint, recipe, experiments=tmp_path / "exp")
 
 
-def test_the_cache_knows_how_images_are_decoded(trained: Path, tmp_path: Path) -> None:
+def test_the_cache_knows_how_images_are_decoded_and_looked_at(
+    trained: Path, tmp_path: Path
+) -> None:
     """``draft`` changes pixels; the precision of the training changes no score."""
     cache = tmp_path / "exp" / "snapshots" / "tiny" / "scores.json"
-    for setting, rows in (("draft=false", 6), ("precision=bf16-mixed", 6), ("draft=true", 12)):
+    for setting, rows in (
+        ("draft=false", 6),
+        ("precision=bf16-mixed", 6),
+        ("draft=true", 12),
+        ("evaluation.flip=true", 18),
+    ):
         evaluate_network(trained, settings=[setting], experiments=tmp_path / "exp")
         assert len(json.loads(cache.read_text())) == rows, setting
 
