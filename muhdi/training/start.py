@@ -139,7 +139,7 @@ def _empty_results(recipe: Recipe, domains: Domains) -> Results:
         adapted_at,
         scored=scored_images(domains, recipe),
         mean_over=recipe.evaluation.mean_over,
-        default=recipe.evaluation.default,
+        default=recipe.evaluation.default_statistics,
     )
 
 

@@ -363,7 +363,7 @@ class _Scorer:
         results = Results(recipe.name, recipe.seed, source, names, targets, adapted_at)
         results.scored = scored_images(self.domains, recipe)
         results.mean_over = recipe.evaluation.mean_over
-        results.default = recipe.evaluation.default
+        results.default = recipe.evaluation.default_statistics
         results.notes = list(recipe.notes)
         return results
 

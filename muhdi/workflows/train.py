@@ -174,7 +174,7 @@ class Session:
             memory=carried.memory,
             networks=carried.networks,
             fit=self.domains.source.images.fit if self.domains.source is not None else "stretch",
-            default_statistics=self.recipe.evaluation.default,
+            default_statistics=self.recipe.evaluation.default_statistics,
         )
 
     def print_notes(self, notes: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +16,11 @@ from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, sav
 from muhdi.models.decoders import ChannelNorm, build_decoder
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import batch_norms
+from muhdi.recipe import plugins
 from muhdi.recipe.backbones import DecoderConfig, read_backbone
 from muhdi.recipe.load import load_recipe
+from tests.models.tiny_transformers import folder_of
+from tests.testers import MethodTester
 
 CLASSES = ("a", "b", "c")
 
@@ -108,6 +112,24 @@ def test_the_light_decoder_has_no_batch_norms_and_is_enlarged_without_aligned_co
     logits = outputs.heads["agnostic"].main
     expected = F.interpolate(logits, size=(32, 32), mode="bilinear", align_corners=False)
     assert torch.equal(outputs.upsampled("agnostic", (32, 32)).main, expected)
+
+
+@pytest.mark.parametrize("decoder", ["lateral", "segformer", "daformer", "light", "linear"])
+def test_each_learns_with_every_adaptation_and_retention(decoder: str, tmp_path: Path) -> None:
+    backbone = "small"
+    if decoder in ("light", "linear"):
+        backbone = f"hf:{folder_of('dinov3_vit', tmp_path)}"
+    adaptations = plugins.sections("adaptation")
+    retentions = plugins.sections("retention")
+    names = zip(*(_shipped(known) for known in (adaptations, retentions)), strict=True)
+    for adaptation, retention in names:
+        learned = adaptations[adaptation](method=adaptation)
+        kept = retentions[retention](method=retention)
+        MethodTester(learned, kept, backbone, decoder).it_trains()
+
+
+def _shipped(known: dict[str, Any]) -> list[str]:
+    return sorted(name for name, section in known.items() if section.__module__[:5] == "muhdi")
 
 
 def test_a_norm_over_channels_looks_at_one_pixel() -> None:

@@ -142,7 +142,10 @@ def test_a_run_shows_predicts_and_exports_by_its_default(muhdi, tiny, tmp_path: 
 def test_the_default_is_one_of_those_that_are_scored() -> None:
     with pytest.raises(ValueError, match="pooled is not in 'statistics'"):
         EvaluationConfig.model_validate({"default": "pooled"})
-    assert EvaluationConfig.model_validate({"statistics": ["image"]}).default == "running"
+    one = EvaluationConfig.model_validate({"statistics": ["image"]})
+    assert one.default_statistics == "running"
+    # As a run saves it, with every key written out, it can be read again.
+    assert EvaluationConfig.model_validate(one.model_dump(mode="json")) == one
 
 
 def test_the_default_needs_no_domains_name() -> None:
