@@ -144,8 +144,9 @@ class Segmenter(nn.Module):
         """The lines that show the image; the last may show padding, too."""
         side = images.shape[dimension]
         padded = self._padded_side(side)
-        # Rounded up without negative numbers, which ONNX would divide towards 0.
-        lines = (side * logits.shape[dimension] + padded - 1) // padded
+        whole = logits.shape[dimension]
+        # No negative number is divided: ONNX rounds that towards 0.
+        lines = whole - (padded - side) * whole // padded
         # A slice's bounds would fix sizes in an export.
         return logits.index_select(dimension, torch.arange(lines, device=logits.device))
 

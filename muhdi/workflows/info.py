@@ -146,12 +146,13 @@ def _of_network(path: Path, size: tuple[int, int] | None, *, trust_code: bool) -
 
 def _held(checkpoint: Checkpoint) -> Facts:
     """What a network's file holds besides the network."""
+    has_statistics = checkpoint.network.statistics_choices != ("none",)
     return {
         "classes": list(checkpoint.classes),
         "image size": _size(checkpoint.image_size),
         "other shapes": "are padded" if checkpoint.fit == "pad" else "are stretched",
-        "statistics of": list(checkpoint.statistics),
-        "default statistics": checkpoint.default_statistics,
+        "statistics of": list(checkpoint.statistics) if has_statistics else [],
+        "default statistics": checkpoint.default_statistics if has_statistics else [],
         "memory of": list(checkpoint.memory),
         "methods' networks": list(checkpoint.networks),
     }

@@ -6,12 +6,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from muhdi.data.domains import Domains
+from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.predictor import Predictor
-from muhdi.errors import DataError, RecipeError
+from muhdi.deploy.view import View
+from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import TransformersConfig, read_backbone
@@ -186,6 +190,8 @@ def test_what_cannot_be_built_is_said_in_one_line(
     empty.mkdir()
     gpt = tmp_path / "gpt"
     transformers.GPT2Config().save_pretrained(gpt)
+    hiera = tmp_path / "hiera"
+    transformers.HieraConfig().save_pretrained(hiera)
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "config.json").write_text("{")
@@ -194,6 +200,7 @@ def test_what_cannot_be_built_is_said_in_one_line(
         f"backbone=hf:{empty}": "holds no config.json",
         f"backbone=hf:{folder}": "holds no weights (model.safetensors)",
         f"backbone=hf:{gpt}": "is a gpt2, which transformers' AutoBackbone does not know",
+        f"backbone=hf:{hiera}": "takes images of one size only",
         f"backbone=hf:{damaged}": str(damaged),
         f"backbone={{name: 'hf:{folder}', layers: [1, 9]}}": "has 4; give their numbers",
         f"backbone={{name: 'hf:{folder}', options: {{drop_pth_rate: 1}}}}": "'drop_path_rate'",
@@ -236,3 +243,53 @@ def test_code_that_comes_with_a_configuration_is_not_run(tmp_path: Path) -> None
     (folder / "config.json").write_text(json.dumps(text))
     with pytest.raises((DataError, RecipeError), match=r"model\.backbone: hf:"):
         build_segmenter(f"hf:{folder}", 3)
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("dinov2", "pt2"), ("segformer", "onnx")])
+def test_their_exports_take_images_of_any_size(
+    kind: str, ending: str, tmp_path: Path, muhdi
+) -> None:
+    network = saved(kind, tmp_path)
+    image = tmp_path / "image.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (51, 83, 3), np.uint8)).save(image)
+    target = tmp_path / f"network.{ending}"
+    options = ("--input-size", "native", "--images", image)
+    status, output, errors = muhdi("export", network, target, *options)
+    assert status == 0, errors
+    assert "100.000 % of the pixels" in output
+    predictor = ExportedPredictor(target)
+    pixels = np.asarray(Image.open(image))
+    assert predictor.predict_many([pixels], View())[0].ids.shape == (51, 83)
+    smallest = 15 if kind == "dinov2" else 33
+    with pytest.raises(MuhdiError, match=f"takes sides of at least {max(smallest, 16)}"):
+        predictor.predict_many([pixels[:12]], View())
+
+
+def test_what_cannot_be_exported_is_one_line(
+    tmp_path: Path, muhdi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def guards(*args: object, **options: object) -> None:
+        raise ValueError("Constraints violated (height, width)! For more, run\nwith TORCH_LOGS.")
+
+    monkeypatch.setattr(torch.export, "export", guards)  # for Swin it takes minutes to find out
+    network = saved("swin", tmp_path)
+    image = tmp_path / "image.png"
+    Image.fromarray(np.zeros((51, 83, 3), np.uint8)).save(image)
+    target = tmp_path / "network.pt2"
+    options = ("--input-size", "native", "--images", image)
+    status, _, errors = muhdi("export", network, target, *options)
+    assert status != 0
+    assert "cannot export this network's operations (Constraints violated (height, w" in errors
+    assert "give --input-size trained, or export a folder" in errors
+    assert "Traceback" not in errors
+    assert not target.exists()
+
+
+def saved(kind: str, folder: Path) -> Path:
+    """The file of a random network of a kind."""
+    section = read_backbone(f"hf:{folder_of(kind, folder)}")
+    torch.manual_seed(0)
+    path = folder / f"{kind}.safetensors"
+    network = build_segmenter(section, 3)
+    save_checkpoint(path, Checkpoint(network, section, CLASSES, (64, 32)))
+    return path

@@ -47,6 +47,8 @@ WELL_KNOWN = (
     *(f"microsoft/resnet-{depth}" for depth in (18, 34, 50, 101)),
 )
 """Names that a mistyped one may have meant."""
+ONE_SIZE = ("hiera",)
+"""Types of models that take images of one size only, that of their configuration."""
 _UNKNOWN_TO_FILES = (
     "_name_or_path",
     "id2label",
@@ -229,6 +231,11 @@ def _configuration(config: TransformersConfig) -> Any:
 
 def _choose_layers(configuration: Any, config: TransformersConfig) -> None:
     """Let a network of AutoBackbone give the layers that the recipe or its depth asks for."""
+    if configuration.model_type in ONE_SIZE:
+        raise RecipeError(
+            f"model.backbone: {config.name} is a {configuration.model_type}, which takes images of"
+            " one size only; choose another network"
+        )
     names = list(getattr(configuration, "stage_names", None) or [])
     layers = [name for name in names if name != "stem"]
     if not layers:
