@@ -136,7 +136,7 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         backbone = description["backbone"]
         multi_level = bool(description["multi_level"])
         # Files of earlier versions do not say it, and had no other.
-        decoder = DecoderConfig.model_validate(description.get("decoder", {"name": "deeplab"}))
+        decoder = DecoderConfig.model_validate(description.get("decoder", "deeplab"))
         # Files of earlier versions do not say it, and were used so.
         fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
         default_statistics = str(description.get("default_statistics", "running"))

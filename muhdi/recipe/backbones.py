@@ -34,18 +34,16 @@ class DecoderConfig(Section):
     width: Annotated[int, Field(gt=0, le=4096)] | None = None
     """Channels of `lateral` (none: 64), `segformer` and `daformer` (none: 256)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _width_is_used(self) -> DecoderConfig:
         if self.width is not None and self.name in ("deeplab", "light", "linear"):
             raise ValueError(f"width: the backbone decides the width of {self.name}; leave it out")
         return self
-
-
-def _by_name(decoder: Any) -> Any:
-    return {"name": decoder} if isinstance(decoder, str) else decoder
-
-
-DecoderField = Annotated[DecoderConfig, BeforeValidator(_by_name)]
 
 
 class BackboneConfig(Buildable):

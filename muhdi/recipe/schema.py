@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from muhdi.errors import MuhdiError, RecipeError, nearest
 from muhdi.files import file_name
-from muhdi.recipe.backbones import BackboneField, DecoderField, SmallConfig
+from muhdi.recipe.backbones import BackboneField, DecoderConfig, SmallConfig
 from muhdi.recipe.domains import AugmentConfig, DomainConfig, DomainField, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig, TestConfig
 from muhdi.recipe.explain import explain
@@ -61,7 +61,7 @@ class ModelConfig(Section):
     """File to start from: a network of ours, the reference's, or a state dict of the backbone, of
     torchvision or timm for example; as it is given, or below `runtime.root`. `imagenet`: the
     weights of an installed package. None: random."""
-    decoder: DecoderField | None = None
+    decoder: DecoderConfig | None = None
     """What the heads share, by name or with its options; none: what suits the backbone."""
     multi_level: bool = True
     """Whether heads have an aux level after stage 3 of the backbone, besides the main one."""

@@ -169,6 +169,10 @@ def test_a_decoder_that_does_not_suit_the_features_is_refused() -> None:
         Segmenter(pyramid(), 3, decoder=DecoderConfig(name="light"))
 
 
+def test_a_decoder_may_be_a_word() -> None:
+    assert DecoderConfig.model_validate("lateral") == DecoderConfig(name="lateral")
+
+
 def test_recipes_name_decoders(tiny) -> None:
     recipe = load_recipe(tiny(), ["model.decoder=lateral"])
     assert recipe.model.decoder == DecoderConfig(name="lateral")

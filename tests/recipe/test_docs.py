@@ -72,3 +72,13 @@ def test_every_key_has_a_docstring_of_its_own() -> None:
             assert text, f"{section.__name__}.{name} has no docstring"
             assert text[0].isupper() or text[0] == "`", f"{section.__name__}.{name}: {text}"
             assert text.endswith("."), f"{section.__name__}.{name}: {text}"
+
+
+def test_networks_may_be_named_by_a_word(schema) -> None:
+    for model in (
+        {"backbone": "hf:facebook/dinov2-small", "decoder": "light"},
+        {"backbone": {"name": "resnet50"}, "decoder": {"name": "segformer", "width": 64}},
+    ):
+        schema.validate({"model": model})
+    for model in ({"backbone": "dinov2"}, {"decoder": "heavy"}):
+        assert not schema.is_valid({"model": model})
