@@ -53,6 +53,8 @@ OURS = (
 """Arguments of `timm.create_model` that other keys, or this module, decide."""
 KEPT = ("tag", "input_size", "fixed_input_size")
 """What building a network takes from the configuration of its weights."""
+LAST_NORMS = ("norm.", "fc_norm.")
+"""How the names of parameters behind the last block begin."""
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
@@ -134,7 +136,8 @@ class TimmBackbone(ProbedBackbone):
     @property
     def depth(self) -> int:
         """Its blocks and what comes before them, as timm groups its parameters."""
-        return 1 + max(self._layers.values())
+        trunk = [name for name in self._layers if not is_last_norm(name)]
+        return 1 + max(self._layers[name] for name in trunk)
 
     def layer_of(self, parameter: str) -> int:
         """The place of timm's group among those that the features need."""
@@ -142,7 +145,8 @@ class TimmBackbone(ProbedBackbone):
 
     def recorded(self, section: TimmConfig) -> TimmConfig:
         """With what its weights' configuration says: nothing has to be downloaded again."""
-        known = {key: self.plan.configuration[key] for key in KEPT}
+        configuration = self.plan.configuration
+        known = {key: configuration[key] for key in KEPT if key in configuration}
         found = {"configuration": known, "mean": self.mean, "std": self.std}
         return section.model_copy(update=found)
 
@@ -204,18 +208,22 @@ class Plan:
         return features
 
     def layers_of(self, parameters: Sequence[str]) -> dict[str, int]:
-        """Number of the layer of each parameter of the network that gives the features."""
-        names = [name.removeprefix("model.") for name in parameters]
-        if all(name in self._groups for name in names):
-            groups = [self._groups[name] for name in names]
-            order = sorted(set(groups))
-            places = [order.index(group) for group in groups]
-        else:
+        """The layer of each parameter of the network that gives the features.
+
+        Layers are timm's groups, from the stem on; a last norm comes after them.
+        """
+        inside = {name: name.removeprefix("model.") for name in parameters}
+        groups: dict[str, Any] = {
+            name: self._groups.get(own) for name, own in inside.items() if not is_last_norm(own)
+        }
+        if None in groups.values():
             # A network that timm does not group: each of its parts is a layer.
-            parts = [name.partition(".")[0] for name in names]
-            known = list(dict.fromkeys(parts))
-            places = [known.index(part) for part in parts]
-        return dict(zip(parameters, places, strict=True))
+            groups = {name: inside[name].partition(".")[0] for name in groups}
+            order = list(dict.fromkeys(groups.values()))
+        else:
+            order = sorted(set(groups.values()))
+        places = {name: order.index(group) for name, group in groups.items()}
+        return {name: places.get(name, len(order)) for name in parameters}
 
     def _check_arguments(self, config: TimmConfig, known: set[str]) -> None:
         """Refuse an option that the network does not have."""
@@ -254,6 +262,11 @@ class PlainLayers(nn.Module):
             images, indices=self.indices, norm=True, output_fmt="NCHW", intermediates_only=True
         )
         return maps
+
+
+def is_last_norm(parameter: str) -> bool:
+    """Whether a parameter of the network that gives the features is behind the last block."""
+    return parameter.removeprefix("model.").startswith(LAST_NORMS)
 
 
 def feature_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:

@@ -116,9 +116,10 @@ def licence_notes(config: TimmConfig, licence: str | None) -> list[str]:
 @contextmanager
 def in_one_line(config: TimmConfig) -> Iterator[None]:
     """Turn whatever timm raises into one line, and keep its reports to itself."""
-    logger = logging.getLogger("timm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     except MuhdiError:
@@ -127,7 +128,8 @@ def in_one_line(config: TimmConfig) -> Iterator[None]:
         reason = f"{type(error).__name__}: {one_line(error)}"
         raise DataError(f"model.backbone: {config.name}: cannot be built: {reason}") from None
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def without_weights(config: TimmConfig, source: Any, error: Exception) -> MuhdiError:
@@ -139,9 +141,9 @@ def without_weights(config: TimmConfig, source: Any, error: Exception) -> MuhdiE
         error: what loading them raised.
     """
     key = f"model.backbone: {config.name}"
-    if isinstance(error, RuntimeError):
-        where = config.file or "its weights"
-        return DataError(f"{key}: {where} are not of this network: {one_line(error)}")
+    if config.file is not None or isinstance(error, RuntimeError):
+        given = config.file or "what is in the cache"
+        return DataError(f"{key}: {given} is not of this network ({one_line(error)})")
     if source.hf_hub_id:
         file = source.hf_hub_filename or "model.safetensors"
         fetch = (
