@@ -1,13 +1,15 @@
 # make demo: the built-in sequence, to its result. make test: linters, types, layers, tests. make bench: speed and memory.
+# make test-timm: the tests of timm's networks, in an environment with torchvision, 6 GB.
 # make soak: ten minutes of training, killing and resuming; make soak SOAK= takes as long as it takes to kill every
 # combination 20 times.
 # make docs: the site.
 PYTHON ?= python3
 VENV := .venv
+VENV_TIMM := .venv-timm
 BIN := $(VENV)/bin
 SOAK ?= --minutes 10
 
-.PHONY: demo test bench soak docs clean
+.PHONY: demo test test-timm bench soak docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +30,15 @@ test: $(VENV)/installed-dev
 	$(BIN)/lint-imports --no-cache
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
 
+# timm imports torchvision, which has to be of torch's release and build.
+$(VENV_TIMM)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV_TIMM)
+	$(VENV_TIMM)/bin/pip install --disable-pip-version-check -q torch==2.14.1 torchvision==0.29.1 -e '.[onnx,timm]' pytest hypothesis
+	touch $@
+
+test-timm: $(VENV_TIMM)/installed
+	OMP_NUM_THREADS=1 $(VENV_TIMM)/bin/pytest tests/timm
+
 bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance --machine --precision
 	$(BIN)/python -m benchmarks.iteration --json benchmarks/measured/iteration.json
@@ -46,4 +57,4 @@ docs: $(VENV)/installed
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) $(VENV_TIMM) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

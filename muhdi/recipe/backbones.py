@@ -17,7 +17,7 @@ from pydantic import (
 
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
-from muhdi.recipe.section import Buildable, Opaque, Positive, Section
+from muhdi.recipe.section import Buildable, Name, Opaque, Positive, Section
 
 DecoderName = Literal["deeplab", "lateral", "segformer", "daformer", "light", "linear"]
 """What heads share, see `muhdi.models.decoders`."""
@@ -98,19 +98,11 @@ Channels = tuple[float, float, float]
 """A number for red, green and blue."""
 
 
-class TransformersConfig(BackboneConfig):
-    """A network of the package transformers: `hf:NAME` of the Hugging Face hub, or `hf:FOLDER`.
+class PackageConfig(BackboneConfig):
+    """A network of another package, by its name there."""
 
-    MiT (SegFormer's encoder), and everything that its AutoBackbone knows: ConvNeXt, Swin, PVTv2,
-    DINOv2, DINOv3, ResNet and others.
-    """
-
-    builds: ClassVar[str] = "muhdi.models.backbones.transformers:TransformersBackbone"
-    prefix: ClassVar[str] = "hf"
     recorded: ClassVar[tuple[str, ...]] = ("configuration", "mean", "std")
 
-    name: Annotated[str, Field(pattern=r"^hf:\S")]
-    """Its name on the hub, or a folder with its `config.json`, after `hf:`."""
     pretrained: bool = True
     """Start from its weights, where `model.init` is none; else from random ones."""
     options: dict[str, Any] = {}
@@ -119,12 +111,12 @@ class TransformersConfig(BackboneConfig):
     """Layers (of a plain transformer) or stages whose outputs are its features, counted from 1;
     none: the quarters of a plain transformer, the last four stages of others."""
     mean: Channels | None = None
-    """Of red, green and blue in 0 to 1, which normalises images; none: as its
-    `preprocessor_config.json` says, or else ImageNet's."""
+    """Of red, green and blue in 0 to 1, which normalises images; none: as its own configuration
+    says, or else ImageNet's."""
     std: Channels | None = None
     """The same for the deviation."""
     configuration: dict[str, Any] | None = None
-    """The whole of its configuration: so a network's file keeps it; none: as its name says."""
+    """Its configuration, as a network's file keeps it; none: as its name says."""
 
     @property
     def is_pretrained(self) -> bool:
@@ -134,6 +126,45 @@ class TransformersConfig(BackboneConfig):
     def model_name(self) -> str:
         """Without the prefix."""
         return self.name.removeprefix(f"{self.prefix}:")
+
+
+class TransformersConfig(PackageConfig):
+    """A network of the package transformers: `hf:NAME` of the Hugging Face hub, or `hf:FOLDER`.
+
+    MiT (SegFormer's encoder), and everything that its AutoBackbone knows: ConvNeXt, Swin, PVTv2,
+    DINOv2, DINOv3, ResNet and others.
+    """
+
+    builds: ClassVar[str] = "muhdi.models.backbones.transformers:TransformersBackbone"
+    prefix: ClassVar[str] = "hf"
+
+    name: Annotated[str, Field(pattern=r"^hf:\S")]
+    """Its name on the hub, or a folder with its `config.json`, after `hf:`."""
+
+
+class TimmConfig(PackageConfig):
+    """A network of the package timm: `timm:NAME`.
+
+    Any that takes images of any size: EfficientNet, ConvNeXt, ResNet, Swin, PVTv2, ViT, EVA-02,
+    DINOv2, DINOv3 and many others.
+    """
+
+    builds: ClassVar[str] = "muhdi.models.backbones.timm:TimmBackbone"
+    prefix: ClassVar[str] = "timm"
+
+    name: Annotated[str, Field(pattern=r"^timm:[^\s:]+$")]
+    """Its name in timm, with the tag of its weights or without, after `timm:`."""
+    file: Name | None = None
+    """A file of its weights, in timm's names; none: they are downloaded, or in the hub's cache."""
+    output_stride: Literal[8, 16, 32] | None = None
+    """Pixels of the image that one of its coarsest features' spans: dilation instead of stride,
+    where the network knows it; none: its own."""
+
+    @model_validator(mode="after")
+    def _file_is_read(self) -> TimmConfig:
+        if self.file is not None and not self.pretrained:
+            raise ValueError("file: is not read with pretrained=false; leave one of the two out")
+        return self
 
 
 class OpaqueBackboneConfig(Opaque, BackboneConfig):

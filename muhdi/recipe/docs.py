@@ -34,8 +34,8 @@ def json_schema() -> Schema:
     """The JSON schema of a recipe file, as people write it.
 
     In addition to the keys of `Recipe` a file may hold ``extends`` and ``every_step``, and methods,
-    backbones and decoders may be named by a word. No key is required, since another file may hold it.
-    Methods, backbones and data sets that installed packages announce are listed, too.
+    backbones and decoders may be named by a word. No key is required, since another file may hold
+    it. Methods, backbones and data sets that installed packages announce are listed, too.
     """
     schema = Recipe.model_json_schema()
     definitions = schema["$defs"]

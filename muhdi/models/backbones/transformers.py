@@ -1,37 +1,40 @@
 """Networks of the package transformers as backbones.
 
-Whatever its `AutoBackbone` builds gives maps [N, K, h, w], whose channels and strides are found by
-passing an image without pixels through the network (on PyTorch's ``meta`` device). MiT, which it
-does not know, is `SegformerModel`, whose hidden states are such maps.
+Whatever its `AutoBackbone` builds gives maps [N, K, h, w]. MiT, which it does not know, is
+`SegformerModel`, whose hidden states are such maps.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from muhdi.errors import DataError, MuhdiError, RecipeError, nearest
-from muhdi.models.backbones.base import Backbone, Family, FeatureInfo, Normalise, Pretrained
-from muhdi.recipe.backbones import Channels, TransformersConfig
+from muhdi.models.backbones.base import Pretrained
+from muhdi.models.backbones.probed import (
+    DINOV3_LICENCE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ProbedBackbone,
+    and_more,
+    check_layers,
+    one_line,
+    probe,
+    quarters,
+)
+from muhdi.recipe.backbones import TransformersConfig
 
-IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
-IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
-"""Of red, green and blue in 0 to 1: what networks are trained with that say nothing else."""
-PROBE = 224
-"""Side of the image that finds strides: a multiple of all patches and strides in use."""
-_DINOV3 = "DINOv3's weights are under the DINOv3 License, and so is what is made of them"
 LICENCES = {
     "segformer": "MiT's weights are under NVIDIA's Source Code License: no commercial use",
-    "dinov3_vit": _DINOV3,
-    "dinov3_convnext": _DINOV3,
+    "dinov3_vit": DINOV3_LICENCE,
+    "dinov3_convnext": DINOV3_LICENCE,
 }
 """Type of model -> what a user should know who means to publish or sell."""
 WELL_KNOWN = (
@@ -61,23 +64,7 @@ _NUMBERED = re.compile(r"\b(?:stages|layers?|blocks?|patch_embeddings|layer_norm
 """Stages and blocks in the names of parameters."""
 
 
-class Shape(NamedTuple):
-    """What a network gives.
-
-    Attributes:
-        features: from fine to coarse.
-        multiple: of the sides that it takes.
-        family: ``plain`` where all features have one stride.
-        unused: names of parameters that no feature depends on.
-    """
-
-    features: list[FeatureInfo]
-    multiple: int
-    family: Family
-    unused: list[str]
-
-
-class TransformersBackbone(Backbone):
+class TransformersBackbone(ProbedBackbone):
     """A network of transformers, by its name or from the configuration that a file has kept.
 
     Args:
@@ -88,7 +75,6 @@ class TransformersBackbone(Backbone):
     """
 
     config_class = TransformersConfig
-    dilations = (1,)
 
     def __init__(self, config: TransformersConfig) -> None:
         super().__init__()
@@ -96,18 +82,9 @@ class TransformersBackbone(Backbone):
         self.config = config
         with _in_one_line(config):
             self.configuration = _configuration(config)
-            shape = probe(self.configuration)
-            self.model = _build(self.configuration)
-        self.features = shape.features
-        self.multiple = shape.multiple
-        self.family = shape.family
-        self.decoder = "light" if shape.family == "plain" else "segformer"
-        for name in shape.unused:
-            self.model.get_parameter(name).requires_grad_(False)
-        self.mean, self.std = _normalisation(config)
-        red, green, blue = (255 * value for value in self.mean)
-        self.padding = (red, green, blue)
-        self.normalise = Normalise(self.padding, tuple(255 * value for value in self.std))
+            shape = probe(config.name, partial(_build, self.configuration), feature_maps)
+            model = _build(self.configuration)
+        self.adopt(model, shape, *_normalisation(config))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return feature_maps(self.model, self.normalise(images))
@@ -130,7 +107,7 @@ class TransformersBackbone(Backbone):
         if lacking:
             raise DataError(
                 f"model.backbone: {self.config.name}: its weights lack {lacking[0]}"
-                f"{_and_more(lacking)}; they are of another network"
+                f"{and_more(lacking)}; they are of another network"
             )
         tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
         licence = LICENCES.get(self.configuration.model_type)
@@ -188,20 +165,6 @@ def feature_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     return tuple(model(images).feature_maps)
 
 
-def probe(configuration: Any) -> Shape:
-    """What a network of a configuration gives, found without computing anything."""
-    with torch.device("meta"):
-        model = _build(configuration).eval()
-        images = torch.zeros(1, 3, PROBE, PROBE)
-    maps = feature_maps(model, images)
-    torch.stack([one.sum() for one in maps]).sum().backward()
-    unused = [name for name, weight in model.named_parameters() if weight.grad is None]
-    features = [FeatureInfo(one.shape[1], PROBE // one.shape[2]) for one in maps]
-    strides = [feature.stride for feature in features]
-    family: Family = "plain" if len(set(strides)) == 1 else "pyramid"
-    return Shape(features, max(strides), family, unused)
-
-
 def _check_installed() -> None:
     if find_spec("transformers") is None:
         raise RecipeError(
@@ -245,13 +208,8 @@ def _choose_layers(configuration: Any, config: TransformersConfig) -> None:
         )
     chosen = config.layers
     if chosen is None:
-        chosen = [math.ceil(len(layers) * quarter / 4) for quarter in range(1, 5)]
-        chosen = list(dict.fromkeys(chosen))
-    if max(chosen) > len(layers) or sorted(set(chosen)) != chosen:
-        raise RecipeError(
-            f"model.backbone.layers: {config.name} has {len(layers)}; give their numbers in"
-            " ascending order, each once"
-        )
+        chosen = quarters(len(layers))
+    check_layers(config.name, chosen, len(layers))
     configuration.out_features = [layers[number - 1] for number in chosen]
 
 
@@ -266,7 +224,7 @@ def _build(configuration: Any) -> nn.Module:
     return model
 
 
-def _normalisation(config: TransformersConfig) -> tuple[Channels, Channels]:
+def _normalisation(config: TransformersConfig) -> tuple[Any, Any]:
     """Mean and deviation of red, green and blue in 0 to 1: the recipe's, or the network's own."""
     own: dict[str, Any] = {}
     if config.mean is None or config.std is None:
@@ -275,12 +233,7 @@ def _normalisation(config: TransformersConfig) -> tuple[Channels, Channels]:
         own = {"image_mean": (0.0, 0.0, 0.0), "image_std": (1.0, 1.0, 1.0)}
     mean = config.mean or own.get("image_mean") or IMAGENET_MEAN
     std = config.std or own.get("image_std") or IMAGENET_STD
-    return _three(mean), _three(std)
-
-
-def _three(values: Any) -> Channels:
-    red, green, blue = (float(value) for value in values)
-    return red, green, blue
+    return mean, std
 
 
 def _preprocessor(config: TransformersConfig) -> dict[str, Any]:
@@ -320,7 +273,7 @@ def _explained(config: TransformersConfig, error: Exception, *, weights: bool) -
     name = config.model_name
     key = f"model.backbone: {config.name}"
     folder = Path(name)
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
+    reason = one_line(error)
     if config.configuration is not None and not weights:
         return DataError(f"{key}: its configuration is damaged ({reason})")
     if folder.is_dir() and not (folder / "config.json").is_file():
@@ -338,7 +291,3 @@ def _explained(config: TransformersConfig, error: Exception, *, weights: bool) -
             f" {name} --local-dir FOLDER') and set model.backbone=hf:FOLDER"
         )
     return DataError(f"{key}: cannot be built: {type(error).__name__}: {reason}")
-
-
-def _and_more(names: list[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -1,0 +1,172 @@
+"""What adapters of other packages' networks share.
+
+Such a network says little of what it gives. Channels, strides and unused parameters are found by
+passing images without pixels through it (on PyTorch's ``meta`` device).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from muhdi.errors import RecipeError
+from muhdi.models.backbones.base import Backbone, Family, FeatureInfo, Normalise
+from muhdi.recipe.backbones import Channels
+from muhdi.recipe.section import Size
+
+IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
+IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
+"""Of red, green and blue in 0 to 1: what networks are trained with that say nothing else."""
+PROBE = 224
+"""Side of the images that find strides: a multiple of all patches and strides in use."""
+DINOV3_LICENCE = "DINOv3's weights are under the DINOv3 License, and so is what is made of them"
+
+Build = Callable[[], nn.Module]
+Maps = Callable[[nn.Module, Tensor], Sequence[Tensor]]
+"""A network and normalised images [N, 3, H, W] -> one map [N, K, h, w] for each feature."""
+
+
+class Shape(NamedTuple):
+    """What a network gives.
+
+    Attributes:
+        features: from fine to coarse.
+        multiple: of the sides that it takes.
+        family: ``plain`` where all features have one stride, ``dilated`` where the last two do.
+        unused: names of parameters that no feature depends on.
+    """
+
+    features: list[FeatureInfo]
+    multiple: int
+    family: Family
+    unused: list[str]
+
+
+class ProbedBackbone(Backbone):
+    """A network of another package, see `adopt`."""
+
+    dilations: tuple[int, ...] = (1,)
+    model: nn.Module
+    mean: Channels
+    std: Channels
+
+    def adopt(self, model: nn.Module, shape: Shape, mean: Any, std: Any) -> None:
+        """Have a network inside.
+
+        Args:
+            model: the network; parameters that no feature depends on are not trained.
+            shape: what it gives.
+            mean: of red, green and blue in 0 to 1, which normalises images.
+            std: the same for the deviation.
+        """
+        self.model = model
+        self.features = shape.features
+        self.multiple = shape.multiple
+        self.family = shape.family
+        if shape.family == "plain":
+            self.decoder = "light"
+        elif shape.family == "pyramid":
+            self.decoder = "segformer"
+        else:
+            self.dilations = _deeplab_dilations(shape.multiple)
+        for name in shape.unused:
+            model.get_parameter(name).requires_grad_(False)
+        self.mean = _three(mean)
+        self.std = _three(std)
+        red, green, blue = (255 * value for value in self.mean)
+        self.padding = (red, green, blue)
+        self.normalise = Normalise(self.padding, tuple(255 * value for value in self.std))
+
+
+def probe(name: str, build: Build, maps_of: Maps) -> Shape:
+    """What a network gives, found without computing anything.
+
+    Args:
+        name: of the network, for messages.
+        build: makes it.
+        maps_of: its features.
+
+    Raises:
+        RecipeError: it takes images of one size alone, or its maps do not cover them.
+    """
+    with torch.device("meta"):
+        model = build().eval()
+    maps = _maps_of_size(name, model, maps_of, (PROBE, PROBE))
+    torch.stack([one.sum() for one in maps]).sum().backward()
+    unused = [own for own, weight in model.named_parameters() if weight.grad is None]
+    with torch.no_grad():
+        wide = _maps_of_size(name, model, maps_of, (2 * PROBE, PROBE))
+        # By how much a map grows: without the lines that a convolution without padding loses.
+        growth = [wider.shape[3] - one.shape[3] for one, wider in zip(maps, wide, strict=True)]
+        strides = [PROBE // lines for lines in growth]
+        multiple = max(strides)
+        _maps_of_size(name, model, maps_of, (2 * PROBE, PROBE + multiple))
+    for one, stride in zip(maps, strides, strict=True):
+        if abs(one.shape[3] * stride - PROBE) > stride:
+            raise RecipeError(
+                f"model.backbone: {name} leaves out the borders of images; choose a network whose"
+                " convolutions pad"
+            )
+    channels = [one.shape[1] for one in maps]
+    features = [FeatureInfo(*pair) for pair in zip(channels, strides, strict=True)]
+    return Shape(features, multiple, _family(strides), unused)
+
+
+def quarters(count: int) -> list[int]:
+    """Numbers of the layers, from 1, that end the quarters of a network of so many."""
+    return list(dict.fromkeys(math.ceil(count * quarter / 4) for quarter in range(1, 5)))
+
+
+def check_layers(name: str, chosen: list[int], count: int) -> None:
+    """Refuse layers that a network does not have.
+
+    Raises:
+        RecipeError: says how many there are.
+    """
+    if max(chosen) > count or sorted(set(chosen)) != chosen:
+        raise RecipeError(
+            f"model.backbone.layers: {name} has {count}; give their numbers in ascending order,"
+            " each once"
+        )
+
+
+def one_line(error: Exception) -> str:
+    """What an error of another package says, shortened."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def and_more(names: list[str]) -> str:
+    """What follows the first of some names in a message."""
+    return f" and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def _maps_of_size(name: str, model: nn.Module, maps_of: Maps, size: Size) -> Sequence[Tensor]:
+    """The features of an image of a size, which a network may not take."""
+    width, height = size
+    try:
+        return maps_of(model, torch.zeros(1, 3, height, width, device="meta"))
+    except Exception as error:  # networks raise errors of many kinds
+        raise RecipeError(
+            f"model.backbone: {name} does not take images of any size ({one_line(error)}); choose"
+            " a network that does"
+        ) from None
+
+
+def _family(strides: list[int]) -> Family:
+    if len(set(strides)) == 1:
+        return "plain"
+    return "dilated" if strides[-1] == strides[-2] else "pyramid"
+
+
+def _deeplab_dilations(stride: int) -> tuple[int, ...]:
+    """DeepLab-v2's at stride 8, and as many pixels of the image at any other stride."""
+    return tuple(max(1, dilation * 8 // stride) for dilation in (6, 12, 18, 24))
+
+
+def _three(values: Any) -> Channels:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
