@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +22,26 @@ from muhdi.training.start import new_network
 BLOCK = 8
 """Side of the blocks of one class."""
 SEGFORMERS: dict[str, dict[str, Any]] = {
+    "tiny": {"depths": [1, 1, 1, 1], "hidden_sizes": [8, 16, 40, 64]},
     "b0": {"depths": [2, 2, 2, 2], "hidden_sizes": [32, 64, 160, 256]},
     "b5": {"depths": [3, 6, 40, 3], "hidden_sizes": [64, 128, 320, 512]},
 }
-"""Sizes of MiT (Xie et al. 2021, table 6) that differ from one to the other."""
+"""What differs between MiTs (Xie et al. 2021, table 6); one is for tests."""
+DINOV2S: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 16,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "image_size": 56,
+    },
+    "base": {
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "image_size": 518,
+    },
+}
+"""What differs between DINOv2s (Oquab et al. 2023); one is for tests."""
 
 
 class MadeUp(ImageSet):
@@ -70,9 +86,8 @@ def prepared(images: ImageSet, size: Size, *, with_labels: bool) -> PreparedSet:
     return PreparedSet(images, size, size, with_labels=with_labels, loading=loading)
 
 
-def sets_in_memory(recipe: Recipe, count: int) -> Sets:
-    """A source with labels and a target without, of the size that training sees."""
-    size = recipe.augment.window or recipe.image_size
+def sets_in_memory(recipe: Recipe, count: int, size: Size) -> Sets:
+    """A source with labels and a target without, of some images of a size."""
     classes = len(recipe.class_set())
     source = prepared(MadeUp("source", count, size, classes), size, with_labels=True)
     target = prepared(MadeUp("target", count, size, classes), size, with_labels=False)
@@ -85,13 +100,13 @@ def whole_batch(samples: PreparedSet) -> LoadedBatch:
 
 
 def one_step(backbone: str | dict[str, Any], size: Size, batch: int, **changes: Any) -> Recipe:
-    """A recipe of one step of self-training.
+    """A recipe of one step, which is self-training where nothing else is said.
 
     Args:
         backbone: of the network.
-        size: of what training sees.
+        size: of images.
         batch: images per domain.
-        changes: other keys of the recipe; ``step`` holds keys of the step.
+        changes: other keys of the recipe; ``step`` and ``model`` hold further keys of theirs.
     """
     step = {"iterations": 1000, "batch_size": batch, "adaptation": "selftrain"}
     step |= {"target": {"dataset": "scenes", "domain": "city"}} | changes.pop("step", {})
@@ -100,15 +115,16 @@ def one_step(backbone: str | dict[str, Any], size: Size, batch: int, **changes: 
         "classes": "urban19",
         "image_size": list(size),
         "source": {"dataset": "scenes", "domain": "sim"},
-        "model": {"backbone": backbone},
+        "model": {"backbone": backbone} | changes.pop("model", {}),
         "steps": [step],
     }
     return Recipe.model_validate(values | changes)
 
 
-def trainer(
-    fabric: Fabric, recipe: Recipe, sets: Sets, kind: type[StageTrainer] = StageTrainer
-) -> StageTrainer:
+T = TypeVar("T", bound=StageTrainer)
+
+
+def trainer(kind: type[T], fabric: Fabric, recipe: Recipe, sets: Sets) -> T:
     """The trainer of a recipe's only step, of a network with random weights."""
     torch.manual_seed(recipe.seed)
     network = new_network(recipe)
@@ -118,10 +134,24 @@ def trainer(
     return begun
 
 
+def folder_of(configuration: Any, folder: Path) -> dict[str, Any]:
+    """The section of a backbone of transformers with random weights.
+
+    Its configuration is written to a folder.
+    """
+    configuration.save_pretrained(folder)
+    return {"name": f"hf:{folder}", "pretrained": False}
+
+
 def segformer_folder(size: str, folder: Path) -> dict[str, Any]:
-    """The section of a MiT backbone with random weights, whose configuration lies in a folder."""
+    """The section of a MiT of one of the sizes of `SEGFORMERS`."""
     from transformers import SegformerConfig
 
-    path = folder / size
-    SegformerConfig(**SEGFORMERS[size]).save_pretrained(path)
-    return {"name": f"hf:{path}", "pretrained": False}
+    return folder_of(SegformerConfig(**SEGFORMERS[size]), folder / size)
+
+
+def dinov2_folder(size: str, folder: Path) -> dict[str, Any]:
+    """The section of a DINOv2 of one of the sizes of `DINOV2S`."""
+    from transformers import Dinov2Config
+
+    return folder_of(Dinov2Config(patch_size=14, **DINOV2S[size]), folder / f"dinov2-{size}")

@@ -7,6 +7,7 @@ What `benchmarks/segformer.py` compares ours with: DACS (Tranheden et al. 2021) 
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,26 @@ from torch import Tensor, nn
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AUX, IGNORE = 0.1, 255
-THRESHOLD, MOMENTUM, JITTER = 0.9, 0.99, 0.3
+MOMENTUM, JITTER = 0.99, 0.3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of the training; the defaults are DAFormer's (Hoyer et al. 2022), but for the threshold.
+
+    Attributes:
+        rate: of the backbone; what is above it learns ten times as fast.
+        decay: of weights that are matrices.
+        warmup: iterations.
+        iterations: after which the rate would be 0.
+        threshold: probability from which a pixel of the teacher counts.
+    """
+
+    rate: float = 6e-5
+    decay: float = 0.01
+    warmup: int = 1500
+    iterations: int = 40_000
+    threshold: float = 0.9
 
 
 class PlainNetwork(nn.Module):
@@ -44,20 +64,11 @@ class PlainStep:
     Args:
         network: trained in place.
         generator: draws classes and colours.
-        rate: of the backbone; the decoder learns ten times as fast.
-        decay: of weights that are matrices.
-        warmup: iterations.
-        iterations: after which the rate would be 0.
+        settings: of the training.
     """
 
     def __init__(
-        self,
-        network: PlainNetwork,
-        generator: torch.Generator,
-        rate: float,
-        decay: float,
-        warmup: int,
-        iterations: int,
+        self, network: PlainNetwork, generator: torch.Generator, settings: Settings
     ) -> None:
         self.network = network.train()
         self.teacher = copy.deepcopy(network).requires_grad_(False).eval()
@@ -65,28 +76,24 @@ class PlainStep:
         norm.train()  # statistics of the batch, as the student's
         norm.momentum = 0.0
         self.generator = generator
-        self.rate, self.warmup, self.iterations = rate, warmup, iterations
+        self.settings = settings
         self.done = 0
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in network.named_parameters():
             factor = 1.0 if name.startswith("model.segformer") else 10.0
-            key = (factor, decay if parameter.ndim > 1 else 0.0)
+            key = (factor, settings.decay if parameter.ndim > 1 else 0.0)
             groups.setdefault(key, []).append(parameter)
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": parameters, "factor": factor, "weight_decay": decays}
                 for (factor, decays), parameters in groups.items()
             ],
-            lr=rate,
+            lr=settings.rate,
         )
 
     def __call__(self, source: Tensor, labels: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Train on one batch of each domain: every term of the loss."""
-        rate = self.rate * (1 - self.done / self.iterations) ** 0.9
-        if self.done < self.warmup:
-            rate *= 1 - (1 - self.done / self.warmup) * (1 - 1e-6)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["factor"]
+        self._schedule()
         self.optimizer.zero_grad()
         with torch.no_grad():
             logits = _up(self.teacher(target)[0], target)
@@ -95,7 +102,7 @@ class PlainStep:
         mixed = torch.where(pasted[:, None], source, target).float()
         mixed = self._jittered(mixed)
         mixed_labels = torch.where(pasted, labels, pseudo)
-        certain = (pasted | (confidence >= THRESHOLD)).to(logits.dtype)
+        certain = (pasted | (confidence >= self.settings.threshold)).to(logits.dtype)
 
         main, aux = self.network(source)
         losses = {
@@ -117,6 +124,14 @@ class PlainStep:
                 slow.lerp_(fast, 1 - MOMENTUM)
         self.done += 1
         return {name: loss.detach() for name, loss in losses.items()}
+
+    def _schedule(self) -> None:
+        settings = self.settings
+        rate = settings.rate * (1 - self.done / settings.iterations) ** 0.9
+        if self.done < settings.warmup:
+            rate *= 1 - (1 - self.done / settings.warmup) * (1 - 1e-6)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
 
     def _pasted(self, labels: Tensor) -> Tensor:
         """The pixels of half of the classes of each image."""

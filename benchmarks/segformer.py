@@ -36,12 +36,13 @@ from benchmarks.made_up import (
     trainer,
     whole_batch,
 )
-from benchmarks.plain_segformer import PlainNetwork, PlainStep
+from benchmarks.plain_segformer import PlainNetwork, PlainStep, Settings
 from muhdi.models.segmenter import Segmenter
+from muhdi.training.stage import StageTrainer
 
-RATE, DECAY, WARMUP = 6e-5, 0.01, 1500
-ITERATIONS = 40_000
-"""Of the schedule; all of these are DAFormer's (Hoyer et al. 2022)."""
+PUBLISHED = Settings()
+SEEN = Settings(warmup=1, threshold=0.0)
+"""With which the losses show what optimizer and teacher do."""
 
 Iteration = Callable[[], dict[str, Tensor]]
 
@@ -54,25 +55,34 @@ class Pair:
     plain: Iteration
 
 
-def build(backbone: dict[str, Any], side: int, batch: int, warmup: int = WARMUP) -> Pair:
+def build(backbone: dict[str, Any], side: int, batch: int, settings: Settings = PUBLISHED) -> Pair:
     """Both ways, in PyTorch's default precision."""
-    step = {"iterations": ITERATIONS, "learning_rate": RATE}
+    adaptation = {"method": "selftrain", "threshold": settings.threshold}
+    step = {
+        "iterations": settings.iterations,
+        "learning_rate": settings.rate,
+        "adaptation": adaptation,
+    }
     recipe = one_step(
         backbone,
         (side, side),
         batch,
-        model={"backbone": backbone, "decoder": "segformer"},
-        optimizer={"name": "adamw", "weight_decay": DECAY, "warmup": warmup},
+        model={"decoder": "segformer"},
+        optimizer={
+            "name": "adamw",
+            "weight_decay": settings.decay,
+            "warmup": settings.warmup,
+        },
         step=step,
     )
-    sets = sets_in_memory(recipe, batch)
+    sets = sets_in_memory(recipe, batch, (side, side))
     assert sets.target is not None
     source, target = whole_batch(sets.source), whole_batch(sets.target)
-    begun = trainer(Fabric(accelerator="cpu", devices=1), recipe, sets)
+    begun = trainer(StageTrainer, Fabric(accelerator="cpu", devices=1), recipe, sets)
     generator = torch.Generator()
     generator.set_state(begun.generator.get_state())
     network = plain_network(begun.network)
-    plain = PlainStep(network, generator, RATE, DECAY, warmup, ITERATIONS)
+    plain = PlainStep(network, generator, settings)
 
     def our_iteration() -> dict[str, Tensor]:
         losses, _ = begun.iterate(source, target)
@@ -115,8 +125,7 @@ def disagreement(backbone: dict[str, Any], side: int, batch: int, iterations: in
     """Largest difference of any loss, relative to the loss, in float64."""
     torch.set_default_dtype(torch.float64)
     try:
-        # Of a warm-up that is over at once, so that the optimizers' steps are seen.
-        pair = build(backbone, side, batch, warmup=1)
+        pair = build(backbone, side, batch, SEEN)
         worst = 0.0
         for number in range(iterations):
             torch.manual_seed(number)  # of dropped channels and paths
