@@ -2,6 +2,7 @@
 # make test-timm: the tests of timm's networks, in an environment with torchvision, 6 GB.
 # make soak: ten minutes of training, killing and resuming; make soak SOAK= takes as long as it takes to kill every
 # combination 20 times.
+# make bench-gpu: what a GPU does, into docs/gpu.md.
 # make docs: the site.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ VENV_TIMM := .venv-timm
 BIN := $(VENV)/bin
 SOAK ?= --minutes 10
 
-.PHONY: demo test test-timm bench soak docs clean
+.PHONY: demo test test-timm bench bench-gpu soak docs clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -43,11 +44,16 @@ bench: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.performance --machine --precision
 	$(BIN)/python -m benchmarks.iteration --json benchmarks/measured/iteration.json
 	$(BIN)/python -m benchmarks.iteration --rounds 1 --versions bf16 compiled --json benchmarks/measured/compiled.json
+	$(BIN)/python -m benchmarks.segformer --json benchmarks/measured/segformer.json
 	$(BIN)/python -m benchmarks.data --json benchmarks/measured/data.json
+	$(BIN)/python -m benchmarks.crops --json benchmarks/measured/crops.json
 	$(BIN)/python -m benchmarks.evaluation --json benchmarks/measured/evaluation.json
 	$(BIN)/python -m benchmarks.windows --json benchmarks/measured/windows.json
 	$(BIN)/python -m benchmarks.growth --json benchmarks/measured/growth.json
 	$(BIN)/python -m benchmarks.performance
+
+bench-gpu: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.gpu
 
 soak: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak $(SOAK)

@@ -30,6 +30,8 @@ from muhdi.report.result_table import markdown
 
 MEASURED = Path(__file__).parent / "measured"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+WANTED = 30
+"""Images per second that four loading processes are to deliver."""
 BF16 = ["precision=bf16-mixed"]
 ARM = "scenes_selftrain_muhdi"
 
@@ -63,15 +65,17 @@ def page() -> str:
             The machine: {machine["cpu"]}, {machine["cores"]} cores, torch {machine["torch"]}; it {units}. Ratios with a
             ± were taken in one run, versions in turns; it is the standard deviation over the rounds. All other figures
             are of single runs. No GPU was at hand:
-            nothing here says what a GPU does."""
+            nothing here says what a GPU does; `make bench-gpu` writes [gpu.md](gpu.md)."""
         ),
         "## One iteration",
         iteration(measured("iteration")),
         compiled(measured("compiled")),
+        segformer(measured("segformer")),
         "## What bf16 costs in accuracy",
         precision(),
         "## Data",
         data(measured("data")),
+        crops(measured("crops")),
         "## Evaluation",
         evaluation(measured("evaluation")),
         windows(measured("windows")),
@@ -136,6 +140,19 @@ def compiled(result: dict[str, Any]) -> str:
     )
 
 
+def segformer(result: dict[str, Any]) -> str:
+    """The sentence of `benchmarks.segformer`."""
+    side, batch, seconds = result["side"], result["batch"], result["cpu_s"]
+    rounds = len(seconds["ours"])
+    return paragraph(
+        f"""Self-training of a SegFormer-B0 at {side}x{side}, {batch} + {batch} images, 19 classes, with an aux level, a
+        mean teacher, class mixing and AdamW ({rounds} rounds): an iteration here takes
+        {with_spread(result["ours_over_plain"])} times the CPU time of the same step written plainly with transformers
+        (`benchmarks/plain_segformer.py`; {mean(seconds["ours"]):.1f} against {mean(seconds["plain"]):.1f} CPU-seconds);
+        their losses agree to {result["largest_relative_difference_of_a_loss"]:.0e} in float64."""
+    )
+
+
 def precision() -> str:
     """bf16 against float32 on the scenes."""
     ours, seeds = finished("bf16", [ARM], SCENES_SEEDS)
@@ -166,6 +183,23 @@ def data(result: dict[str, dict[str, float]]) -> str:
     text = """Read and brought to 640x320; `cached` is the recipe's `runtime.cache`, bit for bit what `raw` gives; `draft` is
         the recipe's `draft: true`, which does change pixels a little."""
     return f"{paragraph(text)}\n\n{table}"
+
+
+def crops(result: dict[str, Any]) -> str:
+    """The table of `benchmarks.crops`."""
+    rows = []
+    ways = [f"`{way}`" for way, rates in result["rates"].items() if 4 * rates["cpu"] >= WANTED]
+    enough = " and ".join(ways) or "neither"
+    for way, rates in result["rates"].items():
+        one, two = (rates["processes"][count] for count in ("1", "2"))
+        values = (rates["cpu"], one, two, 4 * rates["cpu"])
+        rows.append([way, *(f"{value:.0f}" for value in values)])
+    header = ["way", "images per CPU-second", "1 process", "2 processes", "4 processes, at most"]
+    text = f"""Training images: the PNG at 1280x640, of which a crop of 512x512, mirrored or not, with other colours. Loading
+        processes: images per second of the clock, at a load of {result["load"]:.1f} from other programs on the same cores.
+        *4 processes*: at most four times what one gives for a second of CPU time; that was not measured. A GPU that
+        trains on {WANTED} images a second needs {WANTED / 4} from each of them: enough here with {enough}."""
+    return f"{paragraph(text)}\n\n{markdown(header, rows)}"
 
 
 def evaluation(result: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from muhdi import distributed
 from muhdi.adaptation.base import Adaptation, level_weights
-from muhdi.losses import Losses, cross_entropy
+from muhdi.losses import Losses, cross_entropy, upsample
 from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import Levels
 from muhdi.models.segmenter import Segmenter
@@ -40,7 +40,10 @@ class SelfTrain(Adaptation):
 
     def target_batch(self, source: Batch, target: Batch) -> Batch:
         assert source.labels is not None
-        logits = self.teacher(target.images).upsampled(self.head, target.size).main
+        taught = self.teacher(target.images)
+        # Of the main level alone: the aux one is not asked.
+        low = taught.heads[self.head].main
+        logits = upsample(low, target.size, align_corners=taught.align_corners)
         confidence, pseudo = logits.softmax(1).max(1)
         confident = confidence >= self._threshold(confidence, pseudo)
         pasted = self._half_of_the_classes(source.labels)

@@ -4,12 +4,17 @@ kept runs say.
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
-from benchmarks import performance, results, windows
+from benchmarks import crops, gpu, gpu_page, performance, results, segformer, windows
 from benchmarks.growth import apart
 from benchmarks.iteration import VERSIONS, disagreement, measure
+from benchmarks.made_up import MadeUp, prepared, segformer_folder
+from muhdi.recipe.domains import AugmentConfig
 
 
 def test_the_plain_iteration_has_our_losses() -> None:
@@ -36,6 +41,76 @@ def test_windows_in_batches_are_those_one_at_a_time() -> None:
     assert found["difference"] < windows.TOLERANCE
     (ratio,) = found["single_over_batches"]
     assert ratio > 0
+
+
+def test_the_plain_step_with_transformers_has_our_losses(tmp_path: Path) -> None:
+    backbone = segformer_folder("tiny", tmp_path)
+    assert segformer.disagreement(backbone, 32, 2, iterations=2) < 1e-9
+    found = segformer.measure(segformer.build(backbone, 32, 1), 1)
+    assert set(found) == {"ours", "plain"}
+    assert all(len(rounds) == 1 and rounds[0] > 0 for rounds in found.values())
+
+
+def test_loading_processes_are_measured() -> None:
+    samples = prepared(MadeUp("a", 2, (64, 32), 3), (64, 32), with_labels=True)
+    found = crops.measure(samples, AugmentConfig(crop=(16, 16), colour=0.3), 0.05, (1,))
+    assert found.cpu > 0
+    assert found.processes[1] > 0
+
+
+def test_the_gpu_page_is_what_was_measured() -> None:
+    assert gpu_page.PAGE.read_text() == gpu_page.page(gpu.measured())
+
+
+def test_a_gpu_benchmark_without_a_gpu_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as end:
+        gpu.main([])
+    assert end.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert "no GPU" in printed.err
+
+
+def test_all_of_the_gpu_benchmark_runs_on_a_cpu_with_tiny_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "WARM", 1)
+    page, numbers = tmp_path / "gpu.md", tmp_path / "gpu.json"
+    few = ["--works", "dinov2", "--ways", "bf16", "--iterations", "1", "--workers", "0"]
+    gpu.main(["--tiny", *few, "--json", str(numbers), "--page", str(page)])
+    found = json.loads(numbers.read_text())
+    (row,) = (gpu_page.Row(**row) for row in found["rows"])
+    assert not row.error
+    assert row.way == "bf16"
+    assert row.images == 4
+    assert row.matrix_rate == found["rates"]["bf16-mixed"]
+    assert 0 < row.share < 1
+    assert [wait["seconds"] > 0 for wait in found["waits"]] == [True] * 3
+    assert page.read_text() == gpu_page.page(found)
+    assert "| self-training, DINOv2-B | bf16 |" in page.read_text()
+
+
+def test_a_way_that_fails_says_so_in_its_row(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def alone(*arguments: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    monkeypatch.setattr(gpu, "alone", alone)
+    work = gpu.works(tmp_path, tiny=True)["segformer"]
+    row = gpu.measure(work, "float32", 1, {"32-true": 1e9})
+    assert gpu_page.cells(row)[2] == "CUDA out of memory. Tried to allocate"
+
+
+def test_what_waits_is_what_loading_adds() -> None:
+    assert gpu_page.Wait("a", "b", 0.5, 0.4).share == pytest.approx(0.2)
+    assert gpu_page.Wait("a", "b", 0.3, 0.4).share == 0
+    row = gpu_page.Row("a", "b", 0.5, 4, 2048, 10**12, 4e12)
+    assert gpu_page.cells(row) == ["a", "b", "0.500", "8.0", "2.0", "50 %"]
 
 
 def test_growth_is_measured_in_a_process_of_its_own() -> None:
