@@ -142,8 +142,9 @@ class Recipe(Section):
     """How networks are scored."""
     test: TestConfig = TestConfig()
     """What `muhdi evaluate RECIPE` scores."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Precision while training; evaluation is always float32."""
+    precision: Literal["32-true", "bf16-mixed", "auto"] = "32-true"
+    """Precision while training; evaluation is always float32. `auto`: bf16-mixed on a GPU that
+    computes in bf16, else 32-true."""
     channels_last: bool = False
     """Memory format of the network and its images."""
     compile: bool = False

@@ -47,6 +47,10 @@ def _of_sessions(run: RunData) -> Facts:
         # An earlier session may have run without a GPU.
         gpu_memory = max(session["gpu_memory_mb"] or 0 for session in run.sessions)
         found.append(("memory of the GPU", f"{gpu_memory:,} MB"))
+    # Earlier versions did not record it.
+    precisions = [session["precision"] for session in run.sessions if "precision" in session]
+    if precisions:
+        found.append(("precision", ", then ".join(dict.fromkeys(precisions))))
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     return [
         *found,

@@ -27,7 +27,7 @@ from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
 from muhdi.recipe.schema import Recipe, StepConfig
 from muhdi.run.log import RunLog
 from muhdi.training.carried import Carried
-from muhdi.training.fabric import FabricRunner
+from muhdi.training.fabric import FabricRunner, used_precision
 from muhdi.training.iteration import train_iteration
 from muhdi.training.method_checks import check_own_networks, checked_memory
 from muhdi.training.nonfinite import IterationLosses, LossReader, check_weights
@@ -229,6 +229,7 @@ class StageTrainer:
             "generator": self.generator.get_state(),
             "torch": torch.get_rng_state(),
             "skipped": self.skip_bad.skipped,
+            "precision": used_precision(self.recipe),
         }
 
     def _load_state(self, state: State) -> None:

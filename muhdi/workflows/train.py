@@ -25,7 +25,13 @@ from muhdi.run.log import RunLog
 from muhdi.run.loggers import check_loggers
 from muhdi.run.signals import noted_signals
 from muhdi.training.carried import Carried
-from muhdi.training.fabric import check_batches, launch, report_lost_processes
+from muhdi.training.fabric import (
+    check_batches,
+    launch,
+    precision_notes,
+    report_lost_processes,
+    used_precision,
+)
 from muhdi.training.resume import (
     Position,
     restore,
@@ -82,8 +88,9 @@ def train(
         where = {"length": position.metrics, "step": position.iterations}
         with RunLog.open(run, recipe, **where, quiet=quiet) as log:
             session = Session(fabric, recipe, domains, run, log, beginning)
-            with recorded(run.folder), noted_signals() as session.signals:
-                session.print_notes(position.notes)
+            precision = used_precision(recipe)
+            with recorded(run.folder, precision), noted_signals() as session.signals:
+                session.print_notes(position.notes + precision_notes(recipe, position.precision))
                 run_stages(session, position)
                 keep_samples(session)
                 keep_change(session)
