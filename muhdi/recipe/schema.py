@@ -44,6 +44,7 @@ from muhdi.recipe.section import (
     Size,
     Weight,
 )
+from muhdi.recipe.tune import TuneConfig, TuneField
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
 
 NormKind = Literal["batch", "synced", "frozen"]
@@ -63,6 +64,8 @@ class ModelConfig(Section):
     weights of an installed package. None: random."""
     decoder: DecoderField | None = None
     """What the heads share, by name or with its options; none: what suits the backbone."""
+    tune: TuneField = TuneConfig()
+    """What training changes of the backbone: `full`, `frozen` or `lora`, or with its options."""
     multi_level: bool = True
     """Whether heads have an aux level after stage 3 of the backbone, besides the main one."""
     batch_norm: NormKind = "batch"
@@ -398,7 +401,9 @@ class Recipe(Section):
             self.augment.check_fits(size_key, self.size_of(data))
 
     def _check_steps(self) -> None:
-        """Every step's images suit its adaptation."""
+        """Every step's images suit its adaptation, and its retention what is trained."""
+        retentions = {f"steps.{n}.retention": step.retention for n, step in enumerate(self.steps)}
+        self.model.tune.check(self.optimizer, retentions)
         for number, step in enumerate(self.steps):
             key = f"steps.{number}"
             self._check_sizes(key, step)

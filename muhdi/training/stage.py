@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -18,6 +19,7 @@ from muhdi.data.stream import LoadedBatch, endless_batches
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.losses import Losses
 from muhdi.method import Memory, Method, MethodContext, OwnNetwork
+from muhdi.models.adapters import merge_adapters
 from muhdi.models.checkpoint import load_exactly
 from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import Segmenter
@@ -34,7 +36,6 @@ from muhdi.training.nonfinite import IterationLosses, LossReader, check_weights
 from muhdi.training.optim import (
     build_optimizer,
     clip_gradients,
-    freeze_affine,
     learning_rate,
     set_learning_rate,
 )
@@ -42,6 +43,7 @@ from muhdi.training.passes import Methods
 from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage_batches import NoBatches, StageBatches
 from muhdi.training.start import fill_from_files
+from muhdi.training.tuning import tune
 
 State = dict[str, Any]
 
@@ -124,7 +126,8 @@ class StageTrainer:
         seed = _stage_seed(recipe.seed, number)
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
-        freeze_affine(self.network)
+        # Before methods begin: teachers copy the adapters.
+        self.adapters = tune(self.network, recipe.model.tune)
         if state is not None:
             # Methods begin with the network as the stage before has left it.
             _have_heads(self.network, state["heads_before"])
@@ -235,6 +238,8 @@ class StageTrainer:
     def _load_state(self, state: State) -> None:
         self.iteration = state["iteration"]
         self.finished = state["finished"]
+        if self.finished:
+            self._merge_adapters()
         self.network.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.methods.adaptation.load_state_dict(state["adaptation"])
@@ -249,10 +254,24 @@ class StageTrainer:
         """Average the running statistics over the processes; whoever saves calls it before."""
         average_statistics(self.network)
 
+    def plain_network(self) -> Segmenter:
+        """The network as its file holds it; in the middle of a stage with adapters, a copy."""
+        if self.adapters is None:
+            return self.network
+        plain = deepcopy(self.network)
+        merge_adapters(plain.backbone)
+        return plain
+
+    def _merge_adapters(self) -> None:
+        if self.adapters is not None:
+            self.adapters.merge()
+            self.adapters = None
+
     def finish(self) -> None:
         """The stage is over: methods hand on what later steps need. Once: `finished` is saved."""
         assert not self.finished
         self.sync_statistics()
+        self._merge_adapters()
         for config, method in self._configured_methods():
             memory = method.end(self.network, self.batches)
             if memory:

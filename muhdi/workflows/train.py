@@ -18,6 +18,7 @@ from muhdi.evaluation.results import Results, absent_classes, untrained_row
 from muhdi.evaluation.samples import network_after, save_samples
 from muhdi.files import sha256, writing
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint, save_tensors
+from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory, open_run
 from muhdi.run.environment import recorded
@@ -169,11 +170,11 @@ class Session:
         assert self.domains.source is not None
         return Sets(self.domains.source, self.domains.targets[stage - 1] if stage else None)
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self, network: Segmenter) -> Checkpoint:
         """What a network's file holds."""
         carried = self.carried
         return Checkpoint(
-            carried.network,
+            network,
             self.recipe.model.backbone,
             self.recipe.class_set().classes,
             self.recipe.image_size,
@@ -232,14 +233,14 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
         for event in trainer.fit(name, watcher):
             trainer.sync_statistics()
             if event is Event.SNAPSHOT:
-                save_network(session, stage, trainer.iteration)
+                save_network(session, stage, trainer)
             else:
                 save_state(session, stage, trainer)
     trainer.finish()
     if session.has_learned(stage):
         measure_seen_domains(session, stage)
     if trainer.config.iterations or not session.recipe.steps:
-        save_network(session, stage, trainer.iteration, trainer)
+        save_network(session, stage, trainer)
     # Before the evaluation: a crash there costs no training.
     save_state(session, stage, trainer)
 
@@ -306,17 +307,16 @@ def announce(session: Session, stage: int) -> None:
     session.log.scores(done, scores)
 
 
-def save_network(
-    session: Session, stage: int, iterations: int, finished: StageTrainer | None = None
-) -> None:
-    """Write the network after so many iterations of a stage; at its end also methods' own ones."""
+def save_network(session: Session, stage: int, trainer: StageTrainer) -> None:
+    """Write the network of a stage as it is now; at the stage's end also methods' own ones."""
     directory = session.run
     name = session.stage_name(stage)
+    iterations = trainer.iteration
 
     def write() -> None:
         path = directory.model(stage, name, iterations)
-        save_checkpoint(path, session.checkpoint())
-        own_networks = finished.own_networks if finished is not None else {}
+        save_checkpoint(path, session.checkpoint(trainer.plain_network()))
+        own_networks = trainer.own_networks if trainer.finished else {}
         for key, own in own_networks.items():
             network = key.rpartition("/")[2]
             path = directory.network(stage, name, network, iterations)

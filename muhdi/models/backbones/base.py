@@ -53,6 +53,7 @@ class Backbone(nn.Module):
             (all features have one stride).
         decoder: what suits its features, where nobody chooses.
         frozen_affine: whether scale and shift of its batch norms stay while it trains.
+        frozen: whether it stays in evaluation mode while the rest of the network trains.
     """
 
     config_class: ClassVar[type[Any]] = BackboneConfig
@@ -63,10 +64,15 @@ class Backbone(nn.Module):
     family: Family = "dilated"
     decoder: DecoderName = "deeplab"
     frozen_affine: bool = False
+    frozen: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         plugins.register(cls)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As every module's, but for one that is frozen: it stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
 
     def renamed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Weights in other projects' names of this network -> in its own names.
