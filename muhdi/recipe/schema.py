@@ -66,11 +66,23 @@ class ModelConfig(Section):
     """What the heads share, by name or with its options; none: what suits the backbone."""
     tune: TuneField = TuneConfig()
     """What training changes of the backbone: `full`, `frozen` or `lora`, or with its options."""
+    checkpointing: bool = False
+    """Compute the backbone's blocks again in the backward pass instead of keeping what is inside
+    them: less memory, for the time of one more forward pass."""
     multi_level: bool = True
     """Whether heads have an aux level after stage 3 of the backbone, besides the main one."""
     batch_norm: NormKind = "batch"
     """While training, batch norms use the statistics of the `batch` that a device sees, of the
     whole batch over all devices (`synced`), or their running ones, which then stay (`frozen`)."""
+
+    @model_validator(mode="after")
+    def _checkpointing_saves(self) -> ModelConfig:
+        if self.checkpointing and self.tune.method == "frozen":
+            raise RecipeError(
+                "model.checkpointing: of a frozen backbone nothing is kept for a backward pass;"
+                " leave it out"
+            )
+        return self
 
 
 class StageConfig(Section):

@@ -76,6 +76,8 @@ def start(recipe: Recipe, domains: Domains) -> Start:
             )
     if model.tune.method == "lora":
         check_adaptable(network.backbone)
+    if model.checkpointing:
+        network.backbone.checkpointed()
     convert_norms(network, model.batch_norm)
     _check_batches(recipe, network)
     _check_retention(recipe, trained=trained)

@@ -209,6 +209,7 @@ def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[s
         "multi_level": checkpoint.network.multi_level,
         "decoder": _plain(checkpoint.network.decoder_config),
         "tune": _plain(base.model.tune),
+        "checkpointing": base.model.checkpointing,
     }
     return {"model": model, "image_size": list(checkpoint.image_size)}
 

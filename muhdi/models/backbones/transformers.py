@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from muhdi.errors import DataError, MuhdiError, RecipeError, nearest
 from muhdi.models.backbones.base import Backbone, Family, FeatureInfo, Normalise, Pretrained
+from muhdi.models.recompute import contexts_of
 from muhdi.recipe.backbones import Channels, TransformersConfig
 
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
@@ -109,6 +110,20 @@ class TransformersBackbone(Backbone):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return feature_maps(self.model, self.normalise(images))
+
+    def checkpointed(self) -> None:
+        """Its layers or blocks are computed again, as transformers does it."""
+        model: Any = self.model
+        if not model.supports_gradient_checkpointing:
+            raise RecipeError(
+                f"model.checkpointing: {type(model).__name__} cannot compute its parts again; leave"
+                " it out"
+            )
+        # transformers 6 has the new name alone.
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        enable = enable or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False, "context_fn": contexts_of(self)})
+        self.checkpointing = True
 
     def pretrained(self) -> Pretrained | None:
         """The weights of its name.
