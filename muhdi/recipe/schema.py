@@ -395,6 +395,15 @@ class Recipe(Section):
                 "steps: nothing to do; add steps, source_training.iterations, model.init or "
                 "test.models"
             )
+        if trains and self.evaluation.weights == "ema" and self.optimizer.ema is None:
+            raise RecipeError(
+                "evaluation.weights: there is no average of the weights; set optimizer.ema, to"
+                " 0.999 for example, or evaluation.weights: model"
+            )
+        if self.compile and self.model.checkpointing:
+            raise RecipeError(
+                "compile: torch.compile cannot take model.checkpointing; leave one of them out"
+            )
         untrained = not self.source_training.iterations and not self.model.init
         if self.steps and untrained and self.steps[0].retention.needs_old_model:
             raise RecipeError(

@@ -71,6 +71,12 @@ class TuneConfig(Section):
                     " frozen trains none; leave it out"
                 )
             return
+        if optimizer.ema is not None:
+            raise RecipeError(
+                "optimizer.ema: averages the network's weights, but model.tune: lora trains"
+                " adapters that begin anew in every stage; leave it out, or choose another"
+                " model.tune"
+            )
         for key, retention in retentions.items():
             if retention.penalises_weights:
                 raise RecipeError(

@@ -24,6 +24,8 @@ def _of_recipe(run: RunData) -> Facts:
     counts = zip(run.stages, iterations(run), strict=True)
     views = {images.views for images in run.results.scored.values()} - {""}
     scored = [("scored", f"averaged over {each}") for each in views]
+    if run.results.scored_weights == "ema":
+        scored.append(("scored weights", f"their average (ema), momentum {recipe.optimizer.ema}"))
     return [
         ("seed", str(recipe.seed)),
         ("network", network),

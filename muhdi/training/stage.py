@@ -20,10 +20,11 @@ from muhdi.errors import Interrupted, MuhdiError
 from muhdi.losses import Losses
 from muhdi.method import Memory, Method, MethodContext, OwnNetwork
 from muhdi.models.adapters import merge_adapters
-from muhdi.models.checkpoint import load_exactly
+from muhdi.models.average import continued, head_states
 from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import average_statistics
+from muhdi.models.tensor_files import load_exactly
 from muhdi.passes import Batch
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
 from muhdi.recipe.schema import Recipe, StepConfig
@@ -132,8 +133,12 @@ class StageTrainer:
             # Methods begin with the network as the stage before has left it.
             _have_heads(self.network, state["heads_before"])
         self.heads_before = list(self.network.heads)
+        states_before = head_states(self.network)
         self.methods = self._begin_methods()
         self._move_to_device()
+        if recipe.optimizer.ema is not None:
+            carried.average = continued(carried.average, self.network, states_before)
+        self.average = carried.average
         self.own_networks = self._start_own_networks()
         if recipe.compile:
             self._compile()
@@ -218,7 +223,9 @@ class StageTrainer:
 
         Called after `sync_statistics`.
         """
+        average = {} if self.average is None else {"average": self.average.state()}
         return {
+            **average,
             "iteration": self.iteration,
             "finished": self.finished,
             "heads_before": self.heads_before,
@@ -241,6 +248,8 @@ class StageTrainer:
         if self.finished:
             self._merge_adapters()
         self.network.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.methods.adaptation.load_state_dict(state["adaptation"])
         self.methods.retention.load_state_dict(state["retention"])
@@ -253,6 +262,8 @@ class StageTrainer:
     def sync_statistics(self) -> None:
         """Average the running statistics over the processes; whoever saves calls it before."""
         average_statistics(self.network)
+        if self.average is not None:
+            self.average.copy_buffers(self.network)
 
     def plain_network(self) -> Segmenter:
         """The network as its file holds it; in the middle of a stage with adapters, a copy."""
@@ -383,6 +394,8 @@ class StageTrainer:
         for own in self.own_networks.values():
             own.optimizer.step()
         self.methods.after_step(self.network)
+        if self.average is not None and self.recipe.optimizer.ema is not None:
+            self.average.follow(self.network, self.recipe.optimizer.ema)
         return losses, False
 
     def _schedule(self) -> None:

@@ -15,17 +15,13 @@ from muhdi.evaluation.results import Results
 from muhdi.evaluation.scored_images import scored_images
 from muhdi.method import MethodContext
 from muhdi.models.adapters import check_adaptable
-from muhdi.models.checkpoint import (
-    initialise,
-    load_exactly,
-    read_tensors,
-    recorded_backbone,
-)
+from muhdi.models.checkpoint import initialise, recorded_backbone
 from muhdi.models.imagenet import IMAGENET, find_imagenet, has_imagenet
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import batch_norms
+from muhdi.models.tensor_files import load_exactly, read_tensors
 from muhdi.recipe.backbones import BackboneConfig
 from muhdi.recipe.schema import ModelConfig, Recipe, StageConfig, StepConfig
 from muhdi.training.carried import Carried
@@ -67,6 +63,8 @@ def start(recipe: Recipe, domains: Domains) -> Start:
         carried.statistics = found.statistics
         carried.memory = found.memory
         carried.networks = found.networks
+        if recipe.optimizer.ema is not None:
+            carried.average = found.average
     else:
         notes = _start_pretrained(network, model.backbone)
         if model.tune.method != "full" and not model.backbone.is_pretrained:
@@ -152,6 +150,7 @@ def _empty_results(recipe: Recipe, domains: Domains) -> Results:
         scored=scored_images(domains, recipe),
         mean_over=recipe.evaluation.mean_over,
         default=recipe.evaluation.default,
+        scored_weights=recipe.evaluation.weights,
     )
 
 

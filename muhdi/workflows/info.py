@@ -168,9 +168,17 @@ def _held(checkpoint: Checkpoint) -> Facts:
         "other shapes": "are padded" if checkpoint.fit == "pad" else "are stretched",
         "statistics of": list(checkpoint.statistics),
         "default statistics": checkpoint.default_statistics,
+        "average of weights": _averaged(checkpoint),
         "memory of": list(checkpoint.memory),
         "methods' networks": list(checkpoint.networks),
     }
+
+
+def _averaged(checkpoint: Checkpoint) -> str:
+    if checkpoint.average is None:
+        return "none"
+    use = "used where nobody chooses" if checkpoint.default_weights == "ema" else "--weights ema"
+    return f"over {checkpoint.average.updates} iterations; {use}"
 
 
 def _exported(path: Path) -> Facts:

@@ -17,8 +17,9 @@ from muhdi.evaluation.domains import Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, absent_classes, untrained_row
 from muhdi.evaluation.samples import network_after, save_samples
 from muhdi.files import sha256, writing
-from muhdi.models.checkpoint import Checkpoint, save_checkpoint, save_tensors
+from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import Segmenter
+from muhdi.models.tensor_files import save_tensors
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory, open_run
 from muhdi.run.environment import recorded
@@ -155,6 +156,9 @@ class Session:
     def scored(self) -> Scored:
         """The network, and how the recipe wants it scored."""
         statistics = self.recipe.evaluation.statistics
+        average = self.carried.average
+        if self.recipe.evaluation.weights == "ema" and average is not None:
+            return Scored(average.network, average.statistics, statistics)
         return Scored(self.carried.network, self.carried.statistics, statistics)
 
     def has_learned(self, stage: int) -> bool:
@@ -183,6 +187,8 @@ class Session:
             networks=carried.networks,
             fit=self.domains.source.images.fit if self.domains.source is not None else "stretch",
             default_statistics=self.recipe.evaluation.default,
+            average=carried.average,
+            default_weights=self.recipe.evaluation.weights,
         )
 
     def print_notes(self, notes: list[str]) -> None:
@@ -251,12 +257,16 @@ def measure_seen_domains(session: Session, stage: int) -> None:
     The statistics of earlier targets stay as they were measured, since their images are gone.
     """
     sets = session.sets(stage)
+    carried = session.carried
+    found = [(carried.network, carried.statistics)]
+    if carried.average is not None:
+        found.append((carried.average.network, carried.average.statistics))
     for samples in (sets.source, sets.target):
-        if samples is not None:
-            measured = measure_domain(
-                session.carried.network, samples, session.recipe, session.fabric.device
-            )
-            session.carried.statistics[samples.images.domain] = measured
+        if samples is None:
+            continue
+        for network, statistics in found:
+            measured = measure_domain(network, samples, session.recipe, session.fabric.device)
+            statistics[samples.images.domain] = measured
 
 
 def evaluate_stage(session: Session, stage: int) -> None:
