@@ -23,16 +23,10 @@ from muhdi.data.files import FileSet, LabelFiles
 from muhdi.deploy.convert import convert
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.metrics import summarise
-from muhdi.models.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    load_reference,
-    read_tensors,
-    save_checkpoint,
-    save_reference,
-)
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, load_reference, save_checkpoint
 from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.segmenter import build_segmenter
+from muhdi.models.tensor_files import read_tensors, save_reference
 from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.taxonomy import CLASS_SETS, IGNORE

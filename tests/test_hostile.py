@@ -19,8 +19,9 @@ from PIL import Image
 from muhdi.data.catalog import open_split
 from muhdi.deploy.convert import convert
 from muhdi.errors import MuhdiError
-from muhdi.models.checkpoint import Checkpoint, load_checkpoint, read_tensors, save_checkpoint
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
+from muhdi.models.tensor_files import read_tensors
 from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.train import train

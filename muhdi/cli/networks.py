@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Optional, cast
 
 import typer
 
@@ -16,6 +16,7 @@ from muhdi.cli.options import (
     Scales,
     Statistics,
     TrustCode,
+    Weights,
     read_scales,
 )
 from muhdi.cli.output import console, one_line, progress
@@ -141,6 +142,15 @@ TrainedSize = Annotated[
 ]
 
 
+class Chosen(NamedTuple):
+    """How a network predicts, where the command line says it."""
+
+    head: str | None
+    statistics: str | None
+    domain: str | None
+    weights: str | None
+
+
 def predict(
     model: Predicting,
     images: Images,
@@ -148,6 +158,7 @@ def predict(
     head: Head = None,
     statistics: Statistics = None,
     domain: Domain = None,
+    weights: Weights = None,
     size: InputSize = None,
     window: Window = False,
     overlap: Overlap = None,
@@ -178,7 +189,8 @@ def predict(
     inputs = find_inputs(images, output_folders(output))
     for note in left_out(images, inputs):
         typer.echo(f"note: {one_line(note)}", err=True)
-    predictor = _predictor(model, head, statistics, domain, device, trust_code=trust_code)
+    chosen = Chosen(head, statistics, domain, weights)
+    predictor = _predictor(model, chosen, device, trust_code=trust_code)
     written_ids = find_raw_ids(ids, predictor.classes, run_of(model))
     if written_ids.ignored:
         typer.echo(
@@ -208,9 +220,7 @@ def predict(
 
 def _predictor(
     model: Path,
-    head: str | None,
-    statistics: str | None,
-    domain: str | None,
+    chosen: Chosen,
     device: str,
     *,
     trust_code: bool,
@@ -220,20 +230,13 @@ def _predictor(
     from muhdi.deploy.predictor import Predictor
 
     if model.suffix in ENDINGS:
-        if head or statistics or domain:
+        if any(chosen):
             raise RecipeError(
-                f"{model}: head and statistics are inside the file; leave --head, --statistics and"
-                " --domain out"
+                f"{model}: head, statistics and weights are inside the file; leave --head,"
+                " --statistics, --domain and --weights out"
             )
         return ExportedPredictor(model, device=device, trust_code=trust_code)
-    return Predictor.load(
-        model,
-        head=head,
-        statistics=statistics,
-        domain=domain,
-        device=device,
-        trust_code=trust_code,
-    )
+    return Predictor.load(model, **chosen._asdict(), device=device, trust_code=trust_code)
 
 
 def export(
@@ -242,6 +245,7 @@ def export(
     head: Head = None,
     statistics: Statistics = None,
     domain: Domain = None,
+    weights: Weights = None,
     output: Output = "logits",
     input_size: ExportedSize = "trained",
     images: VerifiedOn = [],  # noqa: B006 - typer reads the default
@@ -280,6 +284,7 @@ def export(
         head=head,
         statistics=statistics,
         domain=domain,
+        weights=weights,
         output=cast("exporting.Output", output),
         input_size=cast("exporting.InputSize", input_size),
         images=files,

@@ -53,6 +53,14 @@ Statistics = Annotated[
         " network's file names, running in most.",
     ),
 ]
+Weights = Annotated[
+    Optional[str],
+    typer.Option(
+        "--weights",
+        help="model, or ema for their average. By default what the network's file or the recipe"
+        " names, model in most.",
+    ),
+]
 Domain = Annotated[
     Optional[str],
     typer.Option("--domain", help="Normalise with the stored statistics of this domain."),

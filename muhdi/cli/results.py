@@ -14,6 +14,7 @@ from muhdi.cli.options import (
     Scales,
     Set,
     TrustCode,
+    Weights,
     read_scales,
 )
 from muhdi.cli.output import (
@@ -109,6 +110,7 @@ def evaluate(
     experiments: Experiments = None,
     statistics: StatisticsList = [],  # noqa: B006 - typer reads the default
     head: ScoredHead = "agnostic",
+    weights: Weights = None,
     refresh: Refresh = False,
     window: Window = None,
     overlap: Overlap = None,
@@ -145,6 +147,7 @@ def evaluate(
             domains,
             statistics=statistics,
             head=head,
+            weights=weights,
             refresh=refresh,
             experiments=experiments,
             trust_code=trust_code,

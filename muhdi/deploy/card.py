@@ -57,11 +57,13 @@ class Usage:
         head: whose predictions are given.
         statistics: one of `muhdi.models.statistics.CHOICES`, or ``none``.
         domain: whose statistics, with ``domain``.
+        weights: ``model``, or ``ema`` for their average.
     """
 
     head: str
     statistics: str
     domain: str | None
+    weights: str = "model"
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def model_card(
     width, height = checkpoint.image_size
     statistics = usage.statistics
     chosen = statistics if usage.domain is None else f"{statistics} ({usage.domain})"
+    if usage.weights == "ema":
+        chosen = f"the average of the weights (ema), and {chosen}"
     parts = [
         _head(name, notes.licence, results, usage.statistics),
         f"# {name}\n",
@@ -181,6 +185,8 @@ def _training(run: Path) -> str:
 
 def _scores(results: Results) -> str:
     parts = ["## Scores\n"]
+    if results.scored_weights == "ema":
+        parts.append("The average of the weights (ema) was scored.\n")
     for views in sorted({images.views for images in results.scored.values()} - {""}):
         parts.append(f"Probabilities were averaged over {views}.\n")
     for statistics in results.statistics:

@@ -12,18 +12,20 @@ import torch
 from muhdi.errors import MuhdiError
 from muhdi.files import check_target
 from muhdi.models.checkpoint import (
-    Tensors,
     backbone_in,
     load_checkpoint,
-    load_exactly,
     load_reference,
-    read_tensors,
     save_checkpoint,
-    save_reference,
-    save_tensors,
 )
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.reference_weights import from_foreign, to_reference
+from muhdi.models.tensor_files import (
+    Tensors,
+    load_exactly,
+    read_tensors,
+    save_reference,
+    save_tensors,
+)
 from muhdi.recipe.backbones import ResNetConfig
 from muhdi.run.directory import RunDirectory
 from muhdi.taxonomy import CLASS_SETS

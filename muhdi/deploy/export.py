@@ -94,6 +94,7 @@ def export(  # noqa: PLR0913 - options by name
     head: str | None = None,
     statistics: str | None = None,
     domain: str | None = None,
+    weights: str | None = None,
     output: Output = "logits",
     input_size: InputSize = "trained",
     images: Sequence[Path] = (),
@@ -110,6 +111,7 @@ def export(  # noqa: PLR0913 - options by name
         head: whose predictions are exported. A folder keeps all heads and says which one is meant.
         statistics: as in `Predictor.load`; they become a part of the network. A folder keeps all.
         domain: whose statistics, with ``domain``.
+        weights: as in `Predictor.load`. A folder keeps both.
         output: ``logits`` [N, C, H, W], or ``classes`` uint8 [N, H, W]; a folder has no output of
             its own.
         input_size: ``trained``: images are resized inside, to the size that the network was trained
@@ -136,6 +138,7 @@ def export(  # noqa: PLR0913 - options by name
         head=head,
         statistics=statistics,
         domain=domain,
+        weights=weights,
         device="cpu",
         trust_code=trust_code,
     )
@@ -308,11 +311,10 @@ class Exported(nn.Module):
         super().__init__()
         self.input_size: InputSize = input_size
         self.size = predictor.image_size if input_size == "trained" else None
-        checkpoint = predictor.checkpoint
         self.output = output
         # Without the quick ways of a CPU: they are not for other programs.
         self.inference = Inference(
-            checkpoint.network,
+            predictor.used.network,
             predictor.head,
             predictor.statistics,
             predictor.stored_statistics,
@@ -367,6 +369,7 @@ def _notes(predictor: Predictor, input_size: InputSize) -> dict[str, str]:
         "input_size": input_size,
         "head": predictor.head,
         "statistics": predictor.statistics,
+        "weights": predictor.weights,
         "input": "uint8 RGB [N, 3, H, W]",
     }
     return notes if predictor.domain is None else notes | {"domain": predictor.domain}

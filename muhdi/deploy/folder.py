@@ -88,6 +88,7 @@ def _config(checkpoint: Checkpoint, usage: Usage) -> dict[str, Any]:
         "head": usage.head,
         "statistics": usage.statistics,
         "domain": usage.domain,
+        "weights": usage.weights,
     }
 
 

@@ -84,9 +84,10 @@ class Predictor(nn.Module):
         head: whose predictions are given.
         statistics: one of `muhdi.models.statistics.CHOICES`; None: what the network's file names.
         domain: whose statistics, with ``domain``.
+        weights: ``model``, or ``ema`` for their average; None: what the network's file names.
 
     Raises:
-        MuhdiError: there is no such head, choice of statistics or domain.
+        MuhdiError: there is no such head, choice of statistics or domain, or no average.
     """
 
     def __init__(
@@ -96,13 +97,17 @@ class Predictor(nn.Module):
         head: str = AGNOSTIC,
         statistics: str | None = None,
         domain: str | None = None,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
-        network = checkpoint.network.requires_grad_(False)
+        used = checkpoint.using(weights)
+        self.weights = weights or checkpoint.default_weights
+        network = used.network.requires_grad_(False)
         if statistics is None:
             statistics = "domain" if domain is not None else _default(checkpoint)
         check_head(network, head)
-        self.stored_statistics = _stored_statistics(checkpoint, statistics, domain)
+        self.used = used
+        self.stored_statistics = _stored_statistics(used, statistics, domain)
         self.inference = Inference(network, head, statistics, self.stored_statistics)
         self.head = head
         self.statistics = statistics
@@ -117,13 +122,14 @@ class Predictor(nn.Module):
         self.eval()
 
     @classmethod
-    def load(
+    def load(  # noqa: PLR0913 - options by name
         cls,
         path: Path | str,
         *,
         head: str | None = None,
         statistics: str | None = None,
         domain: str | None = None,
+        weights: str | None = None,
         device: str = "auto",
         trust_code: bool = False,
     ) -> Predictor:
@@ -139,6 +145,8 @@ class Predictor(nn.Module):
             statistics: ``running``, ``image``, ``blend``, ``pooled`` or ``domain``; None: what an
                 exported folder says, or else the network's file, and ``domain`` where one is named.
             domain: whose stored statistics are used.
+            weights: ``model``, or ``ema`` for their average; None: what an exported folder says, or
+                else the network's file.
             device: ``cpu``, ``cuda``, ``cuda:1``; ``auto``: a GPU where there is one.
             trust_code: whether a backbone of another package is imported.
 
@@ -147,7 +155,8 @@ class Predictor(nn.Module):
         """
         check_type("path", path, str, Path)
         check_type("device", device, str)
-        for name, choice in (("head", head), ("statistics", statistics), ("domain", domain)):
+        choices = {"head": head, "statistics": statistics, "domain": domain, "weights": weights}
+        for name, choice in choices.items():
             check_type(name, choice, str, type(None))
         file = network_file(path)
         config = exported_config(Path(path)) if Path(path).is_dir() else {}
@@ -159,6 +168,7 @@ class Predictor(nn.Module):
             head=head or config.get("head") or AGNOSTIC,
             statistics=statistics,
             domain=domain,
+            weights=weights or config.get("weights"),
         )
         predictor.run = run_of(path)
         return predictor.to(device_of(device))
@@ -171,7 +181,7 @@ class Predictor(nn.Module):
     @property
     def usage(self) -> Usage:
         """What is asked of the network."""
-        return Usage(self.head, self.statistics, self.domain)
+        return Usage(self.head, self.statistics, self.domain, self.weights)
 
     def save_pretrained(
         self, folder: Path | str, *, licence: str = NO_LICENCE, overwrite: bool = False

@@ -155,6 +155,7 @@ class Results:
         scored: what the scores were measured on, by domain; empty in results of earlier versions.
         mean_over: the classes whose mean is the mIoU; none: all.
         default: the statistics that are shown where there is room for one, if they were evaluated.
+        scored_weights: ``model``, or ``ema`` where the average of the weights was scored.
         notes: what the user should know about the scores; they are not saved.
     """
 
@@ -169,6 +170,7 @@ class Results:
     scored: dict[str, ScoredImages] = field(default_factory=dict)
     mean_over: list[str] = field(default_factory=list)
     default: str = "running"
+    scored_weights: str = "model"
     notes: list[str] = field(default_factory=list)
 
     def __repr__(self) -> str:
@@ -285,7 +287,7 @@ class Results:
         Raises:
             MuhdiError: it is something else.
         """
-        later = ("confusion", "scored", "mean_over", "default", "notes")
+        later = ("confusion", "scored", "mean_over", "default", "scored_weights", "notes")
         names = [field.name for field in fields(cls) if field.name not in later]
         if isinstance(data, dict) and "learnt" in data:  # as version 0.1 called it
             data = {"adapted_at": data["learnt"], **data}
@@ -307,6 +309,7 @@ class Results:
             scored=scored,
             mean_over=data.get("mean_over", []),
             default=data.get("default", "running"),
+            scored_weights=data.get("scored_weights", "model"),
         )
 
 

@@ -19,8 +19,9 @@ from muhdi.evaluation.predict import predict
 from muhdi.evaluation.results import Results
 from muhdi.evaluation.views import Views, classes_of
 from muhdi.files import file_name, read_json, write_png
-from muhdi.models.checkpoint import backbone_in, load_checkpoint, read_tensors
+from muhdi.models.checkpoint import Checkpoint, backbone_in, load_checkpoint
 from muhdi.models.inference import Inference
+from muhdi.models.tensor_files import read_tensors
 from muhdi.recipe.backbones import OpaqueBackboneConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
@@ -91,7 +92,7 @@ def add_earlier_predictions(run: Path, *, trust_code: bool = False) -> None:
         path = network_after(directory, recipe, stage)
         if not missing or path is None:
             continue
-        scored = _trusted(path, trust_code=trust_code)
+        scored = _trusted(path, recipe, trust_code=trust_code)
         if scored is not None:
             _add_predictions(scored, missing, recipe)
 
@@ -140,13 +141,21 @@ def network_after(directory: RunDirectory, recipe: Recipe, stage: int) -> Path |
     return path if path.is_file() and path.suffix == ".safetensors" else None
 
 
-def _trusted(network: Path, *, trust_code: bool) -> Scored | None:
+def as_scored(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
+    """A network of a run with the weights that the run scores.
+
+    One that another run has trained may have no average; the run's own began as its copy.
+    """
+    return checkpoint if checkpoint.average is None else checkpoint.using(recipe.evaluation.weights)
+
+
+def _trusted(network: Path, recipe: Recipe, *, trust_code: bool) -> Scored | None:
     """A network's file, read; None if it names code that is not trusted."""
     if not trust_code:
         backbone = backbone_in(network, *read_tensors(network))
         if isinstance(backbone, OpaqueBackboneConfig):
             return None
-    checkpoint = load_checkpoint(network, trust_code=trust_code)
+    checkpoint = as_scored(load_checkpoint(network, trust_code=trust_code), recipe)
     return Scored(checkpoint.network, checkpoint.statistics)
 
 

@@ -7,29 +7,28 @@ code.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from muhdi.errors import DataError, MuhdiError, RecipeError
+from muhdi.errors import DataError, MuhdiError, RecipeError, nearest
 from muhdi.files import write_bytes
+from muhdi.models.average import WeightAverage
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
-from muhdi.models.reference_weights import backbone_of, from_foreign, unwrapped
+from muhdi.models.reference_weights import backbone_of, from_foreign
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import Statistics, read_statistics
+from muhdi.models.tensor_files import Tensors, load_exactly, on_cpu, read_tensors
 from muhdi.recipe.backbones import BackboneConfig, DecoderConfig, read_backbone
+from muhdi.recipe.evaluation import WEIGHTS, WeightsChoice
 from muhdi.recipe.section import Section
 from muhdi.taxonomy import MAX_CLASSES
-
-Tensors = dict[str, Tensor]
 
 _FORMAT = "muhdi 3"
 _EARLIER_FORMATS = ("muhdi 1", "muhdi 2")
@@ -41,6 +40,9 @@ One key alone: the safetensors library writes several in an order that varies fr
 files of equal contents are to be equal to the byte.
 """
 
+_AVERAGE = "ema"
+_AVERAGE_STATISTICS = "ema_statistics"
+"""Groups of tensors."""
 
 Fit = Literal["stretch", "pad"]
 
@@ -59,6 +61,8 @@ class Checkpoint:
         memory: what methods remember from step to step, by method and name.
         networks: state dicts of methods' own networks that later steps continue with.
         default_statistics: what its batch norms use where nobody chooses.
+        average: of its weights, where training kept one.
+        default_weights: which of both are used where nobody chooses.
     """
 
     network: Segmenter
@@ -70,15 +74,41 @@ class Checkpoint:
     networks: dict[str, Tensors] = field(default_factory=dict)
     fit: Fit = "stretch"
     default_statistics: str = "running"
+    average: WeightAverage | None = None
+    default_weights: WeightsChoice = "model"
+
+    def using(self, weights: str | None = None) -> Checkpoint:
+        """The same with the network, and its statistics, that is meant.
+
+        Args:
+            weights: ``model`` or ``ema``; None: what the file names.
+
+        Raises:
+            RecipeError: there is no such choice, or no average.
+        """
+        chosen = weights or self.default_weights
+        if chosen not in WEIGHTS:
+            raise RecipeError(f"weights {chosen}: must be model or ema{nearest(chosen, WEIGHTS)}")
+        if chosen == "model":
+            return self
+        if self.average is None:
+            raise RecipeError(
+                "weights ema: the network has no average of its weights; train it with"
+                " optimizer.ema, or use model"
+            )
+        average = self.average
+        return replace(self, network=average.network, statistics=average.statistics)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a network, and everything that goes with it, to one safetensors file."""
-    groups = {
+    groups: dict[str, dict[str, Tensors]] = {
         "statistics": checkpoint.statistics,
         "memory": checkpoint.memory,
         "networks": checkpoint.networks,
     }
+    if checkpoint.average is not None:
+        groups |= _average_groups(checkpoint.average)
     tensors = {f"model/{key}": value for key, value in checkpoint.network.state_dict().items()}
     names: dict[str, list[str]] = {}
     for group, by_name in groups.items():
@@ -86,7 +116,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         # By number: a name may hold any character.
         for number, members in enumerate(by_name.values()):
             tensors |= {f"{group}/{number}/{key}": value for key, value in members.items()}
-    tensors = _on_cpu(tensors)
+    tensors = on_cpu(tensors)
     description: dict[str, Any] = {
         "format": _FORMAT,
         "backbone": _plain(checkpoint.network.backbone.recorded(checkpoint.backbone)),
@@ -99,9 +129,38 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "default_statistics": checkpoint.default_statistics,
         "names": names,
     }
+    if checkpoint.default_weights != "model":
+        description["default_weights"] = checkpoint.default_weights
     description["sha256"] = _digest(tensors, description)
     metadata = {_DESCRIPTION: json.dumps(description, sort_keys=True)}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
+
+
+def _average_groups(average: WeightAverage) -> dict[str, dict[str, Tensors]]:
+    """The average as groups of tensors, which earlier versions pass over."""
+    progress = {"updates": torch.tensor(average.updates)}
+    return {
+        _AVERAGE: {"weights": average.network.state_dict(), "progress": progress},
+        _AVERAGE_STATISTICS: average.statistics,
+    }
+
+
+def _average_in(
+    path: Path, network: Segmenter, tensors: Tensors, names: dict[str, tuple[str, ...]]
+) -> WeightAverage | None:
+    """The average that a file holds, if it holds one."""
+    found = _group(tensors, _AVERAGE, names)
+    if not found:
+        return None
+    average = WeightAverage.of(network)
+    load_exactly(average.network, found.get("weights", {}), path)
+    updates = found.get("progress", {}).get("updates")
+    if updates is None or updates.numel() != 1:
+        raise _damaged(path, "its average does not say how old it is")
+    average.updates = int(updates)
+    average.statistics = _group(tensors, _AVERAGE_STATISTICS, names)
+    _check_statistics(path, average.network, average.statistics)
+    return average
 
 
 def _digest(tensors: Tensors, description: dict[str, Any]) -> str:
@@ -140,6 +199,10 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         # Files of earlier versions do not say it, and were used so.
         fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
         default_statistics = str(description.get("default_statistics", "running"))
+        # Files of earlier versions do not say it, and had no average.
+        default_weights: WeightsChoice = (
+            "ema" if description.get("default_weights") == "ema" else "model"
+        )
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
             raise ValueError(f"heads {heads}, {len(classes)} classes")
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -164,6 +227,8 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         networks=_group(tensors, "networks", names),
         fit=fit,
         default_statistics=default_statistics,
+        average=_average_in(path, network, tensors, names),
+        default_weights=default_weights,
     )
 
 
@@ -279,12 +344,14 @@ class Initial:
         statistics: by domain.
         memory: of methods.
         networks: methods' own ones.
+        average: of the weights.
     """
 
     heads: bool
     statistics: dict[str, Statistics] = field(default_factory=dict)
     memory: dict[str, Tensors] = field(default_factory=dict)
     networks: dict[str, Tensors] = field(default_factory=dict)
+    average: WeightAverage | None = None
 
 
 def initialise(
@@ -333,7 +400,13 @@ def _continue_from(
     _check_same_decoder(path, checkpoint.network.decoder_config, network.decoder_config)
     network.set_heads({name: network.new_head() for name in checkpoint.network.heads})
     load_exactly(network, checkpoint.network.state_dict(), path)
-    return Initial(True, checkpoint.statistics, checkpoint.memory, checkpoint.networks)
+    return Initial(
+        True,
+        checkpoint.statistics,
+        checkpoint.memory,
+        checkpoint.networks,
+        checkpoint.average,
+    )
 
 
 def _check_same_decoder(path: Path, found: DecoderConfig, wanted: DecoderConfig) -> None:
@@ -393,56 +466,6 @@ def load_reference(path: Path, classes: tuple[str, ...], image_size: tuple[int, 
     return Checkpoint(network, section, classes, image_size)
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a state dict as safetensors."""
-    write_bytes(
-        path,
-        safetensors.torch.save(
-            {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-        ),
-    )
-
-
-def save_reference(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a state dict as the reference does: a PyTorch file that holds nothing else."""
-    buffer = io.BytesIO()
-    torch.save(_on_cpu(tensors), buffer)
-    write_bytes(path, buffer.getvalue())
-
-
-def _on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-
-
-def load_exactly(module: nn.Module, state: dict[str, Tensor], path: Path | str) -> None:
-    """Load ``state``, all of it or nothing.
-
-    Raises:
-        MuhdiError: names and shapes are not just those of ``module``; the message holds the first
-            that are not.
-    """
-    own = module.state_dict()
-    problems = [f"{key} is missing" for key in own if key not in state]
-    problems += [f"{key} is unknown" for key in state if key not in own]
-    problems += [
-        f"{key} holds {state[key].dtype}"
-        for key in own
-        if key in state and state[key].is_floating_point() != own[key].is_floating_point()
-    ]
-    problems += [
-        f"{key} is {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise DataError(
-            f"{path}: does not fit this network: {'; '.join(problems[:3])}{more}; check model"
-            " (backbone, multi_level), classes, and a discriminator's width"
-        )
-    module.load_state_dict(state)
-
-
 def _heads_in(state: dict[str, Tensor]) -> tuple[str, ...]:
     """Names of the heads in a state dict, the agnostic one first."""
     found = {key.split(".")[1] for key in state if key.startswith("heads.")}
@@ -453,41 +476,3 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)
     }
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and metadata, of a safetensors or PyTorch file; reading executes no code."""
-    if not path.is_file():
-        raise DataError(f"{path}: the file does not exist; give the path of a network file")
-    try:
-        if path.suffix == ".safetensors":
-            with safetensors.safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-        data = unwrapped(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # whatever the parsers make of arbitrary bytes
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights only" in reason.lower().replace("_", " "):
-            # PyTorch's advice is to read it all the same, which could run any code.
-            held = re.search(r"GLOBAL ([\w.]+)", str(error))
-            what = f", such as {held[1]}" if held else ""
-            reason = f"it holds more than tensors{what}; save its state_dict alone"
-        raise DataError(
-            f"{path}: not a readable network file ({reason}); it holds no plain tensors or is cut"
-            " short"
-        ) from None
-    if (
-        not isinstance(data, dict)
-        or not data
-        or not all(isinstance(value, Tensor) for value in data.values())
-    ):
-        raise DataError(
-            f"{path}: holds no state dict (names and tensors); give the network's weights alone"
-        )
-    if not all(isinstance(key, str) for key in data):
-        raise DataError(f"{path}: holds tensors without names; give a state dict")
-    for key, value in data.items():
-        if value.layout is not torch.strided or value.device.type == "meta" or value.is_quantized:
-            raise DataError(
-                f"{path}: {key} is not a plain tensor; save the network's weights as they are"
-            )
-    return data, {}

@@ -43,9 +43,9 @@ class SyncedBatchNorm(nn.BatchNorm2d):
     def _remember(self, mean: Tensor, variance: Tensor, values: int) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         assert self.momentum is not None
-        self.num_batches_tracked.add_(1)
+        if self.num_batches_tracked is not None:  # None: the batch is computed a second time
+            self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * values / max(values - 1, 1), self.momentum)
 

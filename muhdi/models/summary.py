@@ -91,14 +91,10 @@ def summarise(network: Segmenter, size: tuple[int, int]) -> NetworkSummary:
         network: left as it was; what training changes is what requires gradients.
         size: width and height of an image.
     """
-    parts = [_part("backbone", network.backbone)]
-    if any(True for _ in network.decoder.parameters()):
-        parts.append(_part("decoder", network.decoder))
-    parts += [_part(f"head {name}", head) for name, head in network.heads.items()]
     maps, flops = _traced(network, size)
     saved = network.state_dict().values()
     return NetworkSummary(
-        tuple(parts),
+        parts_of(network),
         tuple(_features(network, maps)),
         network.backbone.multiple,
         len(batch_norms(network)),
@@ -106,6 +102,15 @@ def summarise(network: Segmenter, size: tuple[int, int]) -> NetworkSummary:
         size,
         flops,
     )
+
+
+def parts_of(network: Segmenter) -> tuple[Part, ...]:
+    """Backbone, decoder where it has parameters, and heads."""
+    parts = [_part("backbone", network.backbone)]
+    if any(True for _ in network.decoder.parameters()):
+        parts.append(_part("decoder", network.decoder))
+    parts += [_part(f"head {name}", head) for name, head in network.heads.items()]
+    return tuple(parts)
 
 
 def _part(name: str, module: nn.Module) -> Part:

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 
+from muhdi.models.average import move_towards
 from muhdi.models.outputs import AGNOSTIC, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import batch_norms
@@ -46,9 +47,6 @@ class Teacher(nn.Module):
         outputs: Outputs = self.model(images)
         return outputs.full_precision()
 
-    @torch.no_grad()
     def follow(self, student: Segmenter, momentum: float) -> None:
         """Move the weights towards the student's: w <- momentum w + (1 - momentum) w_student."""
-        weights = dict(student.named_parameters())
-        for name, own in self.model.named_parameters():
-            own.lerp_(weights[name], 1.0 - momentum)
+        move_towards(self.model, student, momentum)

@@ -30,6 +30,10 @@ STATISTICS: tuple[StatisticsChoice, ...] = get_args(StatisticsChoice)
 DefaultStatistics = Literal["running", "image", "blend", "pooled"]
 """Those that need no domain's name."""
 
+WeightsChoice = Literal["model", "ema"]
+"""Which weights a network is used with."""
+WEIGHTS: tuple[WeightsChoice, ...] = get_args(WeightsChoice)
+
 
 def _native(size: Any) -> Any:
     return None if size == "native" else size
@@ -47,6 +51,9 @@ class EvaluationConfig(Section):
     default: DefaultStatistics | None = None
     """The one that is shown first, and that the network's file names for `muhdi predict` and
     `export`; one of `statistics`. None: `running`."""
+    weights: WeightsChoice = "model"
+    """The network's own weights (`model`), or their average (`ema`, with `optimizer.ema`); the
+    network's file names them for `muhdi predict` and `export`, too."""
     batch_size: Positive = 8
     """Images, or windows, that go through the network together."""
     size: Annotated[Size | None, BeforeValidator(_native)] = None

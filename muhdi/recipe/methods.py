@@ -185,9 +185,14 @@ class OracleConfig(AdaptationConfig):
 
 
 class RetentionConfig(MethodConfig):
-    """How the earlier domains are kept."""
+    """How the earlier domains are kept.
+
+    Attributes:
+        penalises_weights: whether it holds the network's weights near earlier ones, by name.
+    """
 
     kind: ClassVar[str] = "retention"
+    penalises_weights: ClassVar[bool] = False
     needs_old_model: ClassVar[bool] = True
 
 
@@ -244,6 +249,7 @@ class L2SPConfig(RetentionConfig):
     """A penalty on the distance from the weights at the start of the step."""
 
     builds: ClassVar[str] = "muhdi.retention.ewc:L2SP"
+    penalises_weights: ClassVar[bool] = True
 
     method: Literal["l2sp"] = "l2sp"
     """The method's name."""
@@ -255,6 +261,7 @@ class EWCConfig(RetentionConfig):
     """Elastic weight consolidation: the distance counts where the weight was important."""
 
     builds: ClassVar[str] = "muhdi.retention.ewc:EWC"
+    penalises_weights: ClassVar[bool] = True
 
     method: Literal["ewc"] = "ewc"
     """The method's name."""

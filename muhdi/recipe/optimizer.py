@@ -42,6 +42,10 @@ class OptimizerConfig(Section):
     clip: Rate | None = None
     """Largest norm of all gradients of the network together: longer ones are scaled down to it.
     Networks of a method's own are left alone. None: gradients stay as they are."""
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Momentum m of an average of all weights, w <- m w + (1 - m) w_network after every iteration,
+    from stage to stage, with smaller m at the start. It is saved beside the network, which it does
+    not change, and `evaluation.weights` uses it. None: there is none."""
     updates: Literal["once", "reference"] = "once"
     """How often a parameter is updated per iteration: `once`, or as the `reference` does, backbone
     convolutions three or four times (SGD only)."""

@@ -18,6 +18,7 @@ SHORT_KEYS = {
     "retention": "method",
     "backbone": "name",
     "decoder": "name",
+    "tune": "method",
 }
 """Sections that may be given by a word, and the key that the word stands for."""
 

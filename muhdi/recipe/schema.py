@@ -44,6 +44,7 @@ from muhdi.recipe.section import (
     Size,
     Weight,
 )
+from muhdi.recipe.tune import TuneConfig, TuneField
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
 
 NormKind = Literal["batch", "synced", "frozen"]
@@ -63,11 +64,25 @@ class ModelConfig(Section):
     weights of an installed package. None: random."""
     decoder: DecoderConfig | None = None
     """What the heads share, by name or with its options; none: what suits the backbone."""
+    tune: TuneField = TuneConfig()
+    """What training changes of the backbone: `full`, `frozen` or `lora`, or with its options."""
+    checkpointing: bool = False
+    """Compute the backbone's blocks again in the backward pass instead of keeping what is inside
+    them: less memory, for the time of one more forward pass."""
     multi_level: bool = True
     """Whether heads have an aux level after stage 3 of the backbone, besides the main one."""
     batch_norm: NormKind = "batch"
     """While training, batch norms use the statistics of the `batch` that a device sees, of the
     whole batch over all devices (`synced`), or their running ones, which then stay (`frozen`)."""
+
+    @model_validator(mode="after")
+    def _checkpointing_saves(self) -> ModelConfig:
+        if self.checkpointing and self.tune.method == "frozen":
+            raise RecipeError(
+                "model.checkpointing: of a frozen backbone nothing is kept for a backward pass;"
+                " leave it out"
+            )
+        return self
 
 
 class StageConfig(Section):
@@ -142,8 +157,9 @@ class Recipe(Section):
     """How networks are scored."""
     test: TestConfig = TestConfig()
     """What `muhdi evaluate RECIPE` scores."""
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Precision while training; evaluation is always float32."""
+    precision: Literal["32-true", "bf16-mixed", "auto"] = "32-true"
+    """Precision while training; evaluation is always float32. `auto`: bf16-mixed on a GPU that
+    computes in bf16, else 32-true."""
     channels_last: bool = False
     """Memory format of the network and its images."""
     compile: bool = False
@@ -379,6 +395,15 @@ class Recipe(Section):
                 "steps: nothing to do; add steps, source_training.iterations, model.init or "
                 "test.models"
             )
+        if trains and self.evaluation.weights == "ema" and self.optimizer.ema is None:
+            raise RecipeError(
+                "evaluation.weights: there is no average of the weights; set optimizer.ema, to"
+                " 0.999 for example, or evaluation.weights: model"
+            )
+        if self.compile and self.model.checkpointing:
+            raise RecipeError(
+                "compile: torch.compile cannot take model.checkpointing; leave one of them out"
+            )
         untrained = not self.source_training.iterations and not self.model.init
         if self.steps and untrained and self.steps[0].retention.needs_old_model:
             raise RecipeError(
@@ -397,7 +422,9 @@ class Recipe(Section):
             self.augment.check_fits(size_key, self.size_of(data))
 
     def _check_steps(self) -> None:
-        """Every step's images suit its adaptation."""
+        """Every step's images suit its adaptation, and its retention what is trained."""
+        retentions = {f"steps.{n}.retention": step.retention for n, step in enumerate(self.steps)}
+        self.model.tune.check(self.optimizer, retentions)
         for number, step in enumerate(self.steps):
             key = f"steps.{number}"
             self._check_sizes(key, step)

@@ -24,6 +24,8 @@ def _of_recipe(run: RunData) -> Facts:
     counts = zip(run.stages, iterations(run), strict=True)
     views = {images.views for images in run.results.scored.values()} - {""}
     scored = [("scored", f"averaged over {each}") for each in views]
+    if run.results.scored_weights == "ema":
+        scored.append(("scored weights", f"their average (ema), momentum {recipe.optimizer.ema}"))
     return [
         ("seed", str(recipe.seed)),
         ("network", network),
@@ -47,6 +49,10 @@ def _of_sessions(run: RunData) -> Facts:
         # An earlier session may have run without a GPU.
         gpu_memory = max(session["gpu_memory_mb"] or 0 for session in run.sessions)
         found.append(("memory of the GPU", f"{gpu_memory:,} MB"))
+    # Earlier versions did not record it.
+    precisions = [session["precision"] for session in run.sessions if "precision" in session]
+    if precisions:
+        found.append(("precision", ", then ".join(dict.fromkeys(precisions))))
     versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
     return [
         *found,

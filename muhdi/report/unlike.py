@@ -21,6 +21,8 @@ def unlike(runs: Sequence[RunData]) -> list[str]:
             line = _difference(f"{domain}: the {what}", values)
             if line:
                 lines.append(line)
+    weights = {run.folder.name: run.results.scored_weights for run in runs}
+    lines.append(_difference("the weights that were scored", weights))
     means = {}
     meanings = {}
     for run in runs:

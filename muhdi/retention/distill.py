@@ -39,6 +39,8 @@ class Distill(Retention):
         losses = distil(
             "kd", old.heads[AGNOSTIC], outputs.heads[AGNOSTIC], weights, config.kl_reduction
         )
-        if config.weight_pod:
+        # Of a backbone that is frozen, without a decoder's own map, the features stay anyway.
+        moving = any(feature.requires_grad for feature in outputs.features)
+        if config.weight_pod and moving:
             losses["pod"] = config.weight_pod * local_pod(old.features, outputs.features)
         return losses

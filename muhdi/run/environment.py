@@ -28,14 +28,18 @@ PACKAGES = ("muhdi", "torch", "numpy", "pillow", "lightning-fabric")
 
 
 @contextmanager
-def recorded(folder: Path) -> Iterator[None]:
+def recorded(folder: Path, precision: str) -> Iterator[None]:
     """Add a session to the record of the run in ``folder``: an interrupted run has several.
 
     A session holds ``started`` (UTC), ``seconds``, ``memory_mb`` (the largest resident set of the
-    process, in MiB), ``gpu_memory_mb``, ``device``, ``threads``, ``python``, ``platform``,
-    ``versions`` of packages, and ``plugins``: classes of other packages that the recipe names, with
-    the versions of their packages. Nothing is written after a mistake of the user's (the run in the
-    folder may be another one), and only rank zero writes.
+    process, in MiB), ``gpu_memory_mb``, ``device``, ``precision``, ``threads``, ``python``,
+    ``platform``, ``versions`` of packages, and ``plugins``: classes of other packages that the
+    recipe names, with the versions of their packages. Nothing is written after a mistake of the
+    user's (the run in the folder may be another one), and only rank zero writes.
+
+    Args:
+        folder: of the run.
+        precision: in which this session computes.
     """
     started = datetime.now(timezone.utc)
     clock = time.monotonic()
@@ -51,7 +55,8 @@ def recorded(folder: Path) -> Iterator[None]:
             path = folder / FILE
             sessions = read_json(path) if path.is_file() else []
             recipe = load_recipe(folder / RECIPE, trust_code=False)
-            sessions.append(_session(started, time.monotonic() - clock, recipe))
+            session = _session(started, time.monotonic() - clock, recipe)
+            sessions.append({**session, "precision": precision})
             write_json(path, sessions)
 
 

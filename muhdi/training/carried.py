@@ -8,6 +8,7 @@ from torch import Tensor
 
 from muhdi.evaluation.results import Results
 from muhdi.method import Memory
+from muhdi.models.average import WeightAverage
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import Statistics
 
@@ -25,6 +26,7 @@ class Carried:
         memory: what methods remember, by the method's name in recipes.
         networks: state dicts of methods' own networks, by ``<method>/<network>``.
         results: scores of the stages so far.
+        average: of the network's weights; None where the recipe wants none.
     """
 
     network: Segmenter
@@ -32,3 +34,4 @@ class Carried:
     statistics: dict[str, Statistics] = field(default_factory=dict)
     memory: dict[str, Memory] = field(default_factory=dict)
     networks: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    average: WeightAverage | None = None

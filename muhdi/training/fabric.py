@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -21,6 +21,9 @@ from muhdi.errors import Interrupted, PeerFailed, RecipeError, RunError
 from muhdi.models.outputs import Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.schema import Recipe, StepConfig
+
+Precision = Literal["32-true", "bf16-mixed"]
+"""What passes are computed in."""
 
 
 def build_fabric(recipe: Recipe) -> Fabric:
@@ -41,7 +44,44 @@ def _fabric(recipe: Recipe, *, started: bool, **options: Any) -> Fabric:
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     plugins = None if started else LightningEnvironment()
-    return Fabric(precision=recipe.precision, plugins=plugins, **options)
+    return Fabric(precision=used_precision(recipe), plugins=plugins, **options)
+
+
+def used_precision(recipe: Recipe) -> Precision:
+    """The precision of training, once `auto` has met this machine's device.
+
+    Raises:
+        RunError: the machine has no such device.
+    """
+    if recipe.precision != "auto":
+        return recipe.precision
+    accelerator, number = _accelerator(recipe)
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        return "32-true"
+    with torch.cuda.device(number or 0):
+        # Older GPUs only imitate bf16, slower than float32.
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if native else "32-true"
+
+
+def precision_notes(recipe: Recipe, before: str | None = None) -> list[str]:
+    """What the user should know of `precision: auto`; nothing where the recipe names a precision.
+
+    Args:
+        recipe: of the run.
+        before: the precision of the state from which it continues; None: it begins.
+    """
+    if recipe.precision != "auto":
+        return []
+    used = used_precision(recipe)
+    notes = [f"precision: auto is {used} on this device"]
+    if before not in (None, used):
+        notes.append(
+            f"precision: this run has computed in {before} so far and continues in {used}, so that"
+            " its numbers are not those of one device; to keep to one, start again with"
+            f" --overwrite and precision={before}"
+        )
+    return notes
 
 
 def launch(recipe: Recipe) -> Fabric:

@@ -24,6 +24,7 @@ class Position:
         trainer: the state of that stage; None at its start.
         iterations: of the whole run so far.
         metrics: bytes of ``metrics.jsonl`` that belong to them.
+        precision: in which they were computed; None at the start.
         notes: what the user should know, such as damaged states.
     """
 
@@ -31,6 +32,7 @@ class Position:
     trainer: State | None = None
     iterations: int = 0
     metrics: int = 0
+    precision: str | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -61,7 +63,9 @@ def restore(directory: RunDirectory, recipe: Recipe, carried: Carried, *, resume
     carried.networks = state["networks"]
     stage = state["stage"]
     iterations = recipe.iterations_before(stage) + state["trainer"]["iteration"]
-    return Position(stage, state["trainer"], iterations, state["metrics"], notes)
+    # States of earlier versions do not say it.
+    precision = state["trainer"].get("precision")
+    return Position(stage, state["trainer"], iterations, state["metrics"], precision, notes)
 
 
 def training_state(stage: int, trainer: State, metrics: int, carried: Carried) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
@@ -18,23 +19,24 @@ from muhdi.data.stream import LoadedBatch, endless_batches
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.losses import Losses
 from muhdi.method import Memory, Method, MethodContext, OwnNetwork
-from muhdi.models.checkpoint import load_exactly
+from muhdi.models.adapters import merge_adapters
+from muhdi.models.average import continued, head_states
 from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import average_statistics
+from muhdi.models.tensor_files import load_exactly
 from muhdi.passes import Batch
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
 from muhdi.recipe.schema import Recipe, StepConfig
 from muhdi.run.log import RunLog
 from muhdi.training.carried import Carried
-from muhdi.training.fabric import FabricRunner
+from muhdi.training.fabric import FabricRunner, used_precision
 from muhdi.training.iteration import train_iteration
 from muhdi.training.method_checks import check_own_networks, checked_memory
 from muhdi.training.nonfinite import IterationLosses, LossReader, check_weights
 from muhdi.training.optim import (
     build_optimizer,
     clip_gradients,
-    freeze_affine,
     learning_rate,
     set_learning_rate,
 )
@@ -42,6 +44,7 @@ from muhdi.training.passes import Methods
 from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage_batches import NoBatches, StageBatches
 from muhdi.training.start import fill_from_files
+from muhdi.training.tuning import tune
 
 State = dict[str, Any]
 
@@ -124,13 +127,18 @@ class StageTrainer:
         seed = _stage_seed(recipe.seed, number)
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
-        freeze_affine(self.network)
+        # Before methods begin: teachers copy the adapters.
+        self.adapters = tune(self.network, recipe.model.tune)
         if state is not None:
             # Methods begin with the network as the stage before has left it.
             _have_heads(self.network, state["heads_before"])
         self.heads_before = list(self.network.heads)
+        states_before = head_states(self.network)
         self.methods = self._begin_methods()
         self._move_to_device()
+        if recipe.optimizer.ema is not None:
+            carried.average = continued(carried.average, self.network, states_before)
+        self.average = carried.average
         self.own_networks = self._start_own_networks()
         if recipe.compile:
             self._compile()
@@ -215,7 +223,9 @@ class StageTrainer:
 
         Called after `sync_statistics`.
         """
+        average = {} if self.average is None else {"average": self.average.state()}
         return {
+            **average,
             "iteration": self.iteration,
             "finished": self.finished,
             "heads_before": self.heads_before,
@@ -229,12 +239,17 @@ class StageTrainer:
             "generator": self.generator.get_state(),
             "torch": torch.get_rng_state(),
             "skipped": self.skip_bad.skipped,
+            "precision": used_precision(self.recipe),
         }
 
     def _load_state(self, state: State) -> None:
         self.iteration = state["iteration"]
         self.finished = state["finished"]
+        if self.finished:
+            self._merge_adapters()
         self.network.load_state_dict(state["model"])
+        if self.average is not None:
+            self.average.load(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.methods.adaptation.load_state_dict(state["adaptation"])
         self.methods.retention.load_state_dict(state["retention"])
@@ -247,11 +262,27 @@ class StageTrainer:
     def sync_statistics(self) -> None:
         """Average the running statistics over the processes; whoever saves calls it before."""
         average_statistics(self.network)
+        if self.average is not None:
+            self.average.copy_buffers(self.network)
+
+    def plain_network(self) -> Segmenter:
+        """The network as its file holds it; in the middle of a stage with adapters, a copy."""
+        if self.adapters is None:
+            return self.network
+        plain = deepcopy(self.network)
+        merge_adapters(plain.backbone)
+        return plain
+
+    def _merge_adapters(self) -> None:
+        if self.adapters is not None:
+            self.adapters.merge()
+            self.adapters = None
 
     def finish(self) -> None:
         """The stage is over: methods hand on what later steps need. Once: `finished` is saved."""
         assert not self.finished
         self.sync_statistics()
+        self._merge_adapters()
         for config, method in self._configured_methods():
             memory = method.end(self.network, self.batches)
             if memory:
@@ -363,6 +394,8 @@ class StageTrainer:
         for own in self.own_networks.values():
             own.optimizer.step()
         self.methods.after_step(self.network)
+        if self.average is not None and self.recipe.optimizer.ema is not None:
+            self.average.follow(self.network, self.recipe.optimizer.ema)
         return losses, False
 
     def _schedule(self) -> None:

@@ -14,17 +14,15 @@ from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
 from muhdi.evaluation.scored_images import scored_images
 from muhdi.method import MethodContext
-from muhdi.models.checkpoint import (
-    initialise,
-    load_exactly,
-    read_tensors,
-    recorded_backbone,
-)
+from muhdi.models.adapters import check_adaptable
+from muhdi.models.checkpoint import initialise, recorded_backbone
 from muhdi.models.imagenet import IMAGENET, find_imagenet, has_imagenet
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import batch_norms
+from muhdi.models.tensor_files import load_exactly, read_tensors
+from muhdi.recipe.backbones import BackboneConfig
 from muhdi.recipe.schema import ModelConfig, Recipe, StageConfig, StepConfig
 from muhdi.training.carried import Carried
 
@@ -58,15 +56,26 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     network = new_network(recipe, initial=path)
     carried = Carried(network, _empty_results(recipe, domains))
     trained = False
-    notes = []
+    notes: list[str] = []
     if path is not None:
         found = initialise(network, path, model.backbone, classes.classes)
         trained = found.heads
         carried.statistics = found.statistics
         carried.memory = found.memory
         carried.networks = found.networks
+        if recipe.optimizer.ema is not None:
+            carried.average = found.average
     else:
-        notes = _start_pretrained(network, model.backbone.key)
+        notes = _start_pretrained(network, model.backbone)
+        if model.tune.method != "full" and not model.backbone.is_pretrained:
+            notes.append(
+                f"model.tune: {model.tune.method} keeps the backbone's weights, which are random:"
+                " set model.init"
+            )
+    if model.tune.method == "lora":
+        check_adaptable(network.backbone)
+    if model.checkpointing:
+        network.backbone.checkpointed()
     convert_norms(network, model.batch_norm)
     _check_batches(recipe, network)
     _check_retention(recipe, trained=trained)
@@ -96,7 +105,7 @@ def new_network(
     )
 
 
-def _start_pretrained(network: Segmenter, backbone: str) -> list[str]:
+def _start_pretrained(network: Segmenter, backbone: BackboneConfig) -> list[str]:
     """Fill the backbone with the weights that its section asks for, if it does.
 
     Returns:
@@ -106,10 +115,11 @@ def _start_pretrained(network: Segmenter, backbone: str) -> list[str]:
     if weights is not None:
         load_exactly(network.backbone, weights.tensors, weights.origin)
         return weights.notes
-    if not has_imagenet(backbone):
+    if not has_imagenet(backbone.key):
         return []
     return [
-        f"{backbone} starts from random weights; ImageNet's are known: set model.init={IMAGENET}"
+        f"{backbone.key} starts from random weights; ImageNet's are known: set"
+        f" model.init={IMAGENET}"
     ]
 
 
@@ -140,6 +150,7 @@ def _empty_results(recipe: Recipe, domains: Domains) -> Results:
         scored=scored_images(domains, recipe),
         mean_over=recipe.evaluation.mean_over,
         default=recipe.evaluation.default_statistics,
+        scored_weights=recipe.evaluation.weights,
     )
 
 
@@ -149,7 +160,9 @@ def _check_batches(recipe: Recipe, network: Segmenter) -> None:
     Raises:
         RecipeError: a stage gives it a single pixel of a single image.
     """
-    if recipe.model.batch_norm == "frozen" or not batch_norms(network.backbone):
+    model = recipe.model
+    frozen = model.batch_norm == "frozen" or model.tune.method == "frozen"
+    if frozen or not batch_norms(network.backbone):
         return
     stride = max(feature.stride for feature in network.backbone.features)
     for stage in recipe.stages():

@@ -141,7 +141,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         "name": f"{network.stem if run is None else run.name}_{file_name(target['name'])}",
         "description": description,
         **_inherited(base),
-        **_from_network(checkpoint, network),
+        **_from_network(checkpoint, network, base),
         "extra_domains": [_plain(domain) for domain in extra],
         "steps": [{"target": target}],
     }
@@ -201,13 +201,15 @@ def _inherited(base: Recipe) -> dict[str, Any]:
     return data
 
 
-def _from_network(checkpoint: Checkpoint, network: Path) -> dict[str, Any]:
-    """The keys that the network's file decides."""
+def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[str, Any]:
+    """The section of the network: what its file decides, and what of it is trained."""
     model = {
         "backbone": _plain(checkpoint.backbone),
         "init": os.path.abspath(network),
         "multi_level": checkpoint.network.multi_level,
         "decoder": _plain(checkpoint.network.decoder_config),
+        "tune": _plain(base.model.tune),
+        "checkpointing": base.model.checkpointing,
     }
     return {"model": model, "image_size": list(checkpoint.image_size)}
 

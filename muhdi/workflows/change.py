@@ -12,7 +12,7 @@ from torch import Tensor
 
 from muhdi.data.domains import Domains
 from muhdi.evaluation.domains import Scored, image_batches
-from muhdi.evaluation.samples import network_after
+from muhdi.evaluation.samples import as_scored, network_after
 from muhdi.evaluation.views import Views, probabilities_of
 from muhdi.files import write_json
 from muhdi.losses import entropy
@@ -72,7 +72,7 @@ def record_change(recipe: Recipe, before: Path, after: Path, path: Path) -> None
 
 def _on_device(file: Path, recipe: Recipe, device: torch.device) -> Scored:
     """A network, which is read once, with the recipe's choices of statistics."""
-    checkpoint = load_checkpoint(file, trust_code=True)
+    checkpoint = as_scored(load_checkpoint(file, trust_code=True), recipe)
     network = checkpoint.network.to(device)
     return Scored(network, checkpoint.statistics, recipe.evaluation.statistics)
 

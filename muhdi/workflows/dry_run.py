@@ -13,7 +13,7 @@ from muhdi.run.costs import DryRun, StageCost
 from muhdi.run.directory import RunDirectory
 from muhdi.run.log import RunLog
 from muhdi.run.progress import Screen
-from muhdi.training.fabric import launch_alone, report_lost_processes
+from muhdi.training.fabric import launch_alone, precision_notes, report_lost_processes
 from muhdi.training.measured import MeasuredTrainer, forget_peak, peak_mb, second_time
 from muhdi.training.stage import Watcher
 from muhdi.training.start import start
@@ -65,7 +65,7 @@ def dry_run(recipe: Recipe, *, on_progress: OnProgress = lambda done, total: Non
             stages.append(_try_stage(session, recipe, stage, images))
     on_progress(total, total)
     notes = [*recipe.notes, *domains.notes, *beginning.notes, *session.unlisted.report()]
-    notes += _notes(recipe)
+    notes += precision_notes(recipe) + _notes(recipe)
     threads = torch.get_num_threads()
     return DryRun(recipe.name, str(fabric.device), threads, tuple(stages), tuple(notes))
 

@@ -46,6 +46,7 @@ def evaluate(  # noqa: PLR0913 - options by name
     *,
     statistics: Sequence[str] = (),
     head: str = AGNOSTIC,
+    weights: str | None = None,
     refresh: bool = False,
     experiments: Path | str | None = None,
     trust_code: bool = False,
@@ -60,6 +61,7 @@ def evaluate(  # noqa: PLR0913 - options by name
             of the run, or ``what`` itself.
         statistics: that batch norms use, each for a table of its own; none: the recipe's choice.
         head: whose predictions are scored.
+        weights: ``model``, or ``ema`` for their average; None: the recipe's choice.
         refresh: measure every domain's statistics again from its training images, where they are,
             instead of using the stored ones, which grow stale as later steps move the weights.
         experiments: folder of ``snapshots`` with a recipe's run; None: the recipe says where.
@@ -75,7 +77,8 @@ def evaluate(  # noqa: PLR0913 - options by name
     """
     check_type("what", what, str, Path, Recipe, Checkpoint)
     check_type("recipe", recipe, str, Path, Recipe, type(None))
-    how = How(_known_statistics(statistics), head, refresh, trust_code, on_progress)
+    check_type("weights", weights, str, type(None))
+    how = How(_known_statistics(statistics), head, weights, refresh, trust_code, on_progress)
     if isinstance(what, Checkpoint):
         return _evaluate_checkpoint(what, recipe, experiments, how)
     if not isinstance(what, Recipe) and is_network(Path(what)):
@@ -156,6 +159,7 @@ class How:
     Attributes:
         statistics: none: the recipe's choice.
         head: whose predictions are scored.
+        weights: None: the recipe's choice.
         refresh: measure statistics again.
         trust_code: import foreign backbones.
         on_progress: called after every image.
@@ -163,6 +167,7 @@ class How:
 
     statistics: list[str]
     head: str
+    weights: str | None
     refresh: bool
     trust_code: bool
     on_progress: OnProgress
@@ -320,6 +325,7 @@ class _Scorer:
         self.recipe = recipe
         self.how = how
         self.statistics = how.statistics or list(recipe.evaluation.statistics)
+        self.weights = how.weights or recipe.evaluation.weights
         self.domains = Domains(recipe, training=False, only=wanted)
         self.device = build_fabric(recipe).device
         self.unlisted = UnlistedIds()
@@ -347,6 +353,8 @@ class _Scorer:
     def _add_notes(self, results: Results, *more: str) -> None:
         """What was scored, and what the user should know of the labels."""
         results.notes += [f"{name}: {images}" for name, images in results.scored.items()]
+        if results.scored_weights == "ema":
+            results.notes.append("the average of the weights (ema) was scored")
         if results.mean_over:
             results.notes.append(f"mIoU is the mean over {', '.join(results.mean_over)}")
         results.notes += absent_classes(results.steps[0]["scores"])
@@ -364,6 +372,7 @@ class _Scorer:
         results.scored = scored_images(self.domains, recipe)
         results.mean_over = recipe.evaluation.mean_over
         results.default = recipe.evaluation.default_statistics
+        results.scored_weights = self.weights
         results.notes = list(recipe.notes)
         return results
 
@@ -393,7 +402,8 @@ class _Scorer:
             f" {cache.path}"
         )
 
-    def _evaluate(self, checkpoints: list[Checkpoint], unlisted: UnlistedIds) -> Row:
+    def _evaluate(self, loaded: list[Checkpoint], unlisted: UnlistedIds) -> Row:
+        checkpoints = [checkpoint.using(self.weights) for checkpoint in loaded]
         network: Network = checkpoints[0].network
         by_domain = dict(checkpoints[0].statistics)
         if len(checkpoints) > 1:
@@ -440,7 +450,7 @@ class _Scorer:
             for samples in sets
         ]
         rest = json.dumps(
-            [SCORING, keys, data, self.statistics, self.how.head, self.how.refresh],
+            [SCORING, keys, data, self.statistics, self.how.head, self.weights, self.how.refresh],
             sort_keys=True,
         )
         digest = hashlib.sha256(rest.encode())

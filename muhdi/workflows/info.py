@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,16 @@ from muhdi.errors import RecipeError
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
-from muhdi.models.summary import NetworkSummary, summarise
+from muhdi.models.summary import NetworkSummary, parts_of, summarise
 from muhdi.recipe.backbones import BackboneConfig
 from muhdi.recipe.evaluation import SMALLEST
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
+from muhdi.recipe.tune import TuneConfig
 from muhdi.run.costs import DryRun
 from muhdi.training.optim import freeze_affine
 from muhdi.training.start import new_network
+from muhdi.training.tuning import tune
 from muhdi.workflows.evaluate import checked_name, is_network
 
 Facts = dict[str, str | list[str]]
@@ -103,14 +105,17 @@ def _of_recipe(recipe: Recipe, size: tuple[int, int] | None) -> Info:
         heads.append(recipe.steps[-1].retention.target_class().trained_head)
     network = new_network(recipe, tuple(dict.fromkeys(heads)))
     convert_norms(network, model.batch_norm)
-    freeze_affine(network)
     summary = summarise(network, size or recipe.image_size)
+    tune(network, model.tune)
+    # Adapters are trained, and gone when the network is saved or used.
+    summary = replace(summary, parts=parts_of(network))
     stages = [f"{stage.name} {stage.config.iterations}" for stage in recipe.stages()]
     facts: Facts = {
         "backbone": model.backbone.key,
         "decoder": network.decoder_config.name,
         "heads": list(network.heads),
         "levels": list(network.levels),
+        "trained": _tuned(model.tune),
         "starts from": model.init or _own_start(model.backbone),
         "classes": list(recipe.class_set().classes),
         "image size": _size(recipe.image_size),
@@ -118,6 +123,17 @@ def _of_recipe(recipe: Recipe, size: tuple[int, int] | None) -> Info:
         **_measures(summary, model.batch_norm),
     }
     return Info(recipe.name, facts, summary, recipe)
+
+
+def _tuned(config: TuneConfig) -> str:
+    """What training changes of the backbone."""
+    if config.method == "frozen":
+        return "decoder and heads; the backbone stays"
+    if config.method == "lora":
+        return (
+            f"adapters of rank {config.lora_rank} in the backbone's linear layers, the rest fully"
+        )
+    return "backbone, decoder and heads"
 
 
 def _own_start(backbone: BackboneConfig) -> str:
@@ -153,9 +169,17 @@ def _held(checkpoint: Checkpoint) -> Facts:
         "other shapes": "are padded" if checkpoint.fit == "pad" else "are stretched",
         "statistics of": list(checkpoint.statistics) if has_statistics else [],
         "default statistics": checkpoint.default_statistics if has_statistics else [],
+        "average of weights": _averaged(checkpoint),
         "memory of": list(checkpoint.memory),
         "methods' networks": list(checkpoint.networks),
     }
+
+
+def _averaged(checkpoint: Checkpoint) -> str:
+    if checkpoint.average is None:
+        return "none"
+    use = "used where nobody chooses" if checkpoint.default_weights == "ema" else "--weights ema"
+    return f"over {checkpoint.average.updates} iterations; {use}"
 
 
 def _exported(path: Path) -> Facts:

@@ -17,7 +17,9 @@ from muhdi.evaluation.domains import Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, absent_classes, untrained_row
 from muhdi.evaluation.samples import network_after, save_samples
 from muhdi.files import sha256, writing
-from muhdi.models.checkpoint import Checkpoint, save_checkpoint, save_tensors
+from muhdi.models.checkpoint import Checkpoint, save_checkpoint
+from muhdi.models.segmenter import Segmenter
+from muhdi.models.tensor_files import save_tensors
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory, open_run
 from muhdi.run.environment import recorded
@@ -25,7 +27,13 @@ from muhdi.run.log import RunLog
 from muhdi.run.loggers import check_loggers
 from muhdi.run.signals import noted_signals
 from muhdi.training.carried import Carried
-from muhdi.training.fabric import check_batches, launch, report_lost_processes
+from muhdi.training.fabric import (
+    check_batches,
+    launch,
+    precision_notes,
+    report_lost_processes,
+    used_precision,
+)
 from muhdi.training.resume import (
     Position,
     restore,
@@ -82,8 +90,9 @@ def train(
         where = {"length": position.metrics, "step": position.iterations}
         with RunLog.open(run, recipe, **where, quiet=quiet) as log:
             session = Session(fabric, recipe, domains, run, log, beginning)
-            with recorded(run.folder), noted_signals() as session.signals:
-                session.print_notes(position.notes)
+            precision = used_precision(recipe)
+            with recorded(run.folder, precision), noted_signals() as session.signals:
+                session.print_notes(position.notes + precision_notes(recipe, position.precision))
                 run_stages(session, position)
                 keep_samples(session)
                 keep_change(session)
@@ -147,6 +156,9 @@ class Session:
     def scored(self) -> Scored:
         """The network, and how the recipe wants it scored."""
         statistics = self.recipe.evaluation.statistics
+        average = self.carried.average
+        if self.recipe.evaluation.weights == "ema" and average is not None:
+            return Scored(average.network, average.statistics, statistics)
         return Scored(self.carried.network, self.carried.statistics, statistics)
 
     def has_learned(self, stage: int) -> bool:
@@ -162,11 +174,11 @@ class Session:
         assert self.domains.source is not None
         return Sets(self.domains.source, self.domains.targets[stage - 1] if stage else None)
 
-    def checkpoint(self) -> Checkpoint:
+    def checkpoint(self, network: Segmenter) -> Checkpoint:
         """What a network's file holds."""
         carried = self.carried
         return Checkpoint(
-            carried.network,
+            network,
             self.recipe.model.backbone,
             self.recipe.class_set().classes,
             self.recipe.image_size,
@@ -175,6 +187,8 @@ class Session:
             networks=carried.networks,
             fit=self.domains.source.images.fit if self.domains.source is not None else "stretch",
             default_statistics=self.recipe.evaluation.default_statistics,
+            average=carried.average,
+            default_weights=self.recipe.evaluation.weights,
         )
 
     def print_notes(self, notes: list[str]) -> None:
@@ -225,14 +239,14 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
         for event in trainer.fit(name, watcher):
             trainer.sync_statistics()
             if event is Event.SNAPSHOT:
-                save_network(session, stage, trainer.iteration)
+                save_network(session, stage, trainer)
             else:
                 save_state(session, stage, trainer)
     trainer.finish()
     if session.has_learned(stage):
         measure_seen_domains(session, stage)
     if trainer.config.iterations or not session.recipe.steps:
-        save_network(session, stage, trainer.iteration, trainer)
+        save_network(session, stage, trainer)
     # Before the evaluation: a crash there costs no training.
     save_state(session, stage, trainer)
 
@@ -243,12 +257,16 @@ def measure_seen_domains(session: Session, stage: int) -> None:
     The statistics of earlier targets stay as they were measured, since their images are gone.
     """
     sets = session.sets(stage)
+    carried = session.carried
+    found = [(carried.network, carried.statistics)]
+    if carried.average is not None:
+        found.append((carried.average.network, carried.average.statistics))
     for samples in (sets.source, sets.target):
-        if samples is not None:
-            measured = measure_domain(
-                session.carried.network, samples, session.recipe, session.fabric.device
-            )
-            session.carried.statistics[samples.images.domain] = measured
+        if samples is None:
+            continue
+        for network, statistics in found:
+            measured = measure_domain(network, samples, session.recipe, session.fabric.device)
+            statistics[samples.images.domain] = measured
 
 
 def evaluate_stage(session: Session, stage: int) -> None:
@@ -299,17 +317,16 @@ def announce(session: Session, stage: int) -> None:
     session.log.scores(done, scores)
 
 
-def save_network(
-    session: Session, stage: int, iterations: int, finished: StageTrainer | None = None
-) -> None:
-    """Write the network after so many iterations of a stage; at its end also methods' own ones."""
+def save_network(session: Session, stage: int, trainer: StageTrainer) -> None:
+    """Write the network of a stage as it is now; at the stage's end also methods' own ones."""
     directory = session.run
     name = session.stage_name(stage)
+    iterations = trainer.iteration
 
     def write() -> None:
         path = directory.model(stage, name, iterations)
-        save_checkpoint(path, session.checkpoint())
-        own_networks = finished.own_networks if finished is not None else {}
+        save_checkpoint(path, session.checkpoint(trainer.plain_network()))
+        own_networks = trainer.own_networks if trainer.finished else {}
         for key, own in own_networks.items():
             network = key.rpartition("/")[2]
             path = directory.network(stage, name, network, iterations)

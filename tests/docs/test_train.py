@@ -37,11 +37,12 @@ def test_its_commands_are_understood() -> None:
         assert set(context.params.get("recipes", ())) <= shipped_recipes().keys()
 
 
-def test_its_section_on_large_images_is_a_part_of_a_recipe() -> None:
-    (block,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+def test_its_sections_are_parts_of_a_recipe() -> None:
+    block, adapted = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
     iterations = {"source_training.iterations": 1500, "every_step.iterations": 1500}
     recipe = Recipe.load("scenes", **yaml.safe_load(block), **iterations)
     assert recipe.training_size(recipe.steps[0].target) == (512, 512)
+    assert Recipe.load("scenes", **yaml.safe_load(adapted)).model.tune.lora_rank == 16
 
 
 def test_its_keys_are_those_of_a_recipe() -> None:

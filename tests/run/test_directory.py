@@ -29,7 +29,7 @@ def save_something(run: RunDirectory) -> None:
 
 
 def test_a_new_run_is_made_locked_and_recorded(recipe: Recipe, tmp_path: Path) -> None:
-    with open_run(recipe, tmp_path) as run, recorded(run.folder):
+    with open_run(recipe, tmp_path) as run, recorded(run.folder, "32-true"):
         assert run.folder == tmp_path / "snapshots" / "tiny"
         assert run.logs == tmp_path / "logs" / "tiny"
         assert run.recipe().experiment() == recipe.experiment()
@@ -46,7 +46,7 @@ def test_a_new_run_is_made_locked_and_recorded(recipe: Recipe, tmp_path: Path) -
     assert session["memory_mb"] > 50
     assert session["plugins"] == {}
     # The lock is released, and every session is recorded.
-    with open_run(recipe, tmp_path, resume=True), recorded(run.folder):
+    with open_run(recipe, tmp_path, resume=True), recorded(run.folder, "32-true"):
         pass
     assert len(json.loads((run.folder / "environment.json").read_text())) == 2
 
@@ -97,7 +97,7 @@ def test_whatever_is_no_part_of_the_experiment_may_change(tiny: Tiny, tmp_path: 
 
 
 def fail(recipe: Recipe, experiments: Path, error: Exception, *, saved: bool, **how: bool) -> None:
-    with open_run(recipe, experiments, **how) as run, recorded(run.folder):
+    with open_run(recipe, experiments, **how) as run, recorded(run.folder, "32-true"):
         if saved:
             save_something(run)
         raise error

@@ -12,8 +12,9 @@ from torch import nn
 
 from muhdi.errors import MuhdiError
 from muhdi.losses import Losses
-from muhdi.models.checkpoint import load_checkpoint, read_tensors
+from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.outputs import Levels
+from muhdi.models.tensor_files import read_tensors
 from muhdi.passes import Batch
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
+from muhdi.training.fabric import precision_notes, used_precision
+from muhdi.training.stage import StageTrainer
 from muhdi.workflows.train import train
 
 METHODS = ["every_step.adaptation=selftrain", "every_step.retention=muhdi"]
@@ -29,6 +32,21 @@ def run(
     directory = RunDirectory.of(recipe, folder)
     lines = [json.loads(line) for line in directory.metrics.read_text().splitlines()]
     return load_checkpoint(directory.last_model()).network.state_dict(), lines
+
+
+@contextmanager
+def interrupted_after(last: int) -> Iterator[None]:
+    """The process is interrupted before its iteration number ``last`` + 1."""
+    iterate = StageTrainer.iterate
+
+    def interrupted(self, *batches):
+        if self.iteration == last:
+            raise KeyboardInterrupt
+        return iterate(self, *batches)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StageTrainer, "iterate", interrupted)
+        yield
 
 
 def far(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
@@ -72,6 +90,57 @@ def test_bf16_computes_in_bf16_and_keeps_float32_weights(
     exact, others = run(tiny, tmp_path / "exact")
     assert lines[0]["seg_main"] == pytest.approx(others[0]["seg_main"], rel=0.02)
     assert far(weights, exact) > 0
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "native", "used"),
+    [
+        ("auto", True, True, "bf16-mixed"),
+        ("cuda:1", True, True, "bf16-mixed"),
+        ("auto", True, False, "32-true"),
+        ("cpu", True, True, "32-true"),
+        ("auto", False, False, "32-true"),
+    ],
+)
+def test_auto_is_what_the_device_computes_in(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, device: str, there: bool, native: bool, used: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2 if there else 0)
+    monkeypatch.setattr(torch.cuda, "device", lambda number: nullcontext())
+    # An older GPU imitates what it cannot compute.
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: native or including_emulation,
+    )
+    settings = [f"runtime.device={device}"]
+    assert used_precision(load_recipe(tiny(), [*settings, "precision=auto"])) == used
+    assert used_precision(load_recipe(tiny(), settings)) == "32-true"
+    fixed = load_recipe(tiny(), [*settings, "precision=bf16-mixed"])
+    assert used_precision(fixed) == "bf16-mixed"
+    assert precision_notes(fixed, "32-true") == []
+
+
+def test_another_precision_than_before_is_said(
+    tiny: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(tiny(steps=[]), ["precision=auto", "runtime.device=cpu"])
+    with interrupted_after(2), pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path)
+    assert "precision: auto is 32-true on this device" in capsys.readouterr().out
+    states = RunDirectory.of(recipe, tmp_path).states
+    state, _ = states.load()
+    assert state["trainer"]["precision"] == "32-true"
+    state["trainer"]["precision"] = "bf16-mixed"
+    states.save(state, 2, keep=1)
+    train(recipe, tmp_path, resume=True)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "has computed in bf16-mixed so far and continues in 32-true" in said
+    folder = RunDirectory.of(recipe, tmp_path).folder
+    sessions = json.loads((folder / "environment.json").read_text())
+    assert [session["precision"] for session in sessions] == ["32-true", "32-true"]
+    assert "<dt>precision</dt>" in (folder / "report.html").read_text()
 
 
 def test_compiled_networks_keep_their_names_and_numbers(

@@ -20,19 +20,13 @@ from muhdi.deploy.convert import convert
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import best_row
 from muhdi.evaluation.samples import add_earlier_predictions
-from muhdi.models.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    read_tensors,
-    save_checkpoint,
-    save_reference,
-    save_tensors,
-)
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.discriminator import Discriminator
 from muhdi.models.ensemble import Ensemble
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import to_reference
 from muhdi.models.segmenter import build_segmenter
+from muhdi.models.tensor_files import read_tensors, save_reference, save_tensors
 from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.evaluate import evaluate, evaluate_network

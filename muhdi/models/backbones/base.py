@@ -12,6 +12,8 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from muhdi.errors import RecipeError
+from muhdi.models.recompute import recomputed
 from muhdi.models.undecayed import undecayed_parameters
 from muhdi.recipe import plugins
 from muhdi.recipe.backbones import BackboneConfig, DecoderName
@@ -53,6 +55,8 @@ class Backbone(nn.Module):
             (all features have one stride).
         decoder: what suits its features, where nobody chooses.
         frozen_affine: whether scale and shift of its batch norms stay while it trains.
+        frozen: whether it stays in evaluation mode while the rest of the network trains.
+        checkpointing: whether parts of it are computed again in the backward pass.
     """
 
     config_class: ClassVar[type[Any]] = BackboneConfig
@@ -63,10 +67,35 @@ class Backbone(nn.Module):
     family: Family = "dilated"
     decoder: DecoderName = "deeplab"
     frozen_affine: bool = False
+    frozen: bool = False
+    checkpointing: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         plugins.register(cls)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """As every module's, but for one that is frozen: it stays in evaluation mode."""
+        return super().train(mode and not self.frozen)
+
+    def checkpointed(self) -> None:
+        """Keep less for the backward pass, and compute it again there: `model.checkpointing`.
+
+        A backbone that can do so sets ``checkpointing``, and gives its blocks to `through`.
+
+        Raises:
+            RecipeError: it cannot.
+        """
+        raise RecipeError(
+            f"model.checkpointing: {type(self).__name__} cannot compute its parts again; leave it"
+            " out"
+        )
+
+    def through(self, block: nn.Module, x: Tensor) -> Tensor:
+        """What a block gives for ``x``, kept for the backward pass or computed again there."""
+        if self.checkpointing:
+            return recomputed(block, x)
+        return block(x)  # type: ignore[no-any-return]
 
     def renamed(self, tensors: dict[str, Tensor]) -> dict[str, Tensor] | None:
         """Weights in other projects' names of this network -> in its own names.

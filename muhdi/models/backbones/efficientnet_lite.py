@@ -152,11 +152,15 @@ class EfficientNetLite(Backbone):
         block = number_after("blocks.", parameter)
         return 0 if block is None else block + 1
 
+    def checkpointed(self) -> None:
+        """Its blocks are computed again."""
+        self.checkpointing = True
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.relu(self.stem_norm(self.stem(self.normalise(images))))
         features = []
         for position, block in enumerate(self.blocks):
-            x = block(x)
+            x = self.through(block, x)
             if position in self._given:
                 features.append(x)
         return tuple(features)

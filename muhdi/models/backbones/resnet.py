@@ -110,9 +110,16 @@ class DilatedResNet(Backbone):
         """The stage from 1 to 4; 0 in the stem."""
         return number_after("layer", parameter) or 0
 
+    def checkpointed(self) -> None:
+        """Its blocks are computed again."""
+        self.checkpointing = True
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.relu(self.bn1(self.conv1(self.normalise(images))))
-        first = self.layer1(self.maxpool(x))
-        second = self.layer2(first)
-        third = self.layer3(second)
-        return first, second, third, self.layer4(third)
+        x = self.maxpool(x)
+        features = []
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in stage:
+                x = self.through(block, x)
+            features.append(x)
+        return tuple(features)

@@ -70,9 +70,14 @@ class SmallResNet(Backbone):
         """The stage from 1 to 4; 0 in the stem."""
         return number_after("layer", parameter) or 0
 
+    def checkpointed(self) -> None:
+        """Its blocks are computed again."""
+        self.checkpointing = True
+
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.relu(self.bn1(self.conv1(self.normalise(images))))
-        first = self.layer1(x)
-        second = self.layer2(first)
-        third = self.layer3(second)
-        return first, second, third, self.layer4(third)
+        features = []
+        for block in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = self.through(block, x)
+            features.append(x)
+        return tuple(features)

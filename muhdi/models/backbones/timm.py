@@ -33,7 +33,7 @@ from muhdi.models.backbones.timm_package import (
     licence_notes,
     without_weights,
 )
-from muhdi.models.checkpoint import read_tensors
+from muhdi.models.tensor_files import read_tensors
 from muhdi.recipe.backbones import TimmConfig
 
 ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}

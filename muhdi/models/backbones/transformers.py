@@ -29,6 +29,7 @@ from muhdi.models.backbones.probed import (
     probe,
     quarters,
 )
+from muhdi.models.recompute import contexts_of
 from muhdi.recipe.backbones import TransformersConfig
 
 LICENCES = {
@@ -88,6 +89,20 @@ class TransformersBackbone(ProbedBackbone):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return feature_maps(self.model, self.normalise(images))
+
+    def checkpointed(self) -> None:
+        """Its layers or blocks are computed again, as transformers does it."""
+        model: Any = self.model
+        if not model.supports_gradient_checkpointing:
+            raise RecipeError(
+                f"model.checkpointing: {type(model).__name__} cannot compute its parts again; leave"
+                " it out"
+            )
+        # transformers 6 has the new name alone.
+        enable = getattr(model, "activation_checkpointing_enable", None)
+        enable = enable or model.gradient_checkpointing_enable
+        enable({"use_reentrant": False, "context_fn": contexts_of(self)})
+        self.checkpointing = True
 
     def pretrained(self) -> Pretrained | None:
         """The weights of its name.
