@@ -102,8 +102,9 @@ def test_a_whole_run_resumes_to_the_bit_predicts_and_exports(
     for target in ("net.pt2", "net.onnx", "folder"):
         _, verified = export(run, str(tmp_path / target))
         assert verified.same > 0.999, target
-    _, verified = export(run, str(tmp_path / "native.onnx"), input_size="native")
-    assert verified.same > 0.999
+    if name.startswith("vit"):  # its positions are resampled to any size, inside
+        _, verified = export(run, str(tmp_path / "native.onnx"), input_size="native")
+        assert verified.same > 0.999
     status, output, _ = muhdi("info", run)
     assert status == 0
     assert f"timm:{name}" in output
