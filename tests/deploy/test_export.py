@@ -16,7 +16,7 @@ from PIL import Image
 import muhdi as library
 from muhdi.data.resize import resize_image
 from muhdi.deploy import export as module
-from muhdi.deploy.exported import ExportedPredictor
+from muhdi.deploy.exported import ExportedPredictor, Program
 from muhdi.deploy.find import network_file
 from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.view import View
@@ -110,7 +110,9 @@ def test_torch_export_holds_the_statistics_of_a_domain(
     file = ExportedPredictor(tmp_path / "native.pt2")
     (found,) = file.predict_many([image], view, probabilities=True)
     sizes = [(image.shape[0], image.shape[1])]
-    (mean,) = probabilities_of(predictor, batch[:1], sizes, view.views(predictor.image_size))
+    (mean,) = probabilities_of(
+        Program(predictor), batch[:1], sizes, view.views(predictor.image_size)
+    )
     assert np.abs(found.probabilities - mean.numpy()).max() < 1e-3
     assert (found.ids == mean.argmax(0).numpy()).mean() > 0.99
 

@@ -176,6 +176,9 @@ def by_pixel(images: Tensor) -> Tensor:
     return torch.cat([grey, 2 - grey], 1)
 
 
+by_pixel.align_corners = True
+
+
 def by_column(images: Tensor) -> Tensor:
     """A network that sees nothing but where a pixel is: 0.8 on the left half, 0.2 on the right."""
     logits = torch.zeros(len(images), 2, *images.shape[-2:])
@@ -183,6 +186,9 @@ def by_column(images: Tensor) -> Tensor:
     logits[:, 0, :, :half] = torch.tensor(0.8 / 0.2).log()
     logits[:, 0, :, half:] = torch.tensor(0.2 / 0.8).log()
     return logits
+
+
+by_column.align_corners = True
 
 
 @pytest.mark.parametrize("window", [None, (16, 16)])

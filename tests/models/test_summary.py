@@ -18,6 +18,8 @@ class OneConvolution(nn.Module):
     features = (FeatureInfo(4, 2), FeatureInfo(4, 2))
     dilations = (1,)
     multiple = 8
+    padding = (0.0, 0.0, 0.0)
+    family = "dilated"
     decoder = "deeplab"
 
     def __init__(self, *, looks: bool = False) -> None:
@@ -36,11 +38,11 @@ class OneConvolution(nn.Module):
 def test_operations_of_convolutions_are_those_of_the_formula(looks: bool) -> None:
     network = Segmenter(OneConvolution(looks=looks), classes=5)  # type: ignore[arg-type]
     summary = summarise(network, (30, 20))
-    # The image is padded to 32x24, so the convolution gives 16x12; the head sees 15x10 of it.
+    # The image is padded to 32x24, so the convolution gives 16x12, and the head sees them all.
     backbone = 2 * 3 * 4 * 9 * 16 * 12
-    head = 2 * 4 * 5 * 9 * 15 * 10
+    head = 2 * 4 * 5 * 9 * 16 * 12
     assert summary.flops == backbone + head
-    assert summary.features == (FeatureMap("1", 4, 2, 15, 10), FeatureMap("2", 4, 2, 15, 10))
+    assert summary.features == (FeatureMap("1", 4, 2, 16, 12), FeatureMap("2", 4, 2, 16, 12))
     assert summary.multiple == 8
     assert summary.batch_norms == 0
     # One level of the head is of 4 * 5 * 9 weights and 5 biases, and there are two.
