@@ -6,9 +6,11 @@ and W stays. B starts at 0, so that a network with new adapters computes what it
 
 from __future__ import annotations
 
+from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import nn
 
 from muhdi.errors import RecipeError
@@ -38,13 +40,27 @@ def _linear_layers(backbone: Backbone) -> list[str]:
     """Names of the linear layers that take part.
 
     Those of a class of their own are left out: what PyTorch's attention calls its last projection
-    is read by it, and not called.
+    is read by it, and not called. So are those whose weights a network reads itself, as some do
+    with one layer for queries, keys and values: an adapter there would never be asked.
     """
+    called = _called_modules(backbone)
     return [
         name
         for name, module in backbone.named_modules()
-        if type(module) is nn.Linear and module.weight.requires_grad
+        if type(module) is nn.Linear and module.weight.requires_grad and name in called
     ]
+
+
+def _called_modules(backbone: Backbone) -> set[str]:
+    """Names of the modules that a pass calls, found without computing anything."""
+    called: set[str] = set()
+    trial = deepcopy(backbone).to("meta").eval()
+    for name, module in trial.named_modules():
+        module.register_forward_hook(lambda *_, name=name: called.add(name))
+    side = 8 * backbone.multiple
+    with torch.no_grad():
+        trial(torch.zeros(1, 3, side, side, device="meta"))
+    return called
 
 
 class Adapters:

@@ -214,7 +214,10 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         )
     except RecipeError as error:  # a foreign backbone that is not trusted
         raise DataError(f"{path}: {error}") from None
-    load_exactly(network, _part(tensors, "model/"), path)
+    try:
+        load_exactly(network, _part(tensors, "model/"), path)
+    except DataError as error:
+        raise DataError(f"{error}{section.version_advice()}") from None
     statistics = _group(tensors, "statistics", names)
     _check_statistics(path, network, statistics)
     return Checkpoint(
@@ -310,9 +313,13 @@ def _is_ours(metadata: dict[str, str]) -> bool:
 
 def _backbone_section(path: Path, backbone: Any, *, trust_code: bool) -> BackboneConfig:
     try:
-        return read_backbone(backbone, trust_code=trust_code)
+        section = read_backbone(backbone, trust_code=trust_code)
     except MuhdiError as error:
         raise DataError(f"{path}: {error}") from None
+    for key in section.recorded:
+        if getattr(section, key) is None:  # it would have to be fetched, from wherever it says
+            raise _damaged(path, f"its backbone has no {key}")
+    return section
 
 
 def _group(tensors: Tensors, group: str, names: dict[str, tuple[str, ...]]) -> dict[str, Tensors]:
@@ -431,7 +438,7 @@ def _check_same_backbone(path: Path, found: BackboneConfig, wanted: BackboneConf
     options = _plain(found)
     wanted_options = _plain(wanted)
     for key in options | wanted_options:
-        if key in wanted.recorded and key not in wanted_options:
+        if key in wanted.of_starts or (key in wanted.recorded and key not in wanted_options):
             continue
         if options.get(key) != wanted_options.get(key):
             raise DataError(

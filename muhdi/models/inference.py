@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from muhdi.errors import RecipeError, nearest
 from muhdi.models.ensemble import Ensemble
 from muhdi.models.fast import accelerate
+from muhdi.models.norms import what_follows
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import STORED, Statistics, batch_norms
@@ -31,6 +32,7 @@ class ImageNorm(nn.Module):
         self.weight = norm.weight
         self.bias = norm.bias
         self.eps = norm.eps
+        self.after = what_follows(norm)
 
     def forward(self, x: Tensor) -> Tensor:
         count, channels, height, width = x.shape
@@ -41,7 +43,8 @@ class ImageNorm(nn.Module):
         variance = torch.matmul(average, centred.square())
         scale = (variance + self.eps).rsqrt() * self.weight
         normalised = torch.addcmul(self.bias, centred, scale)
-        return normalised.view(count, height, width, channels).permute(0, 3, 1, 2)
+        maps = normalised.view(count, height, width, channels).permute(0, 3, 1, 2)
+        return self.after(maps)  # type: ignore[no-any-return]
 
 
 BLEND = 0.1
@@ -62,6 +65,7 @@ class BlendNorm(nn.Module):
         self.weight = norm.weight
         self.bias = norm.bias
         self.eps = norm.eps
+        self.after = what_follows(norm)
         # The network's own, so that they follow it.
         self.register_buffer("running_mean", norm.running_mean, persistent=False)
         self.register_buffer("running_var", norm.running_var, persistent=False)
@@ -72,7 +76,8 @@ class BlendNorm(nn.Module):
         variance = (1 - BLEND) * self.running_var + BLEND * own_variance
         scale = (variance + self.eps).rsqrt() * self.weight
         shift = self.bias - mean * scale
-        return x * scale[:, :, None, None] + shift[:, :, None, None]
+        normalised = x * scale[:, :, None, None] + shift[:, :, None, None]
+        return self.after(normalised)  # type: ignore[no-any-return]
 
 
 class Inference(nn.Module):

@@ -93,8 +93,8 @@ class Segmenter(nn.Module):
         """Images [N, 3, H, W], RGB, uint8 or float in 0..255 -> logits of every head, and features.
 
         Where the backbone needs sides that are multiples, images are padded at the right and at the
-        bottom, and logits are cut accordingly; features are not. Where the decoder gives a map of
-        its own, that is the last of the features.
+        bottom, and logits are brought to what spans the image; features are not. Where the decoder
+        gives a map of its own, that is the last of the features.
         """
         features = self._features(images)
         names = list(self.heads)
@@ -141,14 +141,36 @@ class Segmenter(nn.Module):
         return [self._cut(self._cut(one, images, -2), images, -1) for one in logits]
 
     def _cut(self, logits: Tensor, images: Tensor, dimension: int) -> Tensor:
-        """The lines that show the image; the last may show padding, too."""
+        """Lines that span the image and nothing of the padding.
+
+        Where the padding is no whole number of lines they are interpolated between those that are
+        there; else they are those.
+        """
         side = images.shape[dimension]
         padded = self._padded_side(side)
         whole = logits.shape[dimension]
         # No negative number is divided: ONNX rounds that towards 0.
         lines = whole - (padded - side) * whole // padded
-        # A slice's bounds would fix sizes in an export.
-        return logits.index_select(dimension, torch.arange(lines, device=logits.device))
+        # Sizes as tensors: conditions on their quotients would fix them in an export.
+        shown, through, given, wanted = (
+            torch.scalar_tensor(size, device=logits.device) for size in (side, padded, whole, lines)
+        )
+        place = torch.arange(lines, device=logits.device)
+        if self.align_corners:
+            scale = (shown - 1) / (through - 1) * ((given - 1) / (wanted - 1).clamp(min=1))
+            place = place * scale
+        else:
+            scale = shown / through * (given / wanted)
+            place = (place + 0.5) * scale - 0.5
+        place = torch.minimum(place.clamp(min=0), given - 1)
+        before = place.floor().long()
+        after = torch.minimum(before + 1, given.long() - 1)
+        fraction = (place - before).to(logits.dtype)
+        if dimension == -2:
+            fraction = fraction[:, None]
+        lower = logits.index_select(dimension, before)
+        upper = logits.index_select(dimension, after)
+        return lower + fraction * (upper - lower)
 
 
 def build_segmenter(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from muhdi import distributed
-from muhdi.models.norms import SyncedBatchNorm
+from muhdi.models.norms import ReplacedNorm, SyncedBatchNorm
 
 Statistics = dict[str, Tensor]
 """``<layer>.running_mean`` and ``<layer>.running_var`` of every batch norm."""
@@ -52,7 +52,7 @@ def average_statistics(model: nn.Module) -> None:
     Each has seen its part of every batch. Frozen ones stay, and synced ones are the same
     everywhere.
     """
-    own = [norm for norm in batch_norms(model).values() if type(norm) is nn.BatchNorm2d]
+    own = [norm for norm in batch_norms(model).values() if not isinstance(norm, ReplacedNorm)]
     distributed.average_tensors(
         buffer
         for norm in own

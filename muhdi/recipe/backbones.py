@@ -51,9 +51,11 @@ class BackboneConfig(Buildable):
 
     Attributes:
         recorded: keys that may be none in a recipe, and that a network's file always holds.
+        of_starts: keys that say what a run starts from, and nothing of the network.
     """
 
     recorded: ClassVar[tuple[str, ...]] = ()
+    of_starts: ClassVar[tuple[str, ...]] = ()
 
     kind: ClassVar[str] = "backbone"
     key_field: ClassVar[str] = "name"
@@ -65,6 +67,10 @@ class BackboneConfig(Buildable):
     def is_pretrained(self) -> bool:
         """Whether it brings weights of its own, where `model.init` is none."""
         return False
+
+    def version_advice(self) -> str:
+        """What a message adds where a file does not fit the network that this describes."""
+        return ""
 
 
 class SmallConfig(BackboneConfig):
@@ -101,7 +107,8 @@ Channels = tuple[float, float, float]
 class PackageConfig(BackboneConfig):
     """A network of another package, by its name there."""
 
-    recorded: ClassVar[tuple[str, ...]] = ("configuration", "mean", "std")
+    recorded: ClassVar[tuple[str, ...]] = ("configuration", "mean", "std", "package")
+    of_starts: ClassVar[tuple[str, ...]] = ("pretrained", "file", "package")
 
     pretrained: bool = True
     """Start from its weights, where `model.init` is none; else from random ones."""
@@ -117,6 +124,11 @@ class PackageConfig(BackboneConfig):
     """The same for the deviation."""
     configuration: dict[str, Any] | None = None
     """Its configuration, as a network's file keeps it; none: as its name says."""
+    package: str | None = None
+    """The package and its version that a network's file was written with; none: what is there."""
+
+    def version_advice(self) -> str:
+        return "" if self.package is None else f"; it was written with {self.package}"
 
     @property
     def is_pretrained(self) -> bool:
@@ -139,7 +151,7 @@ class TransformersConfig(PackageConfig):
     prefix: ClassVar[str] = "hf"
 
     name: Annotated[str, Field(pattern=r"^hf:\S")]
-    """Its name on the hub, or a folder with its `config.json`, after `hf:`."""
+    """Its name on the hub, or a folder with its `config.json`, as it is given, after `hf:`."""
 
 
 class TimmConfig(PackageConfig):
@@ -155,7 +167,8 @@ class TimmConfig(PackageConfig):
     name: Annotated[str, Field(pattern=r"^timm:[^\s:]+$")]
     """Its name in timm, with the tag of its weights or without, after `timm:`."""
     file: Name | None = None
-    """A file of its weights, in timm's names; none: they are downloaded, or in the hub's cache."""
+    """A file of its weights, in timm's names, as it is given; none: they are downloaded, or in the
+    hub's cache."""
     output_stride: Literal[8, 16, 32] | None = None
     """Pixels of the image that one of its coarsest features' spans: dilation instead of stride,
     where the network knows it; none: its own."""

@@ -61,7 +61,8 @@ class ModelConfig(Section):
     init: str | None = None
     """File to start from: a network of ours, the reference's, or a state dict of the backbone, of
     torchvision or timm for example; as it is given, or below `runtime.root`. `imagenet`: the
-    weights of an installed package. None: random."""
+    weights of an installed package, or of a ResNet torchvision's, which are fetched once. None:
+    random."""
     decoder: DecoderConfig | None = None
     """What the heads share, by name or with its options; none: what suits the backbone."""
     tune: TuneField = TuneConfig()

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi.errors import DataError, RecipeError
+from muhdi.losses import upsample
 from muhdi.models.backbones.base import Backbone, FeatureInfo
 from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
 from muhdi.models.decoders import ChannelNorm, build_decoder
@@ -160,6 +161,26 @@ def test_images_are_padded_in_the_backbones_colour_and_logits_cut() -> None:
     assert levels.main.shape[-2:] == (9, 13)  # 33 / 4 and 50 / 4, rounded up
     assert levels.aux is not None
     assert levels.aux.shape[-2:] == (3, 4)
+
+
+@pytest.mark.parametrize(("decoder", "aligned"), [("linear", False), ("deeplab", True)])
+@pytest.mark.parametrize("side", [70, 71, 76, 83, 225, 1080])
+def test_what_is_cut_spans_the_image(decoder: str, aligned: bool, side: int) -> None:
+    """Logits that say where they lie, in rows of the image, still do so when they are enlarged."""
+    backbone = Pooled((14, 14, 14, 14), "plain")
+    network = Segmenter(backbone, 3, decoder=DecoderConfig(name=decoder))
+    padded = -(-side // 14) * 14
+    lines = padded // 14
+    place = torch.arange(lines).float()
+    rows = place * (padded - 1) / (lines - 1) if aligned else (place + 0.5) * 14 - 0.5
+    images = torch.zeros(1, 3, side, 28)
+    cut = network._cut(rows[None, None, :, None].expand(1, 1, lines, 2), images, -2)
+    found = upsample(cut, (side, 28), align_corners=aligned)[0, 0, :, 0]
+    # Beyond the centres of the outermost lines nothing is known: there it is constant.
+    inside = slice(21, side - 21)
+    torch.testing.assert_close(found[inside], torch.arange(side).float()[inside], atol=2e-3, rtol=0)
+    if side == padded:
+        assert torch.equal(cut[0, 0, :, 0], rows)
 
 
 def test_a_decoder_that_does_not_suit_the_features_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import get_args
@@ -13,7 +14,8 @@ from torch import nn
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import RecipeError
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from muhdi.models.inference import BLEND, BlendNorm, Inference
+from muhdi.models.inference import BLEND, BlendNorm, ImageNorm, Inference
+from muhdi.models.norms import convert_norms
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import CHOICES, batch_norms, measure_statistics, pool_statistics
 from muhdi.recipe.backbones import read_backbone
@@ -151,3 +153,34 @@ def test_the_default_is_one_of_those_that_are_scored() -> None:
 def test_the_default_needs_no_domains_name() -> None:
     with pytest.raises(ValueError, match="default"):
         EvaluationConfig.model_validate({"default": "domain"})
+
+
+class ActivatedNorm(nn.BatchNorm2d):
+    """As timm's `BatchNormAct2d`: it activates what it has normalised."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.drop = nn.Identity()
+        self.act = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.act(self.drop(super().forward(x)))
+
+
+def test_what_takes_the_place_of_a_norm_that_activates_does_so_too() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 3, 8, 8)
+    plain = nn.Sequential(ActivatedNorm(3))
+    expected = plain.train()(x)
+    assert (expected == 0).any()
+    for kind in ("batch", "synced", "frozen"):
+        converted = copy.deepcopy(plain).eval()
+        convert_norms(converted, kind)
+        assert torch.equal(converted(x), copy.deepcopy(plain).eval()(x)), kind
+        for norm in (ImageNorm(converted[0]), BlendNorm(converted[0])):
+            assert (norm(x) >= 0).all(), kind
+            assert (norm(x) == 0).any(), kind
+        assert converted.state_dict().keys() == plain.state_dict().keys()
+    converted = copy.deepcopy(plain)
+    convert_norms(converted, "synced")
+    assert torch.equal(converted.train()(x), copy.deepcopy(plain).train()(x))

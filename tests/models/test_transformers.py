@@ -16,7 +16,7 @@ from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError
-from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import TransformersConfig, read_backbone
 from muhdi.recipe.load import load_recipe
@@ -220,6 +220,80 @@ def test_what_cannot_be_built_is_said_in_one_line(
     status, _, errors = muhdi("train", tiny(), *settings)
     assert status == 2
     assert "pip install 'muhdi[transformers]'" in errors
+
+
+def test_a_configuration_in_half_precision_builds_a_network_in_full(tmp_path: Path) -> None:
+    for kind in ("convnext", "dinov2"):
+        half = configuration(kind)
+        half.dtype = torch.float16
+        half.save_pretrained(tmp_path / kind)
+        assert json.loads((tmp_path / kind / "config.json").read_text())["dtype"] == "float16"
+        backbone = read_backbone(f"hf:{tmp_path / kind}").build()
+        assert all(weight.dtype == torch.float32 for weight in backbone.parameters())
+
+
+def test_a_file_that_leaves_something_open_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it leaves open would be fetched from wherever it says."""
+
+    def asked(*arguments: object, **options: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    path = saved("convnext", tmp_path)
+    section = load_checkpoint(path).backbone
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", asked)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", asked)
+    network = load_checkpoint(path).network
+    forged = tmp_path / "forged.safetensors"
+    for key in ("configuration", "mean", "std"):
+        monkeypatch.setattr(
+            type(network.backbone),
+            "recorded",
+            lambda self, _, key=key: section.model_copy(update={key: None}),
+        )
+        save_checkpoint(forged, Checkpoint(network, section, CLASSES, (64, 32)))
+        with pytest.raises(DataError, match=f"its backbone has no {key}"):
+            load_checkpoint(forged)
+    elsewhere = {"model_type": "timm_backbone", "backbone": "hf-hub:evil/net"}
+    monkeypatch.setattr(
+        type(network.backbone),
+        "recorded",
+        lambda self, _: section.model_copy(update={"configuration": elsewhere}),
+    )
+    save_checkpoint(forged, Checkpoint(network, section, CLASSES, (64, 32)))
+    with pytest.raises(DataError, match="timm_backbone is not a network of transformers' own"):
+        load_checkpoint(forged)
+
+
+def test_how_a_run_started_does_not_keep_another_from_going_on(tmp_path: Path) -> None:
+    path = saved("convnext", tmp_path)
+    section = read_backbone({"name": f"hf:{tmp_path / 'convnext'}", "pretrained": False})
+    network = build_segmenter(section, 3)
+    initialise(network, path, section, CLASSES)
+
+
+def test_normalisation_that_cannot_be_had_now_is_not_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    folder = folder_of("convnext", tmp_path)
+    known = transformers.AutoConfig.from_pretrained(folder)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: known)
+
+    def offline(*arguments: object) -> None:
+        raise LocalEntryNotFoundError("no network")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    with pytest.raises(DataError, match=r"without a network, fetch config\.json"):
+        read_backbone("hf:some/where").build()
+
+    def has_none(*arguments: object) -> None:
+        raise EntryNotFoundError("404")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", has_none)
+    assert round(read_backbone("hf:some/where").build().mean[0], 3) == 0.485
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

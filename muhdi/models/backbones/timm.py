@@ -58,6 +58,10 @@ LAST_NORMS = ("norm.", "fc_norm.")
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
+_ADAPTER = re.compile(r"\.(lora_[AB]\.\w+|base_layer)(?=\.)")
+"""What peft puts into the name of a parameter, see `muhdi.models.adapters`."""
+
+
 class TimmBackbone(ProbedBackbone):
     """A network of timm, by its name.
 
@@ -141,14 +145,17 @@ class TimmBackbone(ProbedBackbone):
 
     def layer_of(self, parameter: str) -> int:
         """The place of timm's group among those that the features need."""
-        return self._layers[parameter.removeprefix("model.")]
+        own = _ADAPTER.sub("", parameter.removeprefix("model."))
+        return self._layers[own]
 
     def recorded(self, section: TimmConfig) -> TimmConfig:
         """With what its weights' configuration says: nothing has to be downloaded again."""
         configuration = self.plan.configuration
         known = {key: configuration[key] for key in KEPT if key in configuration}
-        found = {"configuration": known, "mean": self.mean, "std": self.std}
-        return section.model_copy(update=found)
+        package = f"timm {import_timm().__version__}"
+        found = {"configuration": known, "mean": self.mean, "std": self.std, "package": package}
+        # Where its weights lay concerns nobody who has the network.
+        return section.model_copy(update={**found, "file": None})
 
 
 class Plan:

@@ -6,14 +6,18 @@ Whatever its `AutoBackbone` builds gives maps [N, K, h, w]. MiT, which it does n
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
+from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from muhdi.errors import DataError, MuhdiError, RecipeError, nearest
@@ -53,6 +57,18 @@ WELL_KNOWN = (
 """Names that a mistyped one may have meant."""
 ONE_SIZE = ("hiera",)
 """Types of models that take images of one size only, that of their configuration."""
+ELSEWHERE = ("timm_backbone", "timm_wrapper")
+"""Types of models that another package builds."""
+PREPROCESSOR = "preprocessor_config.json"
+_NOT_FROM_FILES = (
+    "attn_implementation",
+    "_attn_implementation",
+    "auto_map",
+    "quantization_config",
+    "dtype",
+    "torch_dtype",
+)
+"""Parts of a configuration that a network's file has no say in."""
 _UNKNOWN_TO_FILES = (
     "_name_or_path",
     "id2label",
@@ -85,7 +101,8 @@ class TransformersBackbone(ProbedBackbone):
             self.configuration = _configuration(config)
             shape = probe(config.name, partial(_build, self.configuration), feature_maps)
             model = _build(self.configuration)
-        self.adopt(model, shape, *_normalisation(config))
+            mean, std = _normalisation(config)
+        self.adopt(model, shape, mean, std)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return feature_maps(self.model, self.normalise(images))
@@ -167,8 +184,10 @@ class TransformersBackbone(ProbedBackbone):
     def recorded(self, section: TransformersConfig) -> TransformersConfig:
         """With its whole configuration and normalisation: nothing has to be downloaded again."""
         kept = self.configuration.to_dict()
-        known = {key: value for key, value in kept.items() if key not in _UNKNOWN_TO_FILES}
-        found = {"configuration": known, "mean": self.mean, "std": self.std}
+        left_out = (*_UNKNOWN_TO_FILES, *_NOT_FROM_FILES)
+        known = {key: value for key, value in kept.items() if key not in left_out}
+        package = f"transformers {version('transformers')}"
+        found = {"configuration": known, "mean": self.mean, "std": self.std, "package": package}
         return section.model_copy(update=found)
 
 
@@ -192,8 +211,7 @@ def _configuration(config: TransformersConfig) -> Any:
     from transformers import AutoConfig
 
     if config.configuration is not None:
-        kept = dict(config.configuration)
-        return AutoConfig.for_model(kept.pop("model_type"), **kept)
+        return _in_full_precision(_from_file(config.configuration))
     found = AutoConfig.from_pretrained(config.model_name, trust_remote_code=False)
     known = found.to_dict()
     for key, value in config.options.items():
@@ -204,11 +222,32 @@ def _configuration(config: TransformersConfig) -> Any:
         setattr(found, key, value)
     if found.model_type != "segformer":
         _choose_layers(found, config)
-    return found
+    return _in_full_precision(found)
+
+
+def _from_file(kept: dict[str, Any]) -> Any:
+    """The configuration that a network's file holds: nothing in it may lead to code or a hub."""
+    from transformers import AutoConfig
+
+    known = {key: value for key, value in kept.items() if key not in _NOT_FROM_FILES}
+    model_type = known.pop("model_type")
+    if model_type in ELSEWHERE:
+        raise ValueError(f"{model_type} is not a network of transformers' own")
+    return AutoConfig.for_model(model_type, **known)
+
+
+def _in_full_precision(configuration: Any) -> Any:
+    """The same, whatever the numbers of its published weights are."""
+    configuration.dtype = torch.float32
+    return configuration
 
 
 def _choose_layers(configuration: Any, config: TransformersConfig) -> None:
     """Let a network of AutoBackbone give the layers that the recipe or its depth asks for."""
+    if configuration.model_type in ELSEWHERE:
+        raise RecipeError(
+            f"model.backbone: {config.name} is a network of timm; set model.backbone=timm:NAME"
+        )
     if configuration.model_type in ONE_SIZE:
         raise RecipeError(
             f"model.backbone: {config.name} is a {configuration.model_type}, which takes images of"
@@ -253,12 +292,24 @@ def _normalisation(config: TransformersConfig) -> tuple[Any, Any]:
 
 def _preprocessor(config: TransformersConfig) -> dict[str, Any]:
     """What a network's `preprocessor_config.json` says; nothing where it has none."""
-    from transformers import ImageProcessingMixin
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    folder = Path(config.model_name)
+    if folder.is_dir():
+        file = folder / PREPROCESSOR
+        return _json(file) if file.is_file() else {}
     try:
-        found: dict[str, Any] = ImageProcessingMixin.get_image_processor_dict(config.model_name)[0]
-    except (OSError, ValueError):
+        return _json(Path(hf_hub_download(config.model_name, PREPROCESSOR)))
+    except LocalEntryNotFoundError:
+        raise  # not to be had now: whether there is one nobody knows
+    except EntryNotFoundError:
         return {}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    """What a JSON file holds."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 
 
@@ -267,6 +318,9 @@ def _in_one_line(config: TransformersConfig, *, weights: bool = False) -> Iterat
     """Turn whatever transformers raises into one line, and keep its reports to itself."""
     from transformers.utils import logging
 
+    hub = getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(ERROR)
     verbosity = logging.get_verbosity()
     bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
@@ -278,6 +332,7 @@ def _in_one_line(config: TransformersConfig, *, weights: bool = False) -> Iterat
     except Exception as error:  # transformers raises errors of many kinds
         raise _explained(config, error, weights=weights) from None
     finally:
+        hub.setLevel(level)
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
