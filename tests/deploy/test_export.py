@@ -133,7 +133,7 @@ def test_predict_takes_exported_files(muhdi, trained: Path, tmp_path: Path, endi
     classes = [json.loads((tmp_path / f"{f}/classes.json").read_text()) for f in ("file", "run")]
     assert classes[0] == classes[1]
     for words, message in (
-        (["--domain", "night"], "head and statistics are inside the file"),
+        (["--domain", "night"], "head, statistics and weights are inside the file"),
         (["--window"], "decides itself how it sees images"),
         (["--scales", "0.75,1"], "resizes images to one size inside; export it with --input-size"),
     ):
