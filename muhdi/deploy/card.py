@@ -107,7 +107,7 @@ def model_card(
     if usage.weights == "ema":
         chosen = f"the average of the weights (ema), and {chosen}"
     parts = [
-        _head(name, notes.licence, results, usage.statistics),
+        _head(name, notes.licence, results, usage),
         f"# {name}\n",
         f"Semantic segmentation with {len(checkpoint.classes)} classes. Backbone"
         f" `{backbone}`, trained at {width}x{height}. By default the head `{usage.head}` with"
@@ -130,7 +130,7 @@ def _classes(checkpoint: Checkpoint) -> str:
     return f"## Classes\n\n{markdown(['id', 'class', 'colour'], rows)}"
 
 
-def _head(name: str, licence: str, results: Results | None, statistics: str) -> str:
+def _head(name: str, licence: str, results: Results | None, usage: Usage) -> str:
     """What the hub reads."""
     entries: dict[str, Any] = {
         "library_name": "muhdi",
@@ -138,8 +138,10 @@ def _head(name: str, licence: str, results: Results | None, statistics: str) -> 
         "license": licence,
         "tags": ["muhdi", "semantic-segmentation", "domain-adaptation", "continual-learning"],
     }
-    if results is not None and results.steps:
-        entries["model-index"] = [{"name": name, "results": _measured(results, statistics)}]
+    # Scores of other weights are not this network's.
+    if results is not None and results.steps and results.scored_weights == usage.weights:
+        measured = _measured(results, usage.statistics)
+        entries["model-index"] = [{"name": name, "results": measured}]
     return f"---\n{yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)}---\n"
 
 

@@ -363,6 +363,7 @@ def _notes(predictor: Predictor, input_size: InputSize) -> dict[str, str]:
     """What a file says of itself."""
     notes = {
         "smallest_side": str(_smallest_side(predictor, input_size)),
+        "align_corners": json.dumps(predictor.inference.align_corners),
         "classes": json.dumps(predictor.classes.classes),
         "colours": json.dumps(predictor.classes.colours),
         "image_size": json.dumps(predictor.image_size),

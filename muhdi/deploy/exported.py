@@ -25,16 +25,20 @@ from muhdi.taxonomy import class_set_of
 ENDINGS = (".onnx", ".pt2")
 
 
+Runner = Callable[[Tensor], Tensor]
+"""Images uint8 [N, 3, H, W] -> what a file gives for them, at their size."""
+
+
 @dataclass(frozen=True)
 class Program:
     """What a file computes.
 
     Attributes:
-        function: images uint8 [N, 3, H, W] -> what the file gives for them, at their size.
+        function: gives it.
         align_corners: how that is enlarged further.
     """
 
-    function: Callable[[Tensor], Tensor]
+    function: Runner
     align_corners: bool = True
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -67,9 +71,10 @@ class ExportedPredictor:
             raise DataError(f"{path}: there is no such file; correct the path")
         self._path = path
         if path.suffix == ".onnx":
-            self._run, notes = _read_onnx(path)
+            function, notes = _read_onnx(path)
         else:
-            self._run, notes = _read_pt2(path, trust_code=trust_code)
+            function, notes = _read_pt2(path, trust_code=trust_code)
+        self._run = Program(function, json.loads(notes.get("align_corners", "true")) is True)
         if "classes" not in notes:
             raise DataError(
                 f"{path}: does not say its classes, so it was not written by muhdi export"
@@ -153,7 +158,7 @@ def _views(view: View) -> Views:
     return Views(flip=view.flip, scales=tuple(map(float, view.scales)), batch_size=view.batch_size)
 
 
-def _read_onnx(path: Path) -> tuple[Program, Mapping[str, str]]:
+def _read_onnx(path: Path) -> tuple[Runner, Mapping[str, str]]:
     try:
         import onnxruntime
     except ImportError:
@@ -169,10 +174,10 @@ def _read_onnx(path: Path) -> tuple[Program, Mapping[str, str]]:
         outputs = session.run(None, {given.name: images.contiguous().numpy()})
         return torch.from_numpy(outputs[0])
 
-    return Program(run), session.get_modelmeta().custom_metadata_map
+    return run, session.get_modelmeta().custom_metadata_map
 
 
-def _read_pt2(path: Path, *, trust_code: bool) -> tuple[Program, Mapping[str, str]]:
+def _read_pt2(path: Path, *, trust_code: bool) -> tuple[Runner, Mapping[str, str]]:
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path}: not a torch.export file that can be read; export it again")
     if not trust_code and not is_plain(path):
@@ -187,4 +192,4 @@ def _read_pt2(path: Path, *, trust_code: bool) -> tuple[Program, Mapping[str, st
     except Exception as error:  # whatever the parsers make of arbitrary bytes
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise DataError(f"{path}: not a torch.export file that can be read ({reason})") from None
-    return Program(program), notes
+    return program, notes

@@ -37,7 +37,7 @@ _ASSUMED = r"positive|nonnegative|integer|True"
 _IN_SIZES = re.compile(rf"{_ARITHMETIC}|{_NUMBERS}|{_ASSUMED}|[su]\d+")
 """Names in the text of sizes."""
 _SIDE = "L['images'].size()["
-_CONDITION = re.compile(r"[\d\s()+\-*/%<>=!\]]*")
+_CONDITION = re.compile(r"([\d\s()+\-*/%<>=!\],]|(max|min)\()*")
 """The text of a condition on sizes, once `_SIDE` is taken out."""
 _SIZE_CHARACTERS = re.compile(r"[\w\s()+\-*/,='<>]*")
 

@@ -37,6 +37,7 @@ class View:
     def __post_init__(self) -> None:
         check_type("batch_size", self.batch_size, int)
         check_type("overlap", self.overlap, int, float, type(None))
+        check_type("window", self.window, bool)
         check_type("flip", self.flip, bool)
         check_type("scales", self.scales, list, tuple)
         if self.size is not None and not _is_size(self.size):

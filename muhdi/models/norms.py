@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from muhdi import distributed
-from muhdi.recipe.schema import NormKind
+from muhdi.recipe.model import NormKind
 
 
 class ReplacedNorm(nn.BatchNorm2d):

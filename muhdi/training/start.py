@@ -23,7 +23,8 @@ from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import batch_norms
 from muhdi.models.tensor_files import load_exactly, read_tensors
 from muhdi.recipe.backbones import BackboneConfig
-from muhdi.recipe.schema import ModelConfig, Recipe, StageConfig, StepConfig
+from muhdi.recipe.model import ModelConfig
+from muhdi.recipe.schema import Recipe, StageConfig, StepConfig
 from muhdi.training.carried import Carried
 
 

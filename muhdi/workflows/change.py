@@ -99,13 +99,15 @@ def _change(
         for moment, inference in zip(("before", "after"), pair, strict=True):
             if inference is None:
                 continue
-            probabilities = torch.stack(list(probabilities_of(inference, batch, sizes, views)))
-            totals[f"confidence_{moment}"] += count * float(probabilities.amax(1).mean())
-            totals[f"entropy_{moment}"] += count * float(entropy(probabilities))
-            predicted = probabilities.argmax(1)
-            classes.append(predicted)
-            counts = predicted.flatten().bincount(minlength=probabilities.shape[1])
-            pixels[moment] = pixels.get(moment, 0) + counts
+            predicted = []
+            # One image after another: whole maps of probabilities are large.
+            for own in probabilities_of(inference, batch, sizes, views):
+                totals[f"confidence_{moment}"] += float(own.amax(0).mean())
+                totals[f"entropy_{moment}"] += float(entropy(own[None]))
+                predicted.append(own.argmax(0))
+                counts = predicted[-1].flatten().bincount(minlength=len(own))
+                pixels[moment] = pixels.get(moment, 0) + counts
+            classes.append(torch.stack(predicted))
         if len(classes) == 2:
             totals["agreement"] += count * float((classes[0] == classes[1]).float().mean())
     measures: dict[str, Any] = {

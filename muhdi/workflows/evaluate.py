@@ -347,8 +347,18 @@ class _Scorer:
         """Score one network, or an ensemble."""
         results = self._no_rows()
         results.add(name, self._evaluate(checkpoints, self.unlisted), weights)
-        self._add_notes(results)
+        self._add_notes(results, *self._other_weights(checkpoints))
         return results
+
+    def _other_weights(self, checkpoints: list[Checkpoint]) -> list[str]:
+        """A line if the recipe's weights are not those that the files name, and nobody chose."""
+        named = {checkpoint.default_weights for checkpoint in checkpoints}
+        if self.how.weights is not None or named == {self.weights}:
+            return []
+        return [
+            f"scored with the weights that the recipe names ({self.weights}); predict and export"
+            f" use what the file names ({', '.join(sorted(named))}): --weights chooses"
+        ]
 
     def _add_notes(self, results: Results, *more: str) -> None:
         """What was scored, and what the user should know of the labels."""

@@ -188,7 +188,10 @@ def _exported(path: Path) -> Facts:
     if not config:
         return {}
     chosen = config.get("domain") or config.get("statistics")
-    return {"exported with": f"the head {config.get('head')}, statistics {chosen}"}
+    weights = config.get("weights", "model")
+    return {
+        "exported with": f"the head {config.get('head')}, statistics {chosen}, weights {weights}"
+    }
 
 
 def _measures(summary: NetworkSummary, kind: str = "") -> Facts:

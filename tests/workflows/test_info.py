@@ -71,7 +71,7 @@ def test_a_network_says_what_it_holds(trained: Path, tmp_path: Path) -> None:
         assert found.facts["default statistics"] == "running"
         assert found.facts["normalisation"] == "11 batch norms"
     assert "exported with" not in of_file.facts
-    assert of_folder.facts["exported with"] == "the head agnostic, statistics city"
+    assert of_folder.facts["exported with"] == "the head agnostic, statistics city, weights model"
     assert of_file.texts["memory of"] == "none"
     assert of_file.facts["file"].startswith(f"{file}, 0.")
 
