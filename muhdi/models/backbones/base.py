@@ -56,6 +56,7 @@ class Backbone(nn.Module):
         decoder: what suits its features, where nobody chooses.
         frozen_affine: whether scale and shift of its batch norms stay while it trains.
         frozen: whether it stays in evaluation mode while the rest of the network trains.
+        recomputes: whether it gives its blocks to `through`, so that they can be computed again.
         checkpointing: whether parts of it are computed again in the backward pass.
     """
 
@@ -68,6 +69,7 @@ class Backbone(nn.Module):
     decoder: DecoderName = "deeplab"
     frozen_affine: bool = False
     frozen: bool = False
+    recomputes: bool = False
     checkpointing: bool = False
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -81,15 +83,15 @@ class Backbone(nn.Module):
     def checkpointed(self) -> None:
         """Keep less for the backward pass, and compute it again there: `model.checkpointing`.
 
-        A backbone that can do so sets ``checkpointing``, and gives its blocks to `through`.
-
         Raises:
             RecipeError: it cannot.
         """
-        raise RecipeError(
-            f"model.checkpointing: {type(self).__name__} cannot compute its parts again; leave it"
-            " out"
-        )
+        if not self.recomputes:
+            raise RecipeError(
+                f"model.checkpointing: {type(self).__name__} cannot compute its parts again; leave"
+                " it out"
+            )
+        self.checkpointing = True
 
     def through(self, block: nn.Module, x: Tensor) -> Tensor:
         """What a block gives for ``x``, kept for the backward pass or computed again there."""
@@ -148,6 +150,21 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images [N, 3, H, W], RGB 0..255 -> one map [N, K, h, w] for each of `features`."""
         raise NotImplementedError
+
+
+class FourStages(Backbone):
+    """A backbone of a stem and the stages ``layer1`` to ``layer4``, as ResNets have them."""
+
+    recomputes = True
+
+    @property
+    def depth(self) -> int:
+        """The stem and four stages."""
+        return 5
+
+    def layer_of(self, parameter: str) -> int:
+        """The stage from 1 to 4; 0 in the stem."""
+        return number_after("layer", parameter) or 0
 
 
 class Normalise(nn.Module):

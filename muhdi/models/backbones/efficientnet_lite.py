@@ -116,6 +116,7 @@ class EfficientNetLite(Backbone):
     dilations = (1,)
     family = "pyramid"
     decoder = "lateral"
+    recomputes = True
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
         super().__init__()
@@ -151,10 +152,6 @@ class EfficientNetLite(Backbone):
         """Block i is layer i + 1; the stem is layer 0."""
         block = number_after("blocks.", parameter)
         return 0 if block is None else block + 1
-
-    def checkpointed(self) -> None:
-        """Its blocks are computed again."""
-        self.checkpointing = True
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.relu(self.stem_norm(self.stem(self.normalise(images))))

@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi.models.backbones.base import (
-    Backbone,
     FeatureInfo,
+    FourStages,
     Normalise,
-    number_after,
     projection,
 )
 from muhdi.recipe.backbones import ResNetConfig
@@ -54,7 +53,7 @@ class RoundedUpPool(nn.Module):
         return F.max_pool2d(F.pad(x, (1, 2, 1, 2)), 3, 2)
 
 
-class DilatedResNet(Backbone):
+class DilatedResNet(FourStages):
     """ResNet whose stages 3 and 4 keep stride 8 by dilation 2 and 4 (Chen et al. 2017).
 
     Parameter names are those of torchvision and of the reference.
@@ -100,19 +99,6 @@ class DilatedResNet(Backbone):
         for _ in range(count - 1):
             blocks.append(Bottleneck(4 * width, width, 1, dilation))
         return nn.Sequential(*blocks)
-
-    @property
-    def depth(self) -> int:
-        """The stem and four stages."""
-        return 5
-
-    def layer_of(self, parameter: str) -> int:
-        """The stage from 1 to 4; 0 in the stem."""
-        return number_after("layer", parameter) or 0
-
-    def checkpointed(self) -> None:
-        """Its blocks are computed again."""
-        self.checkpointing = True
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.relu(self.bn1(self.conv1(self.normalise(images))))

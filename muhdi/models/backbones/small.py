@@ -5,10 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from muhdi.models.backbones.base import (
-    Backbone,
     FeatureInfo,
+    FourStages,
     Normalise,
-    number_after,
     projection,
 )
 from muhdi.recipe.backbones import SmallConfig
@@ -35,7 +34,7 @@ class BasicBlock(nn.Module):
         return self.relu(self.bn2(self.conv2(x)) + shortcut)  # type: ignore[no-any-return]
 
 
-class SmallResNet(Backbone):
+class SmallResNet(FourStages):
     """Residual net of about a hundred thousand parameters and output stride 4."""
 
     config_class = SmallConfig
@@ -60,19 +59,6 @@ class SmallResNet(Backbone):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    @property
-    def depth(self) -> int:
-        """The stem and four stages."""
-        return 5
-
-    def layer_of(self, parameter: str) -> int:
-        """The stage from 1 to 4; 0 in the stem."""
-        return number_after("layer", parameter) or 0
-
-    def checkpointed(self) -> None:
-        """Its blocks are computed again."""
-        self.checkpointing = True
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         x = self.relu(self.bn1(self.conv1(self.normalise(images))))
