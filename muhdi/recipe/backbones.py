@@ -17,14 +17,16 @@ from pydantic import (
 
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
-from muhdi.recipe.section import Buildable, Name, Opaque, Positive, Section
+from muhdi.recipe.section import Buildable, Name, Opaque, Positive, Worded
 
 DecoderName = Literal["deeplab", "lateral", "segformer", "daformer", "light", "linear"]
 """What heads share, see `muhdi.models.decoders`."""
 
 
-class DecoderConfig(Section):
+class DecoderConfig(Worded):
     """What the heads share."""
+
+    word_field: ClassVar[str] = "name"
 
     name: DecoderName
     """`deeplab`: nothing, heads stand on the backbone's last two features. Of backbones with
@@ -33,11 +35,6 @@ class DecoderConfig(Section):
     enlarged (`light`); all layers, as they are (`linear`)."""
     width: Annotated[int, Field(gt=0, le=4096)] | None = None
     """Channels of `lateral` (none: 64), `segformer` and `daformer` (none: 256)."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _by_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _width_is_used(self) -> DecoderConfig:

@@ -8,15 +8,14 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeGuard, get_args
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
 from muhdi.recipe import plugins
-from muhdi.recipe.backbones import DecoderName
 from muhdi.recipe.explain import nested_models
 from muhdi.recipe.schema import Recipe
-from muhdi.recipe.section import Buildable
+from muhdi.recipe.section import Buildable, Worded
 
 Schema = dict[str, Any]
 
@@ -33,9 +32,10 @@ options, `adaptation: {method: selftrain, threshold: 0.8}`. For an editor that k
 def json_schema() -> Schema:
     """The JSON schema of a recipe file, as people write it.
 
-    In addition to the keys of `Recipe` a file may hold ``extends`` and ``every_step``, and methods,
-    backbones and decoders may be named by a word. No key is required, since another file may hold
-    it. Methods, backbones and data sets that installed packages announce are listed, too.
+    In addition to the keys of `Recipe` a file may hold ``extends`` and ``every_step``, and sections
+    such as methods, backbones and decoders may be named by a word. No key is required, since
+    another file may hold it. Methods, backbones and data sets that installed packages announce are
+    listed, too.
     """
     schema = Recipe.model_json_schema()
     definitions = schema["$defs"]
@@ -44,8 +44,11 @@ def json_schema() -> Schema:
     _loosen(schema)
     size = definitions["EvaluationConfig"]["properties"]["size"]
     size["anyOf"].append({"const": "native"})
-    decoder = definitions["ModelConfig"]["properties"]["decoder"]
-    decoder["anyOf"].append({"enum": list(get_args(DecoderName))})
+    for section in sections(Recipe):
+        if issubclass(section, Worded):
+            own = definitions[section.__name__]
+            word = own["properties"][section.word_field]
+            definitions[section.__name__] = {"anyOf": [{"enum": word["enum"]}, own]}
     extends = "Another recipe to start from: a file in the same folder, or a shipped one."
     schema["properties"]["extends"] = {"type": "string", "description": extends}
     schema["properties"]["every_step"] = {

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from muhdi.errors import RecipeError
 from muhdi.recipe.backbones import BackboneField, DecoderConfig, SmallConfig
 from muhdi.recipe.section import Section
-from muhdi.recipe.tune import TuneConfig, TuneField
+from muhdi.recipe.tune import TuneConfig
 
 NormKind = Literal["batch", "synced", "frozen"]
 """Whose statistics batch norms use while training, see `ModelConfig`."""
@@ -27,7 +27,7 @@ class ModelConfig(Section):
     random."""
     decoder: DecoderConfig | None = None
     """What the heads share, by name or with its options; none: what suits the backbone."""
-    tune: TuneField = TuneConfig()
+    tune: TuneConfig = TuneConfig()
     """What training changes of the backbone: `full`, `frozen` or `lora`, or with its options."""
     checkpointing: bool = False
     """Compute the backbone's blocks again in the backward pass instead of keeping what is inside

@@ -5,7 +5,14 @@ from __future__ import annotations
 from inspect import get_annotations
 from typing import Annotated, Any, ClassVar, NoReturn, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from muhdi.recipe import plugins
 
@@ -32,6 +39,21 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, serialize_by_alias=True
     )
+
+
+class Worded(Section):
+    """A section that may be given by a word alone, ``light`` for ``{name: light}``.
+
+    Attributes:
+        word_field: the key that the word stands for.
+    """
+
+    word_field: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_word(cls, value: Any) -> Any:
+        return {cls.word_field: value} if isinstance(value, str) else value
 
 
 class Buildable(Section):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from muhdi.errors import RecipeError
 from muhdi.recipe.methods import RetentionConfig
 from muhdi.recipe.optimizer import OptimizerConfig
-from muhdi.recipe.section import Rate, Section
+from muhdi.recipe.section import Rate, Worded
 
 RANK = 16
 """Of LoRA's adapters, where nobody chooses."""
@@ -18,8 +18,10 @@ ALPHA = 16.0
 """Numerator of LoRA's scale, where nobody chooses."""
 
 
-class TuneConfig(Section):
+class TuneConfig(Worded):
     """What training changes of the backbone; decoder and heads are always trained."""
+
+    word_field: ClassVar[str] = "method"
 
     method: Literal["full", "frozen", "lora"] = "full"
     """All of it (`full`); nothing, its norms and dropout are as in evaluation, too (`frozen`); or
@@ -84,10 +86,3 @@ class TuneConfig(Section):
                     " model.tune: lora trains adapters that begin anew in every stage; choose"
                     " another retention, or model.tune: full"
                 )
-
-
-def _by_method(tune: Any) -> Any:
-    return {"method": tune} if isinstance(tune, str) else tune
-
-
-TuneField = Annotated[TuneConfig, BeforeValidator(_by_method)]

@@ -78,7 +78,9 @@ def test_networks_may_be_named_by_a_word(schema) -> None:
     for model in (
         {"backbone": "hf:facebook/dinov2-small", "decoder": "light"},
         {"backbone": {"name": "resnet50"}, "decoder": {"name": "segformer", "width": 64}},
+        {"tune": "frozen"},
+        {"tune": {"method": "lora", "rank": 4}},
     ):
         schema.validate({"model": model})
-    for model in ({"backbone": "dinov2"}, {"decoder": "heavy"}):
+    for model in ({"backbone": "dinov2"}, {"decoder": "heavy"}, {"tune": "half"}):
         assert not schema.is_valid({"model": model})
