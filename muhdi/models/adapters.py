@@ -6,7 +6,6 @@ and W stays. B starts at 0, so that a network with new adapters computes what it
 
 from __future__ import annotations
 
-from copy import deepcopy
 from importlib.util import find_spec
 from typing import Any
 
@@ -15,25 +14,28 @@ from torch import nn
 
 from muhdi.errors import RecipeError
 from muhdi.models.backbones.base import Backbone
+from muhdi.models.meta import without_values
 from muhdi.recipe.tune import TuneConfig
 
 _AROUND = "backbone"
 """Name of the backbone in a module around it: peft would read a backbone's own ``config``."""
 
 
-def check_adaptable(backbone: Backbone) -> None:
-    """Refuse a backbone that adapters cannot change, or a machine without peft.
+def adaptable_layers(backbone: Backbone) -> list[str]:
+    """Names of the layers that adapters change.
 
     Raises:
-        RecipeError: says what to do.
+        RecipeError: there are none, or peft is missing; says what to do.
     """
-    if not _linear_layers(backbone):
+    layers = _linear_layers(backbone)
+    if not layers:
         raise RecipeError(
             f"model.tune: lora changes linear layers, but {type(backbone).__name__} has none; use"
             " frozen or full"
         )
     if find_spec("peft") is None:
         raise RecipeError("model.tune: lora needs the package peft; pip install 'muhdi[lora]'")
+    return layers
 
 
 def _linear_layers(backbone: Backbone) -> list[str]:
@@ -54,7 +56,7 @@ def _linear_layers(backbone: Backbone) -> list[str]:
 def _called_modules(backbone: Backbone) -> set[str]:
     """Names of the modules that a pass calls, found without computing anything."""
     called: set[str] = set()
-    trial = deepcopy(backbone).to("meta").eval()
+    trial = without_values(backbone).eval()
     for name, module in trial.named_modules():
         module.register_forward_hook(lambda *_, name=name: called.add(name))
     side = 8 * backbone.multiple
@@ -71,11 +73,11 @@ class Adapters:
         config: says of which rank.
 
     Raises:
-        RecipeError: see `check_adaptable`.
+        RecipeError: see `adaptable_layers`.
     """
 
     def __init__(self, backbone: Backbone, config: TuneConfig) -> None:
-        check_adaptable(backbone)
+        layers = adaptable_layers(backbone)
         import peft
 
         self.backbone = backbone
@@ -83,7 +85,7 @@ class Adapters:
         lora = peft.LoraConfig(
             r=config.lora_rank,
             lora_alpha=config.lora_alpha,
-            target_modules=[f"{_AROUND}.{name}" for name in _linear_layers(backbone)],
+            target_modules=[f"{_AROUND}.{name}" for name in layers],
         )
         peft.inject_adapter_in_model(lora, nn.ModuleDict({_AROUND: backbone}))
 

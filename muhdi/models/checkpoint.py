@@ -377,7 +377,8 @@ def initialise(
     """
     tensors, metadata = read_tensors(path)
     if _is_ours(metadata):
-        return _continue_from(network, path, backbone, classes)
+        _check_same_backbone(path, backbone_in(path, tensors, metadata), backbone)
+        return _continue_from(network, path, classes)
     renamed = network.backbone.renamed(tensors)
     state = from_foreign(tensors) if renamed is None else renamed
     heads = _heads_in(state)
@@ -390,13 +391,9 @@ def initialise(
     return Initial(bool(heads))
 
 
-def _continue_from(
-    network: Segmenter, path: Path, backbone: BackboneConfig, classes: tuple[str, ...]
-) -> Initial:
-    """Start from a network of ours, and take over what goes with it."""
+def _continue_from(network: Segmenter, path: Path, classes: tuple[str, ...]) -> Initial:
+    """Start from a network of ours with the recipe's backbone, and take over what goes with it."""
     # The recipe's own section is trusted already; a file that names the same one is, too.
-    found = backbone_in(path, *read_tensors(path))
-    _check_same_backbone(path, found, backbone)
     checkpoint = load_checkpoint(path, trust_code=True)
     if checkpoint.classes != classes:
         raise DataError(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from muhdi.models.meta import without_values
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import batch_norms
@@ -138,7 +139,7 @@ def _traced(network: Segmenter, size: tuple[int, int]) -> tuple[tuple[Tensor, ..
     """The maps of one image, and the operations of predicting it."""
     try:
         # Without values: whatever the size, it takes neither time nor memory.
-        return _passed(deepcopy(network).to("meta"), size)
+        return _passed(without_values(network), size)
     except RuntimeError:
         # A backbone of another package may look at values. If the size is wrong, it fails again.
         return _passed(deepcopy(network), size)

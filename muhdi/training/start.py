@@ -14,7 +14,7 @@ from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
 from muhdi.evaluation.scored_images import scored_images
 from muhdi.method import MethodContext
-from muhdi.models.adapters import check_adaptable
+from muhdi.models.adapters import adaptable_layers
 from muhdi.models.checkpoint import initialise, recorded_backbone
 from muhdi.models.imagenet import IMAGENET, find_imagenet, has_imagenet
 from muhdi.models.norms import convert_norms
@@ -74,7 +74,7 @@ def start(recipe: Recipe, domains: Domains) -> Start:
                 " set model.init"
             )
     if model.tune.method == "lora":
-        check_adaptable(network.backbone)
+        adaptable_layers(network.backbone)  # refuses what has none before anything is trained
     if model.checkpointing:
         network.backbone.checkpointed()
     convert_norms(network, model.batch_norm)
