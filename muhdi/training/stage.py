@@ -133,10 +133,11 @@ class StageTrainer:
             # Methods begin with the network as the stage before has left it.
             _have_heads(self.network, state["heads_before"])
         self.heads_before = list(self.network.heads)
-        states_before = head_states(self.network)
+        averages = recipe.optimizer.ema is not None
+        states_before = head_states(self.network) if averages else {}
         self.methods = self._begin_methods()
         self._move_to_device()
-        if recipe.optimizer.ema is not None:
+        if averages:
             carried.average = continued(carried.average, self.network, states_before)
         self.average = carried.average
         self.own_networks = self._start_own_networks()
