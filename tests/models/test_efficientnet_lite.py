@@ -24,7 +24,7 @@ from muhdi.training.start import start
 from muhdi.workflows.train import train
 from tests.preflight.test_new import files
 from tests.testers import BackboneTester
-from tests.workflows.test_train import Crash, assert_same_run, crashing
+from tests.workflows.test_train import assert_same_run, train_through_crashes
 
 LITE0 = EfficientNetLiteConfig(name="efficientnet_lite0")
 CLASSES = ("a", "b", "c")
@@ -144,11 +144,7 @@ def test_a_whole_run_with_it(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     results = train(recipe, whole, quiet=True)
     assert all(value is not None for value in results.matrix("pooled")[-1])
-    with monkeypatch.context() as patch:
-        crashing(patch, 5)
-        with pytest.raises(Crash):
-            train(recipe, broken, resume=True, quiet=True)
-    train(recipe, broken, resume=True, quiet=True)
+    train_through_crashes(recipe, broken, monkeypatch, 5)
     assert_same_run(whole, broken, recipe)
     run = RunDirectory.of(recipe, whole).folder
     predictor = Predictor.load(run)

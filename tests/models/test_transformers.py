@@ -25,7 +25,7 @@ from muhdi.training.start import start
 from muhdi.workflows.train import train
 from tests.models.tiny_transformers import CONFIGURATIONS, configuration, folder_of, transformers
 from tests.testers import BackboneTester
-from tests.workflows.test_train import Crash, assert_same_run, crashing
+from tests.workflows.test_train import assert_same_run, train_through_crashes
 
 CLASSES = ("a", "b", "c")
 CLASSIFIERS = {
@@ -164,11 +164,7 @@ def test_a_whole_run_resumes_to_the_bit_continues_and_predicts(
         assert torch.equal(weight[name], value), name
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole, quiet=True)
-    with monkeypatch.context() as patch:
-        crashing(patch, 5)
-        with pytest.raises(Crash):
-            train(recipe, broken, resume=True, quiet=True)
-    train(recipe, broken, resume=True, quiet=True)
+    train_through_crashes(recipe, broken, monkeypatch, 5)
     assert_same_run(whole, broken, recipe)
     shutil.rmtree(tmp_path / "published")
     run = RunDirectory.of(recipe, whole).folder

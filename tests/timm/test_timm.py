@@ -20,7 +20,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.workflows.train import train
 from tests.testers import BackboneTester
-from tests.workflows.test_train import Crash, assert_same_run, crashing
+from tests.workflows.test_train import assert_same_run, train_through_crashes
 
 NAMES = ("tf_efficientnet_lite0", "convnext_atto", "vit_tiny_patch16_224")
 
@@ -90,11 +90,7 @@ def test_a_whole_run_resumes_to_the_bit_predicts_and_exports(
     recipe = load_recipe(tiny(), settings)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole, quiet=True)
-    with monkeypatch.context() as patch:
-        crashing(patch, 5)
-        with pytest.raises(Crash):
-            train(recipe, broken, resume=True, quiet=True)
-    train(recipe, broken, resume=True, quiet=True)
+    train_through_crashes(recipe, broken, monkeypatch, 5)
     assert_same_run(whole, broken, recipe)
     run = RunDirectory.of(recipe, whole).folder
     ids = Predictor.load(run).predict(run / "samples/city_0_image.png").ids

@@ -22,7 +22,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.stage import StageTrainer
 from muhdi.workflows.train import train
-from tests.workflows.test_train import Crash, assert_same_run, crashing
+from tests.workflows.test_train import assert_same_run, train_through_crashes
 
 Tiny = Callable[..., Path]
 METHODS = ["every_step.adaptation=selftrain", "every_step.retention=muhdi"]
@@ -192,12 +192,7 @@ def test_training_itself_stays_and_resumes_exactly(
     run, seen = averaged
     recipe = load_recipe(recipe_file(tmp_path), SETTINGS)
     # In the source's training, and after it.
-    for after in (2, 1):
-        with monkeypatch.context() as patch:
-            crashing(patch, after)
-            with pytest.raises(Crash):
-                train(recipe, tmp_path, resume=True, quiet=True)
-    train(recipe, tmp_path, resume=True, quiet=True)
+    train_through_crashes(recipe, tmp_path, monkeypatch, 2, 1)
     assert_same_run(run.parent.parent, tmp_path, recipe)
     whole, broken = (
         load_checkpoint(RunDirectory.of(recipe, folder).last_model()).average

@@ -24,7 +24,7 @@ from muhdi.training.nonfinite import IterationLosses, LossReader, check_weights
 from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage import StageTrainer
 from muhdi.workflows.train import train
-from tests.workflows.test_train import Crash, assert_same_run, crashing
+from tests.workflows.test_train import assert_same_run, train_through_crashes
 
 Tiny = Callable[..., Path]
 METHODS = [
@@ -142,12 +142,7 @@ def test_skipping_is_deterministic_and_survives_resuming(
     skipped = [line for line in lines(recipe, whole) if "skipped" in line]
     assert 2 <= len(skipped) < 15
     assert all(line["skipped"][0].startswith("sim_") for line in skipped)
-    for after in (4, 3, 2):
-        with monkeypatch.context() as patch:
-            crashing(patch, after)
-            with pytest.raises(Crash):
-                train(recipe, broken, resume=True, quiet=True)
-    train(recipe, broken, resume=True, quiet=True)
+    train_through_crashes(recipe, broken, monkeypatch, 4, 3, 2)
     assert_same_run(whole, broken, recipe)
 
 

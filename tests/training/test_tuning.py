@@ -24,7 +24,7 @@ from muhdi.workflows.adapt import plan_adaptation
 from muhdi.workflows.info import info
 from muhdi.workflows.train import train
 from tests.models.tiny_transformers import folder_of
-from tests.workflows.test_train import Crash, assert_same_run, crashing
+from tests.workflows.test_train import assert_same_run, train_through_crashes
 
 Tiny = Callable[..., Path]
 IMAGES = torch.randint(0, 256, (2, 3, 64, 64), generator=torch.Generator().manual_seed(0)).byte()
@@ -203,12 +203,7 @@ def test_runs_with_adapters_are_plain_and_resume_exactly(
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole, quiet=True)
     # While the source is trained, and right after that.
-    for after in (2, 1):
-        with monkeypatch.context() as patch:
-            crashing(patch, after)
-            with pytest.raises(Crash):
-                train(recipe, broken, resume=True, quiet=True)
-    train(recipe, broken, resume=True, quiet=True)
+    train_through_crashes(recipe, broken, monkeypatch, 2, 1)
     assert_same_run(whole, broken, recipe)
     source, *_, last = run_of(whole, recipe)
     assert not any("lora" in key or "base_layer" in key for key in last)

@@ -76,6 +76,18 @@ def crashing(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(StageTrainer, "iterate", iterate)
 
 
+def train_through_crashes(
+    recipe: Recipe, experiments: Path, monkeypatch: pytest.MonkeyPatch, *iterations: int
+) -> None:
+    """Train to the end, crashing after so many iterations each time before."""
+    for after in iterations:
+        with monkeypatch.context() as patch:
+            crashing(patch, after)
+            with pytest.raises(Crash):
+                train(recipe, experiments, resume=True, quiet=True)
+    train(recipe, experiments, resume=True, quiet=True)
+
+
 # The two methods that hold most, with all others; `make soak` runs the remaining combinations.
 COMBINATIONS = [
     *(("selftrain", retention) for retention in RETENTIONS),
@@ -94,12 +106,7 @@ def test_combinations_train_and_resume_exactly(
     assert [step["name"] for step in results.steps] == ["source", "city", "night"]
     assert all(value is not None for value in results.matrix("running")[-1])
     # In the first step; in the second, after a save; again, before another iteration.
-    for after in (5, 3, 0):
-        with monkeypatch.context() as patch:
-            crashing(patch, after)
-            with pytest.raises(Crash):
-                train(recipe, broken, resume=True, quiet=True)
-    train(recipe, broken, resume=True, quiet=True)
+    train_through_crashes(recipe, broken, monkeypatch, 5, 3, 0)
     assert_same_run(whole, broken, recipe)
     started, ended = (
         json.loads(line)
@@ -189,11 +196,7 @@ def test_steps_of_different_retentions_resume_exactly(
     recipe = load_recipe(tiny(), settings)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole, quiet=True)
-    with monkeypatch.context() as patch:
-        crashing(patch, 8)
-        with pytest.raises(Crash):
-            train(recipe, broken, quiet=True)
-    train(recipe, broken, resume=True, quiet=True)
+    train_through_crashes(recipe, broken, monkeypatch, 8)
     assert_same_run(whole, broken, recipe)
 
 
