@@ -8,6 +8,8 @@ The loop calls, in this order::
         method.passes(source, target)          # further forward passes, with their objectives
         method.penalty(network)                # loss terms of the weights themselves
         method.after_step(network)             # after the optimizer's step
+    now and then:
+        method.remarks()                       # what the user should know
     method.end(network, batches) -> memory     # the step is over; what later steps need to know
 
 Whatever a method trains, averages or keeps during a step is a submodule or a buffer: so it is saved
@@ -41,12 +43,19 @@ class MethodContext:
         levels: names of the heads' levels, such as ``("aux", "main")``.
         head: the head that learns from the source's labels and by the adaptation.
         generator: source of all randomness of the method, on the CPU. Its state is saved.
+        class_names: names of the classes, in order; empty: unknown.
     """
 
     classes: int
     levels: tuple[str, ...]
     head: str
     generator: torch.Generator
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What messages call the classes."""
+        return self.class_names or tuple(f"class {number}" for number in range(self.classes))
 
 
 class Batches(Protocol):
@@ -109,6 +118,13 @@ class Method(nn.Module):
 
     def after_step(self, network: Segmenter) -> None:
         """The optimizer has made its step: mean teachers follow here."""
+
+    def remarks(self) -> Sequence[str]:
+        """Lines for the user, each given once; asked for when losses are logged.
+
+        Here, and nowhere else within a step, a method may wait for the device.
+        """
+        return ()
 
     def end(self, network: Segmenter, batches: Batches) -> Memory:
         """The step is over: what later steps need to know; it is saved in the network's file."""

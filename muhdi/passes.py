@@ -29,12 +29,15 @@ class Batch:
         pixels: the number of labelled pixels that a loss on this batch is averaged over, a scalar.
             The loop fills it in, so that parts of a batch and the processes that share one weigh
             every pixel alike; pass it to `muhdi.losses.cross_entropy`.
+        windows: [N, 4], which part of its whole image each shows: left, upper, right and lower edge
+            as shares of width and height, left beyond right where it is mirrored. None: unknown.
     """
 
     images: Tensor
     labels: Tensor | None = None
     confidence: Tensor | None = None
     pixels: Tensor | None = None
+    windows: Tensor | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -50,11 +53,12 @@ class Batch:
         images = self.images.chunk(parts)
         labels = nothing if self.labels is None else self.labels.chunk(parts)
         confidence = nothing if self.confidence is None else self.confidence.chunk(parts)
+        windows = nothing if self.windows is None else self.windows.chunk(parts)
         # The mean number of a part's pixels: the parts' losses are averaged, so every pixel of the
         # batch has the same weight whichever part it falls into.
         pixels = None if self.pixels is None else self.pixels / parts
-        for part in zip(images, labels, confidence, strict=True):
-            yield Batch(*part, pixels)
+        for n in range(parts):
+            yield Batch(images[n], labels[n], confidence[n], pixels, windows[n])
 
 
 Objective = Callable[[Outputs, Batch], Losses]

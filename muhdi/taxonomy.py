@@ -50,11 +50,13 @@ class ClassSet:
         name: what recipes call the set.
         classes: class names, in order.
         colours: one RGB colour (0-255) per class.
+        things: the classes that are countable objects; empty: nobody has said.
     """
 
     name: str
     classes: tuple[str, ...]
     colours: tuple[Colour, ...]
+    things: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -156,6 +158,17 @@ _CITYSCAPES: dict[str, Colour] = {
     "bicycle": (119, 11, 32),
 }
 _NOT_IN_SYNTHIA = ("terrain", "truck", "train")
+_THINGS: tuple[str, ...] = (
+    "object",
+    "human",
+    "vehicle",
+    "traffic light",
+    "traffic sign",
+    "person",
+    "rider",
+    "car",
+)
+_THINGS += ("truck", "bus", "train", "motorcycle", "bicycle")
 _URBAN7: dict[str, Colour] = {
     "flat": (128, 64, 128),
     "construction": (70, 70, 70),
@@ -168,7 +181,8 @@ _URBAN7: dict[str, Colour] = {
 
 
 def _set(name: str, colours: dict[str, Colour]) -> ClassSet:
-    return ClassSet(name, tuple(colours), tuple(colours.values()))
+    things = tuple(each for each in colours if each in _THINGS)
+    return ClassSet(name, tuple(colours), tuple(colours.values()), things)
 
 
 CLASS_SETS: dict[str, ClassSet] = {

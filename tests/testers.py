@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -18,12 +19,15 @@ from muhdi.passes import Batch
 from muhdi.recipe import plugins
 from muhdi.recipe.backbones import BackboneConfig, DecoderName
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
+from muhdi.taxonomy import custom
+from muhdi.training.additions import build_additions
 from muhdi.training.iteration import train_iteration
 from muhdi.training.method_checks import check_own_networks, checked_memory
 from muhdi.training.passes import Methods
 
 SIZE = (32, 48)
 CLASSES = 3
+CLASS_SET = custom(["road", "car", "sky"])
 
 
 def forget(package: str) -> None:
@@ -78,11 +82,15 @@ def batches(*, labelled_target: bool) -> tuple[Batch, Batch]:
 
 
 def begin(
-    adaptation: Any, retention: Any, network: Segmenter, source: Batch, target: Batch
+    adaptation: Any,
+    retention: Any,
+    network: Segmenter,
+    source: Batch,
+    target: Batch,
+    generator: torch.Generator,
 ) -> Methods:
-    """Both methods at the start of a step, in the order of a stage."""
+    """All methods at the start of a step, in the order of a stage."""
     head = retention.target_class().trained_head
-    generator = torch.Generator().manual_seed(5)
     context = MethodContext(network.classes, network.levels, head, generator)
     images = FewBatches(source, target)
     kept = retention.build(context)
@@ -90,7 +98,11 @@ def begin(
     kept.start_heads(network)
     learned = adaptation.build(context)
     learned.begin(network, {}, images)
-    return Methods(learned, kept, {"main": 1.0, "aux": 0.1})
+    first = deepcopy(network).eval()
+    additions = build_additions(learned, context, CLASS_SET, first)
+    for addition in additions:
+        addition.begin(network, {}, images)
+    return Methods(learned, kept, {"main": 1.0, "aux": 0.1}, additions)
 
 
 class MethodTester:
@@ -121,15 +133,14 @@ class MethodTester:
         """A network that has learned nothing, and the methods at the start of a step."""
         torch.manual_seed(0)
         network = build_segmenter(self.backbone, CLASSES, decoder=self.decoder).train()
-        methods = begin(self.adaptation, self.retention, network, self.source, self.target)
+        self.generator = torch.Generator().manual_seed(5)
+        sections = (self.adaptation, self.retention)
+        methods = begin(*sections, network, self.source, self.target, self.generator)
         return network, methods
 
     def iterate(self, network: Segmenter, methods: Methods, parts: int = 1) -> Losses:
         """One update of everything that is trained, by plain SGD."""
-        owns = [
-            *methods.adaptation.own_networks().values(),
-            *methods.retention.own_networks().values(),
-        ]
+        owns = [own for method in methods.all for own in method.own_networks().values()]
         modules = [network, *(own.module for own in owns)]
         for module in modules:
             module.zero_grad(set_to_none=True)
@@ -160,8 +171,8 @@ class MethodTester:
         assert "seg_main" in losses
         assert all(value.isfinite().all() for value in losses.values()), losses
         assert any(not torch.equal(before[name], p) for name, p in network.named_parameters())
-        check_own_networks((methods.adaptation, methods.retention))
-        for method in (methods.adaptation, methods.retention):
+        check_own_networks(methods.all)
+        for method in methods.all:
             for own in method.own_networks().values():
                 inside = {id(p) for p in method.parameters()}
                 assert all(id(p) in inside for p in own.module.parameters()), "not a submodule"
@@ -170,13 +181,13 @@ class MethodTester:
         """Saved after one iteration and loaded into a fresh start, the next one is the same."""
         network, methods = self.started()
         self.iterate(network, methods)
-        saved = _through_a_file(_state(network, methods))
+        saved = _through_a_file(_state(network, methods, self.generator))
         expected = self.iterate(network, methods)
         other, again = self.started()
         with torch.no_grad():  # what a fresh start computes must not matter
             for weight in other.parameters():
                 weight += 0.1
-        _load_state(other, again, saved)
+        _load_state(other, again, saved, self.generator)
         losses = self.iterate(other, again)
         assert losses.keys() == expected.keys()
         for name, value in expected.items():
@@ -193,40 +204,31 @@ class MethodTester:
     def its_memory_is_tensors(self) -> None:
         network, methods = self.started()
         images = FewBatches(self.source, self.target)
-        for method in (methods.adaptation, methods.retention):
+        for method in methods.all:
             memory = checked_memory(method, method.end(network, images))
             method.begin(network, memory, images)
 
 
-def _state(network: Segmenter, methods: Methods) -> dict[str, Any]:
-    generator = getattr(methods.adaptation, "generator", None)
-    optimizers = [
-        own.optimizer.state_dict()
-        for method in (methods.adaptation, methods.retention)
-        for own in method.own_networks().values()
-    ]
+def _state(network: Segmenter, methods: Methods, generator: torch.Generator) -> dict[str, Any]:
+    owns = [own for method in methods.all for own in method.own_networks().values()]
     return {
         "network": network.state_dict(),
-        "adaptation": methods.adaptation.state_dict(),
-        "retention": methods.retention.state_dict(),
-        "optimizers": optimizers,
-        "generator": None if generator is None else generator.get_state(),
+        "methods": [method.state_dict() for method in methods.all],
+        "optimizers": [own.optimizer.state_dict() for own in owns],
+        "generator": generator.get_state(),
     }
 
 
-def _load_state(network: Segmenter, methods: Methods, state: dict[str, Any]) -> None:
+def _load_state(
+    network: Segmenter, methods: Methods, state: dict[str, Any], generator: torch.Generator
+) -> None:
     network.load_state_dict(state["network"])
-    methods.adaptation.load_state_dict(state["adaptation"])
-    methods.retention.load_state_dict(state["retention"])
-    owns = [
-        own
-        for method in (methods.adaptation, methods.retention)
-        for own in method.own_networks().values()
-    ]
+    for method, saved in zip(methods.all, state["methods"], strict=True):
+        method.load_state_dict(saved)
+    owns = [own for method in methods.all for own in method.own_networks().values()]
     for own, optimizer in zip(owns, state["optimizers"], strict=True):
         own.optimizer.load_state_dict(optimizer)
-    if state["generator"] is not None:
-        methods.adaptation.generator.set_state(state["generator"])
+    generator.set_state(state["generator"])
 
 
 def _through_a_file(state: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,10 @@ class Adaptation(Method):
     Args:
         config: the section of the recipe.
         context: what else there is to know.
+
+    Attributes:
+        labelled_target: the latest target images with the pseudo-labels that it has made of them,
+            if its section says that it makes some: others learn from these, too.
     """
 
     config_class = AdaptationConfig
@@ -33,6 +37,7 @@ class Adaptation(Method):
         super().__init__()
         self.config = config
         self.head = context.head
+        self.labelled_target: Batch | None = None
 
     @property
     def learns_on_target(self) -> bool:

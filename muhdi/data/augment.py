@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from muhdi.data.sets import Sample, Size
+from muhdi.data.sets import WHOLE, Sample, Size, Window
 from muhdi.recipe.domains import AugmentConfig
 from muhdi.taxonomy import IGNORE
 
@@ -32,13 +32,18 @@ def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> 
     """
     image = sample.image
     label = sample.label
+    height, width = image.shape[:2]
+    window = WHOLE
     if isinstance(config.crop, tuple):
         place = _place_in(sample, config.crop, config.largest_class, rng)
         image = image[place]
         if label is not None:
             label = label[place]
+        rows, columns = place
+        window = _as_shares((columns.start, rows.start, columns.stop, rows.stop), width, height)
     elif config.crop < 1:
-        box = _window(image.shape[1], image.shape[0], config.crop, rng)
+        box = _window(width, height, config.crop, rng)
+        window = _as_shares(box, width, height)
         image = _enlarged(image, box, Image.Resampling.BILINEAR)
         if label is not None:
             label = _enlarged(label, box, Image.Resampling.NEAREST)
@@ -46,9 +51,16 @@ def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> 
         image = image[:, ::-1]
         if label is not None:
             label = label[:, ::-1]
+        left, upper, right, lower = window
+        window = (right, upper, left, lower)
     if config.colour:
         image = _jitter(image, config.colour, rng)
-    return Sample(sample.name, image, label, sample.unlisted)
+    return Sample(sample.name, image, label, sample.unlisted, window)
+
+
+def _as_shares(box: Box, width: int, height: int) -> Window:
+    left, upper, right, lower = box
+    return left / width, upper / height, right / width, lower / height
 
 
 def _place_in(sample: Sample, size: Size, largest_class: float, rng: np.random.Generator) -> Place:

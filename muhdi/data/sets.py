@@ -22,6 +22,14 @@ Unlisted = dict[str, int]
 """Raw id, or colour as ``#rrggbb`` -> number of pixels."""
 
 
+Window = tuple[float, float, float, float]
+"""Left, upper, right and lower edge of a part of an image, as shares of its width and height.
+
+With the left edge beyond the right one it is seen in a mirror.
+"""
+WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image.
@@ -32,12 +40,14 @@ class Sample:
         label: uint8 [H', W'], class positions and 255; None if there is none or none was asked
             for.
         unlisted: pixels by raw id, or colour, that the label table does not list; they are ignored.
+        window: which part of the whole image it shows.
     """
 
     name: str
     image: npt.NDArray[np.uint8]
     label: npt.NDArray[np.uint8] | None
     unlisted: Unlisted = field(default_factory=dict)
+    window: Window = WHOLE
 
 
 class ImageSet(ABC):

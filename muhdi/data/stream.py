@@ -44,12 +44,14 @@ class LoadedBatch:
         names: of the samples, N of them.
         unlisted: pixels by raw id, of the samples that have ids which the label table does not
             list; by the samples' names.
+        windows: float [N, 4], which part of its whole image each shows, see `Window`.
     """
 
     images: Tensor
     labels: Tensor | None
     names: list[str]
     unlisted: dict[str, Unlisted]
+    windows: Tensor
 
     def to(self, device: torch.device) -> LoadedBatch:
         """The same batch on another device."""
@@ -57,7 +59,8 @@ class LoadedBatch:
         labels = self.labels
         if labels is not None:
             labels = labels.to(device, non_blocking=True)
-        return LoadedBatch(images, labels, self.names, self.unlisted)
+        windows = self.windows.to(device, non_blocking=True)
+        return LoadedBatch(images, labels, self.names, self.unlisted, windows)
 
 
 def collate(samples: Sequence[Sample]) -> LoadedBatch:
@@ -69,7 +72,8 @@ def collate(samples: Sequence[Sample]) -> LoadedBatch:
         labels = labels_tensor(arrays)
     names = [sample.name for sample in samples]
     unlisted = {sample.name: sample.unlisted for sample in samples if sample.unlisted}
-    return LoadedBatch(images, labels, names, unlisted)
+    windows = torch.tensor([sample.window for sample in samples])
+    return LoadedBatch(images, labels, names, unlisted, windows)
 
 
 class EndlessSampler:

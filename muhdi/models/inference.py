@@ -12,72 +12,13 @@ from torch import Tensor, nn
 from muhdi.errors import RecipeError, nearest
 from muhdi.models.ensemble import Ensemble
 from muhdi.models.fast import accelerate
-from muhdi.models.norms import what_follows
+from muhdi.models.image_norms import BlendNorm, ImageNorm, replace_norm
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import STORED, Statistics, batch_norms
 
 Network = Segmenter | Ensemble
 """What can be used."""
-
-
-class ImageNorm(nn.Module):
-    """A batch norm that normalises every image with its own mean and variance.
-
-    So a batch of images gives what they give one at a time.
-    """
-
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.weight = norm.weight
-        self.bias = norm.bias
-        self.eps = norm.eps
-        self.after = what_follows(norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        count, channels, height, width = x.shape
-        pixels = x.permute(0, 2, 3, 1).reshape(count, height * width, channels)
-        # As products with a row of ones, moments take a third of the time of a reduction on a CPU.
-        average = pixels.new_full((1, 1, height * width), 1 / (height * width))
-        centred = pixels - torch.matmul(average, pixels)
-        variance = torch.matmul(average, centred.square())
-        scale = (variance + self.eps).rsqrt() * self.weight
-        normalised = torch.addcmul(self.bias, centred, scale)
-        maps = normalised.view(count, height, width, channels).permute(0, 3, 1, 2)
-        return self.after(maps)  # type: ignore[no-any-return]
-
-
-BLEND = 0.1
-"""How much of an image's own moments ``blend`` takes."""
-
-
-class BlendNorm(nn.Module):
-    """A batch norm that moves the running moments a little towards those of every image.
-
-    mean = (1 - a) running + a image's own, and so for the variance, with a = `BLEND`.
-    """
-
-    running_mean: Tensor
-    running_var: Tensor
-
-    def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.weight = norm.weight
-        self.bias = norm.bias
-        self.eps = norm.eps
-        self.after = what_follows(norm)
-        # The network's own, so that they follow it.
-        self.register_buffer("running_mean", norm.running_mean, persistent=False)
-        self.register_buffer("running_var", norm.running_var, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        own_variance, own_mean = torch.var_mean(x, dim=(2, 3), correction=0)
-        mean = (1 - BLEND) * self.running_mean + BLEND * own_mean
-        variance = (1 - BLEND) * self.running_var + BLEND * own_variance
-        scale = (variance + self.eps).rsqrt() * self.weight
-        shift = self.bias - mean * scale
-        normalised = x * scale[:, :, None, None] + shift[:, :, None, None]
-        return self.after(normalised)  # type: ignore[no-any-return]
 
 
 class Inference(nn.Module):
@@ -117,9 +58,9 @@ class Inference(nn.Module):
         accelerate(self.network, enabled=fast)
         for name, norm in batch_norms(self.network).items():
             if statistics == "image":
-                _replace(self.network, name, ImageNorm(norm))
+                replace_norm(self.network, name, ImageNorm(norm))
             elif statistics == "blend":
-                _replace(self.network, name, BlendNorm(norm))
+                replace_norm(self.network, name, BlendNorm(norm))
             elif stored is not None:
                 norm.running_mean = stored[f"{name}.running_mean"].to(norm.weight)
                 norm.running_var = stored[f"{name}.running_var"].to(norm.weight)
@@ -181,8 +122,3 @@ def _sharing_weights(network: Network) -> Any:
     # What `deepcopy` finds in its memo counts as copied already.
     memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
     return deepcopy(network, memo)
-
-
-def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, new)

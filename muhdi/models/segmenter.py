@@ -96,7 +96,7 @@ class Segmenter(nn.Module):
         bottom, and logits are brought to what spans the image; features are not. Where the decoder
         gives a map of its own, that is the last of the features.
         """
-        features = self._features(images)
+        features = self.features(images)
         names = list(self.heads)
         aux: list[Tensor | None] = [None] * len(names)
         if self.multi_level:
@@ -108,10 +108,11 @@ class Segmenter(nn.Module):
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
         """Images [N, 3, H, W] -> low-resolution main logits [N, C, h, w] of one head."""
-        decoded = self.decoder(self._features(images))
+        decoded = self.decoder(self.features(images))
         return self._logits("main", [head], decoded[-1], images)[0]
 
-    def _features(self, images: Tensor) -> tuple[Tensor, ...]:
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images [N, 3, H, W] -> what the backbone gives, from fine to coarse."""
         features: tuple[Tensor, ...] = self.backbone(self._padded(images))
         return features
 

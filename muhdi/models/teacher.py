@@ -7,7 +7,9 @@ import copy
 import torch
 from torch import nn
 
+from muhdi.losses import upsample
 from muhdi.models.average import move_towards
+from muhdi.models.image_norms import BlendNorm, replace_norm
 from muhdi.models.outputs import AGNOSTIC, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import batch_norms
@@ -23,19 +25,35 @@ class Teacher(nn.Module):
         model: copied, with its weights.
         statistics: ``batch`` normalises with each batch's own statistics, as the student does while
             it trains, so that equal weights give equal outputs; ``running`` with the running ones,
-            as the reference does.
+            as the reference does; ``blend`` with those and a tenth of each image's own.
         head: the only head that is kept.
+        follows: whether the running statistics are ``model``'s own ones, now and later, instead of
+            a copy.
     """
 
-    def __init__(self, model: Segmenter, statistics: str = "batch", head: str = AGNOSTIC) -> None:
+    def __init__(
+        self,
+        model: Segmenter,
+        statistics: str = "batch",
+        head: str = AGNOSTIC,
+        *,
+        follows: bool = False,
+    ) -> None:
         super().__init__()
+        self.head = head
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.model.set_heads({head: self.model.heads[head]})
         self.model.eval()
-        for norm in batch_norms(self.model).values():
-            # Through train(): frozen batch norms stay in evaluation mode.
-            norm.train(statistics == "batch")
+        norms = batch_norms(model)
+        for name, norm in batch_norms(self.model).items():
             norm.momentum = 0.0  # in training mode, too, the running statistics stay
+            if statistics == "batch":
+                norm.train()  # which frozen batch norms do not follow
+            elif follows:
+                norm.running_mean = norms[name].running_mean
+                norm.running_var = norms[name].running_var
+            if statistics == "blend":
+                replace_norm(self.model, name, BlendNorm(norm))
 
     def train(self, mode: bool = True) -> Teacher:
         """Does nothing: the mode was chosen once."""
@@ -46,6 +64,13 @@ class Teacher(nn.Module):
         """As the network's; float32 even where it computes in less, like the student's outputs."""
         outputs: Outputs = self.model(images)
         return outputs.full_precision()
+
+    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, 3, H, W] -> probabilities of the head's main level, [N, C, H, W]."""
+        taught = self(images)
+        size = images.shape[-2], images.shape[-1]
+        low = taught.heads[self.head].main
+        return upsample(low, size, align_corners=taught.align_corners).softmax(1)
 
     def follow(self, student: Segmenter, momentum: float) -> None:
         """Move the weights towards the student's: w <- momentum w + (1 - momentum) w_student."""

@@ -13,6 +13,13 @@ from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, model_v
 
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
+from muhdi.recipe.presets import SELF_TRAINING, SelfTrainingPreset, over
+from muhdi.recipe.pseudo_labels import (
+    FeatureDistanceConfig,
+    MaskedConfig,
+    PseudoLabelConfig,
+    StrongColourConfig,
+)
 from muhdi.recipe.section import Buildable, Fraction, Opaque, Positive, Rate, Weight
 
 
@@ -59,13 +66,30 @@ class AdaptationConfig(MethodConfig):
     Attributes:
         reads_target_labels: whether the target's labels are opened.
         needs_equal_sizes: whether source and target batches must match, in size and number.
+        makes_pseudo_labels: whether it labels the target itself, for masked consistency too.
         smallest_side: pixels that the images' sides must have at least.
     """
 
     kind: ClassVar[str] = "adaptation"
     reads_target_labels: ClassVar[bool] = False
     needs_equal_sizes: ClassVar[bool] = False
+    makes_pseudo_labels: ClassVar[bool] = False
     smallest_side: ClassVar[int] = 0
+
+    masked: MaskedConfig | None = None
+    """Masked consistency besides: a further pass on target images with hidden patches."""
+    feature_distance: FeatureDistanceConfig | None = None
+    """The distance to the pretrained backbone's features besides, on things in the source."""
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> AdaptationConfig:
+        own = self.masked is not None and self.masked.pseudo_labels is not None
+        if own and self.makes_pseudo_labels:
+            raise RecipeError(
+                f"adaptation.masked.pseudo_labels: {self.key} labels the target itself; leave the"
+                " section out"
+            )
+        return self
 
 
 class NoAdaptationConfig(AdaptationConfig):
@@ -144,27 +168,37 @@ class AdventConfig(AdaptationConfig):
         return self
 
 
-class SelfTrainConfig(AdaptationConfig):
+class SelfTrainConfig(StrongColourConfig, PseudoLabelConfig, AdaptationConfig):
     """Self-training: mean teacher and class mixing."""
 
     builds: ClassVar[str] = "muhdi.adaptation.selftrain:SelfTrain"
     needs_equal_sizes: ClassVar[bool] = True  # images are mixed pixel by pixel
+    makes_pseudo_labels: ClassVar[bool] = True
 
     method: Literal["selftrain"] = "selftrain"
     """The method's name."""
+    # Not written: a saved recipe holds the values themselves, and also those that were taken back.
+    preset: SelfTrainingPreset | None = Field(None, exclude=True)
+    """The values of a paper for all options that are not given: `dacs`, `daformer`, `mic` or
+    `vfm_uda`."""
     weight_main: Weight = 1.0
     """Factor of the main level's cross entropy on mixed images."""
     weight_aux: Weight = 0.1
     """Factor of the aux level's cross entropy on mixed images."""
-    threshold: Fraction = 0.9
-    """Probability that the teacher must reach for a pixel to count."""
-    threshold_per: Literal["pixel", "class"] = "pixel"
-    """One threshold for every `pixel`, or per predicted `class` the smaller of it and the class's
-    median confidence."""
-    momentum: Fraction = 0.99
-    """Of the teacher, which follows the student after every iteration."""
-    colour_jitter: Fraction = 0.3
-    """Brightness, contrast and saturation of mixed images change by up to 1 +- this."""
+    paste_ignored: bool = False
+    """Whether the source's ignored pixels can be pasted, as if they were a class."""
+    mixed_classes: Literal["image", "batch"] = "image"
+    """Half of the classes of its own source `image` is pasted onto a target image, or half of those
+    of the whole source `batch`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: Any) -> Any:
+        """The preset's values, below those that are given."""
+        if not isinstance(value, dict) or not isinstance(value.get("preset"), str):
+            return value
+        # An unknown preset is refused by the field itself.
+        return over(SELF_TRAINING.get(value["preset"], {}), value)
 
 
 class OracleConfig(AdaptationConfig):

@@ -394,6 +394,7 @@ class Recipe(Section):
             key = f"steps.{number}"
             self._check_sizes(key, step)
             self._check_own_networks(key, number, step)
+            self._check_feature_distance(f"{key}.adaptation", step)
 
     def _check_sizes(self, key: str, step: StepConfig) -> None:
         adaptation = step.adaptation
@@ -416,6 +417,22 @@ class Recipe(Section):
             raise RecipeError(
                 f"{key}.target_batch_size: {adaptation.key} mixes each source image with a "
                 "target; leave it out"
+            )
+
+    def _check_feature_distance(self, key: str, step: StepConfig) -> None:
+        config = step.adaptation.feature_distance
+        if config is None:
+            return
+        config.things(self.class_set())
+        if self.model.tune.method == "frozen":
+            raise RecipeError(
+                f"{key}.feature_distance: with model.tune: frozen the features stay anyway; leave"
+                " one of them out"
+            )
+        if self.model.init is None and not self.model.backbone.is_pretrained:
+            raise RecipeError(
+                f"{key}.feature_distance: the backbone starts from random weights, whose features"
+                " are not worth keeping; set model.init, or leave it out"
             )
 
     def _check_own_networks(self, key: str, number: int, step: StepConfig) -> None:

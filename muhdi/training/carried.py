@@ -27,6 +27,8 @@ class Carried:
         networks: state dicts of methods' own networks, by ``<method>/<network>``.
         results: scores of the stages so far.
         average: of the network's weights; None where the recipe wants none.
+        first: a copy of the network as the run began, with its pretrained backbone; None where no
+            step asks for it. It is made again whenever the run continues.
     """
 
     network: Segmenter
@@ -35,3 +37,4 @@ class Carried:
     memory: dict[str, Memory] = field(default_factory=dict)
     networks: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     average: WeightAverage | None = None
+    first: Segmenter | None = None

@@ -6,9 +6,11 @@ Then whatever further passes the methods have.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from muhdi import distributed
+from muhdi.adaptation.addition import Addition
 from muhdi.adaptation.base import Adaptation
 from muhdi.errors import RunError
 from muhdi.losses import Losses, cross_entropy, labelled_pixels
@@ -28,11 +30,18 @@ class Methods:
         adaptation: how the new domain is learned.
         retention: how the earlier ones are kept.
         weights: factor per level, in the segmentation loss on the source.
+        additions: what the adaptation has besides.
     """
 
     adaptation: Adaptation
     retention: Retention
     weights: dict[str, float]
+    additions: tuple[Addition, ...] = ()
+
+    @property
+    def all(self) -> tuple[Method, ...]:
+        """Every method."""
+        return (self.adaptation, self.retention, *self.additions)
 
     def passes(self, source: Batch, target: Batch | None) -> list[Pass]:
         """The passes of one iteration, in order.
@@ -46,19 +55,23 @@ class Methods:
             seen = self.adaptation.target_batch(source, target)
             objective = self._on_target if self._learns_on_target else None
             passes.append(Pass(seen, objective, self.names))
-            for method in (self.adaptation, self.retention):
+            for method in self.all:
                 further = method.passes(source, target)
                 passes += [_owned(method, one) for one in further]
         return [replace(one, batch=_counted(one.batch)) for one in passes]
 
     def penalty(self, network: Segmenter) -> Losses:
         """Loss terms of the weights themselves."""
-        return self._joined({}, self.adaptation.penalty(network), self.retention.penalty(network))
+        return self._joined({}, [(method, method.penalty(network)) for method in self.all])
 
     def after_step(self, network: Segmenter) -> None:
         """The optimizer has made its step."""
-        self.adaptation.after_step(network)
-        self.retention.after_step(network)
+        for method in self.all:
+            method.after_step(network)
+
+    def remarks(self) -> list[str]:
+        """What the user should know by now."""
+        return [line for method in self.all for line in method.remarks()]
 
     @property
     def names(self) -> str:
@@ -71,25 +84,25 @@ class Methods:
 
     def _on_source(self, outputs: Outputs, batch: Batch) -> Losses:
         logits = outputs.upsampled(self.retention.trained_head, batch.size)
-        return self._joined(
-            segmentation(logits, batch, self.weights),
-            self.adaptation.on_source(logits, batch),
-            self.retention.on_source(outputs, batch),
-        )
+        terms: list[tuple[Method, Losses]] = [
+            (self.adaptation, self.adaptation.on_source(logits, batch)),
+            (self.retention, self.retention.on_source(outputs, batch)),
+        ]
+        terms += [(addition, addition.on_source(outputs, batch)) for addition in self.additions]
+        return self._joined(segmentation(logits, batch, self.weights), terms)
 
     def _on_target(self, outputs: Outputs, batch: Batch) -> Losses:
         logits = outputs.upsampled(self.retention.trained_head, batch.size)
-        return self._joined(
-            {},
-            self.adaptation.on_target(logits, batch),
-            self.retention.on_target(outputs, batch),
-        )
+        terms: list[tuple[Method, Losses]] = [
+            (self.adaptation, self.adaptation.on_target(logits, batch)),
+            (self.retention, self.retention.on_target(outputs, batch)),
+        ]
+        return self._joined({}, terms)
 
-    def _joined(self, own: Losses, adaptation: Losses, retention: Losses) -> Losses:
-        """The terms of the stage itself and of both methods, once they are what they must be."""
-        terms = (own, checked(self.adaptation, adaptation), checked(self.retention, retention))
+    def _joined(self, own: Losses, terms: Sequence[tuple[Method, Losses]]) -> Losses:
+        """The terms of the stage itself and of all methods, once they are what they must be."""
         try:
-            return merged(*terms)
+            return merged(own, *(checked(method, losses) for method, losses in terms))
         except RunError as error:
             raise RunError(f"{self.names}: {error}") from None
 

@@ -29,6 +29,7 @@ from muhdi.passes import Batch
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
 from muhdi.recipe.schema import Recipe, StepConfig
 from muhdi.run.log import RunLog
+from muhdi.training.additions import build_additions
 from muhdi.training.carried import Carried
 from muhdi.training.fabric import FabricRunner, used_precision
 from muhdi.training.iteration import train_iteration
@@ -146,7 +147,7 @@ class StageTrainer:
         self.optimizer = build_optimizer(self.network, recipe.optimizer, self.config.learning_rate)
         self.run = FabricRunner(fabric, self.network, channels_last=recipe.channels_last)
         self.losses = LossReader()
-        trained = (self.network, self.methods.adaptation, self.methods.retention)
+        trained = (self.network, *self.methods.all)
         self.skip_bad = SkipBad(recipe.runtime.skip_bad, trained)
         if state is not None:
             self._load_state(state)
@@ -161,7 +162,11 @@ class StageTrainer:
         network.to(self.fabric.device)
         retention_class = retention_config.target_class()
         context = MethodContext(
-            network.classes, network.levels, retention_class.trained_head, self.generator
+            network.classes,
+            network.levels,
+            retention_class.trained_head,
+            self.generator,
+            self.recipe.class_set().classes,
         )
         batches = NoBatches() if self.resumed else self.batches
         # The order matters: the retention sees the network as the previous step has left it, then
@@ -171,15 +176,16 @@ class StageTrainer:
         retention.start_heads(network)
         adaptation = adaptation_config.build(context)
         adaptation.begin(network, self._memory_of(adaptation_config), batches)
+        additions = build_additions(
+            adaptation, context, self.recipe.class_set(), self.carried.first
+        )
+        for addition in additions:
+            addition.begin(network, {}, batches)
         weights = {"main": self.config.weight_main, "aux": self.config.weight_aux}
-        return Methods(adaptation, retention, weights)
+        return Methods(adaptation, retention, weights, additions)
 
     def _move_to_device(self) -> None:
-        modules: list[nn.Module] = [
-            self.network,
-            self.methods.adaptation,
-            self.methods.retention,
-        ]
+        modules: list[nn.Module] = [self.network, *self.methods.all]
         for module in modules:
             module.to(self.fabric.device)
             if self.recipe.channels_last:
@@ -188,7 +194,7 @@ class StageTrainer:
 
     def _compile(self) -> None:
         """Compile networks in place: the network, teachers, and methods' own; names stay."""
-        for module in (self.network, self.methods.adaptation, self.methods.retention):
+        for module in (self.network, *self.methods.all):
             for network in module.modules():
                 if isinstance(network, Segmenter):
                     network.compile()
@@ -234,6 +240,7 @@ class StageTrainer:
             "optimizer": self.optimizer.state_dict(),
             "adaptation": self.methods.adaptation.state_dict(),
             "retention": self.methods.retention.state_dict(),
+            "additions": [addition.state_dict() for addition in self.methods.additions],
             "own_optimizers": {
                 name: own.optimizer.state_dict() for name, own in self.own_networks.items()
             },
@@ -254,6 +261,9 @@ class StageTrainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.methods.adaptation.load_state_dict(state["adaptation"])
         self.methods.retention.load_state_dict(state["retention"])
+        # States of earlier versions have none, as their recipes do.
+        for addition, saved in zip(self.methods.additions, state.get("additions", []), strict=True):
+            addition.load_state_dict(saved)
         for name, own in self.own_networks.items():
             own.optimizer.load_state_dict(state["own_optimizers"][name])
         self.generator.set_state(state["generator"])
@@ -349,6 +359,9 @@ class StageTrainer:
             check_weights(self.network.parameters(), self.iteration, images)
         seen = distributed.world_size() * len(images)
         watcher.log.advance(self.iteration, seen, values if log and not bad else {})
+        if log:
+            for remark in self.methods.remarks():
+                watcher.log.remark(self.iteration, remark)
         every = self.recipe.snapshot_every
         if every and self.iteration % every == 0 and not last:
             yield Event.SNAPSHOT
@@ -452,7 +465,7 @@ class StageTrainer:
 
 def _on_device(batch: LoadedBatch, device: torch.device) -> Batch:
     moved = batch.to(device)
-    return Batch(moved.images, moved.labels)
+    return Batch(moved.images, moved.labels, windows=moved.windows)
 
 
 def _have_heads(network: Segmenter, names: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,8 @@ def start(recipe: Recipe, domains: Domains) -> Start:
             )
     if model.tune.method == "lora":
         adaptable_layers(network.backbone)  # refuses what has none before anything is trained
+    if any(step.adaptation.feature_distance is not None for step in recipe.steps):
+        carried.first = deepcopy(network).requires_grad_(False).eval()
     if model.checkpointing:
         network.backbone.checkpointed()
     convert_norms(network, model.batch_norm)

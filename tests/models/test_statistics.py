@@ -14,7 +14,8 @@ from torch import nn
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import RecipeError
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from muhdi.models.inference import BLEND, BlendNorm, ImageNorm, Inference
+from muhdi.models.image_norms import BLEND, BlendNorm, ImageNorm
+from muhdi.models.inference import Inference
 from muhdi.models.norms import convert_norms
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import CHOICES, batch_norms, measure_statistics, pool_statistics

@@ -198,6 +198,19 @@ class Normalise(nn.Module):
         return normalised
 
 
+def mean_colour(backbone: nn.Module) -> Tensor:
+    """The colour that a backbone normalises to 0, RGB [3] in 0..255.
+
+    Of one without a `Normalise` it is what it pads images with, or black.
+    """
+    for module in backbone.modules():
+        if isinstance(module, Normalise):
+            mean = module.mean.flatten()
+            return mean.flip(0) if module.bgr else mean.clone()
+    device = next(backbone.parameters()).device
+    return torch.tensor(getattr(backbone, "padding", (0.0, 0.0, 0.0)), device=device)
+
+
 def number_after(prefix: str, name: str) -> int | None:
     """The number that follows ``prefix`` at the start of a parameter's name; None without one."""
     found = re.match(rf"{re.escape(prefix)}(\d+)\.", name)

@@ -1,0 +1,115 @@
+"""Which statistics a teacher should normalise with, judged without labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from muhdi import distributed
+from muhdi.losses import entropy_map
+from muhdi.method import Batches
+from muhdi.models.segmenter import Segmenter
+from muhdi.models.teacher import Teacher
+from muhdi.recipe.pseudo_labels import CANDIDATES, TeacherStatistics
+
+IMAGES = 32
+"""Target images that candidates are judged on."""
+PREFERRED: TeacherStatistics = "blend"
+"""What stays where no other one is clearly better: it has never failed badly."""
+CLEARLY = 0.03
+"""By so much mutual information another one must be better.
+
+Where true labels could tell, another one that was better was so by 0.07 or more, and one that was
+worse by 0.01 at most: docs/results.md.
+"""
+TOGETHER = 4
+"""Images that share the statistics of a batch there."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What pseudo-labels are like, without knowing the true ones; each from 0 to 1.
+
+    Attributes:
+        agreement: share of pixels that get the same label in the mirror image.
+        entropy: mean entropy of the predictions, in units of log C.
+        diversity: entropy of the mean prediction, in units of log C.
+    """
+
+    agreement: float
+    entropy: float
+    diversity: float
+
+    @property
+    def information(self) -> float:
+        """Mutual information of image and label: certain of each pixel, and not always the same."""
+        return self.diversity - self.entropy
+
+
+def best_statistics(
+    network: Segmenter, head: str, batches: Batches
+) -> tuple[TeacherStatistics, str] | None:
+    """The candidate whose pseudo-labels on the target hold the most information.
+
+    ``blend`` stays unless another one holds clearly more.
+
+    Returns:
+        Its name, and a line for the user; None where there is no image to judge on.
+    """
+    groups = _groups(batches)
+    if not groups:
+        return None
+    found = {name: judge(Teacher(network, name, head), groups) for name in CANDIDATES}
+    best = max(CANDIDATES, key=lambda name: found[name].information)
+    if found[best].information < found[PREFERRED].information + CLEARLY:
+        best = PREFERRED
+    scores = ", ".join(f"{name} {one.information:.3f}" for name, one in found.items())
+    return best, (
+        f"teacher_statistics: auto chose {best} (mutual information of the pseudo-labels: {scores})"
+    )
+
+
+def _groups(batches: Batches) -> list[Tensor]:
+    """Target images, a few together where they have one size.
+
+    Of several processes each has its share.
+    """
+    groups: list[list[Tensor]] = []
+    for batch in batches.target(IMAGES):
+        images = batch.images
+        last = groups[-1] if groups else []
+        fits = 0 < len(last) < TOGETHER and last[0].shape == images.shape
+        if fits:
+            last.append(images)
+        else:
+            groups.append([images])
+    return [torch.cat(group) for group in groups]
+
+
+@torch.no_grad()
+def judge(teacher: Teacher, groups: Sequence[Tensor]) -> Judgement:
+    """What a teacher's labels of some images are like.
+
+    Args:
+        teacher: that labels.
+        groups: images [N, 3, H, W].
+    """
+    agreement = entropy = pixels = 0.0
+    total: Tensor | None = None
+    for images in groups:
+        own = teacher.probabilities(images)
+        mirrored = teacher.probabilities(images.flip(-1)).flip(-1)
+        agreement += float((own.argmax(1) == mirrored.argmax(1)).sum())
+        entropy += float(entropy_map(own).sum())
+        pixels += own[:, 0].numel()
+        summed = own.double().sum((0, 2, 3))
+        total = summed if total is None else total + summed
+    assert total is not None
+    # Of all processes.
+    values = torch.tensor([agreement, entropy, pixels], dtype=torch.float64)
+    agreement, entropy, pixels = distributed.all_reduce_sum(values.to(total.device)).tolist()
+    mean = distributed.all_reduce_sum(total) / pixels
+    return Judgement(agreement / pixels, entropy / pixels, float(entropy_map(mean[None]).sum()))

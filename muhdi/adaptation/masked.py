@@ -1,0 +1,87 @@
+"""Masked image consistency: what is hidden is predicted from what is around it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from muhdi.adaptation.addition import Addition
+from muhdi.adaptation.base import Adaptation
+from muhdi.adaptation.draws import Draws
+from muhdi.adaptation.pseudo_labels import PseudoLabels
+from muhdi.adaptation.strong import hide_patches, patch_grid, strongly_changed
+from muhdi.losses import Losses, cross_entropy
+from muhdi.method import Batches, Memory, MethodContext
+from muhdi.models.backbones.base import mean_colour
+from muhdi.models.outputs import Outputs
+from muhdi.models.segmenter import Segmenter
+from muhdi.passes import Batch, Pass
+from muhdi.recipe.pseudo_labels import MaskedConfig, PseudoLabelConfig
+
+
+class MaskedConsistency(Addition):
+    """A third pass: target images with hidden patches (MIC, Hoyer et al. 2023, eq. 4 to 7).
+
+    M hides a share of the patches of an image. With the teacher's labels y of the whole image, and
+    what they count q: L = w CE(s(M x), y, q). Hidden pixels show the mean colour, which networks
+    normalise to 0. An adaptation with a teacher lends its labels; else there is a teacher here.
+
+    Args:
+        config: the section ``masked`` of an adaptation.
+        context: what else there is to know.
+        adaptation: whose further pass it is.
+    """
+
+    config_class = MaskedConfig
+    fill: Tensor
+
+    def __init__(
+        self, config: MaskedConfig, context: MethodContext, adaptation: Adaptation
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.head = context.head
+        self.draws = Draws(context.generator)
+        self.pseudo_labels: PseudoLabels | None = None
+        self._adaptation = (adaptation,)  # no submodule: it is saved by itself
+        if not adaptation.config.makes_pseudo_labels:
+            section = config.pseudo_labels or PseudoLabelConfig()
+            self.pseudo_labels = PseudoLabels(section, context)
+
+    def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
+        self.register_buffer("fill", mean_colour(network.backbone), persistent=False)
+        if self.pseudo_labels is not None:
+            self.pseudo_labels.begin(network, batches)
+
+    def passes(self, source: Batch, target: Batch) -> list[Pass]:
+        labelled = self._labelled(target)
+        images = strongly_changed(labelled.images, self.config, self.draws)
+        rows, columns = patch_grid(labelled.size, self.config.block)
+        hidden = self.draws.uniform(images, rows, columns) < self.config.ratio
+        masked = hide_patches(images, hidden, self.fill)
+        batch = Batch(masked, labelled.labels, labelled.confidence, labelled.pixels)
+        return [Pass(batch, self._learn)]
+
+    def _labelled(self, target: Batch) -> Batch:
+        if self.pseudo_labels is not None:
+            labelled: Batch = self.pseudo_labels(target)
+            return labelled
+        (adaptation,) = self._adaptation
+        assert adaptation.labelled_target is not None
+        return adaptation.labelled_target
+
+    def _learn(self, outputs: Outputs, batch: Batch) -> Losses:
+        assert batch.labels is not None
+        weights = {"aux": self.config.weight * self.config.aux, "main": self.config.weight}
+        losses: Losses = {}
+        for name, level in outputs.upsampled(self.head, batch.size).items():
+            if weights[name]:
+                missed = cross_entropy(level, batch.labels, batch.confidence, batch.pixels)
+                losses[f"masked_{name}"] = weights[name] * missed
+        return losses
+
+    def after_step(self, network: Segmenter) -> None:
+        if self.pseudo_labels is not None:
+            self.pseudo_labels.follow(network)
+
+    def remarks(self) -> list[str]:
+        return [] if self.pseudo_labels is None else self.pseudo_labels.remarks()

@@ -1,0 +1,171 @@
+"""Pseudo-labels: a mean teacher labels the target, and says what each label counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from muhdi import distributed
+from muhdi.adaptation.choice import best_statistics
+from muhdi.adaptation.collapse import CollapseWatch
+from muhdi.method import Batches, MethodContext
+from muhdi.models.segmenter import Segmenter
+from muhdi.models.statistics import batch_norms
+from muhdi.models.teacher import Teacher
+from muhdi.passes import Batch
+from muhdi.recipe.pseudo_labels import MarginConfig, PseudoLabelConfig, TeacherStatistics
+
+
+class PseudoLabels(nn.Module):
+    """A mean teacher (Tarvainen & Valpola 2017) that labels target images.
+
+    With the teacher t: y = argmax p_t(x), which counts where max p_t reaches a threshold (DACS,
+    Tranheden et al. 2021), or everywhere as much as the share of pixels that reach it (DAFormer,
+    Hoyer et al. 2022, eq. 4). After the student's update t <- m t + (1 - m) s.
+
+    Args:
+        config: how the teacher follows and labels.
+        context: of the method that uses the labels.
+    """
+
+    def __init__(self, config: PseudoLabelConfig, context: MethodContext) -> None:
+        super().__init__()
+        self.config = config
+        self.classes = context.classes
+        self.head = context.head
+        self.watch = CollapseWatch(context.names)
+        self.statistics: TeacherStatistics = config.teacher_statistics
+        self.updates = 0
+        self._untold: list[str] = []
+
+    def begin(self, network: Segmenter, batches: Batches) -> None:
+        """The teacher starts as a copy of the student."""
+        self._student = (network,)  # no submodule: its state is not this method's
+        if self.statistics == "auto":
+            self.statistics = "blend"
+            # Of an interrupted step there are no images: its state holds the choice.
+            chosen = best_statistics(network, self.head, batches) if batch_norms(network) else None
+            if chosen is not None:
+                self.statistics, remark = chosen
+                self._untold.append(remark)
+        self._copy_student()
+
+    def _copy_student(self) -> None:
+        (student,) = self._student
+        self.teacher = Teacher(student, self.statistics, self.head, follows=True)
+
+    def forward(self, target: Batch) -> Batch:
+        """The images with pseudo-labels [N, H, W], and what these count."""
+        probabilities = self._probabilities(target.images)
+        confidence, pseudo = probabilities.max(1)
+        confident = confidence >= self._threshold(confidence, pseudo)
+        counts = confident.to(confidence.dtype)
+        if self.config.confident == "share":
+            counts = distributed.all_reduce_mean(counts.mean()).expand_as(counts)
+        if self.config.margins != MarginConfig():
+            counts = counts * inside(target, self.config.margins)
+        self.watch.see(confidence, pseudo)
+        return Batch(target.images, pseudo, counts, self._pixels(pseudo))
+
+    def _probabilities(self, images: Tensor) -> Tensor:
+        """The teacher's [N, C, H, W]."""
+        own = self.teacher.probabilities(images)
+        if not (self.config.mirror or self.watch.asks_for_mirror()):
+            return own
+        mirrored = self.teacher.probabilities(images.flip(-1)).flip(-1)
+        self.watch.compare(own, mirrored)
+        return (own + mirrored) / 2 if self.config.mirror else own
+
+    def _threshold(self, confidence: Tensor, pseudo: Tensor) -> Tensor | float:
+        """One threshold for all pixels, or one per predicted class.
+
+        Per class it is min(threshold, the median confidence of the class in the whole batch).
+        """
+        if self.config.threshold_per == "pixel":
+            return self.config.threshold
+        everywhere = distributed.all_gather(confidence).flatten()
+        predicted = distributed.all_gather(pseudo).flatten()
+        medians = class_medians(everywhere, predicted, self.classes)
+        return medians.clamp(max=self.config.threshold)[pseudo]
+
+    def _pixels(self, pseudo: Tensor) -> Tensor | None:
+        """What the loss is divided by; None: the labelled pixels, which the loop counts."""
+        if self.config.mean_over == "labelled":
+            return None
+        return torch.full((), pseudo.numel(), dtype=torch.int64, device=pseudo.device)
+
+    def follow(self, student: Segmenter) -> None:
+        """The student has made an update."""
+        self.updates += 1
+        self.teacher.follow(student, self._momentum())
+
+    def _momentum(self) -> float:
+        """Of the update that is number ``updates``, from 1."""
+        config = self.config
+        if config.momentum_ramp == "none":
+            return config.momentum
+        # As if before the next iteration, whose number from 0 is `updates`; or after this one.
+        iteration = self.updates if config.momentum_ramp == "before" else self.updates - 1
+        return min(1 - 1 / (iteration + 1), config.momentum)
+
+    def remarks(self) -> list[str]:
+        """What the user should know and was not told before; it waits for the device."""
+        told = [*self._untold, *self.watch.warnings()]
+        self._untold = []
+        return told
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What is saved besides tensors."""
+        return {"updates": self.updates, "statistics": self.statistics}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """What `get_extra_state` gave; the tensors follow."""
+        self.updates = state["updates"]
+        if state["statistics"] != self.statistics:
+            self.statistics = state["statistics"]
+            self._copy_student()
+
+
+def inside(batch: Batch, margins: MarginConfig) -> Tensor:
+    """1 for pixels that lie inside the margins of their whole images, 0 for others, [N, H, W]."""
+    height, width = batch.size
+    device = batch.images.device
+    windows = batch.windows
+    if windows is None:
+        windows = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device)
+    left, upper, right, lower = windows.T[:, :, None]
+    across = (torch.arange(width, device=device) + 0.5) / width
+    down = (torch.arange(height, device=device) + 0.5) / height
+    # Where the centre of each column and row lies in the whole image.
+    x = left + (right - left) * across
+    y = upper + (lower - upper) * down
+    columns = (x > margins.left) & (x < 1 - margins.right)
+    rows = (y > margins.top) & (y < 1 - margins.bottom)
+    seen: Tensor = (rows[:, :, None] & columns[:, None, :]).float()
+    return seen.expand(len(batch.images), height, width)
+
+
+def class_medians(confidence: Tensor, predicted: Tensor, classes: int) -> Tensor:
+    """The median confidence of each class's pixels; 1 where a class has none.
+
+    Of an even number it is the lower of the two in the middle. Nothing waits for the device.
+
+    Args:
+        confidence: [P], in 0..1.
+        predicted: int64 [P].
+        classes: number of classes C.
+
+    Returns:
+        [C].
+    """
+    # Sorted by class, then by confidence: float64 holds both in one number.
+    ordered = (2.0 * predicted + confidence.double()).sort().values
+    pixels = confidence.new_zeros(classes, dtype=torch.int64)
+    pixels.scatter_add_(0, predicted, torch.ones_like(predicted))
+    first = pixels.cumsum(0) - pixels
+    middle = (first + (pixels - 1).clamp(min=0) // 2).clamp(max=len(ordered) - 1)
+    labels = torch.arange(classes, device=confidence.device)
+    medians = (ordered[middle] - 2.0 * labels).to(confidence.dtype)
+    return torch.where(pixels > 0, medians, torch.ones_like(medians))

@@ -1,0 +1,67 @@
+"""Self-training as papers have it: the options in which their code differs from our defaults."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+SelfTrainingPreset = Literal["dacs", "daformer", "mic", "vfm_uda"]
+
+_DACS: dict[str, Any] = {
+    "threshold": 0.968,
+    "confident": "share",
+    "momentum": 0.99,
+    "momentum_ramp": "before",
+    "teacher_statistics": "batch",
+    "mean_over": "all",
+    "mixed_classes": "batch",
+    "paste_ignored": True,
+    "colour_jitter": 0.2,
+    "hue_jitter": 0.2,
+    "jitter_probability": 0.8,
+    "blur_probability": 0.5,
+    "strong_per": "batch",
+}
+_DAFORMER: dict[str, Any] = {
+    **_DACS,
+    "momentum": 0.999,
+    # The first 15 and the last 120 rows of crops of 512, of whole images here: theirs are 512 high.
+    "margins": {"top": 15 / 512, "bottom": 120 / 512},
+    "feature_distance": {"weight": 0.005, "share": 0.75},
+}
+_MASKED: dict[str, Any] = {
+    "ratio": 0.7,
+    "block": 32,
+    "weight": 1.0,
+    "colour_jitter": 0.2,
+    "hue_jitter": 0.2,
+    "jitter_probability": 0.8,
+    "blur_probability": 0.5,
+}
+
+SELF_TRAINING: dict[str, dict[str, Any]] = {
+    "dacs": _DACS,
+    "daformer": _DAFORMER,
+    "mic": {**_DAFORMER, "masked": {**_MASKED, "strong_per": "batch"}},
+    "vfm_uda": {
+        **_DACS,
+        "momentum": 0.999,
+        "momentum_ramp": "after",
+        "mirror": True,
+        "margins": {"top": 0.03, "bottom": 0.25, "left": 0.03, "right": 0.03},
+        "mixed_classes": "image",
+        "strong_per": "image",
+        "masked": {**_MASKED, "strong_per": "image"},
+    },
+}
+"""By preset: DACS (Tranheden et al. 2021, as in DAFormer's code), DAFormer (Hoyer et al. 2022), MIC
+(Hoyer et al. 2023; blocks for crops of 512), VFM-UDA (Englert et al. 2024, without its mask
+tokens)."""
+
+
+def over(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """A preset's values where nothing is given; sections are merged key by key."""
+    merged = {**preset, **given}
+    for key, value in given.items():
+        if isinstance(value, dict) and isinstance(preset.get(key), dict):
+            merged[key] = {**preset[key], **value}
+    return merged
