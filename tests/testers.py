@@ -6,6 +6,7 @@ import io
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from muhdi.training.passes import Methods
 
 SIZE = (32, 48)
 CLASSES = 3
-CLASS_SET = custom(["road", "car", "sky"])
+CLASS_SET = replace(custom(["road", "car", "sky"]), things=("car",))
 
 
 def forget(package: str) -> None:

@@ -1,0 +1,134 @@
+"""Class mixing and presets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from muhdi.adaptation.selftrain import SelfTrain
+from muhdi.errors import RecipeError
+from muhdi.method import MethodContext
+from muhdi.models.segmenter import build_segmenter
+from muhdi.passes import Batch
+from muhdi.recipe import plugins
+from muhdi.recipe.methods import AdventConfig, NoAdaptationConfig, SelfTrainConfig
+from muhdi.recipe.pseudo_labels import MaskedConfig, PseudoLabelConfig
+from muhdi.recipe.schema import Recipe
+from muhdi.training.stage_batches import NoBatches
+from tests.testers import MethodTester
+
+CLASSES = 5
+OFF = {"colour_jitter": 0.0, "teacher_statistics": "batch"}
+
+
+def method(**options: object) -> SelfTrain:
+    generator = torch.Generator().manual_seed(0)
+    context = MethodContext(CLASSES, ("aux", "main"), "agnostic", generator)
+    built = SelfTrain(SelfTrainConfig.model_validate({**OFF, **options}), context)
+    torch.manual_seed(0)
+    built.begin(build_segmenter("small", CLASSES), {}, NoBatches())
+    return built
+
+
+def source_labels() -> torch.Tensor:
+    """Columns of four classes and of ignored pixels; the second image has three of the classes."""
+    columns = torch.tensor([[0, 1, 2, 3, 255], [0, 0, 1, 2, 255]])
+    return columns.repeat_interleave(8, 1)[:, None].expand(2, 32, 40).contiguous()
+
+
+def test_half_of_the_classes_of_each_image_is_chosen() -> None:
+    chooses = method()
+    often = torch.zeros(2, 4)
+    for _ in range(200):
+        mask = chooses._half_of_the_classes(source_labels())
+        columns = mask[:, 0, ::8]
+        assert not columns[:, 4].any()
+        assert torch.equal(mask, columns.repeat_interleave(8, 1)[:, None].expand_as(mask))
+        assert columns[0, :4].sum() == 2
+        # Two columns are of one class: of three classes two are chosen.
+        assert torch.stack([columns[1, 0], columns[1, 2], columns[1, 3]]).sum() == 2
+        often += columns[:, :4]
+    assert ((often[0] / 200 - 0.5).abs() < 0.1).all()
+    assert ((often[1] / 200 - 2 / 3).abs() < 0.1).all()
+
+
+def test_of_the_batch_and_with_what_is_ignored() -> None:
+    chooses = method(mixed_classes="batch", paste_ignored=True)
+    found = torch.stack([chooses._half_of_the_classes(source_labels()) for _ in range(100)])
+    columns = found[:, :, 0, ::8]
+    # 0, 1, 2, 3 and 255 are five: three of them, of which the second image lacks 3.
+    assert (columns[:, 0].sum(1) == 3).all()
+    assert 0.5 < float(columns[:, 0, 4].float().mean()) < 0.7
+    assert {2, 3, 4} >= {int(n) for n in columns[:, 1].sum(1)}
+
+
+def test_a_mixed_batch_shows_the_source_where_it_is_pasted() -> None:
+    mixes = method(threshold=1.0)
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (4, 3, 32, 40), dtype=torch.uint8, generator=generator)
+    source = Batch(images[:2], source_labels())
+    target = Batch(images[2:])
+    state = mixes.draws.generator.get_state()
+    mixed = mixes.target_batch(source, target)
+    mixes.draws.generator.set_state(state)
+    pasted = mixes._half_of_the_classes(source.labels)
+    assert torch.equal(mixed.images, torch.where(pasted[:, None], images[:2], images[2:]).float())
+    assert torch.equal(mixed.labels[pasted], source.labels[pasted])
+    # No pixel of the target is so certain; those that were pasted count in full.
+    assert torch.equal(mixed.confidence, pasted.float())
+    assert torch.equal(mixes.labelled_target.images, target.images)
+
+
+@pytest.mark.parametrize("preset", ["dacs", "daformer", "mic", "vfm_uda"])
+def test_presets_train_and_are_resumed_to_the_bit(preset: str) -> None:
+    section = SelfTrainConfig.model_validate({"preset": preset})
+    MethodTester(section).its_state_is_all_that_it_needs()
+
+
+def test_presets_are_the_papers_values_and_give_way_to_what_is_said() -> None:
+    section = SelfTrainConfig.model_validate(
+        {"preset": "mic", "momentum": 0.9, "masked": {"ratio": 0.5}}
+    )
+    assert (section.threshold, section.confident, section.mean_over) == (0.968, "share", "all")
+    assert section.momentum == 0.9
+    assert section.masked is not None
+    assert (section.masked.ratio, section.masked.block) == (0.5, 32)
+    assert section.masked.blur_probability == 0.5
+    without = SelfTrainConfig.model_validate({"preset": "mic", "masked": None})
+    assert without.masked is None
+    # What is saved says it all, also what was taken back.
+    saved = without.model_dump(mode="json", exclude_none=True)
+    assert SelfTrainConfig.model_validate(saved) == without.model_copy(update={"preset": None})
+
+
+def test_an_unknown_preset_is_refused_by_name() -> None:
+    with pytest.raises(
+        RecipeError, match=r"adaptation.preset: unknown value 'hrda' \(known: dacs,"
+    ):
+        Recipe.load("scenes_selftrain", ["every_step.adaptation={preset: hrda, method: selftrain}"])
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        NoAdaptationConfig(masked=MaskedConfig(block=8)),
+        AdventConfig(width=4, masked=MaskedConfig(block=8, aux=0.0)),
+        SelfTrainConfig(masked=MaskedConfig(block=8), feature_distance={"classes": ["car"]}),
+    ],
+    ids=["none", "advent", "selftrain"],
+)
+@pytest.mark.parametrize("retention", ["none", "muhdi"])
+def test_additions_of_every_adaptation(section: object, retention: str) -> None:
+    tester = MethodTester(section, plugins.sections("retention")[retention]())
+    tester.run_all()
+    losses = tester.iterate(*tester.started())
+    assert "masked_main" in losses
+    assert ("masked_aux" in losses) is (section.masked.aux > 0)
+    assert ("feature_distance" in losses) is (section.feature_distance is not None)
+
+
+def test_masked_consistency_without_a_teacher_takes_options_of_its_own() -> None:
+    own = MaskedConfig(pseudo_labels=PseudoLabelConfig(momentum=0.5))
+    assert NoAdaptationConfig(masked=own).masked is not None
+    with pytest.raises(RecipeError, match=r"masked.pseudo_labels: selftrain labels the target"):
+        SelfTrainConfig(masked=own)

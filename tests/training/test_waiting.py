@@ -1,0 +1,102 @@
+"""Between logged iterations nothing waits for the device: no number comes back to the host."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from muhdi.recipe import plugins
+from muhdi.recipe.pseudo_labels import FeatureDistanceConfig, MaskedConfig
+from muhdi.recipe.schema import Recipe  # noqa: F401 - registers all sections
+from tests.testers import MethodTester
+
+TO_THE_HOST = {"cpu", "item", "numpy", "tolist", "__bool__", "__float__", "__index__", "__int__"}
+COPIES_NUMBERS = {"aten::_local_scalar_dense", "aten::equal", "aten::bincount", "aten::one_hot"}
+"""Operations that read the values of a tensor, whatever their tags say."""
+
+
+WAIT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+
+
+def _is_mask(index: Any) -> bool:
+    """Whether an index is a mask: the number of its elements that are set is a shape."""
+    return isinstance(index, torch.Tensor) and index.dtype in (torch.bool, torch.uint8)
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations whose result, or its shape, depends on values that the host must know."""
+
+    def __init__(self, found: Counter[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().partition(".")[0]
+        tagged = bool(WAIT & set(func.tags))
+        if name.startswith("aten::index"):
+            tagged = any(_is_mask(index) for index in args[1])
+        if name in COPIES_NUMBERS or tagged:
+            self.found[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Calls(TorchFunctionMode):
+    """Counts calls that bring a tensor to the host."""
+
+    def __init__(self, found: Counter[str]) -> None:
+        super().__init__()
+        self.found = found
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        # Of a tensor's own device, which is the CPU here, nothing can be told.
+        to_cpu = name == "to" and "cpu" in [one for one in args[1:] if isinstance(one, str)]
+        if name in TO_THE_HOST or to_cpu:
+            self.found[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def waits(adaptation: Any, retention: Any) -> Counter[str]:
+    """What brings numbers to the host in the second iteration of a step."""
+    tester = MethodTester(adaptation, retention)
+    network, methods = tester.started()
+    tester.iterate(network, methods)
+    for method in methods.all:
+        for own in method.own_networks().values():
+            # Adam reads how often it has stepped, which it counts on the host.
+            own.optimizer.step = lambda: None
+    found: Counter[str] = Counter()
+    with Calls(found), Operations(found):
+        tester.iterate(network, methods)
+    return found
+
+
+@pytest.mark.parametrize("retention", list(plugins.sections("retention")))
+@pytest.mark.parametrize("adaptation", list(plugins.sections("adaptation")))
+def test_no_pair_of_methods_waits_for_the_device(adaptation: str, retention: str) -> None:
+    first = plugins.sections("adaptation")[adaptation]
+    additions = {"masked": MaskedConfig(block=8), "feature_distance": FeatureDistanceConfig()}
+    assert waits(first(**additions), plugins.sections("retention")[retention]()) == Counter()
+
+
+@pytest.mark.parametrize("preset", ["dacs", "vfm_uda"])
+def test_no_preset_waits(preset: str) -> None:
+    section = plugins.sections("adaptation")["selftrain"]
+    found = waits(section.model_validate({"preset": preset, "threshold_per": "class"}), None)
+    assert found == Counter()
+
+
+def test_what_waits_is_counted() -> None:
+    found: Counter[str] = Counter()
+    with Calls(found), Operations(found):
+        values = torch.arange(4.0)
+        values[values > 1].sum().item()
+        values.cpu()
+        bool(values[0])
+    assert {"item", "cpu", "__bool__"} <= set(found)
+    assert found["aten::nonzero"] + found["aten::masked_select"] + found["aten::index"] > 0
