@@ -6,7 +6,7 @@ Which class and image a draw has depends on the seed and the number of the draw 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,7 @@ class RareClasses:
     Attributes:
         samples: the set.
         config: how they are drawn.
+        stages: keys of the stages that draw so.
         probabilities: of each class, [C]; 0 of one that is left out.
         images: for each class, indices of the images that are drawn for it.
 
@@ -51,7 +52,7 @@ class RareClasses:
         samples: the source's training images.
         counts: of their labels.
         config: of the recipe.
-        key: of that section, for messages.
+        stages: keys of the stages that draw so, for messages.
         classes: their names.
 
     Raises:
@@ -64,20 +65,22 @@ class RareClasses:
         samples: PreparedSet,
         counts: ClassCounts,
         config: RareClassesConfig,
-        key: str,
+        stages: Sequence[str],
         classes: Sequence[str],
     ) -> None:
         self.samples = samples
         self.config = config
+        self.stages = tuple(stages)
         shares_of_images = counts.shares_of_images()
         self._largest = shares_of_images.max(0)
-        self._check(key, classes)
+        self._check(classes)
         self.images = [np.flatnonzero(column > config.min_share) for column in shares_of_images.T]
         drawn = self._largest > config.min_share
         self.probabilities = class_probabilities(counts.shares(), drawn, config.temperature)
 
-    def _check(self, key: str, classes: Sequence[str]) -> None:
+    def _check(self, classes: Sequence[str]) -> None:
         """Refuse a set without a class that could be drawn."""
+        key = f"{self.stages[0]}.rare_classes"
         domain = self.samples.images.domain
         largest = float(self._largest.max())
         if not largest:
@@ -103,6 +106,12 @@ class RareClasses:
         """What a crop of an image that was drawn for a class should show."""
         return Wanted(label, self.config.smallest_in_crop, self.config.tries)
 
+    @property
+    def where(self) -> str:
+        """The stages that draw so, in short."""
+        first, *others = self.stages
+        return f"{first} and {len(others)} more" if others else first
+
     def notes(self, classes: Sequence[str]) -> list[str]:
         """What the user should know: which classes are drawn, and which never are.
 
@@ -113,21 +122,20 @@ class RareClasses:
         order = np.argsort(-self.probabilities, kind="stable")[:NAMED]
         most = ", ".join(f"{classes[i]} {100 * self.probabilities[i]:.1f} %" for i in order)
         notes = [
-            f"{domain}: images are drawn for a class, rare ones more often (rare_classes); most"
-            f" often {most}"
+            f"{domain}: images are drawn for a class, rare ones more often (rare_classes of"
+            f" {self.where}); most often {most}"
         ]
-        absent = _named(np.flatnonzero(self._largest == 0), classes)
+        absent = _named(self._largest == 0, classes)
         if absent:
-            notes.append(f"{domain}: no label holds {absent}, so it is not drawn for")
-        too_small = (self._largest > 0) & (self._largest <= self.config.min_share)
-        small = _named(np.flatnonzero(too_small), classes)
+            notes.append(f"{domain}: never drawn for, since no label holds it: {absent}")
+        small = _named((self._largest > 0) & (self._largest <= self.config.min_share), classes)
         if small:
             notes.append(
-                f"{domain}: no image is filled by more than {self.config.min_share:g} (min_share)"
-                f" with {small}, so it is not drawn for"
+                f"{domain}: never drawn for, since no image has more than"
+                f" {self.config.min_share:g} (min_share) of it: {small}"
             )
         return notes
 
 
-def _named(indices: Iterable[int], classes: Sequence[str]) -> str:
-    return ", ".join(classes[index] for index in indices)
+def _named(chosen: npt.NDArray[np.bool_], classes: Sequence[str]) -> str:
+    return ", ".join(name for name, is_chosen in zip(classes, chosen, strict=True) if is_chosen)

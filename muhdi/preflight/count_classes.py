@@ -48,11 +48,13 @@ def rare_classes(
         RecipeError: no image shows enough of any class.
     """
     classes = recipe.class_set().classes
-    found = {}
-    for stage in rare_stages(recipe):
-        assert stage.config.rare_classes is not None
-        key = f"{stage.key}.rare_classes"
-        found[stage.number] = RareClasses(source, counts, stage.config.rare_classes, key, classes)
+    stages = rare_stages(recipe)
+    found: dict[int, RareClasses] = {}
+    for config in dict.fromkeys(stage.config.rare_classes for stage in stages):
+        assert config is not None
+        alike = [stage for stage in stages if stage.config.rare_classes == config]
+        rare = RareClasses(source, counts, config, [stage.key for stage in alike], classes)
+        found |= {stage.number: rare for stage in alike}
     return found
 
 
@@ -83,7 +85,7 @@ def sampling_notes(recipe: Recipe, rare: dict[int, RareClasses]) -> list[str]:
     """What the user should know of the classes that `rare_classes` draws, each line once."""
     classes = recipe.class_set().classes
     notes: list[str] = []
-    for drawn in rare.values():
+    for drawn in dict.fromkeys(rare.values()):
         notes += drawn.notes(classes)
     return list(dict.fromkeys(notes))
 
