@@ -76,6 +76,7 @@ def page() -> str:
         "## Data",
         data(measured("data")),
         crops(measured("crops")),
+        rare_classes(measured("rare_classes")),
         "## Evaluation",
         evaluation(measured("evaluation")),
         windows(measured("windows")),
@@ -200,6 +201,17 @@ def crops(result: dict[str, Any]) -> str:
         *4 processes*: at most four times what one gives for a second of CPU time; that was not measured. A GPU that
         trains on {WANTED} images a second needs {WANTED / 4} from each of them: enough here with {enough}."""
     return f"{paragraph(text)}\n\n{markdown(header, rows)}"
+
+
+def rare_classes(result: dict[str, Any]) -> str:
+    """The sentence of `benchmarks.rare_classes`."""
+    whole = with_spread(result["sampled_over_plain"], 3)
+    loading = with_spread(result["loading_over_plain"], 4)
+    return paragraph(
+        f"""Rare-class sampling (`rare_classes`), self-training of a {result["backbone"]} network on scenes of 640x320 in
+        memory, crops of 256x256 loaded by the training process itself: an iteration takes {whole} times the CPU time;
+        by what loading the source alone takes longer, {loading} times."""
+    )
 
 
 def evaluation(result: dict[str, Any]) -> str:

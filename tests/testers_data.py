@@ -60,6 +60,7 @@ class DatasetTester:
             for index, name in enumerate(names):
                 sample = images.read(index, True)
                 assert sample.name == name
+                assert np.array_equal(images.read_label(index), sample.label)
                 self._check(sample)
 
     def _check(self, sample: Sample) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -15,11 +17,36 @@ Box = tuple[float, float, float, float]
 """Left, upper, right and lower edge of a window, in pixels of the image."""
 Place = tuple[slice, slice]
 """Rows and columns of a window of whole pixels."""
+Crop = Place | Box
 REDRAWS = 10
 """How often a window that one class fills is drawn again."""
 
 
-def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> Sample:
+@dataclass(frozen=True)
+class Wanted:
+    """The class that an image was drawn for, which its crop should show too.
+
+    Attributes:
+        label: of the class.
+        share: of the crop's pixels that it should exceed.
+        tries: how often a crop that shows less is drawn again; the last one stays.
+    """
+
+    label: int
+    share: float
+    tries: int
+
+    def is_in(self, label: Pixels) -> bool:
+        """Whether a crop's label shows enough of it."""
+        return int(np.count_nonzero(label == self.label)) > self.share * label.size
+
+
+def augment(
+    sample: Sample,
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    wanted: Wanted | None = None,
+) -> Sample:
     """Random crop, mirroring and colour changes.
 
     The size stays, but for a crop in pixels: the sample has that size then.
@@ -29,24 +56,15 @@ def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> 
         config: which changes, and how strong.
         rng: decides everything, so that equal generators give equal samples. A change that is
             switched off draws nothing from it: the order below is part of what makes runs repeat.
+        wanted: what a crop of a labelled image should show; None: any crop will do.
     """
     image = sample.image
     label = sample.label
-    height, width = image.shape[:2]
     window = WHOLE
-    if isinstance(config.crop, tuple):
-        place = _place_in(sample, config.crop, config.largest_class, rng)
-        image = image[place]
-        if label is not None:
-            label = label[place]
-        rows, columns = place
-        window = _as_shares((columns.start, rows.start, columns.stop, rows.stop), width, height)
-    elif config.crop < 1:
-        box = _window(width, height, config.crop, rng)
-        window = _as_shares(box, width, height)
-        image = _enlarged(image, box, Image.Resampling.BILINEAR)
-        if label is not None:
-            label = _enlarged(label, box, Image.Resampling.NEAREST)
+    if config.crops:
+        crop, label = _drawn_crop(sample, config, rng, wanted)
+        window = _as_shares(crop, image)
+        image = _cut(image, crop, Image.Resampling.BILINEAR)
     if config.flip and rng.random() < 0.5:
         image = image[:, ::-1]
         if label is not None:
@@ -58,9 +76,47 @@ def augment(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> 
     return Sample(sample.name, image, label, sample.unlisted, window)
 
 
-def _as_shares(box: Box, width: int, height: int) -> Window:
-    left, upper, right, lower = box
+def _as_shares(crop: Crop, image: Pixels) -> Window:
+    """Where a crop lies in an image, whatever the image's size."""
+    height, width = image.shape[:2]
+    if len(crop) == 2:
+        rows, columns = crop
+        crop = (columns.start, rows.start, columns.stop, rows.stop)
+    left, upper, right, lower = crop
     return left / width, upper / height, right / width, lower / height
+
+
+def _drawn_crop(
+    sample: Sample, config: AugmentConfig, rng: np.random.Generator, wanted: Wanted | None
+) -> tuple[Crop, Pixels | None]:
+    """A random crop, and what it leaves of the label."""
+    crop = _crop_of(sample, config, rng)
+    if sample.label is None:
+        return crop, None
+    label = _cut(sample.label, crop, Image.Resampling.NEAREST)
+    if wanted is None:
+        return crop, label
+    for _ in range(wanted.tries):
+        if wanted.is_in(label):
+            break
+        crop = _crop_of(sample, config, rng)
+        label = _cut(sample.label, crop, Image.Resampling.NEAREST)
+    return crop, label
+
+
+def _crop_of(sample: Sample, config: AugmentConfig, rng: np.random.Generator) -> Crop:
+    """Where a random crop lies."""
+    if isinstance(config.crop, tuple):
+        return _place_in(sample, config.crop, config.largest_class, rng)
+    height, width = sample.image.shape[:2]
+    return _window(width, height, config.crop, rng)
+
+
+def _cut(pixels: Pixels, crop: Crop, method: Image.Resampling) -> Pixels:
+    """What lies in a crop: whole pixels as they are, a window at the size of the whole."""
+    if len(crop) == 2:
+        return pixels[crop]
+    return _enlarged(pixels, crop, method)
 
 
 def _place_in(sample: Sample, size: Size, largest_class: float, rng: np.random.Generator) -> Place:

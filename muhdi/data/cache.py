@@ -1,4 +1,7 @@
-"""A cache of decoded and resized samples on the disk, bit for bit what decoding gives."""
+"""A cache of decoded and resized samples, and of what was counted in them, on the disk.
+
+Bit for bit what decoding gives.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import numpy.typing as npt
 import PIL
 import safetensors.numpy
 
-Arrays = dict[str, npt.NDArray[np.uint8]]
+Arrays = dict[str, npt.NDArray[Any]]
 
 RESERVE = 2**30
 """Bytes of the disk that stay free."""

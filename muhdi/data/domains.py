@@ -45,9 +45,7 @@ class Domains:
             if not only or data.domain_name in only
         }
         self._memory = recipe.runtime.memory_mb * _MB // (2 * len(self._configs))
-        self.cache: SampleCache | None = None
-        if recipe.runtime.cache is not None:
-            self.cache = SampleCache(Path(expand(recipe.runtime.cache, "runtime.cache")))
+        self.cache = cache_of(recipe)
         self.validation: dict[str, PreparedSet] = {}
         self.source: PreparedSet | None = None
         self.targets: list[PreparedSet] = []
@@ -70,16 +68,11 @@ class Domains:
             yield self._prepare(images, self._recipe.size_of(data), None, with_labels=False)
 
     def _open(self, key: str, data: DomainConfig, split: str, *, labels: bool) -> ImageSet:
-        try:
-            return open_split(data, split, self._context, labels=labels)
-        except MuhdiError as error:
-            raise DataError(f"{key}: {error}") from None
+        return _opened(key, data, split, self._context, labels=labels)
 
     def _open_training(self, recipe: Recipe, source_config: DomainConfig) -> None:
         size = recipe.size_of(source_config)
-        source = self._open("source", source_config, "train", labels=True)
-        if not source.labelled:
-            raise DataError(f"source: the source needs labels to train on; {source.advice}")
+        source = open_source(source_config, self._context)
         self.source = self._prepare(source, size, size, with_labels=True)
         self._note_if_shared(source)
         known: dict[tuple[str, bool], PreparedSet] = {}
@@ -122,3 +115,31 @@ class Domains:
             with_labels=with_labels,
             loading=Loading(self._memory, self.cache, self._recipe.draft),
         )
+
+
+def cache_of(recipe: Recipe) -> SampleCache | None:
+    """The recipe's cache on the disk; None without one."""
+    if recipe.runtime.cache is None:
+        return None
+    return SampleCache(Path(expand(recipe.runtime.cache, "runtime.cache")))
+
+
+def open_source(source: DomainConfig, context: DataContext) -> ImageSet:
+    """The source's training images, with their labels.
+
+    Raises:
+        DataError: it cannot be opened, or has no labels.
+    """
+    images = _opened("source", source, "train", context, labels=True)
+    if not images.labelled:
+        raise DataError(f"source: the source needs labels to train on; {images.advice}")
+    return images
+
+
+def _opened(
+    key: str, data: DomainConfig, split: str, context: DataContext, *, labels: bool
+) -> ImageSet:
+    try:
+        return open_split(data, split, context, labels=labels)
+    except MuhdiError as error:
+        raise DataError(f"{key}: {error}") from None

@@ -165,6 +165,11 @@ class FileSet(ImageSet):
         _check_aspect_ratio(self.labels.files(index)[0], label, image)
         return Sample(str(path), image, label, unlisted)
 
+    def read_label(self, index: int) -> npt.NDArray[np.uint8]:
+        assert self.labels is not None
+        label, _ = self.labels.read(index)
+        return label
+
     def key(self, index: int, with_label: bool) -> Any:
         try:
             image = _facts(self.images[index])

@@ -95,6 +95,17 @@ class ImageSet(ABC):
             DataError: the image or its label cannot be read.
         """
 
+    def read_label(self, index: int) -> npt.NDArray[np.uint8]:
+        """The label of image ``index`` as it is stored, of a set that has labels: `read` without
+        the image, where a set can do that.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        label = self.read(index, True).label
+        assert label is not None
+        return label
+
     def key(self, index: int, with_label: bool) -> Any:
         """Everything that the pixels of a sample depend on, as JSON.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,15 +23,28 @@ from torch.utils.data import DataLoader, Dataset
 
 from muhdi import distributed
 from muhdi.data.arrays import images_tensor, labels_tensor
-from muhdi.data.augment import augment
+from muhdi.data.augment import Wanted, augment
 from muhdi.data.prepared import PreparedSet
+from muhdi.data.rare_classes import RareClasses
 from muhdi.data.sets import Sample, Unlisted
 from muhdi.data.workers import end_with_process
 from muhdi.errors import STOP_SIGNALS, MuhdiError, RunError
 from muhdi.recipe.domains import AugmentConfig
 
-Draw = tuple[int, int]
-"""Number of the draw, and index of the image."""
+
+@dataclass(frozen=True)
+class Draw:
+    """What a sample is made of.
+
+    Attributes:
+        number: of the draw.
+        index: of the image.
+        wanted: what its crop should show; None: nothing in particular.
+    """
+
+    number: int
+    index: int
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True)
@@ -103,11 +116,44 @@ class EndlessSampler:
             for number in range(draw, draw + self.batch_size):
                 if number // self.count != epoch:
                     epoch = number // self.count
-                    # Stream 0 orders the epochs, stream 1 augments: neither disturbs the other.
+                    # Stream 0 orders the epochs, 1 augments, 2 draws for classes: none disturbs
+                    # another.
                     order = np.random.default_rng([*self.seed, 0, epoch]).permutation(self.count)
-                batch.append((number, int(order[number % self.count])))
+                batch.append(Draw(number, int(order[number % self.count])))
             draw += self.batch_size
             yield list(distributed.local_slice(batch))
+
+
+class RareClassSampler:
+    """Batches of draws for classes, each independent of all others.
+
+    Several processes share each batch in order, as in `EndlessSampler`.
+
+    Args:
+        rare: what is drawn from, and how.
+        batch_size: draws per batch.
+        seed: any integers >= 0.
+        start: number of the first batch.
+    """
+
+    def __init__(
+        self, rare: RareClasses, batch_size: int, seed: tuple[int, ...], start: int = 0
+    ) -> None:
+        self.rare = rare
+        self.batch_size = batch_size
+        self.seed = seed
+        self.start = start
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        draw = self.start * self.batch_size
+        while True:
+            numbers = range(draw, draw + self.batch_size)
+            draw += self.batch_size
+            yield [self._draw(number) for number in distributed.local_slice(numbers)]
+
+    def _draw(self, number: int) -> Draw:
+        label, index = self.rare.draw(np.random.default_rng([*self.seed, 2, number]))
+        return Draw(number, index, self.rare.wanted(label))
 
 
 def endless_batches(
@@ -133,9 +179,30 @@ def endless_batches(
         DataError: an image or its label cannot be read.
         RunError: a loading process was killed.
     """
+    draws = EndlessSampler(len(samples), batch_size, seed, start)
+    return _loaded(_Augmented(samples, augmentation, seed), draws, workers)
+
+
+def rare_class_batches(
+    rare: RareClasses,
+    batch_size: int,
+    augmentation: AugmentConfig,
+    seed: tuple[int, ...],
+    start: int = 0,
+    workers: int = 0,
+) -> Generator[LoadedBatch]:
+    """As `endless_batches`, of images that are drawn for classes."""
+    draws = RareClassSampler(rare, batch_size, seed, start)
+    return _loaded(_Augmented(rare.samples, augmentation, seed), draws, workers)
+
+
+def _loaded(
+    samples: _Augmented, draws: Iterable[list[Draw]], workers: int
+) -> Generator[LoadedBatch]:
+    """The batches of some draws, as loading processes deliver them."""
     loader = DataLoader(
-        _Augmented(samples, augmentation, seed),
-        batch_sampler=EndlessSampler(len(samples), batch_size, seed, start),  # has no length
+        samples,
+        batch_sampler=draws,  # has no length
         num_workers=min(workers, os.cpu_count() or 1),
         collate_fn=_collate_or_fail,
         worker_init_fn=partial(_leave_signals_to_the_main_process, os.getpid()),
@@ -182,10 +249,9 @@ class _Augmented(Dataset["Sample | MuhdiError"]):
         self.seed = seed
 
     def __getitem__(self, draw: Draw) -> Sample | MuhdiError:
-        number, index = draw
-        rng = np.random.default_rng([*self.seed, 1, number])
+        rng = np.random.default_rng([*self.seed, 1, draw.number])
         try:
-            return augment(self.samples[index], self.config, rng)
+            return augment(self.samples[draw.index], self.config, rng, draw.wanted)
         except MuhdiError as error:
             # Raised in the main process: a worker would wrap it in its own traceback.
             return error

@@ -13,7 +13,8 @@ import numpy as np
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.sets import ImageSet
 from muhdi.data.unlisted import UnlistedIds
-from muhdi.errors import MuhdiError
+from muhdi.errors import DataError, MuhdiError, RecipeError
+from muhdi.preflight.count_classes import counted_source, rare_stages, sampling_notes
 from muhdi.preflight.pool import in_parts, in_processes
 from muhdi.preflight.remarks import dark, left_out, shared_labels, squeezed
 from muhdi.recipe.domains import DomainConfig
@@ -143,6 +144,7 @@ def check(
     report.notes += left_out(recipe, [images for images, _ in opened])
     advice = "list them in ids or colours, as a class or as ignore, or correct label_format"
     report.problems += [f"{line}; {advice}" for line in unlisted.report()]
+    _judge_sampling(recipe, report, jobs)
     _judge_duplicates(report, names)
     return report
 
@@ -277,6 +279,22 @@ def _remark(recipe: Recipe, split: Split, images: ImageSet, report: Report) -> N
     if split.sizes:
         remarks.append(dark(split.brightest))
     report.notes += [f"{_title(split)}: {remark}" for remark in remarks if remark]
+
+
+def _judge_sampling(recipe: Recipe, report: Report, jobs: int | None) -> None:
+    """Report what rare-class sampling makes of the source; its classes are counted for that."""
+    readable = False
+    for split in report.splits:
+        if split.key == "source" and split.split == "train":
+            readable = split.labelled and not split.unreadable
+    if not readable or not rare_stages(recipe):
+        return  # nothing to count, or reported already
+    try:
+        _, rare = counted_source(recipe, jobs)
+    except (DataError, RecipeError) as error:
+        report.problems.append(str(error))
+    else:
+        report.notes += sampling_notes(recipe, rare)
 
 
 def _judge_duplicates(report: Report, names: list[dict[bytes, str]]) -> None:

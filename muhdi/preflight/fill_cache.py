@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from muhdi.data.domains import Domains
 from muhdi.data.prepared import PreparedSet
 from muhdi.errors import DataError, MuhdiError, RecipeError
+from muhdi.preflight.count_classes import counted_source, rare_stages
 from muhdi.preflight.pool import in_parts, in_processes
 from muhdi.recipe.schema import Recipe
 
@@ -30,6 +31,8 @@ def prepare(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
     """Put every sample of a recipe into its cache; samples that are there already stay.
+
+    If a stage samples rare classes, what it has to count goes there, too.
 
     Args:
         recipe: with ``runtime.cache``.
@@ -65,6 +68,8 @@ def prepare(
     if problems:
         more = f" (and {len(problems) - 1} more files)" if len(problems) > 1 else ""
         raise DataError(f"{min(problems)}{more}; everything else is in the cache")
+    if rare_stages(recipe):
+        counted_source(recipe, jobs)
     return len(work)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.prepared import PreparedSet
+from muhdi.data.rare_classes import RareClasses
 from muhdi.data.sets import Sample, spread_indices
 from muhdi.errors import DataError, MuhdiError
+from muhdi.preflight.count_classes import counted_source, rare_stages
 from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import IGNORE
@@ -29,10 +31,12 @@ class Inspected:
         labelled: whether the split has labels.
         samples: some of its images, evenly spaced, at the size that the network sees.
         pixels: labelled pixels per class, [C], of the labels that were counted.
+        images: how many of these labels hold each class, [C].
         ignored: pixels that are ignored.
         looked: how many labels were counted.
         unlisted: pixels by raw id, or colour, that the label table does not list; they are ignored
             too.
+        rare: what stages that sample rare classes draw from, by the stage's number; of the source.
     """
 
     domain: str
@@ -41,9 +45,11 @@ class Inspected:
     labelled: bool
     samples: list[Sample]
     pixels: npt.NDArray[np.int64]
+    images: npt.NDArray[np.int64]
     ignored: int
     looked: int
     unlisted: dict[str, int]
+    rare: dict[int, RareClasses] = field(default_factory=dict)
 
     def shares(self) -> list[float | None]:
         """Percent of the labelled pixels per class; None for each without labels."""
@@ -64,7 +70,8 @@ def inspect_domains(
     Args:
         recipe: whose domains they are.
         shown: samples per domain.
-        looked: labels per domain, at most, that are counted.
+        looked: labels per domain, at most, that are counted; of a source of which a stage samples
+            rare classes, all are.
         on_progress: called with the name of each domain.
 
     Raises:
@@ -80,6 +87,8 @@ def inspect_domains(
             inspected = _inspect(recipe, data, shown, looked, source=key == "source")
         except MuhdiError as error:
             raise DataError(f"{key}: {error}") from None
+        if key == "source" and rare_stages(recipe):
+            inspected = _sampled(recipe, inspected)
         found[data.domain_name] = inspected
     return list(found.values())
 
@@ -95,12 +104,15 @@ def _inspect(
     size = recipe.size_of(data)
     samples = PreparedSet(images, size, size, with_labels=images.labelled)
     pixels = np.zeros(256, np.int64)
+    having = np.zeros(256, np.int64)
     unlisted: Counter[str] = Counter()
     counted = spread_indices(len(images), looked) if images.labelled else []
     for index in counted:
         sample = samples[index]
         assert sample.label is not None
-        pixels += np.bincount(sample.label.ravel(), minlength=256)
+        counts = np.bincount(sample.label.ravel(), minlength=256)
+        pixels += counts
+        having += counts > 0
         unlisted.update(sample.unlisted)
     return Inspected(
         domain=data.domain_name,
@@ -109,7 +121,21 @@ def _inspect(
         labelled=images.labelled,
         samples=[samples[index] for index in spread_indices(len(images), shown)],
         pixels=pixels[: len(context.classes)],
+        images=having[: len(context.classes)],
         ignored=int(pixels[IGNORE]),
         looked=len(counted),
         unlisted=dict(unlisted),
+    )
+
+
+def _sampled(recipe: Recipe, source: Inspected) -> Inspected:
+    """The source with all of its labels counted, and what stages draw from it."""
+    counts, rare = counted_source(recipe)
+    return replace(
+        source,
+        pixels=counts.totals,
+        images=counts.images,
+        ignored=counts.ignored,
+        looked=len(counts.sizes),
+        rare=rare,
     )

@@ -29,6 +29,7 @@ def in_processes(
     jobs: int | None,
     initializer: Callable[..., None],
     arguments: tuple[Any, ...],
+    advice: str = "use fewer of them with --jobs",
 ) -> Iterator[Result]:
     """Results of ``function`` on every part, in the order in which they are ready.
 
@@ -38,6 +39,7 @@ def in_processes(
         jobs: number of processes; None: one per core.
         initializer: called with ``arguments`` once in every process.
         arguments: of the initializer.
+        advice: what to do after a process was killed.
 
     Raises:
         RunError: a process was killed.
@@ -49,8 +51,7 @@ def in_processes(
                 yield future.result()
         except BrokenProcessPool:
             raise RunError(
-                "a process that reads files was killed, possibly out of memory; use fewer of them"
-                " with --jobs"
+                f"a process that reads files was killed, possibly out of memory; {advice}"
             ) from None
 
 

@@ -266,6 +266,11 @@ class AugmentConfig(Section):
         return self.crop if isinstance(self.crop, tuple) else None
 
     @property
+    def crops(self) -> bool:
+        """Whether training sees random parts of images."""
+        return self.crop != 1.0
+
+    @property
     def largest_class(self) -> float:
         """The share of a crop in pixels that one class may fill."""
         return LARGEST_CLASS if self.crop_max_class is None else self.crop_max_class

@@ -25,6 +25,7 @@ from muhdi.recipe.methods import (
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.optimizer import OptimizerConfig
 from muhdi.recipe.plugins import refuse_foreign
+from muhdi.recipe.rare_classes import RareClassesConfig
 from muhdi.recipe.read import (
     came_with_run,
     find_recipe,
@@ -68,6 +69,9 @@ class StageConfig(Section):
     """Factor of the main level's cross entropy on the source."""
     weight_aux: Weight = 0.1
     """Factor of the aux level's cross entropy on the source."""
+    rare_classes: RareClassesConfig | None = None
+    """Draws source images for a class, rare ones more often, `{}` as published; none: each is drawn
+    once per epoch."""
 
 
 class StepConfig(StageConfig):
@@ -382,6 +386,9 @@ class Recipe(Section):
         for stage in self.stages():
             config = stage.config
             self.optimizer.check_stage(stage.key, config.iterations, config.schedule)
+            if config.rare_classes is not None:
+                key = f"{stage.key}.rare_classes"
+                config.rare_classes.check_crop(key, crops=self.augment.crops)
         for key, data in self.training_domains():
             size_key = "image_size" if data.image_size is None else f"{key}.image_size"
             self.augment.check_fits(size_key, self.size_of(data))

@@ -123,15 +123,39 @@ def _draw_bars(axis: Any, found: Inspected, classes: ClassSet) -> None:
 
 
 def frequencies_table(domains: Sequence[Inspected], classes: ClassSet) -> ResultTable:
-    """Percent of the labelled pixels per class and domain, and of all pixels that are ignored."""
+    """Percent of the labelled pixels per class and domain, and of all pixels that are ignored.
+
+    Of the source also how many of the labels that were counted hold the class; where stages sample
+    rare classes, how many images are drawn for it, and in how many percent of the draws.
+    """
     labelled = [found for found in domains if found.labelled]
-    columns = [found.shares() for found in labelled]
+    columns: dict[str, list[Cell]] = {}
+    for found in labelled:
+        columns[found.domain] = [*found.shares(), _ignored_percent(found)]
+        if found.split == "train":
+            columns |= _source_columns(found)
+    names = [*classes.classes, "ignored"]
     rows: list[list[Cell]] = []
-    for index, name in enumerate(classes.classes):
-        rows.append([name, *(column[index] for column in columns)])
-    rows.append(["ignored", *(_ignored_percent(found) for found in labelled)])
+    for index, name in enumerate(names):
+        rows.append([name, *(column[index] for column in columns.values())])
     title = "Percent of the labelled pixels per class (last row: ignored, of all pixels)"
-    return ResultTable(title, ["class", *(found.domain for found in labelled)], rows)
+    for found in labelled:
+        if found.split == "train":
+            title += f"; images: how many of {found.looked} labels hold it"
+    return ResultTable(title, ["class", *columns], rows)
+
+
+def _source_columns(found: Inspected) -> dict[str, list[Cell]]:
+    """What else is said of the source, by the column's title."""
+    columns: dict[str, list[Cell]] = {}
+    columns[f"{found.domain} images"] = [*map(str, found.images.tolist()), None]
+    kinds = list(dict.fromkeys(found.rare.values()))
+    for rare in kinds:
+        where = f" ({rare.where})" if len(kinds) > 1 else ""
+        numbers = [str(len(images)) for images in rare.images]
+        columns[f"drawn from{where}"] = [*numbers, None]
+        columns[f"drawn %{where}"] = [*(100 * rare.probabilities).tolist(), None]
+    return columns
 
 
 def _ignored_percent(found: Inspected) -> float | None:
@@ -164,4 +188,6 @@ def warnings(domains: Sequence[Inspected], classes: ClassSet) -> list[str]:
             lines.append(
                 f"{found.domain}: more than half of the pixels are ignored; look at its 'ids'"
             )
+        for rare in dict.fromkeys(found.rare.values()):
+            lines += rare.notes(classes.classes)
     return lines

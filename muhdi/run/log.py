@@ -11,7 +11,7 @@ from muhdi.files import writing
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.run.loggers import JsonLines, RunLogger, build_loggers, reason
-from muhdi.run.progress import ProgressLine, Screen, StageProgress
+from muhdi.run.progress import Screen, StageProgress, progress_bar
 
 
 class RunLog:
@@ -112,18 +112,8 @@ class RunLog:
         Yields:
             To be called with the number of items that are done, and of all.
         """
-        with self._console.may_be_gone():
-            line = ProgressLine(self._console, name, transient=True)
-
-        def update(done: int, total: int) -> None:
-            with self._console.may_be_gone():
-                line.update(done, total)
-
-        try:
+        with progress_bar(self._console, name) as update:
             yield update
-        finally:
-            with self._console.may_be_gone():
-                line.stop()
 
     def advance(self, done: int, images: int, losses: Mapping[str, float]) -> None:
         """After an iteration.

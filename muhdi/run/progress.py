@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -237,3 +237,24 @@ class StageProgress:
     def stop(self) -> None:
         """The stage ends, or is interrupted."""
         self._line.stop()
+
+
+@contextmanager
+def progress_bar(screen: Screen, name: str) -> Iterator[Callable[[int, int], None]]:
+    """Progress of something that takes a while, such as an evaluation; it is removed at the end.
+
+    Yields:
+        To be called with the number of items that are done, and of all.
+    """
+    with screen.may_be_gone():
+        line = ProgressLine(screen, name, transient=True)
+
+    def update(done: int, total: int) -> None:
+        with screen.may_be_gone():
+            line.update(done, total)
+
+    try:
+        yield update
+    finally:
+        with screen.may_be_gone():
+            line.stop()

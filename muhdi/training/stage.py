@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from muhdi import distributed
 from muhdi.data.prepared import PreparedSet
-from muhdi.data.stream import LoadedBatch, endless_batches
+from muhdi.data.rare_classes import RareClasses
+from muhdi.data.stream import LoadedBatch, endless_batches, rare_class_batches
 from muhdi.errors import Interrupted, MuhdiError
 from muhdi.losses import Losses
 from muhdi.method import Memory, Method, MethodContext, OwnNetwork
@@ -57,10 +58,12 @@ class Sets:
     Attributes:
         source: labelled images of the source.
         target: images of the new domain; None while training on the source alone.
+        rare: the source's, drawn for classes; None: each is drawn once per epoch.
     """
 
     source: PreparedSet
     target: PreparedSet | None
+    rare: RareClasses | None = None
 
 
 class Event(Enum):
@@ -446,7 +449,7 @@ class StageTrainer:
     # --- batches ----------------------------------------------------------------------------------
 
     def _source_batches(self) -> Generator[LoadedBatch]:
-        return self._stream(self.sets.source, 0, self.config.batch_size)
+        return self._stream(self.sets.rare or self.sets.source, 0, self.config.batch_size)
 
     def _target_batches(self) -> Generator[LoadedBatch | None]:
         if self.sets.target is None:
@@ -457,10 +460,15 @@ class StageTrainer:
             size = self.config.target_batch_size
         yield from self._stream(self.sets.target, 1, size)
 
-    def _stream(self, samples: PreparedSet, role: int, size: int) -> Generator[LoadedBatch]:
+    def _stream(
+        self, samples: PreparedSet | RareClasses, role: int, size: int
+    ) -> Generator[LoadedBatch]:
         seed = (self.recipe.seed, self.number, role)
         workers = self.recipe.runtime.workers
-        return endless_batches(samples, size, self.recipe.augment, seed, self.iteration, workers)
+        changes = self.recipe.augment
+        if isinstance(samples, RareClasses):
+            return rare_class_batches(samples, size, changes, seed, self.iteration, workers)
+        return endless_batches(samples, size, changes, seed, self.iteration, workers)
 
 
 def _on_device(batch: LoadedBatch, device: torch.device) -> Batch:

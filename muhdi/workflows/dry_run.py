@@ -8,6 +8,7 @@ import torch
 
 from muhdi.data.domains import Domains
 from muhdi.evaluation.domains import OnProgress, Row, evaluate_domains
+from muhdi.preflight.count_classes import sampling_notes
 from muhdi.recipe.schema import Recipe, StageConfig
 from muhdi.run.costs import DryRun, StageCost
 from muhdi.run.directory import RunDirectory
@@ -17,7 +18,12 @@ from muhdi.training.fabric import launch_alone, precision_notes, report_lost_pro
 from muhdi.training.measured import MeasuredTrainer, forget_peak, peak_mb, second_time
 from muhdi.training.stage import Watcher
 from muhdi.training.start import start
-from muhdi.workflows.train import Session, check_trainable, measure_seen_domains
+from muhdi.workflows.train import (
+    Session,
+    check_trainable,
+    counted_rare_classes,
+    measure_seen_domains,
+)
 
 TRIED = 2
 """Iterations of a stage, and images of a domain: the first warms up, the second is timed."""
@@ -56,7 +62,8 @@ def dry_run(recipe: Recipe, *, on_progress: OnProgress = lambda done, total: Non
     }
     directory = RunDirectory.of(recipe)
     log = RunLog(directory, Screen(quiet=True), None, [], 0)
-    session = Session(fabric, _shortened(recipe), domains, directory, log, beginning)
+    rare = counted_rare_classes(recipe, domains, quiet=True)
+    session = Session(fabric, _shortened(recipe), domains, directory, log, beginning, rare)
     stages: list[StageCost] = []
     total = len(recipe.stages())
     with report_lost_processes(fabric):
@@ -65,7 +72,7 @@ def dry_run(recipe: Recipe, *, on_progress: OnProgress = lambda done, total: Non
             stages.append(_try_stage(session, recipe, stage, images))
     on_progress(total, total)
     notes = [*recipe.notes, *domains.notes, *beginning.notes, *session.unlisted.report()]
-    notes += precision_notes(recipe) + _notes(recipe)
+    notes += sampling_notes(recipe, rare) + precision_notes(recipe) + _notes(recipe)
     threads = torch.get_num_threads()
     return DryRun(recipe.name, str(fabric.device), threads, tuple(stages), tuple(notes))
 

@@ -13,6 +13,7 @@ from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.summary import NetworkSummary, parts_of, summarise
+from muhdi.preflight.count_classes import rare_stages
 from muhdi.recipe.backbones import BackboneConfig
 from muhdi.recipe.evaluation import SMALLEST
 from muhdi.recipe.load import load_recipe
@@ -120,9 +121,19 @@ def _of_recipe(recipe: Recipe, size: tuple[int, int] | None) -> Info:
         "classes": list(recipe.class_set().classes),
         "image size": _size(recipe.image_size),
         "iterations": stages,
+        **_sampling(recipe),
         **_measures(summary, model.batch_norm),
     }
     return Info(recipe.name, facts, summary, recipe)
+
+
+def _sampling(recipe: Recipe) -> Facts:
+    """How stages draw source images, where one does not draw each once per epoch."""
+    drawn = []
+    for stage in rare_stages(recipe):
+        assert stage.config.rare_classes is not None
+        drawn.append(f"{stage.name} at temperature {stage.config.rare_classes.temperature:g}")
+    return {"rare classes": drawn} if drawn else {}
 
 
 def _tuned(config: TuneConfig) -> str:

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from muhdi import distributed
 from muhdi.data.domains import Domains
+from muhdi.data.rare_classes import RareClasses
 from muhdi.data.stream import LoadedBatch
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import Interrupted, RecipeError
@@ -20,11 +21,18 @@ from muhdi.files import sha256, writing
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.tensor_files import save_tensors
+from muhdi.preflight.count_classes import (
+    count_classes,
+    rare_classes,
+    rare_stages,
+    sampling_notes,
+)
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory, open_run
 from muhdi.run.environment import recorded
 from muhdi.run.log import RunLog
 from muhdi.run.loggers import check_loggers
+from muhdi.run.progress import Screen, progress_bar
 from muhdi.run.signals import noted_signals
 from muhdi.training.carried import Carried
 from muhdi.training.fabric import (
@@ -84,12 +92,13 @@ def train(
     with distributed.fail_together():
         domains = Domains(recipe)
         beginning = start(recipe, domains)
+    rare = counted_rare_classes(recipe, domains, quiet=quiet)
     carried = beginning.carried
     with open_run(recipe, experiments, resume=resume, overwrite=overwrite) as run:
         position = restore(run, recipe, carried, resume=resume)
         where = {"length": position.metrics, "step": position.iterations}
         with RunLog.open(run, recipe, **where, quiet=quiet) as log:
-            session = Session(fabric, recipe, domains, run, log, beginning)
+            session = Session(fabric, recipe, domains, run, log, beginning, rare)
             precision = used_precision(recipe)
             with recorded(run.folder, precision), noted_signals() as session.signals:
                 session.print_notes(position.notes + precision_notes(recipe, position.precision))
@@ -117,6 +126,29 @@ def check_trainable(recipe: Recipe) -> None:
     check_loggers(recipe)
 
 
+def counted_rare_classes(
+    recipe: Recipe, domains: Domains, *, quiet: bool
+) -> dict[int, RareClasses]:
+    """What stages that sample rare classes draw source images from, by number.
+
+    The source's labels are counted only if there is such a stage, in one process for all.
+
+    Raises:
+        MuhdiError: a label cannot be read, or nothing in them can be drawn for.
+    """
+    source = domains.source
+    if source is None or not rare_stages(recipe):
+        return {}
+    classes = len(recipe.class_set())
+    screen = Screen(quiet=quiet or not distributed.is_rank_zero())
+    with progress_bar(screen, "counting classes") as on_progress:
+        counts = distributed.on_rank_zero(
+            lambda: count_classes(source, classes, on_progress=on_progress)
+        )
+    with distributed.fail_together():
+        return rare_classes(recipe, source, counts)
+
+
 def run_stages(session: Session, position: Position) -> None:
     """Train and evaluate every stage from ``position`` on."""
     with report_lost_processes(session.fabric):
@@ -131,6 +163,7 @@ class Session:
     """What the stages of a run share.
 
     Attributes:
+        rare: what stages that sample rare classes draw source images from, by number.
         unlisted: label ids that no table lists, as they are met.
         batches: training batches so far.
         told_absent: whether the user knows which classes the evaluation's labels lack.
@@ -142,6 +175,7 @@ class Session:
     run: RunDirectory
     log: RunLog
     start: Start
+    rare: dict[int, RareClasses] = field(default_factory=dict)
     signals: list[int] = field(default_factory=list)
     unlisted: UnlistedIds = field(default_factory=UnlistedIds)
     batches: int = 0
@@ -172,7 +206,8 @@ class Session:
     def sets(self, stage: int) -> Sets:
         """Where the images of a stage come from."""
         assert self.domains.source is not None
-        return Sets(self.domains.source, self.domains.targets[stage - 1] if stage else None)
+        target = self.domains.targets[stage - 1] if stage else None
+        return Sets(self.domains.source, target, self.rare.get(stage))
 
     def checkpoint(self, network: Segmenter) -> Checkpoint:
         """What a network's file holds."""
@@ -193,7 +228,8 @@ class Session:
 
     def print_notes(self, notes: list[str]) -> None:
         """Tell the user what the recipe, the data and the saved state have to say."""
-        for note in [*self.recipe.notes, *self.domains.notes, *self.start.notes, *notes]:
+        found = [*self.recipe.notes, *self.domains.notes, *self.start.notes]
+        for note in [*found, *sampling_notes(self.recipe, self.rare), *notes]:
             self.log.print(note)
 
     def count_unlisted(self, domain: str, batch: LoadedBatch) -> None:

@@ -40,10 +40,30 @@ def test_a_crop_is_a_window_of_exactly_this_size(
     left, upper = (int(value) for value in new.image[0, 0, :2])
     inside = slice(upper, upper + size[1]), slice(left, left + size[0])
     assert np.array_equal(new.image, sample.image[inside])
+    shares = (left / width, upper / height, (left + size[0]) / width, (upper + size[1]) / height)
+    assert new.window == pytest.approx(shares)
     if labelled:
         assert np.array_equal(new.label, sample.label[inside])
     else:
         assert new.label is None
+
+
+def test_a_window_says_what_is_shown_of_the_image_and_whether_in_a_mirror() -> None:
+    sample = numbered(40, 20)
+    assert augment(sample, AugmentConfig(), np.random.default_rng(0)).window == (0, 0, 1, 1)
+    mirrored = 0
+    for seed in range(20):
+        config = AugmentConfig(crop=0.5, flip=True)
+        new = augment(sample, config, np.random.default_rng(seed))
+        left, upper, right, lower = new.window
+        # The image's red is its column: what is at the edges says where they lie.
+        first, last = (float(new.image[10, column, 0]) for column in (0, -1))
+        assert first == pytest.approx(40 * left, abs=1.5)
+        assert last == pytest.approx(40 * right, abs=1.5)
+        assert float(new.image[0, 0, 1]) == pytest.approx(20 * upper, abs=1.5)
+        assert float(new.image[-1, 0, 1]) == pytest.approx(20 * lower, abs=1.5)
+        mirrored += left > right
+    assert 5 < mirrored < 15
 
 
 def test_every_place_comes() -> None:

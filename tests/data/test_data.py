@@ -333,7 +333,7 @@ def test_every_image_once_per_epoch_from_any_resume_point(
     batches = [next(stream) for _ in range(start + 2 * count)]
     stream = iter(resumed)
     assert [next(stream) for _ in range(2 * count)] == batches[start:]
-    draws = [index for b in batches for _, index in b]
+    draws = [draw.index for b in batches for draw in b]
     for epoch in range(len(draws) // count):
         assert sorted(draws[epoch * count : (epoch + 1) * count]) == list(range(count))
 

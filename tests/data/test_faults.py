@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from muhdi.data.catalog import open_split
 from muhdi.data.files import FileSet, LabelFiles
 from muhdi.data.prepared import PreparedSet
-from muhdi.data.stream import EndlessSampler
+from muhdi.data.stream import Draw, EndlessSampler
 from muhdi.errors import MuhdiError
 from muhdi.preflight.check import check
 from muhdi.recipe.load import load_recipe
@@ -319,12 +319,7 @@ def test_a_file_that_vanishes_while_training_costs_nothing(
     aside.rename(lost)
     run = RunDirectory.of(recipe, broken)
     done = run.states.load()[0]["trainer"]["iteration"]
-    order = [
-        index
-        for _, index in (
-            draw for batch in _first(EndlessSampler(4, 2, (0, 1, 1)), 4) for draw in batch
-        )
-    ]
+    order = [draw.index for batch in _first(EndlessSampler(4, 2, (0, 1, 1)), 4) for draw in batch]
     assert done == order.index(2) // 2 == 1, (
         "every iteration before the one that needs the file is saved"
     )
@@ -332,7 +327,7 @@ def test_a_file_that_vanishes_while_training_costs_nothing(
     assert_same_run(whole, broken, recipe)
 
 
-def _first(sampler: EndlessSampler, count: int) -> list[list[tuple[int, int]]]:
+def _first(sampler: EndlessSampler, count: int) -> list[list[Draw]]:
     return [batch for _, batch in zip(range(count), sampler)]
 
 

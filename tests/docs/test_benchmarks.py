@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import crops, gpu, gpu_page, performance, results, segformer, windows
+from benchmarks import (
+    crops,
+    gpu,
+    gpu_page,
+    performance,
+    rare_classes,
+    results,
+    segformer,
+    windows,
+)
 from benchmarks.growth import apart
 from benchmarks.iteration import VERSIONS, disagreement, measure
 from benchmarks.made_up import MadeUp, prepared, segformer_folder
@@ -56,6 +65,13 @@ def test_loading_processes_are_measured() -> None:
     found = crops.measure(samples, AugmentConfig(crop=(16, 16), colour=0.3), 0.05, (1,))
     assert found.cpu > 0
     assert found.processes[1] > 0
+
+
+def test_rare_class_sampling_is_measured() -> None:
+    recipe = rare_classes.recipe_of("small", (64, 32), (32, 32))
+    found = rare_classes.measure(recipe, rare_classes.sets_of(recipe, 2), 1, 1)
+    assert len(found) == 6
+    assert all(len(rounds) == 1 and rounds[0] > 0 for rounds in found.values())
 
 
 def test_the_gpu_page_is_what_was_measured() -> None:
