@@ -109,12 +109,13 @@ class CollapseWatch(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What is saved besides tensors."""
-        return {"seen": self.seen, "compared": self.compared}
+        return {"seen": self.seen, "compared": self.compared, "told": sorted(self._told)}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """What `get_extra_state` gave."""
         self.seen = state["seen"]
         self.compared = state["compared"]
+        self._told = set(state["told"])
 
 
 def _remember(first: Tensor, now: Tensor, value: Tensor, number: int, window: int) -> None:

@@ -118,11 +118,16 @@ class PseudoLabels(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What is saved besides tensors."""
-        return {"updates": self.updates, "statistics": self.statistics}
+        return {
+            "updates": self.updates,
+            "statistics": self.statistics,
+            "untold": list(self._untold),
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """What `get_extra_state` gave; the tensors follow."""
         self.updates = state["updates"]
+        self._untold = list(state["untold"])
         if state["statistics"] != self.statistics:
             self.statistics = state["statistics"]
             self._copy_student()

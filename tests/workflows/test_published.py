@@ -1,0 +1,83 @@
+"""Recipes of published self-training, at a size for tests: only data, sizes and schedule change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from muhdi.recipe.schema import Recipe
+from muhdi.workflows.train import train
+from tests.models.tiny_transformers import configuration, transformers
+from tests.workflows.test_train import assert_same_run, train_through_crashes
+
+Muhdi = Callable[..., tuple[int, str, str]]
+SCENES = "{dataset: scenes, domain: %s, train: 6, val: 3, image_size: %s}"
+
+
+def published(kind: str, folder: Path) -> Path:
+    """A folder as the hub has them, with random weights."""
+    path = folder / kind
+    transformers.AutoModel.from_config(configuration(kind)).save_pretrained(path)
+    return path
+
+
+def settings(kind: str, folder: Path, side: int) -> list[str]:
+    """A tiny network with weights of its own, drawn scenes, and two iterations."""
+    size = f"[{side + 16}, {side}]"
+    changes = {
+        "classes": "urban7",
+        "image_size": size,
+        "augment.crop": f"[{side}, {side}]",
+        "source": SCENES % ("sim", size),
+        "steps.0.target": SCENES % ("city", size),
+        "model.backbone": f"{{name: 'hf:{published(kind, folder)}', options: {{}}}}",
+        "optimizer.warmup": "1",
+        "evaluation.samples": "1",
+        "every_step.iterations": "2",
+        "every_step.batch_size": "2",
+        "runtime.workers": "0",
+        "runtime.log_every": "1",
+    }
+    return [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "terms"),
+    [
+        ("gta2cityscapes_daformer", "segformer", {"feature_distance"}),
+        ("gta2cityscapes_mic", "segformer", {"feature_distance", "masked_main"}),
+        ("gta2cityscapes_vfm_uda", "dinov2", {"masked_main"}),
+    ],
+)
+def test_published_self_training_runs(
+    recipe: str, kind: str, terms: set[str], tmp_path: Path, muhdi: Muhdi
+) -> None:
+    status, output, errors = muhdi("train", recipe, *settings(kind, tmp_path, 32))
+    assert status == 0, output + errors
+    lines = (tmp_path / f"experiments/snapshots/{recipe}/metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        values = json.loads(line)
+        assert terms | {"seg_main", "mix_main"} == values.keys() - {"stage", "iteration"}
+
+
+def test_additions_are_resumed_to_the_bit_and_what_was_chosen_is_said(
+    tiny: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    adaptation = "{method: advent, width: 4, masked: {block: 8, blur_probability: 0.5}}"
+    recipe = Recipe.load(tiny(), [f"every_step.adaptation={adaptation}"])
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe, whole)
+    captured = capsys.readouterr()
+    said = captured.out + captured.err
+    train_through_crashes(recipe, broken, monkeypatch, 5, 1)
+    assert_same_run(whole, broken, recipe)
+    assert "city after 3 iterations: teacher_statistics: auto chose " in said
+    record = (whole / "snapshots/tiny/metrics.jsonl").read_text()
+    assert '"remark": "teacher_statistics: auto chose ' in record
