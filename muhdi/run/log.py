@@ -145,7 +145,7 @@ class RunLog:
     def remark(self, done: int, text: str) -> None:
         """A method has something to say after ``done`` iterations of the stage."""
         self._write({"stage": self._stage, "iteration": done, "remark": text})
-        self.print(f"{self._stage} after {done} iterations: {text}")
+        self.print(f"{self._stage}, iteration {done}: {text}")
 
     def finish(self) -> None:
         """The stage ends, or is interrupted."""

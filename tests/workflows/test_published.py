@@ -78,6 +78,6 @@ def test_additions_are_resumed_to_the_bit_and_what_was_chosen_is_said(
     said = captured.out + captured.err
     train_through_crashes(recipe, broken, monkeypatch, 5, 1)
     assert_same_run(whole, broken, recipe)
-    assert "city after 3 iterations: teacher_statistics: auto chose " in said
+    assert "city, iteration 1: teacher_statistics: auto chose " in said
     record = (whole / "snapshots/tiny/metrics.jsonl").read_text()
     assert '"remark": "teacher_statistics: auto chose ' in record
