@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,13 +63,18 @@ def best_statistics(
     if not groups:
         return None
     found = {name: judge(Teacher(network, name, head), groups) for name in CANDIDATES}
-    best = max(CANDIDATES, key=lambda name: found[name].information)
-    if found[best].information < found[PREFERRED].information + CLEARLY:
-        best = PREFERRED
+    best = chosen(found)
     scores = ", ".join(f"{name} {one.information:.3f}" for name, one in found.items())
     return best, (
         f"teacher_statistics: auto chose {best} (mutual information of the pseudo-labels: {scores})"
     )
+
+
+def chosen(found: Mapping[TeacherStatistics, Judgement]) -> TeacherStatistics:
+    """The candidate with the most information, or `PREFERRED` where none has clearly more."""
+    best = max(found, key=lambda name: found[name].information)
+    clearly = found[best].information >= found[PREFERRED].information + CLEARLY
+    return best if clearly else PREFERRED
 
 
 def _groups(batches: Batches) -> list[Tensor]:
