@@ -75,7 +75,11 @@ class EvaluationConfig(Section):
     """The classes whose mean is reported as mIoU, `[road, sky, car]` for example; none: all. A
     class that no label of a domain holds is left out of that domain's mean in any case."""
     domain_images: Positive = 64
-    """Training images from which a domain's statistics are measured."""
+    """Training images from which a domain's statistics are measured, and images of a domain without
+    labels that are looked at."""
+    agreement: Literal["none", "unlabelled", "all"] = "unlabelled"
+    """The domains of which predictions are compared with those for mirror images, and with those of
+    the network of the stage before: a second and a third pass for every image."""
     samples: NotNegative = 4
     """Predictions per domain that are kept as images after the last step."""
 
@@ -83,6 +87,10 @@ class EvaluationConfig(Section):
     def default_statistics(self) -> DefaultStatistics:
         """`default`, once nothing is left open."""
         return self.default or "running"
+
+    def compares(self, *, labelled: bool) -> bool:
+        """Whether `agreement` holds for a domain with labels, or for one without."""
+        return self.agreement == "all" or (self.agreement == "unlabelled" and not labelled)
 
     @model_validator(mode="after")
     def _default_is_scored(self) -> EvaluationConfig:

@@ -41,7 +41,7 @@ from muhdi.training.resume import (
 )
 from muhdi.training.stage import Event, Sets, StageTrainer, Watcher, first_signal
 from muhdi.training.start import Start, start
-from muhdi.workflows.change import record_run_change
+from muhdi.workflows.change import record_run_change, scored_file
 from muhdi.workflows.report import report
 
 REPORT_UNLISTED_AFTER = 50
@@ -278,7 +278,12 @@ def evaluate_stage(session: Session, stage: int) -> None:
     if session.has_learned(stage):
         with session.log.bar(f"evaluating after {name}") as on_progress:
             row = evaluate_domains(
-                session.scored, session.domains, session.recipe, session.unlisted, on_progress
+                session.scored,
+                session.domains,
+                session.recipe,
+                session.unlisted,
+                on_progress,
+                previous=network_before(session, stage),
             )
     else:
         row = untrained_row(session.scored.rows, list(session.domains.validation))
@@ -291,6 +296,18 @@ def evaluate_stage(session: Session, stage: int) -> None:
             session.told_absent = True
             session.log.print(line)
     announce(session, stage)
+
+
+def network_before(session: Session, stage: int) -> Scored | None:
+    """What the stage before has left, if predictions are compared with its; read from its file."""
+    labelled = [samples.with_labels for samples in session.domains.validation.values()]
+    compares = session.recipe.evaluation.compares
+    if not stage or not session.has_learned(stage - 1):
+        return None
+    if not any(compares(labelled=one) for one in labelled):
+        return None
+    path = network_after(session.run, session.recipe, stage - 1)
+    return None if path is None else scored_file(path, session.recipe, session.fabric.device)
 
 
 def weights_after(session: Session, stage: int) -> list[str]:

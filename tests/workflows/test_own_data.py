@@ -44,7 +44,12 @@ def test_ones_own_data_needs_no_code_and_an_unlabelled_target_is_not_zero(
     own: Path, tmp_path: Path, capsys
 ) -> None:
     results = train(load_recipe(own), tmp_path / "e")
-    assert results.steps[-1]["scores"]["running"]["rain"] == {"miou": None, "reason": "unlabelled"}
+    before, after = (dict(step["scores"]["running"]["rain"]) for step in results.steps)
+    found = [entry.pop("label_free") for entry in (before, after)]
+    assert before == after == {"miou": None, "reason": "unlabelled"}
+    assert [one["previous_agreement"] is None for one in found] == [True, False]
+    assert all(0 < one["mirror_agreement"] <= 100 for one in found)
+    assert results.steps[-1]["scores"]["running"]["day"]["label_free"]["mirror_agreement"] is None
     assert results.summary("running").average is None
     output = capsys.readouterr().out
     assert output.count("raw ids that the label table does not list are ignored: 9") == 1
