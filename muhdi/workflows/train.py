@@ -21,6 +21,7 @@ from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.tensor_files import save_tensors
 from muhdi.recipe.schema import Recipe
+from muhdi.report.label_free import stage_warnings
 from muhdi.run.directory import RunDirectory, open_run
 from muhdi.run.environment import recorded
 from muhdi.run.log import RunLog
@@ -330,6 +331,8 @@ def announce(session: Session, stage: int) -> None:
     cells = [f"{domain} {miou:.1f}" for domain, miou in named.items() if miou is not None]
     if cells:
         session.log.print(f"mIoU after {session.stage_name(stage)}, {main}: {'  '.join(cells)}")
+    for line in stage_warnings(results, main):
+        session.log.print(line)
     done = session.recipe.iterations_before(stage + 1)
     session.log.scores(done, scores)
 
