@@ -108,6 +108,7 @@ def print_run(results: Results, recipe: Recipe, experiments: Path | None) -> Non
     """
     from muhdi.report.label_free import label_free_table, sentence, unlabelled
     from muhdi.report.reached import reached
+    from muhdi.report.selected import selected_lines
     from muhdi.report.tables import matrix_table
     from muhdi.run.directory import RunDirectory
 
@@ -115,6 +116,8 @@ def print_run(results: Results, recipe: Recipe, experiments: Path | None) -> Non
     statistics = results.main_statistics
     out.print(matrix_table(results, statistics).terminal())
     out.print(reached(results, statistics), markup=False)
+    for line in selected_lines(results):
+        out.print(line, markup=False)
     for domain in unlabelled(results, statistics):
         out.print(label_free_table(results, statistics, domain).terminal())
         out.print(sentence(results, statistics, domain), markup=False)

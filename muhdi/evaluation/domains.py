@@ -126,6 +126,21 @@ def evaluate_domains(
     return row
 
 
+def score_domain(
+    scored: Scored,
+    statistics: str,
+    samples: PreparedSet,
+    recipe: Recipe,
+    previous: Scored | None = None,
+) -> Entry:
+    """`evaluate_domains` of a single domain, with one of the network's choices of statistics."""
+    domain = samples.images.domain
+    inference = scored.inference(statistics, domain)
+    before = None if previous is None else previous.inference(statistics, domain)
+    watched = _Watched(UnlistedIds(), lambda done, total: None, len(samples))
+    return _entry(inference, before, samples, recipe, watched)
+
+
 def shown_images(samples: PreparedSet, recipe: Recipe) -> int:
     """How many images of a domain are scored."""
     if samples.with_labels:

@@ -50,6 +50,22 @@ LabelFree = dict[str, Any]
 
 LABEL_FREE = ("entropy", "mutual_information", "mirror_agreement", "previous_agreement")
 """The scores of `LabelFree` that rank networks."""
+LESS_IS_BETTER = ("entropy",)
+"""Those of which a better network is expected to have less."""
+
+
+def merit(scores: Mapping[str, Any], key: str) -> float | None:
+    """A score of `LABEL_FREE` with the sign that makes more of it better; None without one.
+
+    Args:
+        scores: a `LabelFree`.
+        key: of the score.
+    """
+    value: float | None = scores[key]
+    if value is None:
+        return None
+    return -value if key in LESS_IS_BETTER else value
+
 
 FEW_CLASSES = 32
 """Up to so many classes the confusion matrix is kept; beyond, it would be most of the file."""
@@ -167,7 +183,8 @@ class Results:
             without steps, the extra domains.
         adapted_at: for each target, the first step (from 1) that adapts to it.
         steps: for each finished stage ``{"step", "name", "scores", "weights"}``, its scores by
-            statistics and domain, and the SHA-256 of the network files that were scored.
+            statistics and domain, and the SHA-256 of the network files that were scored; and
+            ``selected`` where its network was chosen, see `muhdi.workflows.select`.
         confusion: of the newest stage, pixels by true and by predicted class, for each choice of
             statistics and domain. It is empty if there are many classes, and in runs of earlier
             versions.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from muhdi.evaluation.results import LABEL_FREE, Results
+from muhdi.evaluation.results import LABEL_FREE, Results, merit
 from muhdi.report.label_free import NAMES
 from muhdi.report.result_table import Cell, ResultTable, known_values, statistics_title
 
@@ -17,8 +17,6 @@ FEW_IN_A_DOMAIN = 3
 """Of two networks any score gives +1 or -1."""
 RANKS = 0.7
 """From this correlation on, a score chooses much as labels do."""
-SIGNS = {"entropy": -1.0}
-"""Scores of which less is better."""
 
 
 @dataclass(frozen=True)
@@ -90,16 +88,29 @@ def _points(results: Results, statistics: str) -> Iterator[_Point]:
     for step in results.steps:
         row = step["scores"].get(statistics, {})
         for domain in results.targets:
-            entry = row.get(domain, {})
-            if entry.get("miou") is not None and "label_free" in entry:
-                yield _Point(domain, entry["miou"], entry["label_free"])
+            for entry in _candidates(step, statistics, domain) or [row.get(domain, {})]:
+                if entry.get("miou") is not None and "label_free" in entry:
+                    yield _Point(domain, entry["miou"], entry["label_free"])
+
+
+def _candidates(step: Mapping[str, Any], statistics: str, domain: str) -> list[dict[str, Any]]:
+    """Scores on a domain of the networks that a step chose from; its own network is one of them."""
+    selected = step.get("selected")
+    if selected is None or (selected["statistics"], selected["domain"]) != (statistics, domain):
+        return []
+    return list(selected["candidates"])
 
 
 def _correlation(points: Sequence[_Point], key: str) -> float | None:
     """Of the points that have the score; +1 where it always prefers the higher mIoU."""
-    known = [point for point in points if point.scores[key] is not None]
-    values = [SIGNS.get(key, 1.0) * point.scores[key] for point in known]
-    return spearman(values, [point.miou for point in known])
+    values = []
+    mious = []
+    for point in points:
+        value = merit(point.scores, key)
+        if value is not None:
+            values.append(value)
+            mious.append(point.miou)
+    return spearman(values, mious)
 
 
 def _within(points: Sequence[_Point], key: str) -> float | None:

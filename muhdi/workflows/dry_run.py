@@ -17,6 +17,7 @@ from muhdi.training.fabric import launch_alone, precision_notes, report_lost_pro
 from muhdi.training.measured import MeasuredTrainer, forget_peak, peak_mb, second_time
 from muhdi.training.stage import Watcher
 from muhdi.training.start import start
+from muhdi.workflows.select import check_selection
 from muhdi.workflows.train import Session, check_trainable, measure_seen_domains
 
 TRIED = 2
@@ -48,6 +49,7 @@ def dry_run(recipe: Recipe, *, on_progress: OnProgress = lambda done, total: Non
     check_trainable(recipe)
     fabric = launch_alone(recipe)
     domains = Domains(recipe)
+    check_selection(recipe, domains)
     if domains.cache is not None:
         domains.cache.read_only = True
     beginning = start(recipe, domains)

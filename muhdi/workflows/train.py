@@ -44,6 +44,7 @@ from muhdi.training.stage import Event, Sets, StageTrainer, Watcher, first_signa
 from muhdi.training.start import Start, start
 from muhdi.workflows.change import record_run_change, scored_file
 from muhdi.workflows.report import report
+from muhdi.workflows.select import check_selection, select_network, selection
 
 REPORT_UNLISTED_AFTER = 50
 """Training batches after which label ids that no table lists are reported.
@@ -84,6 +85,7 @@ def train(
     # All files are found, and the network is made, before anything is written.
     with distributed.fail_together():
         domains = Domains(recipe)
+        check_selection(recipe, domains)
         beginning = start(recipe, domains)
     carried = beginning.carried
     with open_run(recipe, experiments, resume=resume, overwrite=overwrite) as run:
@@ -243,6 +245,8 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
                 save_network(session, stage, trainer)
             else:
                 save_state(session, stage, trainer)
+    if stage and session.recipe.evaluation.select != "last":
+        select_network(session, stage, trainer, network_before(session, stage))
     trainer.finish()
     if session.has_learned(stage):
         measure_seen_domains(session, stage)
@@ -289,6 +293,9 @@ def evaluate_stage(session: Session, stage: int) -> None:
     else:
         row = untrained_row(session.scored.rows, list(session.domains.validation))
     results.add(name, row, distributed.on_rank_zero(partial(weights_after, session, stage)))
+    selected = selection(session, stage)
+    if selected is not None:
+        results.steps[-1]["selected"] = selected
     distributed.on_rank_zero(lambda: session.run.save_results(results.to_json()))
     session.report_unlisted()
     if not session.told_absent:
