@@ -139,8 +139,8 @@ def _sentence(networks: int, domains: int, trusted: Sequence[str]) -> str:
         )
     of = f"Of {networks} networks on {targets}"
     if not trusted:
-        return f"{of}, none of these scores chooses as labels do (from {RANKS} on): trust none."
+        return f"{of}, no score has a correlation of {RANKS} or more: choose by none of them."
     return (
-        f"{of}, {', '.join(trusted)} ranked much as labels do (from {RANKS} on); do not choose by"
-        " the others. Another run may differ."
+        f"{of}, {', '.join(trusted)} ranked them much as labels do (a correlation of {RANKS} or"
+        " more); do not choose by the others. Another run may differ."
     )

@@ -166,9 +166,10 @@ def test_with_enough_networks_a_score_is_trusted_or_not() -> None:
     assert good is not None
     assert bad is not None
     assert good.sentence == (
-        "Of 5 networks on 1 target, entropy ranked much as labels do (from 0.7 on); do not choose"
-        " by the others. Another run may differ."
+        "Of 5 networks on 1 target, entropy ranked them much as labels do (a correlation of 0.7 or"
+        " more); do not choose by the others. Another run may differ."
     )
-    assert bad.sentence.endswith(
-        "none of these scores chooses as labels do (from 0.7 on): trust none."
+    assert bad.sentence == (
+        "Of 5 networks on 1 target, no score has a correlation of 0.7 or more: choose by none of"
+        " them."
     )
