@@ -207,6 +207,7 @@ def report(
     It is one file that opens in any browser, offline too. With --format the result matrices are
     printed as well.
     """
+    from muhdi.report.label_free import sentence, unlabelled
     from muhdi.report.run_files import read_run
     from muhdi.report.tables import matrix_table
     from muhdi.report.tidy import check_scores_file, write_scores
@@ -216,11 +217,14 @@ def report(
     if scores is not None:
         check_scores_file(scores)
     path = write_report(run, output, trust_code=trust_code)
+    results = read_run(run).results
     if form is not None:
-        results = read_run(run).results
         print_tables([matrix_table(results, name) for name in results.statistics], form)
+    for domain in unlabelled(results, results.main_statistics):
+        line = sentence(results, results.main_statistics, domain)
+        typer.echo(one_line(line), err=form is not None)
     if scores is not None:
-        write_scores(scores, [read_run(run).results])
+        write_scores(scores, [results])
     print_page(path, form)
 
 

@@ -17,9 +17,10 @@ from muhdi.data.domains import Domains
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.sets import Sample, spread_indices
 from muhdi.data.unlisted import UnlistedIds
+from muhdi.evaluation.label_free import Observer
 from muhdi.evaluation.predict import evaluate_domain
 from muhdi.evaluation.results import Entry, scores, without_score
-from muhdi.evaluation.views import Views
+from muhdi.evaluation.views import Views, classes_of
 from muhdi.models.inference import Inference, Network
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.statistics import STORED, Statistics, measure_statistics, pool_statistics
@@ -96,10 +97,13 @@ def evaluate_domains(
     recipe: Recipe,
     unlisted: UnlistedIds,
     on_progress: OnProgress = lambda done, total: None,
+    *,
+    previous: Scored | None = None,
 ) -> Row:
     """Scores by statistics and domain.
 
-    A domain without labels, or without the statistics asked for, has a reason instead.
+    A domain without labels has the scores that need none, of at most ``evaluation.domain_images``
+    images; one without the statistics asked for has a reason instead.
 
     Args:
         scored: the network.
@@ -107,39 +111,85 @@ def evaluate_domains(
         recipe: says at which size, and by which views.
         unlisted: counts what labels hold that no table lists.
         on_progress: called with the number of images that this process has scored, and of all.
+        previous: what the stage before has left, with which predictions are compared where
+            ``evaluation.agreement`` says so.
     """
     row: Row = {}
-    labelled = [len(samples) for samples in domains.validation.values() if samples.with_labels]
-    watched = _Watched(unlisted, on_progress, len(scored.rows) * sum(labelled))
+    shown = sum(shown_images(samples, recipe) for samples in domains.validation.values())
+    watched = _Watched(unlisted, on_progress, len(scored.rows) * shown)
     for statistics in scored.rows:
         row[statistics] = {}
         for domain, samples in domains.validation.items():
-            row[statistics][domain] = _entry(scored, statistics, samples, recipe, watched)
+            inference = scored.inference(statistics, domain)
+            before = None if previous is None else previous.inference(statistics, domain)
+            row[statistics][domain] = _entry(inference, before, samples, recipe, watched)
     return row
 
 
-def _entry(
+def score_domain(
     scored: Scored,
     statistics: str,
     samples: PreparedSet,
     recipe: Recipe,
+    previous: Scored | None = None,
+) -> Entry:
+    """`evaluate_domains` of a single domain, with one of the network's choices of statistics."""
+    domain = samples.images.domain
+    inference = scored.inference(statistics, domain)
+    before = None if previous is None else previous.inference(statistics, domain)
+    watched = _Watched(UnlistedIds(), lambda done, total: None, len(samples))
+    return _entry(inference, before, samples, recipe, watched)
+
+
+def shown_images(samples: PreparedSet, recipe: Recipe) -> int:
+    """How many images of a domain are scored."""
+    if samples.with_labels:
+        return len(samples)
+    return min(len(samples), recipe.evaluation.domain_images)
+
+
+def _entry(
+    inference: Inference | None,
+    previous: Inference | None,
+    samples: PreparedSet,
+    recipe: Recipe,
     watched: _Watched,
 ) -> Entry:
-    domain = samples.images.domain
-    if not samples.with_labels:
-        return without_score("unlabelled")
-    inference = scored.inference(statistics, domain)
     if inference is None:
-        return without_score("no statistics")
-    confusion = evaluate_domain(
-        inference,
-        samples,
-        size=recipe.evaluation.size,
-        views=Views.of(recipe.evaluation),
-        on_sample=partial(watched.count, domain),
-    )
+        return without_score("no statistics" if samples.with_labels else "unlabelled")
     classes = recipe.class_set().classes
-    return scores(confusion, classes, len(samples), recipe.evaluation.mean_over)
+    compared = recipe.evaluation.compares(labelled=samples.with_labels)
+    observer = Observer(len(classes), mirror=compared, previous=previous if compared else None)
+    observer.watch(inference)
+    if samples.with_labels:
+        confusion = evaluate_domain(
+            inference,
+            samples,
+            size=recipe.evaluation.size,
+            views=Views.of(recipe.evaluation),
+            on_sample=partial(watched.count, samples.images.domain),
+        )
+        entry = scores(confusion, classes, len(samples), recipe.evaluation.mean_over)
+    else:
+        _show(inference, samples, recipe, watched)
+        entry = without_score("unlabelled")
+    entry["label_free"] = observer.scores(classes, shown_images(samples, recipe))
+    return entry
+
+
+@torch.no_grad()
+def _show(inference: Inference, samples: PreparedSet, recipe: Recipe, watched: _Watched) -> None:
+    """Show a domain's images to a network that is observed; the processes share them."""
+    views = Views.of(recipe.evaluation)
+    with distributed.fail_together():
+        for batch in image_batches(samples, recipe, inference.device):
+            sides = (batch.shape[-2], batch.shape[-1])
+            views.check(samples.images.domain, sides[::-1])
+            if views.look_once(sides):
+                inference(batch)
+            else:
+                classes_of(inference, batch, [sides] * len(batch), views)
+            watched.advance(len(batch))
 
 
 @dataclass
@@ -161,5 +211,9 @@ class _Watched:
     def count(self, domain: str, sample: Sample) -> None:
         """An image of a domain has been scored."""
         self.unlisted.add(domain, sample.name, sample.unlisted)
-        self.done += 1
+        self.advance(1)
+
+    def advance(self, images: int) -> None:
+        """So many further images are done."""
+        self.done += images
         self.on_progress(min(self.done * distributed.world_size(), self.total), self.total)

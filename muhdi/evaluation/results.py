@@ -30,7 +30,42 @@ Entry = dict[str, Any]
 * ``images``: how many were scored.
 * ``confusion``: pixels by true and by predicted class, where there are few classes; `Results` keeps
   it of its newest row.
+* ``label_free``: what needs no labels, `LabelFree`; domains without labels have it, too. Results of
+  earlier versions lack it.
 """
+
+LabelFree = dict[str, Any]
+"""Scores of one domain that need no labels, in percent, over the positions of the network's output.
+
+* ``entropy``: mean entropy of the predictions; 0 certain, 100 uniform (ADVENT, equation 3).
+* ``mutual_information``: entropy of the mean prediction minus ``entropy``; high where
+  predictions are sure and of many classes, 0 where all are alike (Bridle et al. 1991).
+* ``mirror_agreement``: positions whose class is the same for the image and its mirror image; null
+  where that was not measured (`evaluation.agreement`).
+* ``previous_agreement``: positions to which the network of the stage before gives the same class;
+  null after the source, and where that was not measured.
+* ``shares``: positions by predicted class.
+* ``images``: how many were seen.
+"""
+
+LABEL_FREE = ("entropy", "mutual_information", "mirror_agreement", "previous_agreement")
+"""The scores of `LabelFree` that rank networks."""
+LESS_IS_BETTER = ("entropy",)
+"""Those of which a better network is expected to have less."""
+
+
+def merit(scores: Mapping[str, Any], key: str) -> float | None:
+    """A score of `LABEL_FREE` with the sign that makes more of it better; None without one.
+
+    Args:
+        scores: a `LabelFree`.
+        key: of the score.
+    """
+    value: float | None = scores[key]
+    if value is None:
+        return None
+    return -value if key in LESS_IS_BETTER else value
+
 
 FEW_CLASSES = 32
 """Up to so many classes the confusion matrix is kept; beyond, it would be most of the file."""
@@ -51,11 +86,11 @@ def scores(
         mean_over: the classes whose mean is wanted; none: all.
     """
     over = [classes.index(name) for name in mean_over] if mean_over else None
-    per_class = dict(zip(classes, map(_percent, scored_iou(confusion)), strict=True))
+    per_class = dict(zip(classes, map(percent, scored_iou(confusion)), strict=True))
     labelled = confusion.sum(1)
     entry: Entry = {
-        "miou": _percent(mean_iou(confusion, over)),
-        "pixel_accuracy": _percent(pixel_accuracy(confusion)),
+        "miou": percent(mean_iou(confusion, over)),
+        "pixel_accuracy": percent(pixel_accuracy(confusion)),
         "iou": per_class,
         "absent": [name for name, count in zip(classes, labelled, strict=True) if not count],
         "images": images,
@@ -65,8 +100,8 @@ def scores(
     return entry
 
 
-def _percent(share: float | None) -> float | None:
-    """A share as it is saved; None and NaN are no number."""
+def percent(share: float | None) -> float | None:
+    """A share, 0..1, as it is saved; None and NaN are no number."""
     return None if share is None or share != share else round(100 * float(share), 4)
 
 
@@ -148,7 +183,8 @@ class Results:
             without steps, the extra domains.
         adapted_at: for each target, the first step (from 1) that adapts to it.
         steps: for each finished stage ``{"step", "name", "scores", "weights"}``, its scores by
-            statistics and domain, and the SHA-256 of the network files that were scored.
+            statistics and domain, and the SHA-256 of the network files that were scored; and
+            ``selected`` where its network was chosen, see `muhdi.workflows.select`.
         confusion: of the newest stage, pixels by true and by predicted class, for each choice of
             statistics and domain. It is empty if there are many classes, and in runs of earlier
             versions.

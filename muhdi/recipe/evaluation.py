@@ -30,6 +30,9 @@ STATISTICS: tuple[StatisticsChoice, ...] = get_args(StatisticsChoice)
 DefaultStatistics = Literal["running", "image", "blend", "pooled"]
 """Those that need no domain's name."""
 
+AGREEMENTS = ("mirror_agreement", "previous_agreement")
+"""Scores without labels that `EvaluationConfig.agreement` decides on."""
+
 WeightsChoice = Literal["model", "ema"]
 """Which weights a network is used with."""
 WEIGHTS: tuple[WeightsChoice, ...] = get_args(WeightsChoice)
@@ -74,8 +77,23 @@ class EvaluationConfig(Section):
     mean_over: list[str] = []
     """The classes whose mean is reported as mIoU, `[road, sky, car]` for example; none: all. A
     class that no label of a domain holds is left out of that domain's mean in any case."""
+    select: Literal[
+        "last",
+        "best",
+        "entropy",
+        "mutual_information",
+        "mirror_agreement",
+        "previous_agreement",
+    ] = "last"
+    """The network that a step ends with: its `last` one, or of those of `snapshot_every` and the
+    last one the `best` by the target's labels, or the one with the best of these scores of the
+    target's predictions, which need no labels: least entropy, most of the others."""
     domain_images: Positive = 64
-    """Training images from which a domain's statistics are measured."""
+    """Training images from which a domain's statistics are measured, and images of a domain without
+    labels that are looked at."""
+    agreement: Literal["none", "unlabelled", "all"] = "unlabelled"
+    """The domains of which predictions are compared with those for mirror images, and with those of
+    the network of the stage before: a second and a third pass for every image."""
     samples: NotNegative = 4
     """Predictions per domain that are kept as images after the last step."""
 
@@ -83,6 +101,10 @@ class EvaluationConfig(Section):
     def default_statistics(self) -> DefaultStatistics:
         """`default`, once nothing is left open."""
         return self.default or "running"
+
+    def compares(self, *, labelled: bool) -> bool:
+        """Whether `agreement` holds for a domain with labels, or for one without."""
+        return self.agreement == "all" or (self.agreement == "unlabelled" and not labelled)
 
     @model_validator(mode="after")
     def _default_is_scored(self) -> EvaluationConfig:
@@ -109,6 +131,30 @@ class EvaluationConfig(Section):
                 raise RecipeError(
                     f"evaluation.scales: {min(self.scales):g} makes the images of {domain}, which"
                     f" are {size[0]}x{size[1]}, smaller than {SMALLEST} pixels a side; leave it out"
+                )
+
+    def check_selection(self, snapshot_every: int | None, steps: Mapping[str, int]) -> None:
+        """Where the network of a step is chosen, refuse a step that has none to choose from.
+
+        Args:
+            snapshot_every: iterations between the networks that are kept; None: the last one is.
+            steps: iterations of every step by key.
+
+        Raises:
+            RecipeError: names the key.
+        """
+        if self.select == "last":
+            return
+        if snapshot_every is None:
+            raise RecipeError(
+                "evaluation.select: chooses between networks of a step, of which only the last is"
+                " kept; set snapshot_every, to 500 for example, or evaluation.select: last"
+            )
+        for key, iterations in steps.items():
+            if iterations <= snapshot_every:
+                raise RecipeError(
+                    f"snapshot_every: keeps no network within the {iterations} iterations of {key}"
+                    " for evaluation.select to choose from; set a smaller one"
                 )
 
 

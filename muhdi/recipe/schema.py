@@ -310,6 +310,8 @@ class Recipe(Section):
         self.evaluation.check_views(sizes)
         self._check_training()
         self._check_stages()
+        steps = {f"steps.{n}": step.iterations for n, step in enumerate(self.steps)}
+        self.evaluation.check_selection(self.snapshot_every, steps)
         self._check_steps()
         self._check_test()
         return self

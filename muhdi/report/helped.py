@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
+from muhdi.report.label_free import (
+    before_and_after,
+    gone_wrong,
+    measure_rows,
+    unlabelled,
+    warning,
+)
 from muhdi.report.result_table import ResultTable, with_statistics
 from muhdi.report.run_files import RunData
 from muhdi.report.significance import NOISE
@@ -46,14 +53,17 @@ class DomainChange:
     Attributes:
         name: of the domain.
         sentence: what is to be said of it.
-        measures: mIoU, confidence and agreement, as far as they are known.
-        shares: of the classes that changed most.
+        measures: mIoU, confidence and agreement, as far as they are known; without labels, the
+            scores that need none.
+        warning: what says that an adaptation without labels went wrong; empty where nothing does.
+        shares: of the classes that changed most; without labels, of all.
         pictures: a row for each sample.
     """
 
     name: str
     sentence: str
     measures: ResultTable | None
+    warning: str = ""
     shares: list[Share] = field(default_factory=list)
     pictures: list[list[Picture]] = field(default_factory=list)
 
@@ -130,7 +140,8 @@ def _domain(run: RunData, statistics: str, name: str, viewer: Mapping[str, Any])
         name,
         domain_sentence(run, statistics, name, change),
         _measures(run, statistics, name, change),
-        _shares(run, change),
+        _warning(run, statistics, name),
+        _shares(run, statistics, name, change),
         _pictures(run, statistics, name, viewer),
     )
 
@@ -177,17 +188,31 @@ def _measures(run: RunData, statistics: str, name: str, change: Change) -> Resul
         sure = (change["confidence_before"], change["confidence_after"])
         difference = round(sure[1], 1) - round(sure[0], 1)
         rows.append(["confidence", *sure, f"{difference:+.1f}"])
+    if name in unlabelled(run.results, statistics):
+        rows += measure_rows(*before_and_after(run.results, statistics, name))
     if not rows:
         return None
     return ResultTable(f"{name}, in percent", ["", "before", "after", "change"], rows)
 
 
-def _shares(run: RunData, change: Change) -> list[Share]:
-    """The classes whose shares changed most, in the order of the classes."""
-    if "shares_before" not in change or "shares_after" not in change:
-        return []
+def _warning(run: RunData, statistics: str, name: str) -> str:
+    """What says that an adaptation without labels went wrong."""
+    before, after = before_and_after(run.results, statistics, name)
+    if name not in unlabelled(run.results, statistics) or before is None or after is None:
+        return ""
+    return warning(name, gone_wrong(before, after))
+
+
+def _shares(run: RunData, statistics: str, name: str, change: Change) -> list[Share]:
+    """The shares of the classes, in their order: those that changed most, or without labels all."""
     classes = run.recipe.class_set()
     columns = (classes.classes, classes.hex_colours())
+    before, after = before_and_after(run.results, statistics, name)
+    if name in unlabelled(run.results, statistics) and before is not None and after is not None:
+        pairs = (before["shares"].values(), after["shares"].values())
+        return [Share(*values) for values in zip(*columns, *pairs, strict=True)]
+    if "shares_before" not in change or "shares_after" not in change:
+        return []
     pairs = (change["shares_before"], change["shares_after"])
     found = [Share(*values) for values in zip(*columns, *pairs, strict=True)]
     by_change = sorted(found, key=lambda share: -abs(share.after - share.before))

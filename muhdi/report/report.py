@@ -5,18 +5,21 @@ Everything that its directory holds, in one file that needs no network.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from muhdi.evaluation.results import Results
 from muhdi.report.charts import Chart, Line, Point
 from muhdi.report.facts import facts
 from muhdi.report.heat_maps import class_map, confusion_map, forgetting_table, matrix_map
 from muhdi.report.helped import helped
 from muhdi.report.loss_charts import loss_charts
 from muhdi.report.page import HeatMap, legend, stage_ticks, viewer, write_page
+from muhdi.report.ranking import Ranking, ranking
 from muhdi.report.result_table import ResultTable, statistics_title
 from muhdi.report.run_files import RunData, read_run
+from muhdi.report.selected import selected_lines
 from muhdi.report.significance import NOISE
 from muhdi.report.tables import change_table
 
@@ -69,6 +72,8 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         forgetting=each(forgetting_table),
         per_class=each(_class_maps),
         confusion=each(_confusion_maps),
+        selected=selected_lines(results),
+        ranking=_rankings(results, all_statistics),
         change=each(_change_table) if run.change else {},
         losses=loss_charts(run),
         viewer=images,
@@ -79,6 +84,12 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
 
 def _summary(run: RunData, statistics: str) -> dict[str, float | None]:
     return vars(run.results.summary(statistics))
+
+
+def _rankings(results: Results, all_statistics: Sequence[str]) -> dict[str, Ranking]:
+    """How scores without labels rank the networks, with the statistics that can tell."""
+    found = {statistics: ranking(results, statistics) for statistics in all_statistics}
+    return {statistics: one for statistics, one in found.items() if one is not None}
 
 
 def _change_table(run: RunData, statistics: str) -> ResultTable:

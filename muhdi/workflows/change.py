@@ -58,7 +58,7 @@ def record_change(recipe: Recipe, before: Path, after: Path, path: Path) -> None
         path: of the file to write.
     """
     device = build_fabric(recipe).device
-    pair = [_on_device(file, recipe, device) for file in (before, after)]
+    pair = [scored_file(file, recipe, device) for file in (before, after)]
     validation = Domains(recipe, training=False).validation
     rows: list[dict[str, Any]] = []
     for statistics in pair[0].rows:
@@ -70,7 +70,7 @@ def record_change(recipe: Recipe, before: Path, after: Path, path: Path) -> None
     write_json(path, rows)
 
 
-def _on_device(file: Path, recipe: Recipe, device: torch.device) -> Scored:
+def scored_file(file: Path, recipe: Recipe, device: torch.device) -> Scored:
     """A network, which is read once, with the recipe's choices of statistics."""
     checkpoint = as_scored(load_checkpoint(file, trust_code=True), recipe)
     network = checkpoint.network.to(device)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from muhdi.data.domains import Domains
-from muhdi.evaluation.domains import OnProgress, Row, evaluate_domains
+from muhdi.evaluation.domains import OnProgress, Row, evaluate_domains, shown_images
 from muhdi.preflight.count_classes import sampling_notes
 from muhdi.recipe.schema import Recipe, StageConfig
 from muhdi.run.costs import DryRun, StageCost
@@ -18,6 +18,7 @@ from muhdi.training.fabric import launch_alone, precision_notes, report_lost_pro
 from muhdi.training.measured import MeasuredTrainer, forget_peak, peak_mb, second_time
 from muhdi.training.stage import Watcher
 from muhdi.training.start import start
+from muhdi.workflows.select import check_selection
 from muhdi.workflows.train import (
     Session,
     check_trainable,
@@ -37,7 +38,8 @@ def dry_run(recipe: Recipe, *, on_progress: OnProgress = lambda done, total: Non
     written, and a run of the recipe that exists is not looked at.
 
     It is an estimate: iterations times the seconds of one, and images times the seconds of one.
-    Samples and report are not counted, nor what methods do at the start and end of a step. It runs
+    Samples and report are not counted, nor what methods do at the start and end of a step, nor the
+    passes of an earlier network (`evaluation.agreement`). It runs
     in this process and on one device, whatever number the recipe asks for.
 
     Args:
@@ -53,10 +55,11 @@ def dry_run(recipe: Recipe, *, on_progress: OnProgress = lambda done, total: Non
     check_trainable(recipe)
     fabric = launch_alone(recipe)
     domains = Domains(recipe)
+    check_selection(recipe, domains)
     if domains.cache is not None:
         domains.cache.read_only = True
     beginning = start(recipe, domains)
-    images = {name: len(samples) for name, samples in domains.validation.items()}
+    images = {name: shown_images(samples, recipe) for name, samples in domains.validation.items()}
     domains.validation = {
         name: samples.first(TRIED) for name, samples in domains.validation.items()
     }
@@ -158,8 +161,8 @@ def _times_as_many(row: Row, images: Mapping[str, int]) -> float:
     wanted = 0
     for by_domain in row.values():
         for domain, entry in by_domain.items():
-            if "images" in entry:
-                tried += entry["images"]
+            if "label_free" in entry:
+                tried += entry["label_free"]["images"]
                 wanted += images[domain]
     return wanted / tried if tried else 0.0
 

@@ -28,6 +28,7 @@ from muhdi.preflight.count_classes import (
     sampling_notes,
 )
 from muhdi.recipe.schema import Recipe
+from muhdi.report.label_free import stage_warnings
 from muhdi.run.directory import RunDirectory, open_run
 from muhdi.run.environment import recorded
 from muhdi.run.log import RunLog
@@ -49,8 +50,9 @@ from muhdi.training.resume import (
 )
 from muhdi.training.stage import Event, Sets, StageTrainer, Watcher, first_signal
 from muhdi.training.start import Start, start
-from muhdi.workflows.change import record_run_change
+from muhdi.workflows.change import record_run_change, scored_file
 from muhdi.workflows.report import report
+from muhdi.workflows.select import check_selection, select_network, selection
 
 REPORT_UNLISTED_AFTER = 50
 """Training batches after which label ids that no table lists are reported.
@@ -91,6 +93,7 @@ def train(
     # All files are found, and the network is made, before anything is written.
     with distributed.fail_together():
         domains = Domains(recipe)
+        check_selection(recipe, domains)
         beginning = start(recipe, domains)
     rare = counted_rare_classes(recipe, domains, quiet=quiet)
     carried = beginning.carried
@@ -278,6 +281,8 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
                 save_network(session, stage, trainer)
             else:
                 save_state(session, stage, trainer)
+    if stage and session.recipe.evaluation.select != "last":
+        select_network(session, stage, trainer, network_before(session, stage))
     trainer.finish()
     if session.has_learned(stage):
         measure_seen_domains(session, stage)
@@ -314,11 +319,19 @@ def evaluate_stage(session: Session, stage: int) -> None:
     if session.has_learned(stage):
         with session.log.bar(f"evaluating after {name}") as on_progress:
             row = evaluate_domains(
-                session.scored, session.domains, session.recipe, session.unlisted, on_progress
+                session.scored,
+                session.domains,
+                session.recipe,
+                session.unlisted,
+                on_progress,
+                previous=network_before(session, stage),
             )
     else:
         row = untrained_row(session.scored.rows, list(session.domains.validation))
     results.add(name, row, distributed.on_rank_zero(partial(weights_after, session, stage)))
+    selected = selection(session, stage)
+    if selected is not None:
+        results.steps[-1]["selected"] = selected
     distributed.on_rank_zero(lambda: session.run.save_results(results.to_json()))
     session.report_unlisted()
     if not session.told_absent:
@@ -327,6 +340,18 @@ def evaluate_stage(session: Session, stage: int) -> None:
             session.told_absent = True
             session.log.print(line)
     announce(session, stage)
+
+
+def network_before(session: Session, stage: int) -> Scored | None:
+    """What the stage before has left, if predictions are compared with its; read from its file."""
+    labelled = [samples.with_labels for samples in session.domains.validation.values()]
+    compares = session.recipe.evaluation.compares
+    if not stage or not session.has_learned(stage - 1):
+        return None
+    if not any(compares(labelled=one) for one in labelled):
+        return None
+    path = network_after(session.run, session.recipe, stage - 1)
+    return None if path is None else scored_file(path, session.recipe, session.fabric.device)
 
 
 def weights_after(session: Session, stage: int) -> list[str]:
@@ -349,6 +374,8 @@ def announce(session: Session, stage: int) -> None:
     cells = [f"{domain} {miou:.1f}" for domain, miou in named.items() if miou is not None]
     if cells:
         session.log.print(f"mIoU after {session.stage_name(stage)}, {main}: {'  '.join(cells)}")
+    for line in stage_warnings(results, main):
+        session.log.print(line)
     done = session.recipe.iterations_before(stage + 1)
     session.log.scores(done, scores)
 

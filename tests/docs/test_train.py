@@ -38,10 +38,12 @@ def test_its_commands_are_understood() -> None:
 
 
 def test_its_sections_are_parts_of_a_recipe() -> None:
-    block, adapted = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+    block, chosen, adapted = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
     iterations = {"source_training.iterations": 1500, "every_step.iterations": 1500}
     recipe = Recipe.load("scenes", **yaml.safe_load(block), **iterations)
     assert recipe.training_size(recipe.steps[0].target) == (512, 512)
+    steps = {"every_step.iterations": 1500}
+    assert Recipe.load("scenes", **yaml.safe_load(chosen), **steps).evaluation.select == "entropy"
     assert Recipe.load("scenes", **yaml.safe_load(adapted)).model.tune.lora_rank == 16
 
 

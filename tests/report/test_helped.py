@@ -54,6 +54,30 @@ def test_without_labels_it_says_what_changed(run: RunData) -> None:
     assert [domain.name for domain in answer.domains] == ["city", "dust", "night", "sim"]
 
 
+def test_without_labels_the_page_warns_and_shows_every_class(run: RunData) -> None:
+    blind = with_scores(run, None, None)
+    healthy = json.loads(json.dumps(blind.results.steps))
+    for step in (healthy[0], healthy[-1]):
+        scores = step["scores"]["running"]["night"]["label_free"]
+        scores["shares"] = dict.fromkeys(scores["shares"], 100 / 7)
+    harmed = json.loads(json.dumps(healthy))
+    harmed[-1]["scores"]["running"]["night"]["label_free"]["shares"]["sky"] = 0.0
+    answers = []
+    for steps in (healthy, harmed):
+        answer = helped(
+            replace(blind, results=replace(blind.results, steps=steps)), "running", NO_IMAGES
+        )
+        answers.append({domain.name: domain for domain in answer.domains}["night"])
+    assert [answer.warning for answer in answers] == [
+        "",
+        "warning: night: adaptation seems to have gone wrong: sky vanished (14.3 % of the pixels"
+        " before, 0.0 now)",
+    ]
+    assert len(answers[0].shares) == 7
+    assert answers[0].measures is not None
+    assert "mutual information" in [row[0] for row in answers[0].measures.rows]
+
+
 def test_a_training_records_the_shares_of_all_classes(run: RunData) -> None:
     rows = {(row["statistics"], row["domain"]): row for row in run.change}
     night = rows["running", "night"]

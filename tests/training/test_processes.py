@@ -69,6 +69,9 @@ def assert_equal_runs(one: Path, two: Path, combinations: Sequence[tuple[str, st
                 a, b = (row[kind][domain] for row in rows)
                 assert a["images"] == b["images"] == 3
                 assert a["miou"] == pytest.approx(b["miou"], abs=0.01)
+                shares = [one["label_free"].pop("shares") for one in (a, b)]
+                assert shares[0] == pytest.approx(shares[1], abs=0.01)
+                assert a["label_free"] == pytest.approx(b["label_free"], abs=0.01)
 
 
 def results(experiments: Path, name: str) -> dict:

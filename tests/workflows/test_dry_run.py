@@ -102,7 +102,6 @@ def test_nothing_is_written(tiny: Tiny, folders: Path, tmp_path: Path, monkeypat
     before = tree(tmp_path)
     costs = dry_run(load_recipe(path))
     assert [stage.name for stage in costs.stages] == ["source", "rain"]
-    # The target has no labels, so that the source alone is scored.
     assert costs.stages[1].scoring > 0
     assert tree(tmp_path) == before
     assert not (folders / "cache").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import yaml
 from PIL import Image
 
 from muhdi.errors import MuhdiError
+from muhdi.evaluation.results import Results
 from muhdi.recipe.load import load_recipe
+from muhdi.report.label_free import sentence
 from muhdi.run.directory import RunDirectory
 from muhdi.workflows.train import train
 from tests.folders import day, rain
@@ -41,16 +44,34 @@ def own(folders: Path, tmp_path: Path) -> Path:
 
 
 def test_ones_own_data_needs_no_code_and_an_unlabelled_target_is_not_zero(
-    own: Path, tmp_path: Path, capsys
+    own: Path, tmp_path: Path, muhdi
 ) -> None:
-    results = train(load_recipe(own), tmp_path / "e")
-    assert results.steps[-1]["scores"]["running"]["rain"] == {"miou": None, "reason": "unlabelled"}
+    status, output, errors = muhdi("train", own, "--experiments", "e")
+    assert status == 0, errors
+    run = tmp_path / "e" / "snapshots" / "own"
+    results = Results.load(run)
+    before, after = (dict(step["scores"]["running"]["rain"]) for step in results.steps)
+    found = [entry.pop("label_free") for entry in (before, after)]
+    assert before == after == {"miou": None, "reason": "unlabelled"}
     assert results.summary("running").average is None
-    output = capsys.readouterr().out
     assert output.count("raw ids that the label table does not list are ignored: 9") == 1
-    samples = tmp_path / "e" / "snapshots" / "own" / "samples"
-    assert (samples / "rain_0_predicted_running.png").exists()
-    assert not (samples / "rain_0_label.png").exists()
+    assert (run / "samples" / "rain_0_predicted_running.png").exists()
+    assert not (run / "samples" / "rain_0_label.png").exists()
+    # What needs no labels is measured, printed, and on the page.
+    assert [one["previous_agreement"] is None for one in found] == [True, False]
+    assert all(0 < one["mirror_agreement"] <= 100 for one in found)
+    assert all(sum(one["shares"].values()) == pytest.approx(100, abs=0.01) for one in found)
+    assert results.steps[-1]["scores"]["running"]["day"]["label_free"]["mirror_agreement"] is None
+    shown = output[output.index("rain, without labels, in percent, running statistics") :]
+    entropies = (f"{one['entropy']:.1f}" for one in found)
+    assert re.search(r"entropy\W+{}\W+{}\W".format(*entropies), shown)
+    said = sentence(results, "running", "rain")
+    assert said in shown
+    status, output, errors = muhdi("report", run)
+    assert status == 0, errors
+    assert output.splitlines()[0] == said
+    page = (run / "report.html").read_text()
+    assert "agreement with mirror images" in page
 
 
 def test_a_domain_may_have_any_name(own: Path, tmp_path: Path) -> None:
