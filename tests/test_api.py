@@ -43,6 +43,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda run: muhdi.train("base.yml"),
         "recipe: must be a Recipe: muhdi.train(muhdi.Recipe.load('base.yml'))",
     ),
+    "a file to try": (
+        lambda run: muhdi.dry_run("base.yml"),
+        "recipe: must be a Recipe: muhdi.dry_run(muhdi.Recipe.load('base.yml'))",
+    ),
     "a mapping as a recipe": (
         lambda run: muhdi.Recipe.load({"name": "x"}),
         "recipe: must be of type str or Path, but is of type dict",
