@@ -128,6 +128,7 @@ def test_a_checkpoint_scores_like_its_file(trained: Path) -> None:
         assert all(values[key] is stored[name][key] for key in values), "nothing is changed"
 
 
+@pytest.mark.usefixtures("sweeps_in_this_process")
 def test_a_sweep_takes_recipes_and_names_their_results(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,8 +155,10 @@ def test_a_whole_run_resumes_to_the_bit_continues_and_predicts(
         "model.decoder={name: segformer, width: 16}",
         "every_step.adaptation=selftrain",
         "every_step.retention=muhdi",
+        "evaluation.statistics=[running]",
     ]
-    recipe = load_recipe(tiny(), settings)
+    city = {"dataset": "scenes", "domain": "city", "train": 4, "val": 2}
+    recipe = load_recipe(tiny(steps=[{"target": city}]), settings)
     begun = start(recipe, Domains(recipe))
     assert any("no commercial use" in note for note in begun.notes)
     weight = begun.carried.network.backbone.model.state_dict()
