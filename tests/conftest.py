@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from PIL import Image
 
 from muhdi.cli import main
 from muhdi.recipe.load import load_recipe
+from muhdi.workflows.sweep import _Job, _Processes
 from muhdi.workflows.train import train
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -122,6 +124,21 @@ def muhdi(
         return status, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def sweeps_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs of a sweep are trained here, one after another: a process takes seconds to start.
+
+    Those that a sweep starts are tested in `tests/workflows/test_train.py`.
+    """
+    one_at_a_time = Lock()
+
+    def train_here(self: _Processes, job: _Job, name: str) -> None:
+        with one_at_a_time:
+            train(job.load(), self.experiments, resume=True, quiet=True)
+
+    monkeypatch.setattr(_Processes, "_train", train_here)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """What a process of `test_processes.py` does.
 
-Combinations of adaptation and retention, one run after another: each method once, or a few.
+All runs that are compared with one process, one after another: a process takes seconds to start.
 
-torchrun --nproc-per-node 2 -m tests.processes DATA EXPERIMENTS [synced] [key=value ...]
+torchrun --nproc-per-node 2 -m tests.processes DATA EXPERIMENTS FOLDER|stops
 """
 
 from __future__ import annotations
@@ -40,6 +40,10 @@ EACH = [
 """Every method once, with one of the other kind."""
 SYNCED = [("selftrain", "muhdi"), ("advent", "ewc")]
 """With networks that see source and target images, and with a network and a memory of their own."""
+HF = [("selftrain", "muhdi")]
+FROZEN = ["model.batch_norm=frozen"]
+BOUNDED = ["optimizer.clip=0.1", "augment.crop=[40,32]"]
+"""Clipped gradients, and crops of a fixed size."""
 RECIPE = Path(__file__).with_name("processes.yml")
 
 
@@ -96,8 +100,23 @@ def run_all(
         torch.set_default_dtype(torch.float32)
 
 
-def spoil() -> None:
-    """In the second process a loss of the run's second iteration is not a number."""
+def train_once(data: Path, experiments: Path) -> None:
+    """One iteration on the source."""
+    alone = load_recipe(RECIPE, [f"root={data}", "steps=[]", "every_step={}"])
+    torch.set_default_dtype(torch.float64)
+    try:
+        train(alone, experiments, quiet=True)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def hf(folder: str) -> str:
+    """The setting of a network of transformers, random, from a folder's configuration."""
+    return f"model.backbone={{name: 'hf:{folder}', pretrained: false}}"
+
+
+def train_spoilt(data: Path, experiments: Path, *settings: str) -> None:
+    """In the second process a loss of the run's second iteration is not a number, from now on."""
     segmentation = passes.segmentation
     calls = 0
 
@@ -110,22 +129,22 @@ def spoil() -> None:
         return losses
 
     passes.segmentation = spoilt
+    train(recipe(data, "selftrain", "muhdi", "log_every=1", *settings), experiments, quiet=True)
 
 
 def main() -> None:
-    data, experiments, *words = sys.argv[1:]
+    data, experiments = map(Path, sys.argv[1:3])
+    folder = sys.argv[3]
     torch.set_num_threads(1)
-    if words[0] == "spoilt":
-        spoil()
-        train(recipe(Path(data), "selftrain", "muhdi", *words[1:]), Path(experiments), quiet=True)
-    elif words[0] == "once":
-        torch.set_default_dtype(torch.float64)
-        source_alone = load_recipe(RECIPE, [f"root={data}", "steps=[]", "every_step={}"])
-        train(source_alone, Path(experiments), quiet=True)
-    elif words[0] == "synced":
-        run_all(Path(data), Path(experiments), *words[1:], combinations=SYNCED)
-    else:
-        run_all(Path(data), Path(experiments), *words)
+    if folder == "stops":
+        train_spoilt(data, experiments)
+        return
+    run_all(data, experiments / "frozen", *FROZEN)
+    synced = ["model.batch_norm=synced", *BOUNDED]
+    run_all(data, experiments / "synced", *synced, combinations=SYNCED)
+    train_once(data, experiments / "once")
+    run_all(data, experiments / "hf", hf(folder), combinations=HF)
+    train_spoilt(data, experiments / "spoilt", "skip_bad=1")
 
 
 if __name__ == "__main__":

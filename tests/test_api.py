@@ -43,6 +43,10 @@ MISTAKES: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda run: muhdi.train("base.yml"),
         "recipe: must be a Recipe: muhdi.train(muhdi.Recipe.load('base.yml'))",
     ),
+    "a file to try": (
+        lambda run: muhdi.dry_run("base.yml"),
+        "recipe: must be a Recipe: muhdi.dry_run(muhdi.Recipe.load('base.yml'))",
+    ),
     "a mapping as a recipe": (
         lambda run: muhdi.Recipe.load({"name": "x"}),
         "recipe: must be of type str or Path, but is of type dict",
@@ -124,6 +128,7 @@ def test_a_checkpoint_scores_like_its_file(trained: Path) -> None:
         assert all(values[key] is stored[name][key] for key in values), "nothing is changed"
 
 
+@pytest.mark.usefixtures("sweeps_in_this_process")
 def test_a_sweep_takes_recipes_and_names_their_results(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

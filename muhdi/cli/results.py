@@ -76,7 +76,8 @@ ScoresFile = Annotated[
     typer.Option(
         "--scores",
         help="Write every score to this .csv or .json file, one a row: run, seed, step, domain,"
-        " statistics, class ('mean' for the mIoU), iou in percent.",
+        " statistics, weights (model or ema), views (what was averaged), class ('mean' for the"
+        " mIoU), iou in percent.",
     ),
 ]
 RunsFolder = Annotated[Path, typer.Argument(help="Folder of run directories.", show_default=True)]

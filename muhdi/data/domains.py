@@ -12,6 +12,7 @@ from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Size
 from muhdi.errors import DataError, MuhdiError
 from muhdi.recipe.domains import DomainConfig
+from muhdi.recipe.evaluation import check_scales, smallest_side
 from muhdi.recipe.schema import Recipe, StepConfig
 
 _MB = 2**20
@@ -33,7 +34,8 @@ class Domains:
         only: names of the domains that are wanted; none: all.
 
     Raises:
-        MuhdiError: a root, file or label that is needed is missing.
+        MuhdiError: a root, file or label that is needed is missing, or a scale of the evaluation
+            makes an image too small.
     """
 
     def __init__(self, recipe: Recipe, *, training: bool = True, only: Sequence[str] = ()) -> None:
@@ -58,6 +60,7 @@ class Domains:
                 recipe.evaluation.size,
                 with_labels=images.labelled,
             )
+            _check_scales(self.validation[name], recipe.evaluation.scales)
         if training and recipe.source is not None:
             self._open_training(recipe, recipe.source)
 
@@ -143,3 +146,16 @@ def _opened(
         return open_split(data, split, context, labels=labels)
     except MuhdiError as error:
         raise DataError(f"{key}: {error}") from None
+
+
+def _check_scales(samples: PreparedSet, scales: Sequence[float]) -> None:
+    """Refuse images of which a scale leaves too little, as far as their sizes are known unread.
+
+    Sizes that a recipe gives are checked with it.
+    """
+    if samples.size is not None or smallest_side(scales) == 1:
+        return
+    for index in range(len(samples)):
+        size = samples.images.stored_size(index)
+        if size is not None:
+            check_scales(samples.images.name(index), size, scales)

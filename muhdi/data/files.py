@@ -170,6 +170,13 @@ class FileSet(ImageSet):
         label, _ = self.labels.read(index)
         return label
 
+    def stored_size(self, index: int) -> Size | None:
+        try:
+            with self.images[index].open("rb") as file, Image.open(file) as image:
+                return _as_stored(image, image.size)
+        except Exception:  # reading the file will report it
+            return None
+
     def key(self, index: int, with_label: bool) -> Any:
         try:
             image = _facts(self.images[index])
@@ -259,7 +266,7 @@ def _draft(image: ImageFile.ImageFile, size: Size) -> None:
 
 
 def _as_stored(image: Image.Image, size: Size) -> Size:
-    """The size of an image before it is turned as its EXIF data say."""
+    """The size of an image before it is turned as its EXIF data say; after it, of one before."""
     with suppress(Exception):  # broken EXIF data count as none
         if int(image.getexif().get(ExifTag.Orientation, 1)) >= _TURNED:
             return size[1], size[0]

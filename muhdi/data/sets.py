@@ -106,6 +106,13 @@ class ImageSet(ABC):
         assert label is not None
         return label
 
+    def stored_size(self, index: int) -> Size | None:
+        """Width and height of an image as `read` gives it, without decoding it.
+
+        None if only reading it can tell.
+        """
+        return None
+
     def key(self, index: int, with_label: bool) -> Any:
         """Everything that the pixels of a sample depend on, as JSON.
 

@@ -34,12 +34,21 @@ def network_file(path: Path | str) -> Path:
             f"{path}: bring the reference's layout into ours first: muhdi convert {path}"
             " NAME.safetensors"
         )
+    refuse_exported(path)
+    return path
+
+
+def refuse_exported(path: Path) -> None:
+    """Refuse a file that `muhdi export` wrote, where a network is needed.
+
+    Raises:
+        DataError: says what to give instead.
+    """
     if path.suffix in (".onnx", ".pt2"):
         raise DataError(
             f"{path}: is an exported file, which only muhdi predict takes; give the run or the"
             " network file that it was exported from"
         )
-    return path
 
 
 def run_of(path: Path | str) -> Path | None:

@@ -222,9 +222,10 @@ class Predictor(nn.Module):
 
     def __repr__(self) -> str:
         chosen = self.domain or self.statistics
+        weights = f", weights={self.weights!r}" if self.weights != "model" else ""
         return (
             f"Predictor({self.backbone}, {len(self.classes)} classes, head={self.head!r}, "
-            f"statistics={chosen!r})"
+            f"statistics={chosen!r}{weights})"
         )
 
     @torch.no_grad()

@@ -46,6 +46,7 @@ class Scored:
     by_domain: Mapping[str, Statistics] = field(default_factory=dict)
     statistics: Sequence[str] = ("running",)
     head: str = AGNOSTIC
+    _made: dict[str, Inference] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def rows(self) -> list[str]:
@@ -55,7 +56,12 @@ class Scored:
         return list(self.statistics)
 
     def inference(self, statistics: str, domain: str) -> Inference | None:
-        """The network with one choice of statistics; None if those were never measured."""
+        """The network with one choice of statistics; None if those were never measured.
+
+        What is the same for every domain is made once.
+        """
+        if statistics in self._made:
+            return self._made[statistics]
         stored = None
         if statistics == "domain":
             stored = self.by_domain.get(domain)
@@ -63,7 +69,10 @@ class Scored:
             stored = pool_statistics(self.by_domain.values())
         if stored is None and statistics in STORED:
             return None
-        return Inference(self.network, self.head, statistics, stored)
+        made = Inference(self.network, self.head, statistics, stored)
+        if statistics != "domain":
+            self._made[statistics] = made
+        return made
 
 
 def image_batches(samples: PreparedSet, recipe: Recipe, device: torch.device) -> Iterator[Tensor]:

@@ -16,6 +16,7 @@ from muhdi.data.sets import Sample, Size
 from muhdi.evaluation.metrics import Confusion
 from muhdi.evaluation.views import Views, classes_of
 from muhdi.models.inference import Inference
+from muhdi.recipe.evaluation import check_scales
 from muhdi.taxonomy import IGNORE
 
 
@@ -65,7 +66,7 @@ def predict(
             same_size = list(alike)
             for sample in same_size:
                 height, width = sample.image.shape[:2]
-                views.check(sample.name, (width, height))
+                check_scales(sample.name, (width, height), views.scales)
             images = images_tensor([sample.image for sample in same_size], inference.device)
             sizes = [_shown_size(sample) if size is None else size[::-1] for sample in same_size]
             yield from zip(same_size, classes_of(inference, images, sizes, views), strict=True)

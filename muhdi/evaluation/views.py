@@ -15,10 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from muhdi.data.sets import Size
-from muhdi.errors import DataError
 from muhdi.evaluation.argmax import classes_at, largest
 from muhdi.losses import upsample
-from muhdi.recipe.evaluation import OVERLAP, SMALLEST, EvaluationConfig, smallest_side
+from muhdi.recipe.evaluation import OVERLAP, EvaluationConfig, smallest_side
 
 
 class Run(Protocol):
@@ -83,23 +82,7 @@ class Views:
     @property
     def smallest(self) -> int:
         """Pixels that the sides of an image must have at least, for the smallest scale."""
-        return 1 if self.scales == (1.0,) else smallest_side(self.scales)
-
-    def check(self, name: str, size: Size) -> None:
-        """Refuse an image that a scale makes too small.
-
-        Args:
-            name: of the image, for messages.
-            size: its width and height.
-
-        Raises:
-            DataError: a side is below `smallest`.
-        """
-        if min(size) < self.smallest:
-            raise DataError(
-                f"{name}: is {size[0]}x{size[1]}, which scale {min(self.scales):g} makes smaller"
-                f" than {SMALLEST} pixels a side; leave this scale out"
-            )
+        return smallest_side(self.scales)
 
     def slide_over(self, sides: Sides) -> bool:
         """Whether an image of these sides has more windows than one."""

@@ -28,6 +28,7 @@ from muhdi.models.tensor_files import Tensors, load_exactly, on_cpu, read_tensor
 from muhdi.recipe.backbones import BackboneConfig, DecoderConfig, read_backbone
 from muhdi.recipe.evaluation import WEIGHTS, WeightsChoice
 from muhdi.recipe.section import Section
+from muhdi.recipe.tune import TuneConfig
 from muhdi.taxonomy import MAX_CLASSES
 
 _FORMAT = "muhdi 3"
@@ -63,6 +64,8 @@ class Checkpoint:
         default_statistics: what its batch norms use where nobody chooses.
         average: of its weights, where training kept one.
         default_weights: which of both are used where nobody chooses.
+        tune: what its last training changed of the backbone.
+        file: that it was read from; None if it was not.
     """
 
     network: Segmenter
@@ -76,6 +79,8 @@ class Checkpoint:
     default_statistics: str = "running"
     average: WeightAverage | None = None
     default_weights: WeightsChoice = "model"
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    file: Path | None = None
 
     def using(self, weights: str | None = None) -> Checkpoint:
         """The same with the network, and its statistics, that is meant.
@@ -93,8 +98,8 @@ class Checkpoint:
             return self
         if self.average is None:
             raise RecipeError(
-                "weights ema: the network has no average of its weights; train it with"
-                " optimizer.ema, or use model"
+                f"weights ema: {self.file or 'the network'} has no average of its weights; train it"
+                " with optimizer.ema, or use model"
             )
         average = self.average
         return replace(self, network=average.network, statistics=average.statistics)
@@ -131,6 +136,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     }
     if checkpoint.default_weights != "model":
         description["default_weights"] = checkpoint.default_weights
+    if checkpoint.tune.method != "full":
+        description["tune"] = _plain(checkpoint.tune)
     description["sha256"] = _digest(tensors, description)
     metadata = {_DESCRIPTION: json.dumps(description, sort_keys=True)}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
@@ -203,6 +210,8 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         default_weights: WeightsChoice = (
             "ema" if description.get("default_weights") == "ema" else "model"
         )
+        # Files of networks that are trained whole do not say it.
+        tune = TuneConfig.model_validate(description.get("tune", "full"))
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
             raise ValueError(f"heads {heads}, {len(classes)} classes")
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -232,6 +241,8 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         default_statistics=default_statistics,
         average=_average_in(path, network, tensors, names),
         default_weights=default_weights,
+        tune=tune,
+        file=path,
     )
 
 
@@ -467,7 +478,7 @@ def load_reference(path: Path, classes: tuple[str, ...], image_size: tuple[int, 
     section = read_backbone(backbone)
     network = build_segmenter(section, len(classes), heads, multi_level=multi_level)
     load_exactly(network, state, path)
-    return Checkpoint(network, section, classes, image_size)
+    return Checkpoint(network, section, classes, image_size, file=path)
 
 
 def _heads_in(state: dict[str, Tensor]) -> tuple[str, ...]:

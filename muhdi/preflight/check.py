@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from muhdi.data.catalog import DataContext, open_split
-from muhdi.data.sets import ImageSet
+from muhdi.data.sets import ImageSet, Size
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.preflight.count_classes import counted_source, rare_stages, sampling_notes
 from muhdi.preflight.pool import in_parts, in_processes
-from muhdi.preflight.remarks import dark, left_out, shared_labels, squeezed
+from muhdi.preflight.remarks import dark, left_out, parsed_size, shared_labels, squeezed
 from muhdi.recipe.domains import DomainConfig
+from muhdi.recipe.evaluation import check_scales
 from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import IGNORE
 
@@ -140,6 +141,7 @@ def check(
     for split, (images, _) in zip(report.splits, opened, strict=True):
         split.unreadable.sort()
         _judge(split, report)
+        _judge_scales(recipe, split, report)
         _remark(recipe, split, images, report)
     report.notes += left_out(recipe, [images for images, _ in opened])
     advice = "list them in ids or colours, as a class or as ignore, or correct label_format"
@@ -269,10 +271,27 @@ def _judge(split: Split, report: Report) -> None:
         report.notes.append(f"{title}: holds a single image")
 
 
+def _shown_size(recipe: Recipe, split: Split) -> Size | None:
+    """Width and height to which the images of a split are brought; None: they keep their own."""
+    data = next(data for _, data in recipe.domains() if data.domain_name == split.domain)
+    return recipe.size_of(data) if split.split == "train" else recipe.evaluated_size(data)
+
+
+def _judge_scales(recipe: Recipe, split: Split, report: Report) -> None:
+    """Report images that are scored at their own size, of which a scale leaves too little."""
+    if _shown_size(recipe, split) is not None or not split.sizes:
+        return
+    smallest = min(map(parsed_size, split.sizes), key=min)
+    try:
+        name = f"{_title(split)}: the smallest image"
+        check_scales(name, smallest, recipe.evaluation.scales)
+    except DataError as error:
+        report.problems.append(str(error))
+
+
 def _remark(recipe: Recipe, split: Split, images: ImageSet, report: Report) -> None:
     """Note what is remarkable about the files of a split."""
-    data = next(data for _, data in recipe.domains() if data.domain_name == split.domain)
-    size = recipe.size_of(data) if split.split == "train" else recipe.evaluated_size(data)
+    size = _shown_size(recipe, split)
     remarks = [shared_labels(images)]
     if size is not None:
         remarks.append(squeezed(split.sizes, size, images.fit))

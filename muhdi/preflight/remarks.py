@@ -39,7 +39,7 @@ def squeezed(sizes: Counter[str], size: Size, fit: Fit) -> str:
     if not sizes or fit != "stretch":
         return ""
     shown = sizes.most_common(1)[0][0]
-    width, height = map(int, shown.split("x"))
+    width, height = parsed_size(shown)
     stretched = (width / height) / (size[0] / size[1])
     factor = max(stretched, 1 / stretched)
     if factor <= SQUEEZED:
@@ -49,6 +49,12 @@ def squeezed(sizes: Counter[str], size: Size, fit: Fit) -> str:
         f"images of {shown} are shown as {size[0]}x{size[1]}, {factor:.1f} times as {how};"
         " image_size is width and height"
     )
+
+
+def parsed_size(text: str) -> Size:
+    """Width and height of ``640x360``."""
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
 def dark(brightest: int) -> str:

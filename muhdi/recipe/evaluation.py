@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from muhdi.errors import RecipeError
+from muhdi.errors import DataError, RecipeError
 from muhdi.recipe.section import NotNegative, Positive, Section, Size, Weight
 
 SMALLEST = 16
@@ -127,7 +127,7 @@ class EvaluationConfig(Section):
                 "evaluation.overlap: is that of windows; set evaluation.window too, or leave it out"
             )
         for domain, size in sizes.items():
-            if self.scales != [1.0] and size and min(size) < smallest_side(self.scales):
+            if size and min(size) < smallest_side(self.scales):
                 raise RecipeError(
                     f"evaluation.scales: {min(self.scales):g} makes the images of {domain}, which"
                     f" are {size[0]}x{size[1]}, smaller than {SMALLEST} pixels a side; leave it out"
@@ -160,7 +160,25 @@ class EvaluationConfig(Section):
 
 def smallest_side(scales: Sequence[float]) -> int:
     """Pixels that the sides of an image must have at least, so that no scale makes it too small."""
-    return math.ceil(SMALLEST / min(scales))
+    return 1 if list(scales) == [1.0] else math.ceil(SMALLEST / min(scales))
+
+
+def check_scales(name: str, size: Size, scales: Sequence[float]) -> None:
+    """Refuse an image that a scale makes too small.
+
+    Args:
+        name: of the image, for messages.
+        size: its width and height.
+        scales: of `EvaluationConfig.scales`.
+
+    Raises:
+        DataError: a side is below `smallest_side`.
+    """
+    if min(size) < smallest_side(scales):
+        raise DataError(
+            f"{name}: is {size[0]}x{size[1]}, which scale {min(scales):g} makes smaller than"
+            f" {SMALLEST} pixels a side; leave it out of evaluation.scales"
+        )
 
 
 class TestConfig(Section):

@@ -11,13 +11,19 @@ from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
 from muhdi.files import check_target, write_json, write_text
 
-COLUMNS = ("run", "seed", "step", "domain", "statistics", "class", "iou")
+COLUMNS = ("run", "seed", "step", "domain", "statistics", "weights", "views", "class", "iou")
 MEAN = "mean"
 """The ``class`` of rows that hold a domain's mIoU, in whose mean absent classes do not count."""
 ENDINGS = (".csv", ".json")
 
 TidyRow = dict[str, str | int | float | None]
-"""A value by column. ``iou`` is in percent; None where there is none."""
+"""A value by column.
+
+* ``weights``: ``model``, or ``ema`` where the average of the weights was scored.
+* ``views``: what the softmax was averaged over, in words; empty where every image was looked at
+  once, and in results of versions that do not say it.
+* ``iou``: in percent; None where there is none.
+"""
 
 
 def tidy_rows(runs: Sequence[Results]) -> list[TidyRow]:
@@ -32,10 +38,15 @@ def tidy_rows(runs: Sequence[Results]) -> list[TidyRow]:
             for statistics, by_domain in step["scores"].items():
                 for domain, entry in by_domain.items():
                     values = {**entry.get("iou", {}), MEAN: entry["miou"]}
+                    place = (run.name, run.seed, step["step"], domain, statistics)
+                    how = (run.scored_weights, _views(run, domain))
                     for name, iou in values.items():
-                        place = (run.name, run.seed, step["step"], domain, statistics)
-                        rows.append(dict(zip(COLUMNS, (*place, name, iou), strict=True)))
+                        rows.append(dict(zip(COLUMNS, (*place, *how, name, iou), strict=True)))
     return rows
+
+
+def _views(run: Results, domain: str) -> str:
+    return run.scored[domain].views if domain in run.scored else ""
 
 
 def check_scores_file(path: Path) -> None:

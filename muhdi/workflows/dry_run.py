@@ -52,7 +52,7 @@ def dry_run(recipe: Recipe, *, on_progress: OnProgress = lambda done, total: Non
     Raises:
         MuhdiError: something in the recipe or the data is wrong, as in `train`.
     """
-    check_trainable(recipe)
+    check_trainable(recipe, "dry_run")
     fabric = launch_alone(recipe)
     domains = Domains(recipe)
     check_selection(recipe, domains)

@@ -13,7 +13,7 @@ from pathlib import Path
 from muhdi.data.domains import Domains
 from muhdi.data.paths import find_file
 from muhdi.data.unlisted import UnlistedIds
-from muhdi.deploy.find import network_file
+from muhdi.deploy.find import network_file, refuse_exported
 from muhdi.errors import DataError, RecipeError, check_type, nearest
 from muhdi.evaluation.domains import OnProgress, Row, Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, absent_classes, best_row
@@ -84,8 +84,9 @@ def evaluate(  # noqa: PLR0913 - options by name
     if not isinstance(what, Recipe) and is_network(Path(what)):
         return _evaluate_path(Path(what), recipe, experiments, how)
     if recipe is not None:
+        name = what.name if isinstance(what, Recipe) else checked_name(what)
         raise RecipeError(
-            f"--recipe: {what} is a recipe itself; give the run directory or the network's file"
+            f"--recipe: {name} is a recipe itself; give the run directory or the network's file"
         )
     return _evaluate_recipe(what, experiments, how)
 
@@ -132,13 +133,14 @@ def read_arguments(
         trust_code: whether classes of other packages, which a run names, are imported.
     """
     if not is_network(Path(path)):
+        name = checked_name(path)
         if recipe is not None:
             raise RecipeError(
-                f"--recipe {recipe}: {path} is a recipe itself; give the run directory or the "
+                f"--recipe {recipe}: {name} is a recipe itself; give the run directory or the "
                 "network's file"
             )
-        trust = trust_code or None
-        return load_recipe(checked_name(path), settings, seed, trust_code=trust), None
+        return load_recipe(name, settings, seed, trust_code=trust_code or None), None
+    refuse_exported(Path(path))
     if seed is not None:
         raise RecipeError(f"{path}: --seed finds the run of a recipe; this is a file or folder")
     own = _run_of(Path(path)) / RECIPE
@@ -253,6 +255,7 @@ def _of_path(
     path: Path, recipe: Path | str | Recipe | None, *, trust_code: bool
 ) -> tuple[Networks, Recipe]:
     """A run's newest network, or a file, and the recipe to score it by."""
+    refuse_exported(path)
     network = network_file(path) if path.is_dir() else path
     networks: Networks = [(network.stem, [network])]
     if recipe is not None:
@@ -269,6 +272,8 @@ def _of_recipe(recipe: Recipe, experiments: Path | str | None) -> Networks:
     test = recipe.test
     if test.models:
         files = [find_file(path, recipe.runtime.root, "test.models") for path in test.models]
+        for file in files:
+            refuse_exported(file)
         name = "ensemble" if len(files) > 1 else Path(test.models[0]).stem
         return [(name, files)]
     directory = RunDirectory.of(recipe, experiments)

@@ -147,6 +147,12 @@ def _tuned(config: TuneConfig) -> str:
     return "backbone, decoder and heads"
 
 
+def _was_tuned(config: TuneConfig) -> str:
+    """What a network's last training changed; its adapters, if it had some, are gone."""
+    merged = "; their changes are in the weights" if config.method == "lora" else ""
+    return _tuned(config) + merged
+
+
 def _own_start(backbone: BackboneConfig) -> str:
     """What a network begins with where `model.init` is none."""
     return "the published weights of its backbone" if backbone.is_pretrained else "random weights"
@@ -157,6 +163,8 @@ def _of_network(path: Path, size: tuple[int, int] | None, *, trust_code: bool) -
     checkpoint = load_checkpoint(file, trust_code=trust_code)
     network = checkpoint.network
     freeze_affine(network)
+    if checkpoint.tune.method != "full":
+        network.backbone.requires_grad_(False)
     summary = summarise(network, size or checkpoint.image_size)
     facts: Facts = {
         "file": f"{file}, {_mib(file.stat().st_size)}",
@@ -164,6 +172,7 @@ def _of_network(path: Path, size: tuple[int, int] | None, *, trust_code: bool) -
         "decoder": network.decoder_config.name,
         "heads": list(network.heads),
         "levels": list(network.levels),
+        "trained": _was_tuned(checkpoint.tune),
         **_held(checkpoint),
         **_exported(path),
         **_measures(summary),

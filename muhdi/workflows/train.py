@@ -113,15 +113,21 @@ def train(
     return carried.results
 
 
-def check_trainable(recipe: Recipe) -> None:
+def check_trainable(recipe: Recipe, function: str = "train") -> None:
     """Refuse what cannot be trained, before devices and files are looked for.
+
+    Args:
+        recipe: of the run.
+        function: of muhdi that it was given to, for messages.
 
     Raises:
         MuhdiError: it is no recipe, has no source, names code that is not trusted or a logger that
             is not installed, or a batch cannot be computed in so many parts.
     """
     if not isinstance(recipe, Recipe):
-        raise RecipeError(f"recipe: must be a Recipe: muhdi.train(muhdi.Recipe.load({recipe!r}))")
+        raise RecipeError(
+            f"recipe: must be a Recipe: muhdi.{function}(muhdi.Recipe.load({recipe!r}))"
+        )
     if recipe.source is None:
         raise RecipeError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
     recipe.check_trusted()
@@ -227,6 +233,7 @@ class Session:
             default_statistics=self.recipe.evaluation.default_statistics,
             average=carried.average,
             default_weights=self.recipe.evaluation.weights,
+            tune=self.recipe.model.tune,
         )
 
     def print_notes(self, notes: list[str]) -> None:

@@ -101,6 +101,14 @@ def untouched(folder: Path) -> bool:
             "the folder nowhere/source_camvid_day_0016E5 does not exist",
         ),
         (["evaluate", "nowhere"], "nowhere: no such run directory, network file or recipe"),
+        (
+            ["evaluate", "net.safetensrs", "--recipe", "scenes"],
+            "net.safetensrs: no such run directory, network file or recipe",
+        ),
+        (
+            ["evaluate", "scenes", "--recipe", "scenes"],
+            "--recipe scenes: scenes is a recipe itself; give the run directory or the network's",
+        ),
         (["evaluate", ".", "--statistics", "domian"], "did you mean 'domain'"),
         (["evaluate", "."], "holds no finished network yet"),
         (["recipes", "camvd"], "did you mean 'camvid'"),

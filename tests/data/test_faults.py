@@ -168,6 +168,7 @@ def test_images_are_turned_the_way_up_that_exif_says(
     image = image_set(path).read(0, False).image
     assert np.array_equal(image, np.asarray(ImageOps.exif_transpose(Image.open(path))))
     assert image.shape == ((320, 240, 3) if orientation > 4 else (240, 320, 3))
+    assert FileSet("turned", [path]).stored_size(0) == (image.shape[1], image.shape[0])
     if ending == "jpg":  # decoded at a quarter, and turned
         size = image.shape[1] // 4, image.shape[0] // 4
         draft = image_set(path).read(0, False, size).image

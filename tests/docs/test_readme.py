@@ -26,6 +26,7 @@ LITTLE = [
     "source_training.batch_size=2",
     "evaluation.samples=1",
     "evaluation.domain_images=2",
+    "evaluation.statistics=[running]",
 ]
 SCENES = ["image_size=[64,32]", "source.train=4", "source.val=2"] + [
     f"steps.{i}.target.{key}" for i in range(3) for key in ("train=4", "val=2")
@@ -68,6 +69,7 @@ def test_make_knows_the_two_targets() -> None:
         assert subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True).returncode == 0
 
 
+@pytest.mark.usefixtures("sweeps_in_this_process")
 def test_the_commands_run_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     take_a_photo()

@@ -145,8 +145,8 @@ def test_a_file_needs_neither_folder_nor_network(tmp_path: Path) -> None:
     assert again.read_bytes() == path.read_bytes()
 
 
-def test_a_whole_run_resumes_to_the_bit_continues_and_predicts(
-    tmp_path: Path, tiny, monkeypatch: pytest.MonkeyPatch
+def test_a_whole_run_resumes_to_the_bit_continues_predicts_and_is_adapted(
+    tmp_path: Path, tiny, muhdi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     published = transformers.SegformerForSemanticSegmentation(configuration("segformer"))
     published.save_pretrained(tmp_path / "published")
@@ -155,8 +155,10 @@ def test_a_whole_run_resumes_to_the_bit_continues_and_predicts(
         "model.decoder={name: segformer, width: 16}",
         "every_step.adaptation=selftrain",
         "every_step.retention=muhdi",
+        "evaluation.statistics=[running]",
     ]
-    recipe = load_recipe(tiny(), settings)
+    city = {"dataset": "scenes", "domain": "city", "train": 4, "val": 2}
+    recipe = load_recipe(tiny(steps=[{"target": city}]), settings)
     begun = start(recipe, Domains(recipe))
     assert any("no commercial use" in note for note in begun.notes)
     weight = begun.carried.network.backbone.model.state_dict()
@@ -174,6 +176,20 @@ def test_a_whole_run_resumes_to_the_bit_continues_and_predicts(
     settings[-2:] = [f"model.init={RunDirectory.of(recipe, whole).last_model()}"]
     network = start(load_recipe(tiny(), settings), Domains(recipe)).carried.network
     assert network.backbone.configuration.model_type == "segformer"
+    # So does the next model, for images of a new place.
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        Image.new("RGB", (90, 60), (90, 120, 150 + number)).save(tmp_path / f"photos/{number}.png")
+    words = ["--images", "photos", "--set", "every_step.iterations=1"]
+    status, _, errors = muhdi("adapt", run, *words)
+    assert status == 0, errors
+    adapted = RunDirectory(tmp_path / "experiments/snapshots/tiny_photos")
+    last = load_checkpoint(adapted.last_model())
+    assert last.network.backbone.configuration.model_type == "segformer"
+    assert list(last.network.heads) == ["agnostic", "specialist"]
+    status, output, errors = muhdi("check", adapted.folder / "recipe.yml")
+    assert status == 0, errors
+    assert "photos" in output
 
 
 def test_what_cannot_be_built_is_said_in_one_line(

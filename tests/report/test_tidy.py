@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from muhdi.evaluation.results import Results, scores, without_score
+from muhdi.evaluation.results import Results, ScoredImages, scores, without_score
 from muhdi.report.result_table import ResultTable
 from muhdi.report.tables import classes_table
 from muhdi.report.tidy import tidy_rows
@@ -25,12 +25,22 @@ def _results() -> Results:
 
 def test_a_row_for_every_class_and_for_the_mean() -> None:
     place = {"run": "x", "seed": 7, "step": 0, "statistics": "running"}
+    place |= {"weights": "model", "views": ""}
     assert tidy_rows([_results()]) == [
         {**place, "domain": "sim", "class": "a", "iou": 75.0},
         {**place, "domain": "sim", "class": "b", "iou": None},
         {**place, "domain": "sim", "class": "mean", "iou": 75.0},
         {**place, "domain": "city", "class": "mean", "iou": None},
     ]
+
+
+def test_rows_say_with_which_weights_and_views_they_were_scored() -> None:
+    results = _results()
+    results.scored_weights = "ema"
+    results.scored = {"sim": ScoredImages("", 2, "", "native", "native", "stretch", "scales 1, 2")}
+    rows = tidy_rows([results])
+    assert {row["weights"] for row in rows} == {"ema"}
+    assert [row["views"] for row in rows] == ["scales 1, 2"] * 3 + [""]
 
 
 def test_the_table_of_classes_ends_with_the_mean_and_the_pixel_accuracy() -> None:
@@ -58,7 +68,8 @@ def test_the_commands_write_them(
     assert (status, errors) == (0, "")
     with open("s.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["run", "seed", "step", "domain", "statistics", "class", "iou"]
+    columns = "run seed step domain statistics weights views class iou"
+    assert list(rows[0]) == columns.split()
     means = [row for row in rows if row["class"] == "mean"]
     results = Results.load(trained)
     if command == "evaluate":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,7 +170,10 @@ def test_it_is_what_is_scored_predicted_and_exported(
     assert own.matrix("running") != again.matrix("running")
     assert "scored weights" in (run / "report.html").read_text()
     image = next((run / "samples").glob("city_*_image.png"))
-    logits = {w: Predictor.load(run, weights=w)(IMAGES) for w in (None, "ema", "model")}
+    predictors = {w: Predictor.load(run, weights=w) for w in (None, "ema", "model")}
+    assert repr(predictors[None]).endswith("statistics='running', weights='ema')")
+    assert repr(predictors["model"]).endswith("statistics='running')")
+    logits = {w: predictor(IMAGES) for w, predictor in predictors.items()}
     assert torch.equal(logits[None], logits["ema"])
     assert not torch.equal(logits["ema"], logits["model"])
     status, _, errors = muhdi("export", run, "folder", "--weights", "ema", "--images", image)
@@ -219,7 +223,8 @@ def test_training_itself_stays_and_resumes_exactly(
         for key, value in load_checkpoint(file).network.named_parameters()
     )
     assert not any(key.startswith("ema") for key in safetensors.torch.load_file(file))
-    with pytest.raises(RecipeError, match="has no average of its weights; train it with"):
+    message = f"weights ema: {file} has no average of its weights; train it with"
+    with pytest.raises(RecipeError, match=re.escape(message)):
         package.evaluate(file, weights="ema")
 
 

@@ -25,11 +25,22 @@ from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import build_fabric, check_batches, launch
 from muhdi.workflows.train import train
-from tests.processes import EACH, RECIPE, SYNCED, draw, recipe, run_all
+from tests.models.tiny_transformers import folder_of
+from tests.processes import (
+    BOUNDED,
+    EACH,
+    FROZEN,
+    HF,
+    RECIPE,
+    SYNCED,
+    draw,
+    hf,
+    recipe,
+    run_all,
+    train_once,
+)
 
 ROOT = Path(__file__).parents[2]
-BOUNDED = ["optimizer.clip=0.1", "augment.crop=[40,32]"]
-"""Clipped gradients, and crops of a fixed size."""
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
@@ -64,7 +75,8 @@ def assert_equal_runs(one: Path, two: Path, combinations: Sequence[tuple[str, st
             close = torch.allclose(b[key].double(), value.double(), rtol=0, atol=digits)
             assert close, (name, key)
         rows = [results(folder, name)["steps"][-1]["scores"] for folder in (one, two)]
-        for kind in ("running", "domain"):
+        assert rows[0].keys() == rows[1].keys()
+        for kind in rows[0]:
             for domain in ("sim", "city"):
                 a, b = (row[kind][domain] for row in rows)
                 assert a["images"] == b["images"] == 3
@@ -101,61 +113,73 @@ def torchrun(*words: object, fails: bool = False) -> str:
 
 
 @pytest.fixture(scope="module")
-def frozen(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """Runs of one process, with frozen statistics."""
-    folder = tmp_path_factory.mktemp("one")
-    run_all(data, folder, "model.batch_norm=frozen")
+def tiny_hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The configuration of a network of transformers without dropout."""
+    return folder_of("dinov2", tmp_path_factory.mktemp("hf"))
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, data: Path, tiny_hf: Path) -> Path:
+    """Folders of runs of two processes: ``frozen``, ``synced``, ``once``, ``hf``, ``spoilt``."""
+    folder = tmp_path_factory.mktemp("two")
+    torchrun(data, folder, tiny_hf)
     return folder
 
 
-def test_two_processes_train_as_one_with_the_whole_batch(
-    tmp_path: Path, data: Path, frozen: Path
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """Runs of one process, with frozen statistics."""
+    folder = tmp_path_factory.mktemp("one")
+    run_all(data, folder, *FROZEN)
+    return folder
+
+
+def test_two_processes_train_as_one_with_the_whole_batch(two: Path, frozen: Path) -> None:
+    assert_equal_runs(frozen, two / "frozen")
+
+
+def test_synced_statistics_are_those_of_the_whole_batch(
+    tmp_path: Path, data: Path, two: Path
 ) -> None:
-    torchrun(data, tmp_path, "model.batch_norm=frozen")
-    assert_equal_runs(frozen, tmp_path)
+    run_all(data, tmp_path, *BOUNDED, combinations=SYNCED)
+    assert_equal_runs(tmp_path, two / "synced", SYNCED)
 
 
-def test_synced_statistics_are_those_of_the_whole_batch(tmp_path: Path, data: Path) -> None:
-    run_all(data, tmp_path / "one", *BOUNDED, combinations=SYNCED)
-    torchrun(data, tmp_path / "two", "synced", "model.batch_norm=synced", *BOUNDED)
-    assert_equal_runs(tmp_path / "one", tmp_path / "two", SYNCED)
+def test_a_network_of_transformers_is_trained_as_by_one_process(
+    tmp_path: Path, data: Path, two: Path, tiny_hf: Path
+) -> None:
+    run_all(data, tmp_path, hf(str(tiny_hf)), combinations=HF)
+    assert_equal_runs(tmp_path, two / "hf", HF)
 
 
 def test_a_batch_in_parts_trains_as_the_whole(tmp_path: Path, data: Path, frozen: Path) -> None:
     parts = ["every_step.accumulate=2", "source_training.accumulate=4"]
-    run_all(data, tmp_path, "model.batch_norm=frozen", *parts)
+    run_all(data, tmp_path, *FROZEN, *parts)
     assert_equal_runs(frozen, tmp_path)
 
 
-def test_what_is_saved_has_seen_the_images_of_all_processes(tmp_path: Path, data: Path) -> None:
+def test_what_is_saved_has_seen_the_images_of_all_processes(
+    tmp_path: Path, data: Path, two: Path
+) -> None:
     """The stem's mean after one iteration is linear in the images, so it is that of the whole
     batch.
     """
-    torchrun(data, tmp_path / "two", "once")
-    alone = load_recipe(RECIPE, [f"root={data}", "steps=[]", "every_step={}"])
-    torch.set_default_dtype(torch.float64)
-    try:
-        train(alone, tmp_path / "one", quiet=True)
-    finally:
-        torch.set_default_dtype(torch.float32)
-    one, two = (
-        state(tmp_path / word, "processes")["backbone.bn1.running_mean"] for word in ("one", "two")
+    train_once(data, tmp_path)
+    one, both = (
+        state(folder, "processes")["backbone.bn1.running_mean"]
+        for folder in (tmp_path, two / "once")
     )
     assert one.abs().max() > 1e-3
-    assert torch.allclose(one, two, rtol=0, atol=1e-10)
+    assert torch.allclose(one, both, rtol=0, atol=1e-10)
 
 
 def test_a_loss_that_is_not_finite_in_one_process_stops_both_or_is_left_out_by_both(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data: Path, two: Path
 ) -> None:
-    error = torchrun(data, tmp_path / "stops", "spoilt", "log_every=1", fails=True)
+    error = torchrun(data, tmp_path, "stops", fails=True)
     assert error.count("RunError: the loss seg_aux is not finite at iteration 1 (images: ") == 1
-    torchrun(data, tmp_path / "goes on", "spoilt", "skip_bad=1", "log_every=1")
-    lines = (
-        (tmp_path / "goes on" / "snapshots" / "selftrain_muhdi" / "metrics.jsonl")
-        .read_text()
-        .splitlines()
-    )
+    goes_on = two / "spoilt"
+    lines = (goes_on / "snapshots" / "selftrain_muhdi" / "metrics.jsonl").read_text().splitlines()
     assert ["skipped" in json.loads(line) for line in lines] == [
         False,
         True,
@@ -164,7 +188,7 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_both_or_is_left_out_by_b
         False,
         False,
     ]
-    weights = state(tmp_path / "goes on", "selftrain_muhdi").values()
+    weights = state(goes_on, "selftrain_muhdi").values()
     assert all(value.isfinite().all() for value in weights if value.is_floating_point())
 
 

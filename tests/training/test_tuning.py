@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from muhdi.deploy.predictor import Predictor
 from muhdi.errors import RecipeError
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.segmenter import Segmenter, build_segmenter
@@ -87,13 +88,21 @@ def test_a_frozen_backbone_stays_to_the_bit(tiny: Tiny, tmp_path: Path) -> None:
     source, last = run_of(tmp_path, frozen)
     moved = changed(source, {key: last[key] for key in source})
     assert {key.split(".")[0] for key in moved} == {"heads"}
+    # Its file says so, and so does what is exported.
+    run = RunDirectory.of(frozen, tmp_path).folder
+    exported = Predictor.load(run).save_pretrained(tmp_path / "exported")
+    for path in (run, exported):
+        found = info(path)
+        assert found.facts["trained"] == "decoder and heads; the backbone stays"
+        assert found.network.parts[0].trained == 0
+        assert all(part.frozen == 0 for part in found.network.parts[1:])
     # The next step is trained alike.
     images = tmp_path / "images"
     images.mkdir()
     samples = RunDirectory.of(frozen, tmp_path).samples
     for number, image in enumerate(sorted(samples.glob("*_image.png"))):
         (images / f"{number}.png").write_bytes(image.read_bytes())
-    plan = plan_adaptation(RunDirectory.of(frozen, tmp_path).folder, images)
+    plan = plan_adaptation(run, images)
     assert plan.recipe.model.tune == TuneConfig(method="frozen")
 
 
@@ -213,3 +222,11 @@ def test_runs_with_adapters_are_plain_and_resume_exactly(
     assert all(source[key].ndim == 2 for key in of_backbone)
     parts = info(recipe).network.parts
     assert 0 < parts[0].trained < parts[0].parameters / 2
+    # A file's adapters are merged: it holds the backbone's weights alone.
+    trained = info(RunDirectory.of(recipe, whole).folder)
+    assert trained.facts["trained"] == (
+        "adapters of rank 2 in the backbone's linear layers, the rest fully; their changes are in"
+        " the weights"
+    )
+    assert trained.network.parts[0].trained == 0
+    assert trained.network.parts[0].parameters < parts[0].parameters

@@ -346,6 +346,21 @@ def test_options_that_do_not_go_together_are_refused(trained: Path, tmp_path: Pa
         evaluate_network(tmp_path / "exp" / "snapshots" / "tiny", experiments=tmp_path / "exp")
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["net.onnx"],
+        ["net.onnx", "--recipe", "scenes"],
+        ["scenes", "--set", "test.models=[net.onnx]"],
+    ],
+)
+def test_an_exported_file_is_not_evaluated(muhdi, tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"")
+    status, _, errors = muhdi("evaluate", *words)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "net.onnx: is an exported file, which only muhdi predict takes; give the" in errors
+
+
 def test_networks_of_other_strides_can_be_an_ensemble() -> None:
     models = [build_segmenter("small", 3).eval(), build_segmenter("resnet50", 3).eval()]
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)

@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from muhdi.evaluation.results import Results
 from muhdi.evaluation.samples import add_earlier_predictions
+from muhdi.preflight.check import check
 from muhdi.recipe.load import load_recipe
 from muhdi.report.facts import facts
 from muhdi.report.run_files import read_run
 from muhdi.run.sample_files import after_name
 from muhdi.workflows.evaluate import evaluate
 from muhdi.workflows.train import train
+from tests.folders import day, rain
 
 
 def test_windows_mirror_images_and_scales_through_the_command(
@@ -64,7 +67,7 @@ def test_windows_mirror_images_and_scales_through_the_command(
         ),
         (
             ["--scales", "0.4,1", "--set", "evaluation.input_size=native"],
-            "is 64x32, which scale 0.4 makes smaller than 16 pixels a side",
+            "sim_00000: is 64x32, which scale 0.4 makes smaller than 16 pixels a side",
         ),
     ],
 )
@@ -74,6 +77,36 @@ def test_views_that_cannot_be_are_one_line(
     status, _, errors = muhdi("evaluate", trained, *words)
     assert (status, errors.count("\n")) == (2, 1)
     assert message in errors
+
+
+def test_an_image_that_a_scale_makes_too_small_is_named_before_any_training(
+    muhdi, tiny: Callable[..., Path], folders: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """Images that are scored at their own size: 36x24, and one of 24x18."""
+
+    def trained(*arguments: object) -> None:
+        raise AssertionError("a network was made")
+
+    monkeypatch.setattr("muhdi.workflows.train.start", trained)
+    monkeypatch.setattr("muhdi.workflows.dry_run.start", trained)
+    small = folders / "rain" / "val" / "img 2.png"
+    Image.new("RGB", (24, 18)).save(small)
+    path = tiny(
+        root=str(folders),
+        classes=["flat", "vehicle"],
+        source=day({0: "flat", 7: "vehicle", 9: "ignore"}),
+        steps=[{"target": rain()}],
+        evaluation={"input_size": "native", "scales": [0.7, 1]},
+    )
+    fault = "is 24x18, which scale 0.7 makes smaller than 16 pixels a side; leave it out of"
+    for words in (["train"], ["train", "--dry-run"]):
+        status, _, errors = muhdi(*words, path)
+        assert (status, errors.count("\n")) == (2, 1)
+        assert f"{small}: {fault} evaluation.scales" in errors
+    assert not (tmp_path / "experiments").exists()
+    (problem,) = check(load_recipe(path), 1).problems
+    assert problem.startswith(f"steps.0.target (rain, val): the smallest image: {fault}")
+    assert check(load_recipe(path, ["evaluation.scales=[0.9,1]"]), 1).problems == []
 
 
 def test_a_run_scores_its_stages_by_views_and_says_so(

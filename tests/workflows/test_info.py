@@ -64,6 +64,7 @@ def test_a_network_says_what_it_holds(trained: Path, tmp_path: Path) -> None:
     assert of_run.recipe is None
     for found in (of_run, of_file, of_folder):
         assert found.facts["heads"] == ["agnostic", "specialist"]
+        assert found.facts["trained"] == "backbone, decoder and heads"
         assert found.facts["classes"][0] == "flat"
         assert found.facts["image size"] == "64x32"
         assert found.facts["other shapes"] == "are stretched"

@@ -50,6 +50,9 @@ class SceneSet(ImageSet):
         table = zlib.crc32(self.table.tobytes())
         return f"{self.look} {self.count} {self.seed} {self.size} {table}"
 
+    def stored_size(self, index: int) -> Size:
+        return self.size
+
     def read(self, index: int, with_label: bool, draft: Size | None = None) -> Sample:
         image, label = draw_scene(self.look, (*self.seed, index), self.size)
         return Sample(self.name(index), image, self.table[label] if with_label else None)

@@ -237,8 +237,8 @@ def _from_file(kept: dict[str, Any]) -> Any:
 
 
 def _in_full_precision(configuration: Any) -> Any:
-    """The same, whatever the numbers of its published weights are."""
-    configuration.dtype = torch.float32
+    """The same in PyTorch's default precision, whatever its published weights are in."""
+    configuration.dtype = torch.get_default_dtype()
     return configuration
 
 
