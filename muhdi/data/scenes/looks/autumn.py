@@ -1,0 +1,72 @@
+"""A late afternoon in autumn: red and yellow leaves, also on the ground, and long shadows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+
+from muhdi.data.scenes.canvas import Array, clip
+from muhdi.data.scenes.layout import Person, Tree
+from muhdi.data.scenes.street import Palette, Street
+from muhdi.data.scenes.styles import FLAT
+
+
+class Autumn(Street):
+    """Trees have the colours of walls, and the ground those of trees."""
+
+    palette: ClassVar[Palette] = replace(
+        Palette(),
+        skies=(((116, 140, 178), (250, 196, 132)), ((150, 146, 166), (252, 178, 112))),
+        hills=((150, 92, 52), (168, 116, 56)),
+        grounds=((176, 122, 52), (158, 96, 46), (170, 140, 66)),
+        roads=((96, 86, 78), (88, 80, 74), (104, 92, 82)),
+        pavements=((176, 150, 112), (164, 140, 108)),
+        walls=((168, 104, 72), (206, 172, 118), (170, 158, 148), (214, 196, 164), (142, 132, 134)),
+        greens=((214, 112, 34), (232, 168, 44), (178, 60, 38), (200, 140, 50)),
+        jackets=((110, 70, 50), (66, 74, 62), (140, 96, 50), (84, 56, 60)),
+    )
+
+    def marks(self) -> None:
+        """Leaves lie on the road and its edges, and hide some of the lines."""
+        super().marks()
+        road = self.layout.road
+        for _ in range(160):
+            z = float(np.exp(self.rng.uniform(np.log(0.9), np.log(14))))
+            side = self.rng.choice((-1, 1))
+            x = side * (road + self.rng.normal(0.1, 0.7))
+            size = self.rng.uniform(0.05, 0.14)
+            leaf = self.pick(self.palette.greens)
+            self.patch((x, x + size), (z, z + 1.4 * size), leaf)
+
+    def tree(self, tree: Tree) -> None:
+        """Its shadow, a crown that lost some of its leaves, and those around its foot."""
+        self.shadow(tree.x, tree.z, 0.5 * tree.size)
+        for dx, dy, radius in tree.leaves:
+            z = tree.z * (1 + 0.05 * dy)
+            x = tree.x + 1.6 * tree.size * dx
+            self.patch((x, x + radius), (z, z + radius), self.pick(self.palette.greens))
+        super().tree(tree)
+
+    def person(self, person: Person) -> None:
+        """With a long shadow."""
+        self.shadow(person.x, person.z, 0.2)
+        super().person(person)
+
+    def shadow(self, x: float, z: float, half: float) -> None:
+        """A dark strip towards the left: the sun is low on the right."""
+        dark = clip(np.asarray(self.road_colour) * 0.55)
+        strip = [(x, 0, z), (x, 0, z + half), (x - 5, 0, z + 0.4 + half), (x - 5, 0, z + 0.4)]
+        road = self.layout.kerb
+        clipped = [(float(np.clip(a, -road, road)), b, c) for a, b, c in strip]
+        self.quad(clipped, dark, FLAT)
+
+    def seen(self, image: Array, label: Array, distance: Array) -> Array:
+        """Golden light, most of it from the right."""
+        width = label.shape[1]
+        sun = np.linspace(0.0, 1.0, width, dtype=np.float32)[None, :, None]
+        haze = (0.1 + 0.25 * distance[..., None]) * (0.4 + 0.6 * sun)
+        return image * (1 - haze) + np.asarray((255, 206, 140), np.float32) * haze
+
+
