@@ -59,7 +59,17 @@ class ScenesConfig(DomainConfig):
     dataset: Literal["scenes"]
     """The data set's name."""
     domain: Literal[
-        "day", "snow", "wet_night", "autumn", "abroad", "fog", "sim", "city", "dust", "night", "rain"
+        "day",
+        "snow",
+        "wet_night",
+        "autumn",
+        "abroad",
+        "fog",
+        "sim",
+        "city",
+        "dust",
+        "night",
+        "rain",
     ]
     """Which look the scenes have: of the second edition (`day` is the source), or from `sim` on of
     the first."""

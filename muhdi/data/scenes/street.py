@@ -123,7 +123,8 @@ class Street(Canvas):
         height, width = label.shape
         noise = soft_noise(self.rng, height, width)[..., None]
         near = (0.3 + 0.7 * (distance < 0.8) * (label != SKY))[..., None]
-        return image + self.palette.texture * noise * near.astype(np.float32)
+        grey_levels: Array = self.palette.texture * noise * near.astype(np.float32)
+        return image + grey_levels
 
     # --- the ground ---
 

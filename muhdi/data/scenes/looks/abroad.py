@@ -1,4 +1,4 @@
-"""Another country: other vehicles, signs, house fronts, trees and clothes; one drives on the left."""
+"""Another country: other vehicles, signs, fronts, trees and clothes; one drives on the left."""
 
 from __future__ import annotations
 

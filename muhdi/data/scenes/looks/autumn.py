@@ -67,6 +67,5 @@ class Autumn(Street):
         width = label.shape[1]
         sun = np.linspace(0.0, 1.0, width, dtype=np.float32)[None, :, None]
         haze = (0.1 + 0.25 * distance[..., None]) * (0.4 + 0.6 * sun)
-        return image * (1 - haze) + np.asarray((255, 206, 140), np.float32) * haze
-
-
+        seen: Array = image * (1 - haze) + np.asarray((255, 206, 140), np.float32) * haze
+        return seen

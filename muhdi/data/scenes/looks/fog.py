@@ -35,4 +35,5 @@ class Fog(Street):
         through = np.exp(-FAR * distance / visibility)[..., None].astype(np.float32)
         grey = image.mean(2, keepdims=True)
         faded = grey + 0.75 * (image - grey)
-        return faded * through + np.asarray(WHITE, np.float32) * (1 - through)
+        seen: Array = faded * through + np.asarray(WHITE, np.float32) * (1 - through)
+        return seen

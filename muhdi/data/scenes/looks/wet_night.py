@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from muhdi.data.scenes.canvas import Array, Point, clip
-from muhdi.data.scenes.layout import Layout, Pole, Vehicle
+from muhdi.data.scenes.layout import Layout, Pole
 from muhdi.data.scenes.street import SCALE, Palette, Street
-from muhdi.data.scenes.styles import CONSTRUCTION, FLAT, OBJECT, VEHICLE
+from muhdi.data.scenes.styles import CONSTRUCTION, FLAT, OBJECT
 from muhdi.taxonomy import Colour
 
 LIT: tuple[Colour, ...] = ((255, 214, 128), (250, 232, 176), (196, 220, 250))
@@ -97,7 +97,8 @@ class WetNight(Street):
         image = image * (1 + 1.2 * self.beam(height, width))
         mirrored = reflection(image, self.horizon / SCALE)
         wet = 0.62 * (label == FLAT)[..., None].astype(np.float32)
-        return image * (1 - 0.4 * wet) + wet * mirrored
+        shown: Array = image * (1 - 0.4 * wet) + wet * mirrored
+        return shown
 
     def beam(self, height: int, width: int) -> Array:
         """What the car's own headlights add, [height, width, 1]."""
