@@ -82,7 +82,7 @@ class WetNight(Street):
         """Headlights dazzle, rear lights glow."""
         super().lit(foot, (size[0] * 1.2, size[1] * 1.2), colour)
         white = colour[2] > 128
-        self.glow(foot, 0.42 if white else 0.36, colour)
+        self.glow(foot, 0.3 if white else 0.26, colour)
 
     def glow(self, point: Point, radius: float, colour: Colour) -> None:
         """Note a light."""
@@ -93,7 +93,7 @@ class WetNight(Street):
         """Light is added, first to what is there, then to the road that shows it."""
         height, width = label.shape
         lights = spots(self.glows, height, width)
-        image = image + 0.55 * lights
+        image = image + 0.5 * lights
         image = image * (1 + 1.2 * self.beam(height, width))
         mirrored = reflection(image, self.horizon / SCALE)
         wet = 0.62 * (label == FLAT)[..., None].astype(np.float32)
