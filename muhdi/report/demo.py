@@ -79,8 +79,8 @@ def write_demo(out: Path, arms: Arms, statistics: str) -> Demo:
     write_page(
         out,
         "demo.html.j2",
-        title=f"Before, {' and '.join(arms)}",
-        stages=first.stages,
+        title=f"{BEFORE.capitalize()}, {', '.join(arms)}",
+        stages=[first.results.source, *first.stages[1:]],
         sentence=sentence,
         table=table,
         unlabelled=any(not is_scored(first, statistics, name) for name in first.results.domains),
@@ -206,7 +206,9 @@ def _forgotten(runs: Sequence[RunData], statistics: str) -> str:
     known = known_values(values)
     if len(known) < len(values):
         return ""
-    return f", {mean(known):.1f} points forgotten"
+    points = mean(known)
+    what = "gained since" if points < 0 else "forgotten"
+    return f" and {abs(points):.1f} points {what}"
 
 
 # --- the pictures ---------------------------------------------------------------------------------

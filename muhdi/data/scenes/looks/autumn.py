@@ -29,37 +29,35 @@ class Autumn(Street):
     )
 
     def marks(self) -> None:
-        """Leaves lie on the road and its edges, and hide some of the lines."""
+        """Long shadows, and leaves on the road, its edges and around trees, which hide lines."""
         super().marks()
+        for thing in self.layout.things:
+            if isinstance(thing, Tree):
+                self.shadow(thing.x, thing.z, 0.5 * thing.size)
+                for dx, dy, radius in thing.leaves:
+                    z = thing.z * (1 + 0.05 * dy)
+                    self.leaf(thing.x + 1.6 * thing.size * dx, z, 0.5 * radius)
+            elif isinstance(thing, Person):
+                self.shadow(thing.x, thing.z, 0.2)
         road = self.layout.road
         for _ in range(160):
             z = float(np.exp(self.rng.uniform(np.log(0.9), np.log(14))))
             side = self.rng.choice((-1, 1))
-            x = side * (road + self.rng.normal(0.1, 0.7))
-            size = self.rng.uniform(0.05, 0.14)
-            leaf = self.pick(self.palette.greens)
-            self.patch((x, x + size), (z, z + 1.4 * size), leaf)
+            self.leaf(side * (road + self.rng.normal(0.1, 0.7)), z, self.rng.uniform(0.05, 0.14))
 
-    def tree(self, tree: Tree) -> None:
-        """Its shadow, a crown that lost some of its leaves, and those around its foot."""
-        self.shadow(tree.x, tree.z, 0.5 * tree.size)
-        for dx, dy, radius in tree.leaves:
-            z = tree.z * (1 + 0.05 * dy)
-            x = tree.x + 1.6 * tree.size * dx
-            self.patch((x, x + radius), (z, z + radius), self.pick(self.palette.greens))
-        super().tree(tree)
-
-    def person(self, person: Person) -> None:
-        """With a long shadow."""
-        self.shadow(person.x, person.z, 0.2)
-        super().person(person)
+    def leaf(self, x: float, z: float, size: float) -> None:
+        """A leaf on the road or the pavement; beyond, none is seen."""
+        if abs(x) + size < self.layout.kerb - 0.1:
+            self.patch((x, x + size), (z, z + 1.4 * size), self.pick(self.palette.greens))
 
     def shadow(self, x: float, z: float, half: float) -> None:
-        """A dark strip towards the left: the sun is low on the right."""
+        """A dark strip towards the left, as far as the pavement: the sun is low on the right."""
         dark = clip(np.asarray(self.road_colour) * 0.55)
         strip = [(x, 0, z), (x, 0, z + half), (x - 5, 0, z + 0.4 + half), (x - 5, 0, z + 0.4)]
-        road = self.layout.kerb
-        clipped = [(float(np.clip(a, -road, road)), b, c) for a, b, c in strip]
+        edge = self.layout.kerb - 0.1
+        if x < -edge:
+            return
+        clipped = [(float(np.clip(a, -edge, edge)), b, c) for a, b, c in strip]
         self.quad(clipped, dark, FLAT)
 
     def seen(self, image: Array, label: Array, distance: Array) -> Array:
