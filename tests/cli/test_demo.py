@@ -82,7 +82,7 @@ def own(tmp_path: Path) -> Path:
 
 
 def test_it_does_the_same_on_ones_own_folders(muhdi, own: Path, tmp_path: Path) -> None:
-    settings = [*QUICK, "augment.crop=32"]
+    settings = [*QUICK, "augment.crop=1"]
     status, output, errors = muhdi("demo", "--real", own, *words(settings), "--jobs", 2)
     assert status == 0, errors
     assert "note: b_source: the source, whose labels are learned" in errors
