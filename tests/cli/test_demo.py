@@ -17,7 +17,8 @@ QUICK = (
     "every_step.iterations=2",
     "every_step.batch_size=1",
     "source_training.batch_size=1",
-    "evaluation.statistics=[running]",
+    "evaluation.statistics=[image]",
+    "evaluation.default=image",
     "evaluation.domain_images=2",
 )
 
@@ -48,7 +49,9 @@ def test_it_ends_with_a_table_a_sentence_and_one_page(muhdi, tmp_path: Path) -> 
         "abroad",
         "snow",
     ]
-    assert sequential.matrix("running")[0] == kept.matrix("running")[0], "one source for both"
+    assert kept.targets == ["snow", "wet_night", "abroad"], "snow comes back, and is one target"
+    assert kept.adapted_at == [1, 2, 3]
+    assert sequential.matrix("image")[0] == kept.matrix("image")[0], "one source for both"
     for arm in ("before", "sequential", "kept"):
         assert len(re.findall(rf"│ {arm} +│", output)) == 1
     assert "Mean mIoU on snow, wet_night, abroad: " in output
