@@ -16,7 +16,8 @@ from muhdi.recipe.domains import FolderConfig
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 
-FEWEST, MOST = 2, 3
+FEWEST = 2
+MOST = 3
 """Folders that a demo takes: the source and one or two new places."""
 WIDEST = 320
 """Pixels of width that the network sees; training sees crops of half of that."""

@@ -52,7 +52,8 @@ def demo(  # noqa: PLR0913 - options by name
     output = Path(output)
     recipes: dict[str, Recipe | str] = dict(SHIPPED)
     if real is not None:
-        recipes, settings = _own(Path(real), settings, log), ()
+        recipes = _own(Path(real), settings, log)
+        settings = ()  # the recipes have them
     runs = sweep(
         list(recipes.values()), seeds, settings, output, jobs, log, on_progress=on_progress
     )

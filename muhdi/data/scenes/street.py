@@ -196,7 +196,8 @@ class Street(Canvas):
 
     def patch(self, xs: tuple[float, float], zs: tuple[float, float], colour: Colour) -> None:
         """A rectangle on the ground."""
-        (x0, x1), (z0, z1) = xs, zs
+        x0, x1 = xs
+        z0, z1 = zs
         self.quad([(x0, 0, z0), (x1, 0, z0), (x1, 0, z1), (x0, 0, z1)], colour, FLAT)
 
     # --- what stands on it ---
@@ -229,8 +230,10 @@ class Street(Canvas):
 
     def walls(self, house: Building, height: float, wall: Colour) -> None:
         """Both walls that the camera sees; the one along the street is in the shade."""
-        x, back = house.x, house.back
-        near, far = house.near, house.far
+        x = house.x
+        back = house.back
+        near = house.near
+        far = house.far
         end = [(x, 0, near), (back, 0, near), (back, height, near), (x, height, near)]
         self.quad(end, wall, CONSTRUCTION)
         along = [(x, 0, near), (x, 0, far), (x, height, far), (x, height, near)]
@@ -248,7 +251,8 @@ class Street(Canvas):
         top = height + 0.32 * abs(house.back - house.x)
         tiles = self.pick(self.palette.roofs)
         x = house.x
-        near, far = house.near, house.far
+        near = house.near
+        far = house.far
         slope = [(x, height, near), (x, height, far), (ridge, top, far), (ridge, top, near)]
         self.quad(slope, tiles, CONSTRUCTION)
         gable: list[Point] = [(x, height, near), (ridge, top, near), (house.back, height, near)]
@@ -260,9 +264,11 @@ class Street(Canvas):
 
     def ledge(self, house: Building, height: float, thick: float, colour: Colour) -> None:
         """A band along both walls, up to a height."""
-        x, back = house.x, house.back
+        x = house.x
+        back = house.back
         low = height - thick
-        near, far = house.near, house.far
+        near = house.near
+        far = house.far
         end = [(x, low, near), (back, low, near), (back, height, near), (x, height, near)]
         self.quad(end, colour, CONSTRUCTION)
         along = [(x, low, near), (x, low, far), (x, height, far), (x, height, near)]
@@ -357,7 +363,8 @@ class Street(Canvas):
     def person(self, person: Person) -> None:
         """Legs, body, head."""
         tall = person.tall
-        x, z = person.x, person.z
+        x = person.x
+        z = person.z
         trousers = self.pick(self.palette.trousers)
         for side in (-1, 1):
             self.box((x + side * 0.09, 0, z), (0.13, 0.5 * tall), trousers, HUMAN)

@@ -67,13 +67,16 @@ class Abroad(Street):
     def along(self, house: Building, ys: tuple[float, float], colour: Colour) -> None:
         """A rectangle on the wall along the street."""
         low, high = ys
-        x, near, far = house.x, house.near, house.far
+        x = house.x
+        near = house.near
+        far = house.far
         wall = [(x, low, near), (x, low, far), (x, high, far), (x, high, near)]
         self.quad(wall, colour, CONSTRUCTION)
 
     def tree(self, tree: Tree) -> None:
         """A palm; a bush is an agave."""
-        x, z = tree.x, tree.z
+        x = tree.x
+        z = tree.z
         height = 0.1 if tree.bush else 2.2 + 1.0 * tree.size
         if not tree.bush:
             self.box((x, 0, z), (0.2, height), self.pick(self.palette.trunks), NATURE)
@@ -116,7 +119,9 @@ class Abroad(Street):
 
     def person(self, person: Person) -> None:
         """A long robe, and for some a straw hat or a parasol."""
-        x, z, tall = person.x, person.z, person.tall
+        x = person.x
+        z = person.z
+        tall = person.tall
         cloth = self.pick(self.palette.jackets)
         robe = [(x - 0.24, 0.05, z), (x + 0.24, 0.05, z), (x + 0.15, 0.85 * tall, z)]
         self.quad([*robe, (x - 0.15, 0.85 * tall, z)], cloth, HUMAN)

@@ -62,7 +62,9 @@ class Snow(Street):
             return
         ridge = (house.x + house.back) / 2
         top = height + 0.36 * abs(house.back - house.x)
-        x, near, far = house.x, house.near, house.far
+        x = house.x
+        near = house.near
+        far = house.far
         slope = [(x, height, near), (x, height, far), (ridge, top, far), (ridge, top, near)]
         self.quad(slope, SNOW, CONSTRUCTION)
         gable = [(x, height, near), (ridge, top, near), (house.back, height, near)]
@@ -72,7 +74,8 @@ class Snow(Street):
     def tree(self, tree: Tree) -> None:
         """Bare branches with snow on them."""
         base = self.trunk(tree)
-        x, z = tree.x, tree.z
+        x = tree.x
+        z = tree.z
         bark = self.pick(self.palette.trunks)
         for dx, dy, radius in tree.leaves:
             tip = (x + 1.3 * tree.size * dx, base + tree.size * (dy + 0.4), z)
@@ -104,7 +107,9 @@ class Snow(Street):
     def person(self, person: Person) -> None:
         """A long coat and a hat."""
         super().person(person)
-        x, z, tall = person.x, person.z, person.tall
+        x = person.x
+        z = person.z
+        tall = person.tall
         self.box((x, 0.22 * tall, z), (0.44, 0.62 * tall), self.pick(self.palette.jackets), HUMAN)
         self.box((x, 1.0 * tall, z), (0.26, 0.14), self.pick(self.palette.jackets), HUMAN)
 
