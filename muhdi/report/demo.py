@@ -186,8 +186,8 @@ def demo_sentence(arms: Arms, statistics: str) -> str:
             shares = [changed(change_of(own[0], statistics, target)) for target in results.targets]
             known = known_values(shares)
             if known:
-                parts.append(f"{name} changed {mean(known):.1f} % of the targets' pixels")
-        told = f" ({', '.join(parts)})" if parts else ""
+                parts.append(f"{name} {mean(known):.1f} %")
+        told = f" (pixels that changed class: {', '.join(parts)})" if parts else ""
         why = none_scored(runs[0], statistics)
         return f"{why}, so no number says whether it helped: look at the pictures{told}."
     parts = [f"{text(_average(runs, statistics, 0))} before"]
