@@ -87,6 +87,7 @@ def write_demo(out: Path, arms: Arms, statistics: str) -> Demo:
         rows=rows,
         images=images,
         legend=legend(first.recipe.class_set()),
+        retentions={name: runs[0].recipe.steps[-1].retention.key for name, runs in arms.items()},
         runs={name: runs[0].folder for name, runs in arms.items()},
         seeds=[run.results.seed for run in next(iter(arms.values()))],
     )
