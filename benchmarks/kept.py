@@ -1,27 +1,29 @@
 """README's picture: ``python -m benchmarks.kept DEMO OUT.png``.
 
-From the folder of a finished ``muhdi demo``, the first sample of the first and of the last target
-after the last step: what the network of the source makes of it, what is left of the first target
-after sequential self-training, and with MuHDi.
+From the folder of a finished ``muhdi demo``, the pictures of its page: the first sample of every
+target, what the source's network makes of it, and what the network after the last step does,
+without and with what keeps the old.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from muhdi.evaluation.results import Results
-from muhdi.report.prediction_grid import predictions_figure
-from muhdi.taxonomy import CLASS_SETS
+import numpy as np
+from PIL import Image
 
-ARMS = {
-    "scenes_none": "before (no adaptation)",
-    "scenes_selftrain": "sequential",
-    "scenes_selftrain_muhdi": "kept (MuHDi)",
-}
-"""Recipes of the demo, and their titles."""
-SEED = 41
-"""The demo's own."""
+from muhdi.report.demo import PictureRow, picture_rows
+from muhdi.report.figures import write_figure
+from muhdi.report.result_table import with_statistics
+from muhdi.report.run_files import read_run
+from muhdi.taxonomy import CLASS_SETS, ClassSet
+from muhdi.workflows.demo import SEED, SHIPPED
+
+COLUMN = 2.3
+"""Width of a column in inches, at 100 pixels each."""
 
 
 def main() -> None:
@@ -29,13 +31,44 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit("usage: python -m benchmarks.kept DEMO OUT.png")
     demo, out = map(Path, sys.argv[1:])
-    runs = {title: demo / "snapshots" / f"{name}_seed{SEED}" for name, title in ARMS.items()}
-    results = {title: Results.load(run) for title, run in runs.items()}
-    samples = {title: run / "samples" for title, run in runs.items()}
-    targets = next(iter(results.values())).targets
-    shown = [targets[0], targets[-1]]
-    classes = CLASS_SETS["urban7"]
-    predictions_figure(out, samples, results, classes, "domain", shown)
+    arms = {}
+    for title, name in SHIPPED.items():
+        arms[title] = [read_run(demo / "snapshots" / f"{name}_seed{SEED}")]
+    statistics = arms["kept"][0].results.main_statistics
+    rows = picture_rows(arms, statistics)
+    under = f"under each prediction the domain's mIoU in percent, {with_statistics(statistics)}"
+    grid(out, rows, CLASS_SETS["urban7"], f"After the last step; {under}")
+
+
+def grid(out: Path, rows: Sequence[PictureRow], classes: ClassSet, title: str) -> None:
+    """A row of pictures for each sample, and the colours' names below."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    columns = len(rows[0].pictures)
+    height, width = np.asarray(Image.open(rows[0].pictures[0].file)).shape[:2]
+    inches = (COLUMN * columns, COLUMN * height / width * len(rows) + 1.0)
+    figure = Figure(figsize=inches, layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for row, line in zip(rows, axes, strict=True):
+        line[0].set_ylabel(row.domain, fontsize=9)
+        for picture, axis in zip(row.pictures, line, strict=True):
+            show(axis, picture.file)
+            axis.set_xlabel(picture.score, fontsize=8, labelpad=1)
+    for picture, axis in zip(rows[0].pictures, axes[0], strict=True):
+        axis.set_title(picture.title, fontsize=9)
+    patches = []
+    for name, colour in zip(classes.classes, classes.hex_colours(), strict=True):
+        patches.append(Patch(color=colour, label=name))
+    figure.legend(handles=patches, loc="outside lower center", ncols=7, fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=9)
+    write_figure(out, figure)
+
+
+def show(axis: Any, path: Path) -> None:
+    """Draw an image file without its axes."""
+    axis.set(xticks=[], yticks=[])
+    axis.imshow(np.asarray(Image.open(path).convert("RGB")), interpolation="nearest")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Runs the accuracy comparisons that README and docs/results.md quote, and writes docs/results.md.
 
-    MUHDI_CAMVID=FOLDER python -m benchmarks.results [--only scenes|camvid|camvid_lite] [--jobs N]
+    MUHDI_CAMVID=FOLDER python -m benchmarks.results [--only scenes|scenes2|camvid|camvid_lite] [--jobs N]
     [--experiments DIR] [--collect]
 
 The scores of every finished run are kept in ``benchmarks/runs/``, with a digest of its recipe: a
@@ -29,8 +29,9 @@ from muhdi.report.tables import arms_table
 RUNS = Path(__file__).parent / "runs"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 KINDS = ("running", "domain", "image")
-"""Statistics with which the runs of the small network are scored."""
+"""Statistics with which the runs of the first two benchmarks are scored."""
 CAMVID_SEEDS, SCENES_SEEDS = (11, 12, 13), (41, 42, 43)
+SCENES2_SEEDS = (11, 12, 13, 14, 15)
 METHODS = (
     "none",
     "advent",
@@ -42,6 +43,15 @@ METHODS = (
 )
 CAMVID = ["camvid_source", *(f"camvid_{method}" for method in METHODS), "camvid_oracle"]
 SCENES = ["scenes_none", "scenes_selftrain", "scenes_selftrain_distill", "scenes_selftrain_muhdi"]
+SCENES2 = [
+    "scenes2_source",
+    "scenes2_none",
+    "scenes2_advent",
+    "scenes2_selftrain",
+    "scenes2_selftrain_distill",
+    "scenes2_selftrain_muhdi",
+    "scenes2_oracle",
+]
 
 
 def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[int]) -> str:
@@ -49,8 +59,9 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
 
     A summary per choice of statistics, every seed, the commands, the reading.
     """
+    kinds = next(iter(arms.values()))[0].statistics
     parts = []
-    for kind in KINDS:
+    for kind in kinds:
         parts.append(
             f"\n**`{kind}` statistics**, after the last step, mean ± standard deviation of"
             f" {len(seeds)} seeds\n"
@@ -62,17 +73,17 @@ def section(arms: dict[str, list[muhdi.Results]], prefix: str, seeds: Sequence[i
         + ".\n"
     )
     rows = [
-        [name, *("; ".join(_each(run, kind) for run in runs) for kind in KINDS)]
+        [name, *("; ".join(_each(run, kind) for run in runs) for kind in kinds)]
         for name, runs in arms.items()
     ]
-    parts.append(markdown(["arm", *KINDS], rows))
+    parts.append(markdown(["arm", *kinds], rows))
     controls = {
         f"{prefix}_selftrain": "sequential self-training",
         f"{prefix}_selftrain_distill": "single-head distillation",
         f"{prefix}_none": "no adaptation",
     }
     parts.append("\nReading, computed from the numbers:\n")
-    parts += [f"* {reading(arms, kind, f'{prefix}_selftrain_muhdi', controls)}" for kind in KINDS]
+    parts += [f"* {reading(arms, kind, f'{prefix}_selftrain_muhdi', controls)}" for kind in kinds]
     parts.append("\nThe command of every row:\n\n```sh")
     parts += [f"muhdi sweep {name} {' '.join(f'--seed {seed}' for seed in seeds)}" for name in arms]
     parts.append("```\n")
@@ -90,7 +101,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--only", choices=["scenes", "camvid", "camvid_lite"], help="run this benchmark alone"
+        "--only",
+        choices=["scenes", "scenes2", "camvid", "camvid_lite"],
+        help="run this benchmark alone",
     )
     parser.add_argument(
         "--collect", action="store_true", help="train nothing, write what is finished"
@@ -100,10 +113,13 @@ def main() -> None:
     options = parser.parse_args()
     for name, recipes, seeds in (
         ("scenes", SCENES, SCENES_SEEDS),
+        ("scenes2", SCENES2, SCENES2_SEEDS),
         ("camvid", CAMVID, CAMVID_SEEDS),
         ("camvid_lite", lite_results.RECIPES, CAMVID_SEEDS),
     ):
-        if options.only in (None, name) and (name == "scenes" or "MUHDI_CAMVID" in os.environ):
+        if options.only in (None, name) and (
+            name.startswith("scenes") or "MUHDI_CAMVID" in os.environ
+        ):
             for seed in seeds:
                 collect(
                     name,
@@ -197,6 +213,10 @@ def page() -> str:
             "\n## Drawn scenes: sim → city → dust → night, 128x64\n",
             section(arms, "scenes", seeds),
         ]
+    arms, seeds = finished("scenes2", SCENES2, SCENES2_SEEDS)
+    if seeds:
+        text += ["\n## Drawn scenes, second edition: day → snow → wet night → abroad → snow\n"]
+        text.append(section(arms, "scenes2", seeds))
     arms, seeds = finished("camvid", CAMVID, CAMVID_SEEDS)
     if seeds:
         text += ["\n## CamVid by sequence: day → bright → dusk, 240x180\n", CAMVID_NOTE]

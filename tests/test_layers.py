@@ -71,7 +71,7 @@ LIGHT = [
     "muhdi.recipe.docs",
     "muhdi.evaluation.results",
     "muhdi.report.compare",
-    "muhdi.report.prediction_grid",
+    "muhdi.report.demo",
     "muhdi.report.significance",
     "muhdi.report.report",
     "muhdi.report.tables",

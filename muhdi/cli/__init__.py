@@ -10,12 +10,13 @@ from typing import Annotated
 
 import typer
 
+from muhdi.cli.demo import demo
 from muhdi.cli.info import info
 from muhdi.cli.networks import convert, export, predict
 from muhdi.cli.recipes import check, inspect, new, prepare, recipes
 from muhdi.cli.results import compare, evaluate, report, runs
 from muhdi.cli.run import run
-from muhdi.cli.training import adapt, demo, sweep, train
+from muhdi.cli.training import adapt, sweep, train
 
 __all__ = ["COMMANDS", "app", "main"]
 

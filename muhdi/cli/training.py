@@ -1,4 +1,4 @@
-"""Commands that train: demo, train, adapt, sweep."""
+"""Commands that train: train, adapt, sweep."""
 
 from __future__ import annotations
 
@@ -86,69 +86,6 @@ Seeds = Annotated[
     typer.Option("--seed", min=0, help="Every recipe runs with every seed. Repeatable."),
 ]
 SweepFolder = Annotated[Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")]
-DemoSeeds = Annotated[
-    list[int], typer.Option("--seed", min=0, help="Seed of drawing and training. Repeatable.")
-]
-DemoFolder = Annotated[
-    Path, typer.Option("--output", "-o", help="Folder for the runs and the image.")
-]
-
-DEMO = {
-    "scenes_none": "none / none",
-    "scenes_selftrain": "selftrain / none",
-    "scenes_selftrain_distill": "selftrain / distill",
-    "scenes_selftrain_muhdi": "selftrain / muhdi",
-}
-"""Shipped recipes, and what tables call them: adaptation / retention."""
-DEMO_METHOD = "scenes_selftrain_muhdi"
-DEMO_CONTROLS = {
-    "scenes_selftrain": "sequential self-training",
-    "scenes_selftrain_distill": "single-head distillation",
-    "scenes_none": "no adaptation at all",
-}
-"""What the method is compared with, in words."""
-
-
-def demo(
-    seeds: DemoSeeds = [41],  # noqa: B006 - typer reads the default
-    settings: Set = [],  # noqa: B006 - typer reads the default
-    output: DemoFolder = Path("demo"),
-    jobs: Jobs = None,
-    quiet: Quiet = False,
-) -> None:
-    """Train four arms on drawn scenes, simulator -> city -> dust -> night, and compare them.
-
-    It needs no data. It ends with result tables and an image of predictions.
-    """
-    from muhdi.report.prediction_grid import predictions_figure
-    from muhdi.report.significance import reading
-    from muhdi.report.tables import arms_table, matrix_table
-    from muhdi.taxonomy import CLASS_SETS
-    from muhdi.workflows.sweep import sweep as run_sweep
-
-    out = console()
-    with progress("demo", quiet=quiet) as bar:
-        runs = run_sweep(
-            list(DEMO), seeds, settings, output, jobs, bar.print, on_progress=bar.update
-        )
-    arms = {title: runs[recipe] for recipe, title in DEMO.items()}
-    evaluated = runs[DEMO_METHOD][0].statistics
-    # The scenes are built to show what becomes of stored statistics; the page has the others.
-    statistics = "domain" if "domain" in evaluated else runs[DEMO_METHOD][0].main_statistics
-    for title, results in arms.items():
-        out.print(f"\n{title}")
-        out.print(matrix_table(results[0], statistics).terminal())
-    out.print(arms_table(arms, statistics).terminal())
-    controls = {DEMO[recipe]: text for recipe, text in DEMO_CONTROLS.items()}
-    out.print(reading(arms, statistics, DEMO[DEMO_METHOD], controls))
-    path = output / "predictions.png"
-    snapshots = output / "snapshots"
-    first = {title: results[0] for title, results in arms.items()}
-    samples = {title: snapshots / result.name / "samples" for title, result in first.items()}
-    predictions_figure(path, samples, first, CLASS_SETS["urban7"], statistics)
-    out.print(f"Predictions of every arm on every domain: {path}", soft_wrap=True)
-    page, _ = _compared(runs, output, statistics)
-    print_page(page)
 
 
 def train(

@@ -24,6 +24,7 @@ from muhdi.evaluation.views import Views, classes_of
 from muhdi.models.inference import Inference, Network
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.statistics import STORED, Statistics, measure_statistics, pool_statistics
+from muhdi.recipe.evaluation import check_scales
 from muhdi.recipe.schema import Recipe
 
 Row = dict[str, dict[str, Entry]]
@@ -169,21 +170,28 @@ def _entry(
     classes = recipe.class_set().classes
     compared = recipe.evaluation.compares(labelled=samples.with_labels)
     observer = Observer(len(classes), mirror=compared, previous=previous if compared else None)
-    observer.watch(inference)
-    if samples.with_labels:
-        confusion = evaluate_domain(
-            inference,
-            samples,
-            size=recipe.evaluation.size,
-            views=Views.of(recipe.evaluation),
-            on_sample=partial(watched.count, samples.images.domain),
-        )
-        entry = scores(confusion, classes, len(samples), recipe.evaluation.mean_over)
-    else:
-        _show(inference, samples, recipe, watched)
-        entry = without_score("unlabelled")
+    with observer.watching(inference):
+        entry = _watched_entry(inference, samples, recipe, watched)
     entry["label_free"] = observer.scores(classes, shown_images(samples, recipe))
     return entry
+
+
+def _watched_entry(
+    inference: Inference, samples: PreparedSet, recipe: Recipe, watched: _Watched
+) -> Entry:
+    """The scores that need labels, or the reason why there are none; all images are shown."""
+    if not samples.with_labels:
+        _show(inference, samples, recipe, watched)
+        return without_score("unlabelled")
+    confusion = evaluate_domain(
+        inference,
+        samples,
+        size=recipe.evaluation.size,
+        views=Views.of(recipe.evaluation),
+        on_sample=partial(watched.count, samples.images.domain),
+    )
+    classes = recipe.class_set().classes
+    return scores(confusion, classes, len(samples), recipe.evaluation.mean_over)
 
 
 @torch.no_grad()
@@ -193,7 +201,7 @@ def _show(inference: Inference, samples: PreparedSet, recipe: Recipe, watched: _
     with distributed.fail_together():
         for batch in image_batches(samples, recipe, inference.device):
             sides = (batch.shape[-2], batch.shape[-1])
-            views.check(samples.images.domain, sides[::-1])
+            check_scales(samples.images.domain, sides[::-1], views.scales)
             if views.look_once(sides):
                 inference(batch)
             else:

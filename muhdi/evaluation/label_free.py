@@ -7,7 +7,8 @@ that it is shown, while a domain is scored.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -43,13 +44,18 @@ class Observer:
         self.same_as_mirror = 0
         self.same_as_previous = 0
 
-    def watch(self, inference: Inference) -> None:
-        """Observe everything that the network is shown from now on; what it gives stays the same.
+    @contextmanager
+    def watching(self, inference: Inference) -> Iterator[None]:
+        """Inside, everything that the network is shown is observed; what it gives stays the same.
 
         Args:
             inference: one that nobody else observes.
         """
-        inference.register_forward_hook(self._passed)
+        handle = inference.register_forward_hook(self._passed)
+        try:
+            yield
+        finally:
+            handle.remove()
 
     def _passed(self, inference: Inference, inputs: tuple[Tensor], logits: Tensor) -> None:
         (images,) = inputs

@@ -58,8 +58,21 @@ class ScenesConfig(DomainConfig):
 
     dataset: Literal["scenes"]
     """The data set's name."""
-    domain: Literal["sim", "city", "dust", "night", "rain"]
-    """Which look the scenes have."""
+    domain: Literal[
+        "day",
+        "snow",
+        "wet_night",
+        "autumn",
+        "abroad",
+        "fog",
+        "sim",
+        "city",
+        "dust",
+        "night",
+        "rain",
+    ]
+    """Which look the scenes have: of the second edition (`day` is the source), or from `sim` on of
+    the first."""
     train: Positive = 300
     """Number of training images."""
     val: Positive = 80

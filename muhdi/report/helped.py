@@ -106,7 +106,7 @@ def _overall(run: RunData, statistics: str) -> str:
     count = len(results.targets)
     if not pairs:
         return (
-            f"{_none_scored(run, statistics)}, so no number says whether it helped: look at the"
+            f"{none_scored(run, statistics)}, so no number says whether it helped: look at the"
             " pictures, and at what changed."
         )
     of = "the target" if count == 1 else f"{len(pairs)} of {count} targets"
@@ -114,7 +114,7 @@ def _overall(run: RunData, statistics: str) -> str:
     return f"On {of}, the mean mIoU {moved}; one seed, so no interval."
 
 
-def _none_scored(run: RunData, statistics: str) -> str:
+def none_scored(run: RunData, statistics: str) -> str:
     """Why no target has a score before and after."""
     last = run.results.steps[-1]["scores"][statistics]
     if all(last.get(name, {}).get("reason") == "unlabelled" for name in run.results.targets):

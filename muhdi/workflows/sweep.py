@@ -34,7 +34,7 @@ from muhdi.errors import (
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
 from muhdi.recipe.load import load_recipe, save_recipe
-from muhdi.recipe.schema import Recipe
+from muhdi.recipe.schema import Recipe, StageConfig, StepConfig
 from muhdi.run.directory import RunDirectory
 
 _SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
@@ -104,8 +104,8 @@ def sweep(  # noqa: PLR0913 - options by name
         log: called with a line for every run that starts or ends.
         trust_code: whether classes of other packages are imported even if the recipe of a run, or a
             `Recipe` that was read without trust, names them.
-        on_progress: called about every second with the number of iterations that all runs have
-            recorded, and of all.
+        on_progress: called about every second with the number of images that all runs have trained
+            on, and of all: iterations of the source and of the steps cost differently.
 
     Returns:
         Results in the order of the seeds, by what was given for a recipe: its file or name, and for
@@ -189,7 +189,7 @@ def _sweep(plan: list[_Job], experiments: Path, screen: _Screen) -> list[Results
     for job, start in zip(plan, starts, strict=True):
         jobs.append(job if start is None else job.started_from(start))
     first_jobs = list(sources.values())
-    watch = partial(_report_iterations, _Watched.all([*first_jobs, *jobs], experiments), screen)
+    watch = partial(_report_images, _Watched.all([*first_jobs, *jobs], experiments), screen)
     with _Processes(experiments, count, screen.log, watch) as processes:
         processes.run(first_jobs)
         return processes.run(jobs)
@@ -197,17 +197,15 @@ def _sweep(plan: list[_Job], experiments: Path, screen: _Screen) -> list[Results
 
 @dataclass(frozen=True)
 class _Watched:
-    """A run whose iterations are counted.
+    """A run whose images are counted.
 
     Attributes:
         directory: of the run.
-        before: iterations before each stage, by the stage's name.
-        total: iterations of the whole run.
+        stages: name, iterations, and images per iteration of each stage.
     """
 
     directory: RunDirectory
-    before: dict[str, int]
-    total: int
+    stages: list[tuple[str, int, int]]
 
     @classmethod
     def all(cls, jobs: Sequence[_Job], experiments: Path) -> list[_Watched]:
@@ -215,21 +213,47 @@ class _Watched:
         watched = []
         for job in jobs:
             recipe = job.load()
-            before = {
-                stage.name: recipe.iterations_before(stage.number) for stage in recipe.stages()
-            }
-            total = recipe.iterations_before(len(before))
-            watched.append(cls(RunDirectory.of(recipe, experiments), before, total))
+            stages = []
+            for stage in recipe.stages():
+                stages.append((stage.name, stage.config.iterations, _images(stage.config)))
+            watched.append(cls(RunDirectory.of(recipe, experiments), stages))
         return watched
 
+    @property
+    def total(self) -> int:
+        """Images of the whole run."""
+        return sum(iterations * images for _, iterations, images in self.stages)
+
     def done(self) -> int:
-        """Iterations that the run has recorded."""
+        """Images of the iterations that the run has recorded."""
         if self.directory.samples.exists():
             return self.total
         last = _last_line(self.directory.metrics)
-        if last is None or last.get("stage") not in self.before:
+        if last is None:
             return 0
-        return self.before[last["stage"]] + int(last["iteration"])
+        evaluated = _evaluated(self.directory.results)
+        # A target may come back, so that two stages have its name. The last line is of the stage
+        # after those that are evaluated, or of the last of these.
+        for number in (evaluated, evaluated - 1):
+            if 0 <= number < len(self.stages) and self.stages[number][0] == last.get("stage"):
+                before = sum(count * images for _, count, images in self.stages[:number])
+                return before + int(last["iteration"]) * self.stages[number][2]
+        return 0
+
+
+def _images(config: StageConfig) -> int:
+    """Images of one iteration, of both domains."""
+    if not isinstance(config, StepConfig):
+        return config.batch_size
+    return config.batch_size + (config.target_batch_size or config.batch_size)
+
+
+def _evaluated(path: Path) -> int:
+    """Stages that a run has evaluated, from its results."""
+    try:
+        return len(read_json(path)["steps"])
+    except (MuhdiError, OSError, KeyError, TypeError):
+        return 0
 
 
 def _last_line(path: Path) -> dict[str, Any] | None:
@@ -243,7 +267,7 @@ def _last_line(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _report_iterations(runs: Sequence[_Watched], screen: _Screen) -> None:
+def _report_images(runs: Sequence[_Watched], screen: _Screen) -> None:
     done = [run.done() for run in runs]
     screen.on_progress(sum(done), sum(run.total for run in runs))
 

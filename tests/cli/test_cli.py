@@ -18,7 +18,6 @@ import safetensors.torch
 import torch
 import typer
 import yaml
-from PIL import Image
 
 from muhdi.cli import COMMANDS, app
 from muhdi.errors import MuhdiError
@@ -60,28 +59,6 @@ def test_recipes_lists_and_prints(muhdi) -> None:
     assert "camvid_selftrain_muhdi" in output
     status, output, _ = muhdi("recipes", "scenes")
     assert yaml.safe_load(output)["steps"][0]["adaptation"]["method"] == "selftrain"
-
-
-def test_demo_ends_with_tables_a_reading_and_a_picture(muhdi, tmp_path: Path) -> None:
-    settings = [
-        "source_training.iterations=2",
-        "every_step.iterations=2",
-        "source.train=4",
-        "source.val=2",
-        "evaluation.samples=2",
-    ]
-    settings += [f"steps.{i}.target.{key}" for i in range(3) for key in ("train=4", "val=2")]
-    status, output, errors = muhdi(
-        "demo", *(word for s in settings for word in ("--set", s)), "--jobs", 2
-    )
-    assert status == 0, errors
-    assert output.count("After the last step, domain statistics") == 1
-    for arm in ("none / none", "selftrain / distill", "selftrain / muhdi"):
-        assert arm in output
-    assert "With domain statistics (one seed)" in output
-    assert Image.open(tmp_path / "demo" / "predictions.png").size[0] > 600
-    assert (tmp_path / "demo/comparison.html").is_file()
-    assert output.rstrip().endswith("demo/comparison.html")
 
 
 def untouched(folder: Path) -> bool:

@@ -19,9 +19,7 @@ import yaml
 
 from muhdi.evaluation.results import Results
 from muhdi.report.charts import Chart, Line, nice_ticks, thinned
-from muhdi.report.prediction_grid import predictions_figure
 from muhdi.report.significance import Difference, reading
-from muhdi.taxonomy import ClassSet
 from tests.testers import forget
 
 Muhdi = Callable[..., tuple[int, str, str]]
@@ -434,10 +432,6 @@ def test_runs_without_batch_norm_are_compared(
     assert len(shown(page, "#domains svg")) == 3
 
     results = {folder.name: Results.load(folder) for folder in runs}
-    samples = {folder.name: folder / "samples" for folder in runs}
-    stripes = ClassSet("stripes", ("dark", "light"), ((0, 0, 0), (255, 255, 255)))
-    predictions_figure(tmp_path / "grid.png", samples, results, stripes, "none")
-    assert (tmp_path / "grid.png").read_bytes().startswith(b"\x89PNG")
     arms = {name: [results[f"{name}_seed{seed}"] for seed in (0, 1)] for name in points}
     sentence = reading(arms, "none", "better", {"plain": "no method"})
     assert sentence.startswith(

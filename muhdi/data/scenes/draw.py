@@ -1,26 +1,28 @@
 """Built-in street scenes: drawn, labelled, deterministic by seed, and no file needed.
 
-A scene is a street in one-point perspective, in the look of a `Style`. Everything is drawn at twice
-the size, on three canvases at once (colour, class, distance), and then reduced.
+A scene is a street in one-point perspective. The first edition is drawn here, in the look of a
+`Style`, at twice the size, on three canvases at once (colour, class, distance), and then reduced.
+The second edition is in `muhdi.data.scenes.looks`.
 """
 
 from __future__ import annotations
 
 import itertools
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
+from muhdi.data.scenes.canvas import FAR, Array, Canvas, clip, soft_noise
+from muhdi.data.scenes.looks import LOOKS, draw_street
 from muhdi.data.scenes.styles import (
     CONSTRUCTION,
     FLAT,
     HUMAN,
     NATURE,
     OBJECT,
-    SKY,
     STYLES,
     VEHICLE,
     Range,
@@ -30,89 +32,19 @@ from muhdi.taxonomy import Colour
 
 SCALE = 2
 """Everything is drawn this much larger than the image."""
-FAR = 40.0
-"""Distance, in camera heights, from which on everything counts as equally far."""
-
-Point = tuple[float, float, float]
-Array = npt.NDArray[np.float32]
 
 
-class _Street:
-    """One scene while it is drawn: the canvases, the camera, and the objects from far to near.
-
-    A point is (x, y, z): metres-like units of one camera height, x to the right of the street's
-    middle, y above the ground, z the distance (1 at the lower edge of the image).
-    """
+class _Street(Canvas):
+    """One scene while it is drawn: the objects from far to near."""
 
     def __init__(self, style: Style, rng: np.random.Generator, width: int, height: int) -> None:
+        horizon = rng.uniform(*style.horizon)
+        vanish = rng.uniform(0.38, 0.62)
+        super().__init__(rng, (SCALE * width, SCALE * height), horizon, vanish)
         self.style = style
-        self.rng = rng
-        self.w = SCALE * width
-        self.h = SCALE * height
-        self.colour = Image.new("RGB", (self.w, self.h))
-        self.label = Image.new("L", (self.w, self.h), SKY)
-        self.distance = Image.new("L", (self.w, self.h), 255)
-        self.pens = [ImageDraw.Draw(canvas) for canvas in (self.colour, self.label, self.distance)]
-        self.horizon = self.h * rng.uniform(*style.horizon)
-        self.vanish = self.w * rng.uniform(0.38, 0.62)
-        self.focal = self.h - self.horizon
         self.road = rng.uniform(*style.road)
         self.kerb = self.road + rng.uniform(*style.pavement)
         self.lights: list[tuple[float, float, float, Colour]] = []  # x, y, radius, colour
-
-    def project(self, point: Point) -> tuple[float, float]:
-        """Where a point lies on the canvas."""
-        x, y, z = point
-        return self.vanish + self.focal * x / z, self.horizon + self.focal * (1 - y) / z
-
-    def pick(self, colours: tuple[Colour, ...], spread: float = 12.0) -> Colour:
-        """One of the colours, varied a little."""
-        base = np.asarray(colours[self.rng.integers(len(colours))])
-        brightness = self.rng.normal(0, spread)
-        tint = self.rng.normal(0, spread / 3, 3)
-        return _clip(base + brightness + tint)
-
-    def polygon(
-        self, points: list[tuple[float, float]], colour: Colour, label: int, z: float
-    ) -> None:
-        """Fill a polygon on all canvases."""
-        self.pens[0].polygon(points, fill=colour)
-        self.pens[1].polygon(points, fill=label)
-        self.pens[2].polygon(points, fill=_depth(z))
-
-    def ellipse(
-        self, box: tuple[float, float, float, float], colour: Colour, label: int, z: float
-    ) -> None:
-        """Fill an ellipse on all canvases."""
-        self.pens[0].ellipse(box, fill=colour)
-        self.pens[1].ellipse(box, fill=label)
-        self.pens[2].ellipse(box, fill=_depth(z))
-
-    def quad(self, points: Sequence[Point], colour: Colour, label: int) -> None:
-        """Fill a polygon given by points of the scene."""
-        corners = [self.project(point) for point in points]
-        distance = float(np.mean([point[2] for point in points]))
-        self.polygon(corners, colour, label, distance)
-
-    def box(self, foot: Point, size: tuple[float, float], colour: Colour, label: int) -> None:
-        """Fill an upright rectangle that faces the camera.
-
-        Args:
-            foot: the middle of its lower edge.
-            size: width and height.
-            colour: of the image.
-            label: its class.
-        """
-        x, y, z = foot
-        width, height = size
-        left, top = self.project((x - width / 2, y + height, z))
-        right, bottom = self.project((x + width / 2, y, z))
-        # Thin things stay visible far away.
-        right = max(right, left + 1.5)
-        bottom = max(bottom, top + 1.5)
-        self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour, label, z)
-
-    # --- the parts of a street ---
 
     def backdrop(self) -> None:
         """Sky, far hills, ground, pavement, road and its markings."""
@@ -122,7 +54,7 @@ class _Street:
         steps = 12
         for i in range(steps):
             mix = i / (steps - 1)
-            colour = _clip((1 - mix) * np.asarray(top) + mix * np.asarray(bottom))
+            colour = clip((1 - mix) * np.asarray(top) + mix * np.asarray(bottom))
             y0 = self.horizon * i / steps
             self.pens[0].rectangle((0, y0, self.w, self.horizon + 2), fill=colour)
         xs = np.linspace(0, self.w, 7)
@@ -141,7 +73,7 @@ class _Street:
         self.ground_strip(-self.kerb, self.kerb, pavement)
         self.ground_strip(-self.road, self.road, road)
         fresh = rng.uniform(*style.marking)
-        white = _clip(np.asarray(road) * (1 - fresh) + 235 * fresh)
+        white = clip(np.asarray(road) * (1 - fresh) + 235 * fresh)
         offset = rng.uniform(0, 2)
         for z in np.arange(0.6 + offset, 16, 2.6):
             dash = [(-0.09, 0, z), (0.09, 0, z), (0.09, 0, z + 1.3), (-0.09, 0, z + 1.3)]
@@ -166,7 +98,7 @@ class _Street:
         x = side * (self.kerb + rng.uniform(0.0, 0.8))
         depth = side * rng.uniform(4, 9)
         wall = self.pick(style.walls)
-        shade = _clip(np.asarray(wall) * 0.82)
+        shade = clip(np.asarray(wall) * 0.82)
         back = x + depth
         end = [(x, 0, near), (back, 0, near), (back, height, near), (x, height, near)]
         self.quad(end, wall, CONSTRUCTION)
@@ -221,7 +153,7 @@ class _Street:
             radius = size * rng.uniform(0.5, 0.8)
             cx, cy = self.project((x + dx, base + size * 0.4 + dy, z))
             r = self.focal * radius / z
-            shade = _clip(np.asarray(green) * rng.uniform(0.8, 1.15))
+            shade = clip(np.asarray(green) * rng.uniform(0.8, 1.15))
             self.ellipse((cx - r, cy - 0.9 * r, cx + r, cy + 0.9 * r), shade, NATURE, z)
 
     def pole(self, x: float, z: float) -> None:
@@ -332,25 +264,6 @@ def _bind(draw: Callable[..., None], *arguments: object) -> Callable[[], None]:
     return lambda: draw(*arguments)
 
 
-def _clip(colour: npt.NDArray[np.floating]) -> Colour:
-    r, g, b = np.clip(colour, 0, 255).astype(int).tolist()
-    return r, g, b
-
-
-def _depth(z: float) -> int:
-    return int(min(255.0, 255.0 * z / FAR))
-
-
-def _soft_noise(rng: np.random.Generator, height: int, width: int) -> Array:
-    """Noise of three scales, of mean 0 and deviation near 1."""
-    total = rng.standard_normal((height, width), dtype=np.float32) * 0.5
-    for cell in (4, 16):
-        small = rng.standard_normal((height // cell + 2, width // cell + 2), dtype=np.float32)
-        large = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
-        total += np.asarray(large) * 0.7
-    return total
-
-
 def _glow(lights: list[tuple[float, float, float, Colour]], height: int, width: int) -> Array:
     """Light added by lamps: a Gaussian spot each, [height, width, 3] in 0..255."""
     total = np.zeros((height, width, 3), np.float32)
@@ -369,7 +282,7 @@ def _expose(street: _Street, image: Array, distance: Array) -> Array:
     style = street.style
     rng = street.rng
     height, width = distance.shape
-    noise = _soft_noise(rng, height, width)[..., None]
+    noise = soft_noise(rng, height, width)[..., None]
     # The sky and what is far away have less texture.
     image = image + style.texture * noise * (0.35 + 0.65 * (distance < 0.8)[..., None])
     grey = image.mean(2, keepdims=True)
@@ -424,7 +337,7 @@ def draw_scene(
     """One scene.
 
     Args:
-        domain: a key of `STYLES`.
+        domain: a key of `STYLES`, or of `LOOKS`.
         seed: any integers >= 0; the same ones give the same scene.
         size: width and height in pixels.
 
@@ -432,6 +345,8 @@ def draw_scene(
         Image, uint8 RGB [height, width, 3], and label, uint8 [height, width], positions in
         `CLASSES`.
     """
+    if domain in LOOKS:
+        return draw_street(domain, seed, size)
     style = STYLES[domain]
     rng = np.random.default_rng([zlib.crc32(domain.encode()), *seed])
     width, height = size

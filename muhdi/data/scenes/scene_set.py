@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muhdi.data.scenes.draw import draw_scene
+from muhdi.data.scenes.looks import LOOKS
 from muhdi.data.sets import ImageSet, Sample, Size
 from muhdi.recipe.domains import ScenesConfig
 
@@ -36,7 +37,10 @@ class SceneSet(ImageSet):
         self.domain = config.domain_name
         self.look = config.domain
         self.count = config.train if split == "train" else config.val
-        self.seed = (seed, zlib.crc32(split.encode()))
+        self.seed: tuple[int, ...] = (seed, zlib.crc32(split.encode()))
+        if self.look in LOOKS:
+            # One seed is one street in all of them; two domains share none.
+            self.seed = (*self.seed, zlib.crc32(self.look.encode()))
         self.size = size
         self.table = table
 
