@@ -28,6 +28,7 @@ from torch.optim import Optimizer
 
 from muhdi.losses import Losses
 from muhdi.models.segmenter import Segmenter
+from muhdi.models.teacher import Teacher
 from muhdi.passes import Batch, Pass
 
 Memory = dict[str, Tensor]
@@ -129,6 +130,10 @@ class Method(nn.Module):
     def end(self, network: Segmenter, batches: Batches) -> Memory:
         """The step is over: what later steps need to know; it is saved in the network's file."""
         return {}
+
+    def teacher(self) -> Teacher | None:
+        """A mean teacher whose weights can take the place of the network's; None without one."""
+        return None
 
     def own_networks(self) -> dict[str, OwnNetwork]:
         """Networks of the method's own by name, such as ``D_main``; the same ones at every call."""

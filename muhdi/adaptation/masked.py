@@ -14,6 +14,7 @@ from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.backbones.base import mean_colour
 from muhdi.models.outputs import Outputs
 from muhdi.models.segmenter import Segmenter
+from muhdi.models.teacher import Teacher
 from muhdi.passes import Batch, Pass
 from muhdi.recipe.pseudo_labels import MaskedConfig, PseudoLabelConfig
 
@@ -85,3 +86,6 @@ class MaskedConsistency(Addition):
 
     def remarks(self) -> list[str]:
         return [] if self.pseudo_labels is None else self.pseudo_labels.remarks()
+
+    def teacher(self) -> Teacher | None:
+        return None if self.pseudo_labels is None else self.pseudo_labels.teacher

@@ -14,6 +14,7 @@ from muhdi.losses import Losses, cross_entropy
 from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import Levels
 from muhdi.models.segmenter import Segmenter
+from muhdi.models.teacher import Teacher
 from muhdi.passes import Batch
 from muhdi.recipe.methods import SelfTrainConfig
 from muhdi.taxonomy import IGNORE
@@ -68,6 +69,9 @@ class SelfTrain(Adaptation):
 
     def remarks(self) -> list[str]:
         return self.pseudo_labels.remarks()
+
+    def teacher(self) -> Teacher:
+        return self.pseudo_labels.teacher
 
     def _half_of_the_classes(self, labels: Tensor) -> Tensor:
         """Mask [N, H, W] of the pixels of half of the classes, chosen at random for each image.

@@ -57,8 +57,8 @@ Weights = Annotated[
     Optional[str],
     typer.Option(
         "--weights",
-        help="model, or ema for their average. By default what the network's file or the recipe"
-        " names, model in most.",
+        help="model, ema for their average, or teacher for the mean teacher's. By default what the"
+        " network's file or the recipe names, model in most.",
     ),
 ]
 Domain = Annotated[

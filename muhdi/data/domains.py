@@ -13,7 +13,8 @@ from muhdi.data.sets import ImageSet, Size
 from muhdi.errors import DataError, MuhdiError
 from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.evaluation import check_scales, smallest_side
-from muhdi.recipe.schema import Recipe, StepConfig
+from muhdi.recipe.schema import Recipe
+from muhdi.recipe.stages import StepConfig
 
 _MB = 2**20
 

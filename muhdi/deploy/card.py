@@ -12,6 +12,7 @@ from muhdi.deploy.find import PICTURE
 from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
 from muhdi.models.checkpoint import Checkpoint
+from muhdi.recipe.evaluation import IN_WORDS
 from muhdi.recipe.load import RECIPE, load_recipe
 from muhdi.report.reached import reached
 from muhdi.report.result_table import Cell, markdown
@@ -57,7 +58,7 @@ class Usage:
         head: whose predictions are given.
         statistics: one of `muhdi.models.statistics.CHOICES`, or ``none``.
         domain: whose statistics, with ``domain``.
-        weights: ``model``, or ``ema`` for their average.
+        weights: one of `muhdi.recipe.evaluation.WEIGHTS`.
     """
 
     head: str
@@ -104,8 +105,8 @@ def model_card(
     width, height = checkpoint.image_size
     statistics = usage.statistics
     chosen = statistics if usage.domain is None else f"{statistics} ({usage.domain})"
-    if usage.weights == "ema":
-        chosen = f"the average of the weights (ema), and {chosen}"
+    if usage.weights in IN_WORDS:
+        chosen = f"{IN_WORDS[usage.weights]}, and {chosen}"
     parts = [
         _head(name, notes.licence, results, usage),
         f"# {name}\n",
@@ -187,8 +188,9 @@ def _training(run: Path) -> str:
 
 def _scores(results: Results) -> str:
     parts = ["## Scores\n"]
-    if results.scored_weights == "ema":
-        parts.append("The average of the weights (ema) was scored.\n")
+    if results.scored_weights in IN_WORDS:
+        words = IN_WORDS[results.scored_weights]
+        parts.append(f"Scored with {words}.\n")
     for views in sorted({images.views for images in results.scored.values()} - {""}):
         parts.append(f"Probabilities were averaged over {views}.\n")
     for statistics in results.statistics:

@@ -84,7 +84,8 @@ class Predictor(nn.Module):
         head: whose predictions are given.
         statistics: one of `muhdi.models.statistics.CHOICES`; None: what the network's file names.
         domain: whose statistics, with ``domain``.
-        weights: ``model``, or ``ema`` for their average; None: what the network's file names.
+        weights: ``model``, ``ema`` for their average or ``teacher`` for the mean teacher's; None:
+            what the network's file names.
 
     Raises:
         MuhdiError: there is no such head, choice of statistics or domain, or no average.
@@ -145,7 +146,7 @@ class Predictor(nn.Module):
             statistics: ``running``, ``image``, ``blend``, ``pooled`` or ``domain``; None: what an
                 exported folder says, or else the network's file, and ``domain`` where one is named.
             domain: whose stored statistics are used.
-            weights: ``model``, or ``ema`` for their average; None: what an exported folder says, or
+            weights: ``model``, ``ema`` or ``teacher``; None: what an exported folder says, or
                 else the network's file.
             device: ``cpu``, ``cuda``, ``cuda:1``; ``auto``: a GPU where there is one.
             trust_code: whether a backbone of another package is imported.

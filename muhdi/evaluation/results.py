@@ -191,7 +191,7 @@ class Results:
         scored: what the scores were measured on, by domain; empty in results of earlier versions.
         mean_over: the classes whose mean is the mIoU; none: all.
         default: the statistics that are shown where there is room for one, if they were evaluated.
-        scored_weights: ``model``, or ``ema`` where the average of the weights was scored.
+        scored_weights: ``model``, or what was scored in their place, ``ema`` or ``teacher``.
         notes: what the user should know about the scores; they are not saved.
     """
 

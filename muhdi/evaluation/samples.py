@@ -144,9 +144,10 @@ def network_after(directory: RunDirectory, recipe: Recipe, stage: int) -> Path |
 def as_scored(checkpoint: Checkpoint, recipe: Recipe) -> Checkpoint:
     """A network of a run with the weights that the run scores.
 
-    One that another run has trained may have no average; the run's own began as its copy.
+    One that another run has trained may lack them; the run's own began as its copy.
     """
-    return checkpoint if checkpoint.average is None else checkpoint.using(recipe.evaluation.weights)
+    wanted = recipe.evaluation.weights
+    return checkpoint.using(wanted) if wanted in checkpoint.stand_ins else checkpoint
 
 
 def _trusted(network: Path, recipe: Recipe, *, trust_code: bool) -> Scored | None:

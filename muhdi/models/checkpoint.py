@@ -42,8 +42,8 @@ files of equal contents are to be equal to the byte.
 """
 
 _AVERAGE = "ema"
-_AVERAGE_STATISTICS = "ema_statistics"
-"""Groups of tensors."""
+_TEACHER = "teacher"
+"""Groups of tensors, each with one of statistics beside it: see `_statistics_of`."""
 
 Fit = Literal["stretch", "pad"]
 
@@ -63,7 +63,8 @@ class Checkpoint:
         networks: state dicts of methods' own networks that later steps continue with.
         default_statistics: what its batch norms use where nobody chooses.
         average: of its weights, where training kept one.
-        default_weights: which of both are used where nobody chooses.
+        teacher: the mean teacher at the end of the step, where it had one.
+        default_weights: which of them are used where nobody chooses.
         tune: what its last training changed of the backbone.
         file: that it was read from; None if it was not.
     """
@@ -78,6 +79,7 @@ class Checkpoint:
     fit: Fit = "stretch"
     default_statistics: str = "running"
     average: WeightAverage | None = None
+    teacher: WeightAverage | None = None
     default_weights: WeightsChoice = "model"
     tune: TuneConfig = field(default_factory=TuneConfig)
     file: Path | None = None
@@ -86,23 +88,28 @@ class Checkpoint:
         """The same with the network, and its statistics, that is meant.
 
         Args:
-            weights: ``model`` or ``ema``; None: what the file names.
+            weights: ``model``, ``ema`` or ``teacher``; None: what the file names.
 
         Raises:
-            RecipeError: there is no such choice, or no average.
+            RecipeError: there is no such choice, or the file does not hold it.
         """
         chosen = weights or self.default_weights
         if chosen not in WEIGHTS:
-            raise RecipeError(f"weights {chosen}: must be model or ema{nearest(chosen, WEIGHTS)}")
+            known = ", ".join(WEIGHTS)
+            raise RecipeError(f"weights {chosen}: must be one of {known}{nearest(chosen, WEIGHTS)}")
         if chosen == "model":
             return self
-        if self.average is None:
-            raise RecipeError(
-                f"weights ema: {self.file or 'the network'} has no average of its weights; train it"
-                " with optimizer.ema, or use model"
-            )
-        average = self.average
-        return replace(self, network=average.network, statistics=average.statistics)
+        found = self.stand_ins.get(chosen)
+        if found is None:
+            file = self.file or "the network"
+            raise RecipeError(f"weights {chosen}: {file} {_LACKS[chosen]}, or use model")
+        return replace(self, network=found.network, statistics=found.statistics)
+
+    @property
+    def stand_ins(self) -> dict[str, WeightAverage]:
+        """Weights that can take the place of the network's own, by their name."""
+        found = {_AVERAGE: self.average, _TEACHER: self.teacher}
+        return {name: average for name, average in found.items() if average is not None}
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -112,8 +119,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "memory": checkpoint.memory,
         "networks": checkpoint.networks,
     }
-    if checkpoint.average is not None:
-        groups |= _average_groups(checkpoint.average)
+    for name, average in checkpoint.stand_ins.items():
+        groups |= _average_groups(name, average)
     tensors = {f"model/{key}": value for key, value in checkpoint.network.state_dict().items()}
     names: dict[str, list[str]] = {}
     for group, by_name in groups.items():
@@ -124,11 +131,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     tensors = on_cpu(tensors)
     description: dict[str, Any] = {
         "format": _FORMAT,
-        "backbone": _plain(checkpoint.network.backbone.recorded(checkpoint.backbone)),
+        "backbone": plain(checkpoint.network.backbone.recorded(checkpoint.backbone)),
         "classes": checkpoint.classes,
         "heads": list(checkpoint.network.heads),
         "multi_level": checkpoint.network.multi_level,
-        "decoder": _plain(checkpoint.network.decoder_config),
+        "decoder": plain(checkpoint.network.decoder_config),
         "image_size": checkpoint.image_size,
         "fit": checkpoint.fit,
         "default_statistics": checkpoint.default_statistics,
@@ -137,26 +144,37 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     if checkpoint.default_weights != "model":
         description["default_weights"] = checkpoint.default_weights
     if checkpoint.tune.method != "full":
-        description["tune"] = _plain(checkpoint.tune)
+        description["tune"] = plain(checkpoint.tune)
     description["sha256"] = _digest(tensors, description)
     metadata = {_DESCRIPTION: json.dumps(description, sort_keys=True)}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
 
 
-def _average_groups(average: WeightAverage) -> dict[str, dict[str, Tensors]]:
+_LACKS = {
+    _AVERAGE: "has no average of its weights; train it with optimizer.ema",
+    _TEACHER: "has no mean teacher; train it with self-training or masked consistency",
+}
+
+
+def _statistics_of(name: str) -> str:
+    """The group of the statistics that were measured with an average's weights."""
+    return f"{name}_statistics"
+
+
+def _average_groups(name: str, average: WeightAverage) -> dict[str, dict[str, Tensors]]:
     """The average as groups of tensors, which earlier versions pass over."""
     progress = {"updates": torch.tensor(average.updates)}
     return {
-        _AVERAGE: {"weights": average.network.state_dict(), "progress": progress},
-        _AVERAGE_STATISTICS: average.statistics,
+        name: {"weights": average.network.state_dict(), "progress": progress},
+        _statistics_of(name): average.statistics,
     }
 
 
 def _average_in(
-    path: Path, network: Segmenter, tensors: Tensors, names: dict[str, tuple[str, ...]]
+    path: Path, name: str, network: Segmenter, tensors: Tensors, names: dict[str, tuple[str, ...]]
 ) -> WeightAverage | None:
-    """The average that a file holds, if it holds one."""
-    found = _group(tensors, _AVERAGE, names)
+    """The average of a name that a file holds, if it holds one."""
+    found = _group(tensors, name, names)
     if not found:
         return None
     average = WeightAverage.of(network)
@@ -165,7 +183,7 @@ def _average_in(
     if updates is None or updates.numel() != 1:
         raise _damaged(path, "its average does not say how old it is")
     average.updates = int(updates)
-    average.statistics = _group(tensors, _AVERAGE_STATISTICS, names)
+    average.statistics = _group(tensors, _statistics_of(name), names)
     _check_statistics(path, average.network, average.statistics)
     return average
 
@@ -207,9 +225,8 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
         default_statistics = str(description.get("default_statistics", "running"))
         # Files of earlier versions do not say it, and had no average.
-        default_weights: WeightsChoice = (
-            "ema" if description.get("default_weights") == "ema" else "model"
-        )
+        named = description.get("default_weights")
+        default_weights: WeightsChoice = named if named in WEIGHTS else "model"
         # Files of networks that are trained whole do not say it.
         tune = TuneConfig.model_validate(description.get("tune", "full"))
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
@@ -239,7 +256,8 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         networks=_group(tensors, "networks", names),
         fit=fit,
         default_statistics=default_statistics,
-        average=_average_in(path, network, tensors, names),
+        average=_average_in(path, _AVERAGE, network, tensors, names),
+        teacher=_average_in(path, _TEACHER, network, tensors, names),
         default_weights=default_weights,
         tune=tune,
         file=path,
@@ -311,13 +329,13 @@ def recorded_backbone(path: Path, wanted: BackboneConfig) -> BackboneConfig:
     if not wanted.recorded:
         return wanted
     tensors, metadata = read_tensors(path)
-    if not _is_ours(metadata):
+    if not is_ours(metadata):
         return wanted
     found = backbone_in(path, tensors, metadata)
     return found if found.key == wanted.key else wanted
 
 
-def _is_ours(metadata: dict[str, str]) -> bool:
+def is_ours(metadata: dict[str, str]) -> bool:
     """Whether a file is a network that this package has saved, in any version."""
     return _DESCRIPTION in metadata or metadata.get("format") in _EARLIER_FORMATS
 
@@ -353,110 +371,7 @@ def _names(names: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-@dataclass
-class Initial:
-    """What a file has given a network to start from.
-
-    Attributes:
-        heads: whether the file holds trained heads, not a backbone alone.
-        statistics: by domain.
-        memory: of methods.
-        networks: methods' own ones.
-        average: of the weights.
-    """
-
-    heads: bool
-    statistics: dict[str, Statistics] = field(default_factory=dict)
-    memory: dict[str, Tensors] = field(default_factory=dict)
-    networks: dict[str, Tensors] = field(default_factory=dict)
-    average: WeightAverage | None = None
-
-
-def initialise(
-    network: Segmenter, path: Path, backbone: BackboneConfig, classes: tuple[str, ...]
-) -> Initial:
-    """Start ``network`` from a file.
-
-    The file is one of: a network of ours (backbone and classes must be the same), or one of the
-    layouts that `muhdi.models.reference_weights` knows; where it holds a backbone alone, the heads
-    stay as they are. Torchvision's networks expect RGB scaled to unit deviation, so the first
-    convolution is converted to this network's BGR of 0..255; their stride is on a block's second
-    convolution, here it is on the first, which fine-tuning has to absorb.
-
-    Raises:
-        MuhdiError: the file is missing or broken, or it fits in part only.
-    """
-    tensors, metadata = read_tensors(path)
-    if _is_ours(metadata):
-        _check_same_backbone(path, backbone_in(path, tensors, metadata), backbone)
-        return _continue_from(network, path, classes)
-    renamed = network.backbone.renamed(tensors)
-    state = from_foreign(tensors) if renamed is None else renamed
-    heads = _heads_in(state)
-    if heads:
-        network.set_heads({name: network.new_head() for name in heads})
-    else:
-        own = network.state_dict()
-        state |= {key: value for key, value in own.items() if not key.startswith("backbone.")}
-    load_exactly(network, state, path)
-    return Initial(bool(heads))
-
-
-def _continue_from(network: Segmenter, path: Path, classes: tuple[str, ...]) -> Initial:
-    """Start from a network of ours with the recipe's backbone, and take over what goes with it."""
-    # The recipe's own section is trusted already; a file that names the same one is, too.
-    checkpoint = load_checkpoint(path, trust_code=True)
-    if checkpoint.classes != classes:
-        raise DataError(
-            f"{path}: it knows {len(checkpoint.classes)} classes "
-            f"({', '.join(checkpoint.classes[:3])}, ...), the recipe has {len(classes)} "
-            f"({', '.join(classes[:3])}, ...); set 'classes' to those of the network"
-        )
-    _check_same_decoder(path, checkpoint.network.decoder_config, network.decoder_config)
-    network.set_heads({name: network.new_head() for name in checkpoint.network.heads})
-    load_exactly(network, checkpoint.network.state_dict(), path)
-    return Initial(
-        True,
-        checkpoint.statistics,
-        checkpoint.memory,
-        checkpoint.networks,
-        checkpoint.average,
-    )
-
-
-def _check_same_decoder(path: Path, found: DecoderConfig, wanted: DecoderConfig) -> None:
-    """Refuse a network whose decoder is not the recipe's."""
-    if found == wanted:
-        return
-    options = _plain(found)
-    shown = options["name"] if len(options) == 1 else json.dumps(options)
-    raise DataError(
-        f"{path}: its decoder is {shown}, the recipe's is {json.dumps(_plain(wanted))}; set"
-        f" model.decoder={shown}"
-    )
-
-
-def _check_same_backbone(path: Path, found: BackboneConfig, wanted: BackboneConfig) -> None:
-    """Refuse a network whose backbone is not the recipe's, or is the same with another option."""
-    if found.key != wanted.key:
-        raise DataError(
-            f"{path}: its backbone is {found.key!r}, the recipe's is {wanted.key!r}; set "
-            f"model.backbone={found.key} or give another model.init"
-        )
-    options = _plain(found)
-    wanted_options = _plain(wanted)
-    for key in options | wanted_options:
-        if key in wanted.of_starts or (key in wanted.recorded and key not in wanted_options):
-            continue
-        if options.get(key) != wanted_options.get(key):
-            raise DataError(
-                f"{path}: its backbone {found.key!r} has {key} {options.get(key)!r}, the recipe's"
-                f" has {wanted_options.get(key)!r}; set model.backbone.{key} or give another"
-                " model.init"
-            )
-
-
-def _plain(section: Section) -> dict[str, Any]:
+def plain(section: Section) -> dict[str, Any]:
     """A section as a recipe writes it."""
     return section.model_dump(mode="json", by_alias=True, exclude_none=True)
 
@@ -468,7 +383,7 @@ def load_reference(path: Path, classes: tuple[str, ...], image_size: tuple[int, 
     """
     state = from_foreign(read_tensors(path)[0])
     backbone = backbone_of(state)
-    heads = _heads_in(state)
+    heads = heads_in(state)
     if backbone is None or AGNOSTIC not in heads:
         raise DataError(
             f"{path}: not a network of the reference (a ResNet-50 or -101 with layer6 as its head);"
@@ -481,7 +396,7 @@ def load_reference(path: Path, classes: tuple[str, ...], image_size: tuple[int, 
     return Checkpoint(network, section, classes, image_size, file=path)
 
 
-def _heads_in(state: dict[str, Tensor]) -> tuple[str, ...]:
+def heads_in(state: dict[str, Tensor]) -> tuple[str, ...]:
     """Names of the heads in a state dict, the agnostic one first."""
     found = {key.split(".")[1] for key in state if key.startswith("heads.")}
     return tuple(name for name in (AGNOSTIC, SPECIALIST) if name in found)

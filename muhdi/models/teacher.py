@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from muhdi.losses import upsample
-from muhdi.models.average import move_towards
+from muhdi.models.adapters import merge_adapters
+from muhdi.models.average import WeightAverage, move_towards
 from muhdi.models.image_norms import BlendNorm, replace_norm
 from muhdi.models.outputs import AGNOSTIC, Outputs
 from muhdi.models.segmenter import Segmenter
@@ -71,6 +72,23 @@ class Teacher(nn.Module):
         size = images.shape[-2], images.shape[-1]
         low = taught.heads[self.head].main
         return upsample(low, size, align_corners=taught.align_corners).softmax(1)
+
+    @torch.no_grad()
+    def in_place_of(self, student: Segmenter, *, adapted: bool = False) -> WeightAverage:
+        """The student with the teacher's weights, and buffers and other heads of its own.
+
+        Args:
+            student: without adapters.
+            adapted: whether the teacher has adapters.
+        """
+        own = copy.deepcopy(self.model)
+        if adapted:
+            merge_adapters(own.backbone)
+        average = WeightAverage.of(student)
+        weights = dict(average.network.named_parameters())
+        for name, weight in own.named_parameters():
+            weights[name].copy_(weight)
+        return average
 
     def follow(self, student: Segmenter, momentum: float) -> None:
         """Move the weights towards the student's: w <- momentum w + (1 - momentum) w_student."""

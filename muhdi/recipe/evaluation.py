@@ -33,9 +33,14 @@ DefaultStatistics = Literal["running", "image", "blend", "pooled"]
 AGREEMENTS = ("mirror_agreement", "previous_agreement")
 """Scores without labels that `EvaluationConfig.agreement` decides on."""
 
-WeightsChoice = Literal["model", "ema"]
+WeightsChoice = Literal["model", "ema", "teacher"]
 """Which weights a network is used with."""
 WEIGHTS: tuple[WeightsChoice, ...] = get_args(WeightsChoice)
+IN_WORDS: dict[str, str] = {
+    "ema": "the average of the weights (ema)",
+    "teacher": "the mean teacher's weights (teacher)",
+}
+"""What outputs call weights that are not the network's own."""
 
 
 def _native(size: Any) -> Any:
@@ -55,7 +60,8 @@ class EvaluationConfig(Section):
     """The one that is shown first, and that the network's file names for `muhdi predict` and
     `export`; one of `statistics`. None: `running`."""
     weights: WeightsChoice = "model"
-    """The network's own weights (`model`), or their average (`ema`, with `optimizer.ema`); the
+    """The network's own weights (`model`), their average (`ema`, with `optimizer.ema`), or the mean
+    teacher's at the end of each step (`teacher`, with self-training or masked consistency); the
     network's file names them for `muhdi predict` and `export`, too."""
     batch_size: Positive = 8
     """Images, or windows, that go through the network together."""

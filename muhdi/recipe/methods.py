@@ -81,6 +81,11 @@ class AdaptationConfig(MethodConfig):
     feature_distance: FeatureDistanceConfig | None = None
     """The distance to the pretrained backbone's features besides, on things in the source."""
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a mean teacher follows the network."""
+        return self.makes_pseudo_labels or self.masked is not None
+
     @model_validator(mode="after")
     def _one_teacher(self) -> AdaptationConfig:
         own = self.masked is not None and self.masked.pseudo_labels is not None
@@ -222,10 +227,12 @@ class RetentionConfig(MethodConfig):
     """How the earlier domains are kept.
 
     Attributes:
+        trains_specialist: whether the head that learns is not the one that answers.
         penalises_weights: whether it holds the network's weights near earlier ones, by name.
     """
 
     kind: ClassVar[str] = "retention"
+    trains_specialist: ClassVar[bool] = False
     penalises_weights: ClassVar[bool] = False
     needs_old_model: ClassVar[bool] = True
 
@@ -264,6 +271,7 @@ class MuHDiConfig(DistillConfig):
     """Multi-head distillation."""
 
     builds: ClassVar[str] = "muhdi.retention.muhdi:MuHDi"
+    trains_specialist: ClassVar[bool] = True
 
     method: Literal["muhdi"] = "muhdi"  # type: ignore[assignment]
     """The method's name."""

@@ -16,16 +16,11 @@ from muhdi.recipe.domains import AugmentConfig, DomainConfig, DomainField, Folde
 from muhdi.recipe.evaluation import EvaluationConfig, TestConfig
 from muhdi.recipe.explain import explain
 from muhdi.recipe.methods import (
-    NO_ADAPTATION,
-    NO_RETENTION,
-    AdaptationField,
     MethodConfig,
-    RetentionField,
 )
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.optimizer import OptimizerConfig
 from muhdi.recipe.plugins import refuse_foreign
-from muhdi.recipe.rare_classes import RareClassesConfig
 from muhdi.recipe.read import (
     came_with_run,
     find_recipe,
@@ -40,53 +35,14 @@ from muhdi.recipe.section import (
     NotNegative,
     Opaque,
     Positive,
-    Rate,
     Section,
     Size,
-    Weight,
 )
+from muhdi.recipe.stages import StageConfig, StepConfig
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
 
 MAX_NAME = 200
 """Bytes that a domain's name may have in the name of a file."""
-
-
-class StageConfig(Section):
-    """What training on the source and every step have in common."""
-
-    iterations: NotNegative = 0
-    """Number of updates."""
-    schedule: Positive | None = None
-    """Iterations after which the learning rate would be 0; none: `iterations`."""
-    batch_size: Positive = 1
-    """Images per domain and update, whatever the number of devices: they share the batch."""
-    accumulate: Positive = 1
-    """Parts in which a device computes its share of the batch, one after another, to save memory.
-    Batch norms, unless frozen, then see the statistics of a part."""
-    learning_rate: Rate = 2.5e-4
-    """Of the backbone, at the start."""
-    weight_main: Weight = 1.0
-    """Factor of the main level's cross entropy on the source."""
-    weight_aux: Weight = 0.1
-    """Factor of the aux level's cross entropy on the source."""
-    rare_classes: RareClassesConfig | None = None
-    """Draws source images for a class, rare ones more often, `{}` as published; none: each is drawn
-    once per epoch."""
-
-
-class StepConfig(StageConfig):
-    """One step: a new target domain, how it is learned, and how the old ones are kept."""
-
-    target: DomainField
-    """The new domain."""
-    iterations: Positive
-    """Number of updates."""
-    adaptation: AdaptationField = NO_ADAPTATION
-    """How the target is learned."""
-    retention: RetentionField = NO_RETENTION
-    """How the earlier domains are kept."""
-    target_batch_size: Positive | None = None
-    """Target images per update; none: `batch_size`."""
 
 
 class Recipe(Section):
@@ -371,6 +327,8 @@ class Recipe(Section):
                 "evaluation.weights: there is no average of the weights; set optimizer.ema, to"
                 " 0.999 for example, or evaluation.weights: model"
             )
+        if trains and self.evaluation.weights == "teacher":
+            self._check_teachers()
         if self.compile and self.model.checkpointing:
             raise RecipeError(
                 "compile: torch.compile cannot take model.checkpointing; leave one of them out"
@@ -382,6 +340,28 @@ class Recipe(Section):
                 "knows, but there is none: set model.init or source_training.iterations, or "
                 "retention: none"
             )
+
+    def _check_teachers(self) -> None:
+        """Every step has a teacher that can be scored."""
+        if not self.steps:
+            raise RecipeError("evaluation.weights: without steps there is no teacher; use model")
+        if self.evaluation.select != "last":
+            raise RecipeError(
+                "evaluation.weights: evaluation.select chooses between networks, not between"
+                " teachers; use model, or evaluation.select: last"
+            )
+        for number, step in enumerate(self.steps):
+            key = f"evaluation.weights: steps.{number}"
+            if not step.adaptation.has_teacher:
+                raise RecipeError(
+                    f"{key}.adaptation has no teacher; use selftrain or masked, or"
+                    " evaluation.weights: model"
+                )
+            if step.retention.trains_specialist:
+                raise RecipeError(
+                    f"{key}.retention trains a specialist, whose teacher cannot answer for the"
+                    " network; use evaluation.weights: model"
+                )
 
     def _check_stages(self) -> None:
         """Every stage suits the learning rate, and its images the crop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from muhdi.recipe.evaluation import IN_WORDS
 from muhdi.report.loss_charts import iterations
 from muhdi.report.run_files import RunData
 
@@ -24,8 +25,8 @@ def _of_recipe(run: RunData) -> Facts:
     counts = zip(run.stages, iterations(run), strict=True)
     views = {images.views for images in run.results.scored.values()} - {""}
     scored = [("scored", f"averaged over {each}") for each in views]
-    if run.results.scored_weights == "ema":
-        scored.append(("scored weights", f"their average (ema), momentum {recipe.optimizer.ema}"))
+    if run.results.scored_weights in IN_WORDS:
+        scored.append(("scored weights", IN_WORDS[run.results.scored_weights]))
     return [
         ("seed", str(recipe.seed)),
         ("network", network),

@@ -27,6 +27,8 @@ class Carried:
         networks: state dicts of methods' own networks, by ``<method>/<network>``.
         results: scores of the stages so far.
         average: of the network's weights; None where the recipe wants none.
+        teacher: the mean teacher at the end of the stage; None where it had none.
+        teacher_statistics: normalisation statistics by domain, measured with mean teachers.
         first: a copy of the network as the run began, with its pretrained backbone; None where no
             step asks for it. It is made again whenever the run continues.
     """
@@ -37,4 +39,6 @@ class Carried:
     memory: dict[str, Memory] = field(default_factory=dict)
     networks: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     average: WeightAverage | None = None
+    teacher: WeightAverage | None = None
+    teacher_statistics: dict[str, Statistics] = field(default_factory=dict)
     first: Segmenter | None = None

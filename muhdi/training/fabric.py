@@ -20,7 +20,8 @@ from muhdi.data.stream import worker_ended
 from muhdi.errors import Interrupted, PeerFailed, RecipeError, RunError
 from muhdi.models.outputs import Outputs
 from muhdi.models.segmenter import Segmenter
-from muhdi.recipe.schema import Recipe, StepConfig
+from muhdi.recipe.schema import Recipe
+from muhdi.recipe.stages import StepConfig
 
 Precision = Literal["32-true", "bf16-mixed"]
 """What passes are computed in."""

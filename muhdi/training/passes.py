@@ -15,8 +15,9 @@ from muhdi.adaptation.base import Adaptation
 from muhdi.errors import RunError
 from muhdi.losses import Losses, cross_entropy, labelled_pixels
 from muhdi.method import Method
-from muhdi.models.outputs import Levels, Outputs
+from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.segmenter import Segmenter
+from muhdi.models.teacher import Teacher
 from muhdi.passes import Batch, Pass, merged
 from muhdi.retention.base import Retention
 from muhdi.training.method_checks import checked, class_name
@@ -72,6 +73,13 @@ class Methods:
     def remarks(self) -> list[str]:
         """What the user should know by now."""
         return [line for method in self.all for line in method.remarks()]
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The mean teacher of the head that the network answers with; None without one."""
+        teachers = [method.teacher() for method in self.all]
+        found = [one for one in teachers if one is not None and one.head == AGNOSTIC]
+        return found[0] if found else None
 
     @property
     def names(self) -> str:

@@ -61,6 +61,8 @@ def restore(directory: RunDirectory, recipe: Recipe, carried: Carried, *, resume
     carried.statistics = state["statistics"]
     carried.memory = state["memory"]
     carried.networks = state["networks"]
+    # States of earlier versions have none.
+    carried.teacher_statistics = state.get("teacher_statistics", {})
     stage = state["stage"]
     iterations = recipe.iterations_before(stage) + state["trainer"]["iteration"]
     # States of earlier versions do not say it.
@@ -76,6 +78,7 @@ def training_state(stage: int, trainer: State, metrics: int, carried: Carried) -
         "statistics": carried.statistics,
         "memory": carried.memory,
         "networks": carried.networks,
+        "teacher_statistics": carried.teacher_statistics,
         "metrics": metrics,
         "results": carried.results.steps,
     }

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import Any
 
 import torch
@@ -28,8 +27,8 @@ from muhdi.models.statistics import average_statistics
 from muhdi.models.tensor_files import load_exactly
 from muhdi.passes import Batch
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
-from muhdi.recipe.schema import Recipe, StepConfig
-from muhdi.run.log import RunLog
+from muhdi.recipe.schema import Recipe
+from muhdi.recipe.stages import StepConfig
 from muhdi.training.additions import build_additions
 from muhdi.training.carried import Carried
 from muhdi.training.fabric import FabricRunner, used_precision
@@ -47,6 +46,7 @@ from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage_batches import NoBatches, StageBatches
 from muhdi.training.start import fill_from_files
 from muhdi.training.tuning import tune
+from muhdi.training.watcher import Event, Watcher
 
 State = dict[str, Any]
 
@@ -66,30 +66,6 @@ class Sets:
     rare: RareClasses | None = None
 
 
-class Event(Enum):
-    """What is due between two iterations."""
-
-    SAVE = auto()
-    """Write a training state: every ``save_every`` iterations, and before a stage is left early."""
-    SNAPSHOT = auto()
-    """Write the network: every ``snapshot_every`` iterations but the last."""
-
-
-@dataclass(frozen=True)
-class Watcher:
-    """Who looks on while a stage trains.
-
-    Attributes:
-        log: numbers and lines for the user.
-        on_batch: called with the name of a domain and every batch of it.
-        signals: received so far; once there is one, the stage is saved and left.
-    """
-
-    log: RunLog
-    on_batch: Callable[[str, LoadedBatch], None]
-    signals: list[int]
-
-
 class StageTrainer:
     """Trains a network through one stage: on the source alone, or one step of the sequence.
 
@@ -103,6 +79,9 @@ class StageTrainer:
         carried: what the stages before have left; its network is trained in place.
         sets: where images come from.
         state: of the same stage, from which it continues.
+
+    Attributes:
+        keeps_teacher: whether the mean teacher goes into the network's file.
 
     Raises:
         RunError: a method's own networks are not what they must be; the message names its class.
@@ -137,6 +116,7 @@ class StageTrainer:
             # Methods begin with the network as the stage before has left it.
             _have_heads(self.network, state["heads_before"])
         self.heads_before = list(self.network.heads)
+        self.keeps_teacher = True
         averages = recipe.optimizer.ema is not None
         states_before = head_states(self.network) if averages else {}
         self.methods = self._begin_methods()
@@ -272,12 +252,26 @@ class StageTrainer:
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
         self.skip_bad.skipped = state["skipped"]
+        if self.finished:
+            self._keep_teacher()
 
     def sync_statistics(self) -> None:
         """Average the running statistics over the processes; whoever saves calls it before."""
         average_statistics(self.network)
         if self.average is not None:
             self.average.copy_buffers(self.network)
+        self._keep_teacher()
+
+    def _keep_teacher(self) -> None:
+        """Hand on the mean teacher as it is now, if there is one."""
+        teacher = self.methods.teacher
+        self.carried.teacher = None
+        if teacher is None or not self.keeps_teacher:
+            return
+        adapted = self.recipe.model.tune.method == "lora"
+        kept = teacher.in_place_of(self.plain_network(), adapted=adapted)
+        kept.statistics = self.carried.teacher_statistics
+        self.carried.teacher = kept
 
     def plain_network(self) -> Segmenter:
         """The network as its file holds it; in the middle of a stage with adapters, a copy."""

@@ -16,8 +16,9 @@ from muhdi.evaluation.results import Results
 from muhdi.evaluation.scored_images import scored_images
 from muhdi.method import MethodContext
 from muhdi.models.adapters import adaptable_layers
-from muhdi.models.checkpoint import initialise, recorded_backbone
+from muhdi.models.checkpoint import recorded_backbone
 from muhdi.models.imagenet import IMAGENET, find_imagenet, has_imagenet
+from muhdi.models.initial import initialise
 from muhdi.models.norms import convert_norms
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter, build_segmenter
@@ -25,7 +26,8 @@ from muhdi.models.statistics import batch_norms
 from muhdi.models.tensor_files import load_exactly, read_tensors
 from muhdi.recipe.backbones import BackboneConfig
 from muhdi.recipe.model import ModelConfig
-from muhdi.recipe.schema import Recipe, StageConfig, StepConfig
+from muhdi.recipe.schema import Recipe
+from muhdi.recipe.stages import StageConfig, StepConfig
 from muhdi.training.carried import Carried
 
 

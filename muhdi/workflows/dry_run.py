@@ -9,15 +9,16 @@ import torch
 from muhdi.data.domains import Domains
 from muhdi.evaluation.domains import OnProgress, Row, evaluate_domains, shown_images
 from muhdi.preflight.count_classes import sampling_notes
-from muhdi.recipe.schema import Recipe, StageConfig
+from muhdi.recipe.schema import Recipe
+from muhdi.recipe.stages import StageConfig
 from muhdi.run.costs import DryRun, StageCost
 from muhdi.run.directory import RunDirectory
 from muhdi.run.log import RunLog
 from muhdi.run.progress import Screen
 from muhdi.training.fabric import launch_alone, precision_notes, report_lost_processes
 from muhdi.training.measured import MeasuredTrainer, forget_peak, peak_mb, second_time
-from muhdi.training.stage import Watcher
 from muhdi.training.start import start
+from muhdi.training.watcher import Watcher
 from muhdi.workflows.select import check_selection
 from muhdi.workflows.train import (
     Session,

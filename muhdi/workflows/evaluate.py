@@ -24,7 +24,7 @@ from muhdi.models.checkpoint import Checkpoint, load_checkpoint, load_reference
 from muhdi.models.ensemble import Ensemble, joint_statistics
 from muhdi.models.inference import Network, check_head, unknown_statistics
 from muhdi.models.outputs import AGNOSTIC
-from muhdi.recipe.evaluation import STATISTICS
+from muhdi.recipe.evaluation import IN_WORDS, STATISTICS
 from muhdi.recipe.load import RECIPE, load_recipe, shipped_recipes
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
@@ -61,7 +61,8 @@ def evaluate(  # noqa: PLR0913 - options by name
             of the run, or ``what`` itself.
         statistics: that batch norms use, each for a table of its own; none: the recipe's choice.
         head: whose predictions are scored.
-        weights: ``model``, or ``ema`` for their average; None: the recipe's choice.
+        weights: ``model``, ``ema`` for their average or ``teacher`` for the mean teacher's; None:
+            the recipe's choice.
         refresh: measure every domain's statistics again from its training images, where they are,
             instead of using the stored ones, which grow stale as later steps move the weights.
         experiments: folder of ``snapshots`` with a recipe's run; None: the recipe says where.
@@ -368,8 +369,8 @@ class _Scorer:
     def _add_notes(self, results: Results, *more: str) -> None:
         """What was scored, and what the user should know of the labels."""
         results.notes += [f"{name}: {images}" for name, images in results.scored.items()]
-        if results.scored_weights == "ema":
-            results.notes.append("the average of the weights (ema) was scored")
+        if results.scored_weights in IN_WORDS:
+            results.notes.append(f"scored with {IN_WORDS[results.scored_weights]}")
         if results.mean_over:
             results.notes.append(f"mIoU is the mean over {', '.join(results.mean_over)}")
         results.notes += absent_classes(results.steps[0]["scores"])

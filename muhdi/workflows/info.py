@@ -190,6 +190,7 @@ def _held(checkpoint: Checkpoint) -> Facts:
         "statistics of": list(checkpoint.statistics) if has_statistics else [],
         "default statistics": checkpoint.default_statistics if has_statistics else [],
         "average of weights": _averaged(checkpoint),
+        "mean teacher": "none" if checkpoint.teacher is None else "--weights teacher",
         "memory of": list(checkpoint.memory),
         "methods' networks": list(checkpoint.networks),
     }

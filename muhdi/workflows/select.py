@@ -164,7 +164,8 @@ def _kept(entry: Entry) -> Entry:
 
 
 def _take(trainer: StageTrainer, file: Path) -> None:
-    """Continue with the network of a file, and with its average."""
+    """Continue with the network of a file, and with its average; the teacher is a later one's."""
+    trainer.keeps_teacher = False
     found = load_checkpoint(file, trust_code=True)
     load_exactly(trainer.network, found.network.state_dict(), file)
     if trainer.average is not None and found.average is not None:

@@ -34,7 +34,8 @@ from muhdi.errors import (
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
 from muhdi.recipe.load import load_recipe, save_recipe
-from muhdi.recipe.schema import Recipe, StageConfig, StepConfig
+from muhdi.recipe.schema import Recipe
+from muhdi.recipe.stages import StageConfig, StepConfig
 from muhdi.run.directory import RunDirectory
 
 _SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")

@@ -27,6 +27,7 @@ from muhdi.preflight.count_classes import (
     rare_stages,
     sampling_notes,
 )
+from muhdi.recipe.evaluation import WeightsChoice
 from muhdi.recipe.schema import Recipe
 from muhdi.report.label_free import stage_warnings
 from muhdi.run.directory import RunDirectory, open_run
@@ -48,8 +49,9 @@ from muhdi.training.resume import (
     restore,
     training_state,
 )
-from muhdi.training.stage import Event, Sets, StageTrainer, Watcher, first_signal
+from muhdi.training.stage import Sets, StageTrainer, first_signal
 from muhdi.training.start import Start, start
+from muhdi.training.watcher import Event, Watcher
 from muhdi.workflows.change import record_run_change, scored_file
 from muhdi.workflows.report import report
 from muhdi.workflows.select import check_selection, select_network, selection
@@ -199,9 +201,10 @@ class Session:
     def scored(self) -> Scored:
         """The network, and how the recipe wants it scored."""
         statistics = self.recipe.evaluation.statistics
-        average = self.carried.average
-        if self.recipe.evaluation.weights == "ema" and average is not None:
-            return Scored(average.network, average.statistics, statistics)
+        stand_ins = {"ema": self.carried.average, "teacher": self.carried.teacher}
+        scored = stand_ins.get(self.recipe.evaluation.weights)
+        if scored is not None:
+            return Scored(scored.network, scored.statistics, statistics)
         return Scored(self.carried.network, self.carried.statistics, statistics)
 
     def has_learned(self, stage: int) -> bool:
@@ -232,9 +235,16 @@ class Session:
             fit=self.domains.source.images.fit if self.domains.source is not None else "stretch",
             default_statistics=self.recipe.evaluation.default_statistics,
             average=carried.average,
-            default_weights=self.recipe.evaluation.weights,
+            teacher=carried.teacher,
+            default_weights=self._default_weights,
             tune=self.recipe.model.tune,
         )
+
+    @property
+    def _default_weights(self) -> WeightsChoice:
+        """What the recipe scores, or the network's own weights where there is no teacher yet."""
+        wanted = self.recipe.evaluation.weights
+        return "model" if wanted == "teacher" and self.carried.teacher is None else wanted
 
     def print_notes(self, notes: list[str]) -> None:
         """Tell the user what the recipe, the data and the saved state have to say."""
@@ -309,6 +319,10 @@ def measure_seen_domains(session: Session, stage: int) -> None:
     found = [(carried.network, carried.statistics)]
     if carried.average is not None:
         found.append((carried.average.network, carried.average.statistics))
+    if session.recipe.evaluation.weights == "teacher":
+        # Before the first teacher follows, it is the network itself.
+        teacher = carried.network if carried.teacher is None else carried.teacher.network
+        found.append((teacher, carried.teacher_statistics))
     for samples in (sets.source, sets.target):
         if samples is None:
             continue

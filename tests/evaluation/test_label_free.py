@@ -66,9 +66,10 @@ def test_watching_changes_nothing_and_compares_mirror_and_earlier_network() -> N
     images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
     plain, watched = Inference(network), Inference(network)
     observer = Observer(2, mirror=True, previous=Inference(other))
-    observer.watch(watched)
     with torch.no_grad():
-        given = watched(images)
+        with observer.watching(watched):
+            given = watched(images)
+        watched(images)  # is observed no longer
         assert torch.equal(given, plain(images))
         mirrored = plain(images.flip(-1)).flip(-1)
         earlier = Inference(other)(images)

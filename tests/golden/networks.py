@@ -17,8 +17,8 @@ import torch
 from muhdi.errors import MuhdiError
 from muhdi.method import MethodContext
 from muhdi.models.backbones.resnet import DilatedResNet
-from muhdi.models.checkpoint import initialise
 from muhdi.models.discriminator import Discriminator
+from muhdi.models.initial import initialise
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.segmenter import Segmenter

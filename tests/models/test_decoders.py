@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from muhdi.errors import DataError, RecipeError
 from muhdi.losses import upsample
 from muhdi.models.backbones.base import Backbone, FeatureInfo
-from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.decoders import ChannelNorm, build_decoder
+from muhdi.models.initial import initialise
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import batch_norms
 from muhdi.recipe import plugins

@@ -14,8 +14,8 @@ from muhdi.data.domains import Domains
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import DataError, RecipeError
 from muhdi.models.backbones.efficientnet_lite import EfficientNetLite
-from muhdi.models.checkpoint import initialise
 from muhdi.models.imagenet import find_imagenet
+from muhdi.models.initial import initialise
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.recipe.backbones import EfficientNetLiteConfig
 from muhdi.recipe.load import load_recipe

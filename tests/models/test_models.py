@@ -12,10 +12,11 @@ import torch
 
 from muhdi.errors import MuhdiError
 from muhdi.method import MethodContext
-from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.decoders import AsppSum
 from muhdi.models.fast import WIDE, classify_folded
 from muhdi.models.inference import Inference
+from muhdi.models.initial import initialise
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import to_reference
 from muhdi.models.segmenter import build_segmenter

@@ -16,7 +16,8 @@ from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError
-from muhdi.models.checkpoint import Checkpoint, initialise, load_checkpoint, save_checkpoint
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from muhdi.models.initial import initialise
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import TransformersConfig, read_backbone
 from muhdi.recipe.load import load_recipe
