@@ -152,15 +152,25 @@ def collect(
     if train and missing:
         muhdi.sweep(missing, [seed], settings, experiments, jobs)
     for recipe in missing:
-        folder = experiments / "snapshots" / f"{recipe}_seed{seed}"
-        if (folder / "samples").is_dir():  # the last thing that a run writes
-            results = Results.from_json(json.loads((folder / "results.json").read_text()))
-            known[f"{recipe}_seed{seed}"] = {
-                "recipe": digest(recipe, seed, settings),
-                "results": _kept(results),
-            }
+        run = f"{recipe}_seed{seed}"
+        found = finished_run(experiments, run)
+        if found is not None:
+            known[run] = {"recipe": digest(recipe, seed, settings), "results": found}
+    write(name, known)
+
+
+def finished_run(experiments: Path, run: str) -> dict[str, Any] | None:
+    """What is kept of a run; None where it has not ended."""
+    folder = experiments / "snapshots" / run
+    if not (folder / "samples").is_dir():  # the last thing that a run writes
+        return None
+    return _kept(Results.from_json(json.loads((folder / "results.json").read_text())))
+
+
+def write(name: str, runs: dict[str, Any]) -> None:
+    """Keep the runs of a benchmark, one a line."""
     RUNS.mkdir(exist_ok=True)
-    lines = [f"{json.dumps(run)}: {json.dumps(entry)}" for run, entry in sorted(known.items())]
+    lines = [f"{json.dumps(run)}: {json.dumps(entry)}" for run, entry in sorted(runs.items())]
     (RUNS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
