@@ -48,6 +48,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.data --json benchmarks/measured/data.json
 	$(BIN)/python -m benchmarks.crops --json benchmarks/measured/crops.json
 	$(BIN)/python -m benchmarks.rare_classes --json benchmarks/measured/rare_classes.json
+	$(BIN)/python -m benchmarks.masked --json benchmarks/measured/masked.json
 	$(BIN)/python -m benchmarks.evaluation --json benchmarks/measured/evaluation.json
 	$(BIN)/python -m benchmarks.windows --json benchmarks/measured/windows.json
 	$(BIN)/python -m benchmarks.growth --json benchmarks/measured/growth.json

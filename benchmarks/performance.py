@@ -77,6 +77,7 @@ def page() -> str:
         data(measured("data")),
         crops(measured("crops")),
         rare_classes(measured("rare_classes")),
+        masked(measured("masked")),
         "## Evaluation",
         evaluation(measured("evaluation")),
         windows(measured("windows")),
@@ -211,6 +212,15 @@ def rare_classes(result: dict[str, Any]) -> str:
         f"""Rare-class sampling (`rare_classes`), self-training of a {result["backbone"]} network on scenes of 640x320 in
         memory, crops of 256x256 loaded by the training process itself: an iteration takes {whole} times the CPU time;
         by what loading the source alone takes longer, {loading} times."""
+    )
+
+
+def masked(result: dict[str, Any]) -> str:
+    """The sentence of `benchmarks.masked`."""
+    ratio = with_spread(result["masked_over_plain"], 2)
+    return paragraph(
+        f"""Masked consistency (`masked`) on the same images: an iteration of self-training takes {ratio} times the CPU
+        time."""
     )
 
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -23,6 +22,7 @@ import torch
 
 from benchmarks.iteration import with_spread
 from benchmarks.made_up import one_step, prepared, trainer
+from benchmarks.turns import Work, cpu_seconds_in_turns
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.class_counts import counts_of
 from muhdi.data.rare_classes import RareClasses
@@ -31,8 +31,6 @@ from muhdi.recipe.rare_classes import RareClassesConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.training.fabric import build_fabric
 from muhdi.training.stage import Sets, StageTrainer
-
-Iteration = Callable[[], object]
 
 
 def recipe_of(backbone: str, size: tuple[int, int], crop: tuple[int, int]) -> Recipe:
@@ -70,7 +68,7 @@ def source_batches(recipe: Recipe, sets: Sets, *, sampled: bool) -> Generator[Lo
     return endless_batches(sets.source, 2, recipe.augment, (0, 1, 0))
 
 
-def iteration(recipe: Recipe, sets: Sets, *, sampled: bool) -> Iteration:
+def iteration(recipe: Recipe, sets: Sets, *, sampled: bool) -> Work:
     """An iteration, with the loading of its images."""
     begun = trainer(StageTrainer, build_fabric(recipe), recipe, sets)
     source = source_batches(recipe, sets, sampled=sampled)
@@ -84,13 +82,6 @@ def iteration(recipe: Recipe, sets: Sets, *, sampled: bool) -> Iteration:
     return iterate
 
 
-def seconds(work: Iteration) -> float:
-    """CPU time of one."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
 def measure(recipe: Recipe, sets: Sets, rounds: int, iterations: int) -> dict[str, list[float]]:
     """CPU-seconds by round, without and with sampling, of an iteration and of loading its source
     images; and the ratios.
@@ -98,21 +89,13 @@ def measure(recipe: Recipe, sets: Sets, rounds: int, iterations: int) -> dict[st
     plain = iteration(recipe, sets, sampled=False)
     sampled = iteration(recipe, sets, sampled=True)
     sources = [source_batches(recipe, sets, sampled=sampled) for sampled in (False, True)]
-    works: dict[str, Iteration] = {
+    works: dict[str, Work] = {
         "plain": plain,
         "sampled": sampled,
         "loading_plain": partial(next, sources[0]),
         "loading_sampled": partial(next, sources[1]),
     }
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 1):
-        total = dict.fromkeys(works, 0.0)
-        for _ in range(iterations):  # in turns, so that other programs disturb all alike
-            for name, work in works.items():
-                total[name] += seconds(work)
-        if number:  # the first round warms up
-            for name, value in total.items():
-                found[name].append(value / iterations)
+    found = cpu_seconds_in_turns(works, rounds, iterations)
     found["sampled_over_plain"] = []
     found["loading_over_plain"] = []
     for number in range(rounds):

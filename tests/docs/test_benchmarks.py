@@ -14,10 +14,13 @@ from benchmarks import (
     crops,
     gpu,
     gpu_page,
+    masked,
+    parts,
     performance,
     rare_classes,
     results,
     segformer,
+    teacher_choice,
     windows,
 )
 from benchmarks.growth import apart
@@ -72,6 +75,32 @@ def test_rare_class_sampling_is_measured() -> None:
     found = rare_classes.measure(recipe, rare_classes.sets_of(recipe, 2), 1, 1)
     assert len(found) == 6
     assert all(len(rounds) == 1 and rounds[0] > 0 for rounds in found.values())
+
+
+def test_a_masked_pass_is_measured() -> None:
+    recipe = rare_classes.recipe_of("small", (64, 32), (32, 32))
+    found = masked.measure(recipe, rare_classes.sets_of(recipe, 2), 1, 1)
+    assert found["masked_over_plain"][0] > 1
+
+
+def test_arms_of_the_parts_are_recipes_and_their_kept_runs_are_of_them() -> None:
+    assert len({parts.recipe(arm).name for arm in parts.ARMS}) == len(parts.ARMS)
+    for run, entry in results.read(parts.NAME).items():
+        name, _, seed = run.rpartition("_seed")
+        settings = [*parts.COMMON, *parts.ARMS[name.removeprefix(f"{parts.NAME}_")]]
+        assert entry["recipe"] == results.digest(parts.BASE, int(seed), settings), run
+
+
+def test_the_choice_of_statistics_is_a_table() -> None:
+    scores = {"blend": 40.0, "batch": 30.0, "running": 35.0}
+    information = {"blend": 0.5, "batch": 0.6, "running": 0.4}
+    cases = [
+        teacher_choice.Case("a", 1, "x", information, scores, "batch"),
+        teacher_choice.Case("a", 2, "x", information, scores, "blend"),
+    ]
+    text = teacher_choice.table(cases)
+    assert "| a, 1 | x | 40.0 | **30.0** | 35.0 | 0.500, 0.600, 0.400 |" in text
+    assert "the best candidate in 1 of 2 cases; it lost at most 10.0 points." in text
 
 
 def test_the_gpu_page_is_what_was_measured() -> None:
