@@ -79,16 +79,20 @@ def run_name(arm: str, seed: int) -> str:
     return f"{NAME}_{arm}_seed{seed}"
 
 
-def section() -> str:
-    """The table of all arms that are finished, for both choices of statistics."""
+def finished() -> dict[str, list[muhdi.Results]]:
+    """Results of the arms of which every seed is finished; empty without self-training itself."""
     known = results.read(NAME)
     runs: dict[str, list[muhdi.Results]] = {}
     for arm in ARMS:
         names = [run_name(arm, seed) for seed in SEEDS]
         if all(name in known for name in names):
             runs[arm] = [muhdi.Results.from_json(known[name]["results"]) for name in names]
-    if "selftrain" not in runs:
-        return ""
+    return runs if "selftrain" in runs else {}
+
+
+def section() -> str:
+    """The table of all arms that are finished, for both choices of statistics."""
+    runs = finished()
     parts = []
     for kind in ("blend", "running"):
         rows: list[list[Cell]] = [_row(arm, runs, kind) for arm in runs]

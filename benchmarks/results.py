@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import muhdi
-from benchmarks import lite_results
+from benchmarks import lite_results, parts, teacher_choice
 from muhdi.evaluation.results import Results
 from muhdi.recipe.load import load_recipe
 from muhdi.report.result_table import markdown, text
@@ -234,6 +234,9 @@ def page() -> str:
     arms, seeds = finished("camvid_lite", lite_results.RECIPES, CAMVID_SEEDS)
     if seeds:
         text += ["\n## CamVid with a pretrained network\n", lite_results.lite_section(arms, seeds)]
+    text += ["\n## Whose statistics the teacher uses\n", teacher_choice.section()]
+    if parts.finished():
+        text += ["\n## Self-training, part by part\n", parts.section()]
     return "\n".join(text)
 
 
