@@ -33,13 +33,14 @@ TOGETHER = 4
 class Judgement:
     """What pseudo-labels are like, without knowing the true ones; each from 0 to 1.
 
+    Agreement between mirror images is no part of it: a teacher that sees one class everywhere has
+    the most.
+
     Attributes:
-        agreement: share of pixels that get the same label in the mirror image.
         entropy: mean entropy of the predictions, in units of log C.
         diversity: entropy of the mean prediction, in units of log C.
     """
 
-    agreement: float
     entropy: float
     diversity: float
 
@@ -59,15 +60,27 @@ def best_statistics(
     Returns:
         Its name, and a line for the user; None where there is no image to judge on.
     """
-    groups = _groups(batches)
-    if not groups:
+    # One process judges all images: how many there are must not change the choice, and each has as
+    # many exchanges with the others as they have.
+    found = distributed.on_rank_zero(lambda: _judgements(network, head, batches))
+    if not found:
         return None
-    found = {name: judge(Teacher(network, name, head), groups) for name in CANDIDATES}
     best = chosen(found)
     scores = ", ".join(f"{name} {one.information:.3f}" for name, one in found.items())
     return best, (
         f"teacher_statistics: auto chose {best} (mutual information of the pseudo-labels: {scores})"
     )
+
+
+def _judgements(
+    network: Segmenter, head: str, batches: Batches
+) -> dict[TeacherStatistics, Judgement]:
+    """Of all candidates; nothing where there is no image."""
+    with distributed.without_peers():
+        groups = _groups(batches)
+        if not groups:
+            return {}
+        return {name: judge(Teacher(network, name, head), groups) for name in CANDIDATES}
 
 
 def chosen(found: Mapping[TeacherStatistics, Judgement]) -> TeacherStatistics:
@@ -78,10 +91,7 @@ def chosen(found: Mapping[TeacherStatistics, Judgement]) -> TeacherStatistics:
 
 
 def _groups(batches: Batches) -> list[Tensor]:
-    """Target images, a few together where they have one size.
-
-    Of several processes each has its share.
-    """
+    """Target images, a few together where they have one size."""
     groups: list[list[Tensor]] = []
     for batch in batches.target(IMAGES):
         images = batch.images
@@ -100,21 +110,17 @@ def judge(teacher: Teacher, groups: Sequence[Tensor]) -> Judgement:
 
     Args:
         teacher: that labels.
-        groups: images [N, 3, H, W].
+        groups: images [N, 3, H, W], at least one group.
     """
-    agreement = entropy = pixels = 0.0
+    surprise = 0.0
+    pixels = 0
     total: Tensor | None = None
     for images in groups:
-        own = teacher.probabilities(images)
-        mirrored = teacher.probabilities(images.flip(-1)).flip(-1)
-        agreement += float((own.argmax(1) == mirrored.argmax(1)).sum())
-        entropy += float(entropy_map(own).sum())
-        pixels += own[:, 0].numel()
-        summed = own.double().sum((0, 2, 3))
+        probabilities = teacher.probabilities(images)
+        surprise += float(entropy_map(probabilities).sum())
+        pixels += probabilities[:, 0].numel()
+        summed = probabilities.sum((0, 2, 3), dtype=torch.float64)
         total = summed if total is None else total + summed
     assert total is not None
-    # Of all processes.
-    values = torch.tensor([agreement, entropy, pixels], dtype=torch.float64)
-    agreement, entropy, pixels = distributed.all_reduce_sum(values.to(total.device)).tolist()
-    mean = distributed.all_reduce_sum(total) / pixels
-    return Judgement(agreement / pixels, entropy / pixels, float(entropy_map(mean[None]).sum()))
+    mean = total / pixels
+    return Judgement(surprise / pixels, float(entropy_map(mean[None]).sum()))

@@ -21,6 +21,10 @@ CHANGE = 0.05
 """By so much confidence must rise and agreement fall to be worth a word."""
 
 
+CONTRADICTION = "surer, and in less agreement"
+"""Stands among the classes that were told."""
+
+
 class CollapseWatch(nn.Module):
     """Means of what pseudo-labels are like, at the start of a step and now.
 
@@ -44,6 +48,9 @@ class CollapseWatch(nn.Module):
         self.seen = 0
         self.compared = 0
         self._told: set[str] = set()
+        # Of the iteration that runs; one that is left out for a bad batch leaves no trace.
+        self._means: Tensor | None = None
+        self._agreement: Tensor | None = None
         for name in ("first_shares", "shares"):
             self.register_buffer(name, torch.zeros(len(class_names)))
         for name in ("first_confidence", "confidence", "first_agreement", "agreement"):
@@ -55,10 +62,7 @@ class CollapseWatch(nn.Module):
         pixels = torch.zeros_like(self.shares)
         pixels.scatter_add_(0, labels, torch.ones_like(labels, dtype=pixels.dtype))
         means = torch.cat([pixels / len(labels), confidence.mean()[None].to(pixels)])
-        means = distributed.all_reduce_mean(means)
-        _remember(self.first_shares, self.shares, means[:-1], self.seen, WINDOW)
-        _remember(self.first_confidence, self.confidence, means[-1], self.seen, WINDOW)
-        self.seen += 1
+        self._means = distributed.all_reduce_mean(means)
 
     def asks_for_mirror(self) -> bool:
         """Whether this iteration's images should be looked at in a mirror, too."""
@@ -69,17 +73,27 @@ class CollapseWatch(nn.Module):
         if not self.asks_for_mirror():
             return
         agreement = (own.argmax(1) == mirrored.argmax(1)).float().mean()
-        agreement = distributed.all_reduce_mean(agreement)
-        window = WINDOW // MIRROR_EVERY
-        _remember(self.first_agreement, self.agreement, agreement, self.compared, window)
-        self.compared += 1
+        self._agreement = distributed.all_reduce_mean(agreement)
+
+    def remember(self) -> None:
+        """The iteration counts: what was seen in it goes into the means."""
+        if self._means is not None:
+            shares, confidence = self._means[:-1], self._means[-1]
+            _remember(self.first_shares, self.shares, shares, self.seen, WINDOW)
+            _remember(self.first_confidence, self.confidence, confidence, self.seen, WINDOW)
+            self.seen += 1
+        if self._agreement is not None:
+            window = WINDOW // MIRROR_EVERY
+            agreement = self._agreement
+            _remember(self.first_agreement, self.agreement, agreement, self.compared, window)
+            self.compared += 1
+        self._means = self._agreement = None
 
     def warnings(self) -> list[str]:
         """Signs of a collapse that were not told before."""
         if self.seen < 2 * WINDOW:
             return []
-        found = [*self._vanished(), *self._contradiction()]
-        return [text for text in found if text]
+        return [*self._vanished(), *self._contradiction()]
 
     def _vanished(self) -> list[str]:
         lines = []
@@ -89,17 +103,18 @@ class CollapseWatch(nn.Module):
                 continue
             self._told.add(name)
             lines.append(
-                f"the teacher labels {100 * now:.2f} % of the target {name}, {100 * first:.1f} % at"
-                " the start of the step: the class is vanishing; see docs/methods.md, collapse"
+                f"the teacher labels {100 * now:.2f} % of the target's pixels {name!r}, after"
+                f" {100 * first:.1f} % at the start of the step: the class is vanishing; see"
+                " docs/methods.md, collapse"
             )
         return lines
 
     def _contradiction(self) -> list[str]:
         surer = float(self.confidence) - float(self.first_confidence)
         less = float(self.first_agreement) - float(self.agreement)
-        if surer < CHANGE or less < CHANGE or "" in self._told:
+        if surer < CHANGE or less < CHANGE or CONTRADICTION in self._told:
             return []
-        self._told.add("")
+        self._told.add(CONTRADICTION)
         return [
             f"the teacher is surer than at the start of the step ({self.confidence:.2f} after"
             f" {self.first_confidence:.2f}) and agrees less with itself about mirror images"

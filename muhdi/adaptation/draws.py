@@ -35,7 +35,7 @@ class Draws:
         count = len(like)
         if together:
             one = torch.rand(1, *shape, generator=self.generator)
-            return one.to(like.device).expand(count, *shape)
+            return one.to(like.device, non_blocking=True).expand(count, *shape)
         everywhere = torch.rand(count * distributed.world_size(), *shape, generator=self.generator)
         own = torch.stack(list(distributed.local_slice(everywhere.unbind())))
         return own.to(like.device, non_blocking=True)

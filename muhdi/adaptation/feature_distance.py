@@ -32,6 +32,7 @@ class FeatureDistance(Addition):
     """
 
     config_class = FeatureDistanceConfig
+    is_thing: Tensor
 
     def __init__(
         self,
@@ -43,7 +44,9 @@ class FeatureDistance(Addition):
         super().__init__()
         self.config = config
         self.classes = context.classes
-        self.things = things
+        is_thing = torch.zeros(context.classes + 1, dtype=torch.bool)
+        is_thing[things] = True
+        self.register_buffer("is_thing", is_thing, persistent=False)
         self._first = (first,)  # no submodule: it is made again, not saved
         self._last = len(first.backbone.features) - 1
         # Of the whole batch of an iteration; `on_source` sees it in parts, in order.
@@ -61,11 +64,13 @@ class FeatureDistance(Addition):
             self._features = first.features(source.images)[-1].float()
         stride = first.backbone.features[-1].stride
         size = (self._features.shape[-2], self._features.shape[-1])
-        mask = thing_mask(source.labels, size, stride, self.classes, self.config.share)
-        self._mask = torch.isin(mask, torch.tensor(self.things, device=mask.device))
+        found = thing_mask(source.labels, size, stride, self.classes, self.config.share)
+        self._mask = self.is_thing[found]
         # Parts and processes divide by the same number, so every feature weighs alike.
         count = distributed.all_reduce_mean(self._mask.sum().float())
-        self._per_image = (count / len(mask)).clamp(min=1 / len(mask))
+        # Without a thing the sum is 0, whatever it is divided by.
+        images = len(found)
+        self._per_image = count.clamp(min=1 / distributed.world_size()) / images
         self._seen = 0
         return []
 

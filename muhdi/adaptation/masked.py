@@ -9,6 +9,7 @@ from muhdi.adaptation.base import Adaptation
 from muhdi.adaptation.draws import Draws
 from muhdi.adaptation.pseudo_labels import PseudoLabels
 from muhdi.adaptation.strong import hide_patches, patch_grid, strongly_changed
+from muhdi.errors import RunError
 from muhdi.losses import Losses, cross_entropy
 from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.backbones.base import mean_colour
@@ -67,7 +68,11 @@ class MaskedConsistency(Addition):
             labelled: Batch = self.pseudo_labels(target)
             return labelled
         (adaptation,) = self._adaptation
-        assert adaptation.labelled_target is not None
+        if adaptation.labelled_target is None:
+            raise RunError(
+                f"{type(adaptation).__qualname__}: its section says makes_pseudo_labels, but"
+                " target_batch() has not set labelled_target"
+            )
         return adaptation.labelled_target
 
     def _learn(self, outputs: Outputs, batch: Batch) -> Losses:

@@ -42,7 +42,6 @@ class PseudoLabels(nn.Module):
 
     def begin(self, network: Segmenter, batches: Batches) -> None:
         """The teacher starts as a copy of the student."""
-        self._student = (network,)  # no submodule: its state is not this method's
         if self.statistics == "auto":
             self.statistics = "blend"
             # Of an interrupted step there are no images: its state holds the choice.
@@ -50,11 +49,7 @@ class PseudoLabels(nn.Module):
             if chosen is not None:
                 self.statistics, remark = chosen
                 self._untold.append(remark)
-        self._copy_student()
-
-    def _copy_student(self) -> None:
-        (student,) = self._student
-        self.teacher = Teacher(student, self.statistics, self.head, follows=True)
+        self.teacher = Teacher(network, self.statistics, self.head, follows=True)
 
     def forward(self, target: Batch) -> Batch:
         """The images with pseudo-labels [N, H, W], and what these count."""
@@ -99,6 +94,7 @@ class PseudoLabels(nn.Module):
     def follow(self, student: Segmenter) -> None:
         """The student has made an update."""
         self.updates += 1
+        self.watch.remember()
         self.teacher.follow(student, self._momentum())
 
     def _momentum(self) -> float:
@@ -130,7 +126,7 @@ class PseudoLabels(nn.Module):
         self._untold = list(state["untold"])
         if state["statistics"] != self.statistics:
             self.statistics = state["statistics"]
-            self._copy_student()
+            self.teacher.use(self.statistics)
 
 
 def inside(batch: Batch, margins: MarginConfig) -> Tensor:

@@ -28,7 +28,12 @@ def strongly_changed(images: Tensor, config: StrongColourConfig, draws: Draws) -
         config: what changes, and how strongly.
         draws: decides everything; what is switched off draws nothing.
     """
-    changed = images.float()
+    # In 16 bits colours would lose their digits.
+    with torch.autocast(images.device.type, enabled=False):
+        return _changed(images.float(), config, draws)
+
+
+def _changed(changed: Tensor, config: StrongColourConfig, draws: Draws) -> Tensor:
     if (config.colour_jitter or config.hue_jitter) and config.jitter_probability:
         applied = _applied(changed, config.jitter_probability, config, draws)
         factors = 1 + config.colour_jitter * applied * _signed(draws.uniform(changed, 3))

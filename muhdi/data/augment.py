@@ -163,7 +163,7 @@ def _jitter(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
     """Brightness, contrast and saturation, each times 1 +- ``strength``.
 
     Self-training changes its mixed images alike, but on tensors, a batch at a time, on the device
-    and with the method's own generator: `muhdi.adaptation.selftrain`.
+    and with the method's own generator: `muhdi.adaptation.strong`.
     """
     factors = 1 + strength * rng.uniform(-1, 1, 3)
     brightness, contrast, saturation = factors.astype(np.float32)

@@ -58,13 +58,14 @@ class BlendNorm(nn.Module):
         self.register_buffer("running_var", norm.running_var, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        own_variance, own_mean = torch.var_mean(x, dim=(2, 3), correction=0)
+        # 16 bits are too few for sums over an image.
+        own_variance, own_mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
         mean = (1 - BLEND) * self.running_mean + BLEND * own_mean
         variance = (1 - BLEND) * self.running_var + BLEND * own_variance
         scale = (variance + self.eps).rsqrt() * self.weight
         shift = self.bias - mean * scale
         normalised = x * scale[:, :, None, None] + shift[:, :, None, None]
-        return self.after(normalised)  # type: ignore[no-any-return]
+        return self.after(normalised.to(x.dtype))  # type: ignore[no-any-return]
 
 
 def replace_norm(network: nn.Module, name: str, new: nn.Module) -> None:

@@ -46,15 +46,22 @@ class Teacher(nn.Module):
         self.model.set_heads({head: self.model.heads[head]})
         self.model.eval()
         norms = batch_norms(model)
-        for name, norm in batch_norms(self.model).items():
+        # Not registered: those that are in use are a part of the copy.
+        self._norms = batch_norms(self.model)
+        for name, norm in self._norms.items():
             norm.momentum = 0.0  # in training mode, too, the running statistics stay
-            if statistics == "batch":
-                norm.train()  # which frozen batch norms do not follow
-            elif follows:
+            if follows:
                 norm.running_mean = norms[name].running_mean
                 norm.running_var = norms[name].running_var
-            if statistics == "blend":
-                replace_norm(self.model, name, BlendNorm(norm))
+        self.use(statistics)
+
+    def use(self, statistics: str) -> None:
+        """Normalise with other statistics from now on."""
+        assert statistics in ("batch", "running", "blend"), statistics
+        for name, norm in self._norms.items():
+            # Frozen batch norms stay in evaluation mode.
+            norm.train(statistics == "batch")
+            replace_norm(self.model, name, BlendNorm(norm) if statistics == "blend" else norm)
 
     def train(self, mode: bool = True) -> Teacher:
         """Does nothing: the mode was chosen once."""

@@ -72,6 +72,10 @@ def _problem(
             f"must be text, but is {value}: write it in quotes (without them YAML reads yes, no, on"
             " and off as true and false, and digits as numbers)"
         )
+    if kind == "value_error":
+        return str(first["ctx"]["error"])
+    if kind == "model_type":
+        return f"must hold keys and values ({{}}: the defaults), but is {shortened(repr(value))}"
     message = first["msg"]
     return f"{message[0].lower()}{message[1:]} (it is {shortened(repr(value))})"
 

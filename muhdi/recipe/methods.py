@@ -16,6 +16,7 @@ from muhdi.recipe import plugins
 from muhdi.recipe.presets import SELF_TRAINING, SelfTrainingPreset, over
 from muhdi.recipe.pseudo_labels import (
     FeatureDistanceConfig,
+    MarginConfig,
     MaskedConfig,
     PseudoLabelConfig,
     StrongColourConfig,
@@ -86,13 +87,18 @@ class AdaptationConfig(MethodConfig):
         """Whether a mean teacher follows the network."""
         return self.makes_pseudo_labels or self.masked is not None
 
+    @property
+    def has_margins(self) -> bool:
+        """Whether edges of whole target images do not count."""
+        own = None if self.masked is None else self.masked.pseudo_labels
+        return own is not None and own.margins != MarginConfig()
+
     @model_validator(mode="after")
     def _one_teacher(self) -> AdaptationConfig:
         own = self.masked is not None and self.masked.pseudo_labels is not None
         if own and self.makes_pseudo_labels:
-            raise RecipeError(
-                f"adaptation.masked.pseudo_labels: {self.key} labels the target itself; leave the"
-                " section out"
+            raise ValueError(
+                f"masked.pseudo_labels: {self.key} labels the target itself; leave the section out"
             )
         return self
 
@@ -182,8 +188,8 @@ class SelfTrainConfig(StrongColourConfig, PseudoLabelConfig, AdaptationConfig):
 
     method: Literal["selftrain"] = "selftrain"
     """The method's name."""
-    # Not written: a saved recipe holds the values themselves, and also those that were taken back.
-    preset: SelfTrainingPreset | None = Field(None, exclude=True)
+    # Gone once its values are there: a saved recipe holds those, also the ones that were taken back.
+    preset: SelfTrainingPreset | None = None
     """The values of a paper for all options that are not given: `dacs`, `daformer`, `mic` or
     `vfm_uda`."""
     weight_main: Weight = 1.0
@@ -196,14 +202,19 @@ class SelfTrainConfig(StrongColourConfig, PseudoLabelConfig, AdaptationConfig):
     """Half of the classes of its own source `image` is pasted onto a target image, or half of those
     of the whole source `batch`."""
 
+    @property
+    def has_margins(self) -> bool:
+        return self.margins != MarginConfig()
+
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, value: Any) -> Any:
         """The preset's values, below those that are given."""
-        if not isinstance(value, dict) or not isinstance(value.get("preset"), str):
-            return value
-        # An unknown preset is refused by the field itself.
-        return over(SELF_TRAINING.get(value["preset"], {}), value)
+        name = value.get("preset") if isinstance(value, dict) else None
+        if not isinstance(name, str) or name not in SELF_TRAINING:
+            return value  # what is no preset is refused by the field itself
+        given = {key: one for key, one in value.items() if key != "preset"}
+        return over(SELF_TRAINING[name], given)
 
 
 class OracleConfig(AdaptationConfig):

@@ -24,8 +24,6 @@ _DACS: dict[str, Any] = {
 _DAFORMER: dict[str, Any] = {
     **_DACS,
     "momentum": 0.999,
-    # The first 15 and the last 120 rows of crops of 512, of whole images here: theirs are 512 high.
-    "margins": {"top": 15 / 512, "bottom": 120 / 512},
     "feature_distance": {"weight": 0.005, "share": 0.75},
 }
 _MASKED: dict[str, Any] = {
@@ -47,7 +45,6 @@ SELF_TRAINING: dict[str, dict[str, Any]] = {
         "momentum": 0.999,
         "momentum_ramp": "after",
         "mirror": True,
-        "margins": {"top": 0.03, "bottom": 0.25, "left": 0.03, "right": 0.03},
         "mixed_classes": "image",
         "strong_per": "image",
         "masked": {**_MASKED, "strong_per": "image"},

@@ -31,9 +31,8 @@ class MarginConfig(Section):
     def _leaves_something(self) -> MarginConfig:
         for one, other in (("top", "bottom"), ("left", "right")):
             if getattr(self, one) + getattr(self, other) >= 1:
-                raise RecipeError(
-                    f"margins: {one} and {other} leave nothing of the image; their sum must be"
-                    " below 1"
+                raise ValueError(
+                    f"{one} and {other} leave nothing of the image; their sum must be below 1"
                 )
         return self
 
@@ -109,7 +108,7 @@ class FeatureDistanceConfig(Section):
 
     weight: Weight = 0.005
     """Factor of the mean Euclidean distance of the coarsest features."""
-    classes: list[str] | None = None
+    classes: Annotated[list[str], Field(min_length=1)] | None = None
     """Classes that are things; none: those of the class set."""
     share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.75
     """Share of a feature's pixels that a class must fill for the feature to count as its."""
@@ -125,4 +124,7 @@ class FeatureDistanceConfig(Section):
                 "feature_distance.classes: list the classes that are things, such as vehicles and"
                 f" signs, out of {', '.join(known.classes)}"
             )
-        return [known.index(name) for name in self.classes or known.things]
+        try:
+            return [known.index(name) for name in self.classes or known.things]
+        except RecipeError as error:
+            raise RecipeError(f"feature_distance.classes: {error}") from None

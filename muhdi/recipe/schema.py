@@ -395,6 +395,19 @@ class Recipe(Section):
                 f"{key}.adaptation: {adaptation.key} needs images of at least {side}x{side}; set a "
                 f"larger {self.size_key}"
             )
+        masked = adaptation.masked
+        target = min(self.training_size(step.target))
+        if masked is not None and masked.block > target:
+            raise RecipeError(
+                f"{key}.adaptation.masked.block: {masked.block} is larger than the {target} pixels"
+                " that training sees of a side; set a smaller one"
+            )
+        frozen = self.model.batch_norm == "frozen"
+        if frozen and getattr(adaptation, "teacher_statistics", "auto") == "batch":
+            raise RecipeError(
+                f"{key}.adaptation.teacher_statistics: with model.batch_norm: frozen no batch norm"
+                " uses a batch's own; take running, blend or auto"
+            )
         if not adaptation.needs_equal_sizes or self.source is None:
             return
         if self.training_size(step.target) != self.training_size(self.source):
@@ -412,7 +425,10 @@ class Recipe(Section):
         config = step.adaptation.feature_distance
         if config is None:
             return
-        config.things(self.class_set())
+        try:
+            config.things(self.class_set())
+        except RecipeError as error:
+            raise RecipeError(f"{key}.{error}") from None
         if self.model.tune.method == "frozen":
             raise RecipeError(
                 f"{key}.feature_distance: with model.tune: frozen the features stay anyway; leave"
@@ -421,7 +437,7 @@ class Recipe(Section):
         if self.model.init is None and not self.model.backbone.is_pretrained:
             raise RecipeError(
                 f"{key}.feature_distance: the backbone starts from random weights, whose features"
-                " are not worth keeping; set model.init, or leave it out"
+                " are not worth keeping; set model.init, or feature_distance: null"
             )
 
     def _check_own_networks(self, key: str, number: int, step: StepConfig) -> None:

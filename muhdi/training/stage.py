@@ -16,7 +16,7 @@ from muhdi import distributed
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.rare_classes import RareClasses
 from muhdi.data.stream import LoadedBatch, endless_batches, rare_class_batches
-from muhdi.errors import Interrupted, MuhdiError
+from muhdi.errors import Interrupted, MuhdiError, RunError
 from muhdi.losses import Losses
 from muhdi.method import Memory, Method, MethodContext, OwnNetwork
 from muhdi.models.adapters import merge_adapters
@@ -242,11 +242,15 @@ class StageTrainer:
         if self.average is not None:
             self.average.load(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.methods.adaptation.load_state_dict(state["adaptation"])
-        self.methods.retention.load_state_dict(state["retention"])
-        # States of earlier versions have none, as their recipes do.
-        for addition, saved in zip(self.methods.additions, state.get("additions", []), strict=True):
-            addition.load_state_dict(saved)
+        saved = [state["adaptation"], state["retention"], *state.get("additions", [])]
+        try:
+            for method, own_state in zip(self.methods.all, saved, strict=True):
+                method.load_state_dict(own_state)
+        except (RuntimeError, ValueError):
+            raise RunError(
+                "the training state is of another version of muhdi, or of other methods; start"
+                " again with --overwrite"
+            ) from None
         for name, own in self.own_networks.items():
             own.optimizer.load_state_dict(state["own_optimizers"][name])
         self.generator.set_state(state["generator"])

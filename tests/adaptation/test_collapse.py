@@ -19,6 +19,7 @@ def see(watch: CollapseWatch, iterations: int, shares: list[int], sure: float, s
     for _ in range(iterations):
         watch.compare(own, mirrored)
         watch.see(torch.full(labels.shape, sure), labels)
+        watch.remember()
 
 
 def test_a_class_that_vanishes_is_named_once() -> None:
@@ -28,8 +29,19 @@ def test_a_class_that_vanishes_is_named_once() -> None:
     see(watch, 6 * WINDOW, [70, 0, 30], 0.8, 0.9)
     (line,) = watch.warnings()
     assert line.startswith("the teacher labels 0.0")
-    assert "% of the target car, 10.0 % at the start of the step" in line
+    assert "% of the target's pixels 'car', after 10.0 % at the start of the step" in line
     assert watch.warnings() == []
+
+
+def test_an_iteration_that_is_left_out_leaves_no_trace() -> None:
+    watch = CollapseWatch(NAMES)
+    labels = torch.zeros(1, 2, 2, dtype=torch.int64)
+    watch.see(torch.ones(1, 2, 2), labels)  # its update was not made
+    watch.see(torch.full((1, 2, 2), 0.5), labels + 1)
+    watch.remember()
+    assert watch.seen == 1
+    assert watch.shares.tolist() == [0, 1, 0]
+    assert float(watch.confidence) == 0.5
 
 
 def test_surer_and_less_in_agreement() -> None:

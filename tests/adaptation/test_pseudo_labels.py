@@ -13,6 +13,7 @@ from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.models.statistics import batch_norms
 from muhdi.passes import Batch
 from muhdi.recipe.pseudo_labels import MarginConfig, PseudoLabelConfig
+from muhdi.recipe.schema import Recipe
 from muhdi.training.stage_batches import NoBatches
 
 
@@ -108,8 +109,11 @@ def test_margins_are_of_the_whole_image() -> None:
 
 
 def test_margins_that_leave_nothing_are_refused() -> None:
-    with pytest.raises(RecipeError, match="margins: left and right leave nothing"):
-        MarginConfig(left=0.5, right=0.5)
+    with pytest.raises(RecipeError, match=r"adaptation.margins: left and right leave nothing"):
+        Recipe.load(
+            "scenes_selftrain",
+            ["every_step.adaptation={method: selftrain, margins: {left: 0.5, right: 0.5}}"],
+        )
 
 
 @pytest.mark.parametrize(

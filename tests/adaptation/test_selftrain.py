@@ -98,7 +98,7 @@ def test_presets_are_the_papers_values_and_give_way_to_what_is_said() -> None:
     assert without.masked is None
     # What is saved says it all, also what was taken back.
     saved = without.model_dump(mode="json", exclude_none=True)
-    assert SelfTrainConfig.model_validate(saved) == without.model_copy(update={"preset": None})
+    assert SelfTrainConfig.model_validate(saved) == without
 
 
 def test_an_unknown_preset_is_refused_by_name() -> None:
@@ -131,4 +131,29 @@ def test_masked_consistency_without_a_teacher_takes_options_of_its_own() -> None
     own = MaskedConfig(pseudo_labels=PseudoLabelConfig(momentum=0.5))
     assert NoAdaptationConfig(masked=own).masked is not None
     with pytest.raises(RecipeError, match=r"masked.pseudo_labels: selftrain labels the target"):
-        SelfTrainConfig(masked=own)
+        Recipe.load(
+            "scenes_selftrain",
+            ["every_step.adaptation={method: selftrain, masked: {pseudo_labels: {mirror: true}}}"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["every_step.adaptation={method: minent, masked: {block: 65}}"], "block: 65 is larger"),
+        (
+            ["every_step.adaptation={method: minent, masked: true}"],
+            r"masked: must hold keys and values \({}: the defaults\), but is True",
+        ),
+        (
+            [
+                "every_step.adaptation={method: selftrain, teacher_statistics: batch}",
+                "model.batch_norm=frozen",
+            ],
+            "with model.batch_norm: frozen no batch norm",
+        ),
+    ],
+)
+def test_what_could_have_no_effect_is_refused(settings: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Recipe.load("scenes_selftrain", settings)

@@ -109,6 +109,15 @@ def test_the_share_of_changed_images(per: str) -> None:
     assert together is (per == "batch")
 
 
+def test_under_autocast_colours_keep_their_digits() -> None:
+    config = StrongColourConfig(hue_jitter=0.1, blur_probability=1.0)
+    expected = strongly_changed(photos(), config, draws())
+    with torch.autocast("cpu", torch.bfloat16):
+        found = strongly_changed(photos(), config, draws())
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
 def test_blur_happens_as_often_as_it_says() -> None:
     config = StrongColourConfig(colour_jitter=0.0, blur_probability=0.25)
     numbers = draws()

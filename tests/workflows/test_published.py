@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from muhdi.adaptation import choice
 from muhdi.recipe.schema import Recipe
 from muhdi.workflows.train import train
 from tests.models.tiny_transformers import configuration, transformers
@@ -62,6 +63,23 @@ def test_published_self_training_runs(
     for line in lines:
         values = json.loads(line)
         assert terms | {"seg_main", "mix_main"} == values.keys() - {"stage", "iteration"}
+
+
+@pytest.mark.parametrize("tune", ["full", "lora"])
+def test_another_choice_than_the_first_is_resumed_to_the_bit(
+    tune: str, tiny: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "chosen", lambda found: "batch")
+    changes = ["every_step.adaptation=selftrain"]
+    if tune == "lora":
+        folder = published("segformer", tmp_path)
+        changes += [f"model.backbone='hf:{folder}'", "model.tune=lora", "model.decoder=lateral"]
+    recipe = Recipe.load(tiny(), changes)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(recipe, whole, quiet=True)
+    # In the step; and after its end, in the evaluation.
+    train_through_crashes(recipe, broken, monkeypatch, 4, 2, 0)
+    assert_same_run(whole, broken, recipe)
 
 
 def test_additions_are_resumed_to_the_bit_and_what_was_chosen_is_said(
