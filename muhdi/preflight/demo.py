@@ -24,7 +24,7 @@ WIDEST = 320
 QUICK = (
     "source_training.iterations=450",
     "every_step.iterations=100",
-    "evaluation.statistics=[running, blend, image]",
+    "evaluation.statistics=[blend]",
     "evaluation.default=blend",
 )
 """What keeps it within minutes."""
