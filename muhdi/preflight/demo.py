@@ -19,11 +19,11 @@ from muhdi.recipe.schema import Recipe
 FEWEST = 2
 MOST = 3
 """Folders that a demo takes: the source and one or two new places."""
-WIDEST = 256
+WIDEST = 240
 """Pixels of width that the network sees; training sees crops of half of that."""
 QUICK = (
-    "source_training.iterations=400",
-    "every_step.iterations=100",
+    "source_training.iterations=350",
+    "every_step.iterations=75",
     "evaluation.statistics=[blend]",
     "evaluation.default=blend",
 )
