@@ -36,8 +36,8 @@ def demo(
 ) -> None:
     """Adapt to one new place after another, and show what is gained, forgotten and kept.
 
-    It draws its own scenes (day, snow, wet night, abroad, snow again), takes some minutes, and ends
-    with one page: before, sequential, kept.
+    It draws its own scenes (day, snow, wet night, abroad, snow again) and takes
+    some minutes. It ends with one page: before, sequential, kept.
     """
     from muhdi.workflows.demo import demo as run_demo
 

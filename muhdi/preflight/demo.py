@@ -19,12 +19,12 @@ from muhdi.recipe.schema import Recipe
 FEWEST = 2
 MOST = 3
 """Folders that a demo takes: the source and one or two new places."""
-WIDEST = 320
+WIDEST = 240
 """Pixels of width that the network sees; training sees crops of half of that."""
 QUICK = (
-    "source_training.iterations=450",
-    "every_step.iterations=100",
-    "evaluation.statistics=[running, blend, image]",
+    "source_training.iterations=350",
+    "every_step.iterations=75",
+    "evaluation.statistics=[blend]",
     "evaluation.default=blend",
 )
 """What keeps it within minutes."""

@@ -17,6 +17,8 @@ SEED = 41
 """Of the demo; no setting was chosen on it."""
 SHIPPED = {"sequential": "scenes2_selftrain", "kept": "scenes2_selftrain_muhdi"}
 """Shipped recipes, and what the page calls them."""
+QUICK = ("evaluation.statistics=[image]", "evaluation.default=image")
+"""Changes of the shipped recipes: one choice of statistics is shown, so no other is computed."""
 RETENTIONS = {"sequential": "none", "kept": "muhdi"}
 """How the same arms differ on one's own folders."""
 
@@ -51,12 +53,11 @@ def demo(  # noqa: PLR0913 - options by name
     """
     output = Path(output)
     recipes: dict[str, Recipe | str] = dict(SHIPPED)
+    changes = [*QUICK, *settings]
     if real is not None:
         recipes = _own(Path(real), settings, log)
-        settings = ()  # the recipes have them
-    runs = sweep(
-        list(recipes.values()), seeds, settings, output, jobs, log, on_progress=on_progress
-    )
+        changes = []  # the recipes have them
+    runs = sweep(list(recipes.values()), seeds, changes, output, jobs, log, on_progress=on_progress)
     arms = {}
     for title, results in zip(recipes, runs.values(), strict=True):
         arms[title] = [read_run(output / "snapshots" / one.name) for one in results]
