@@ -62,6 +62,7 @@ def test_recipes_lists_and_prints(muhdi) -> None:
     assert yaml.safe_load(output)["steps"][0]["adaptation"]["method"] == "selftrain"
 
 
+@pytest.mark.usefixtures("sweeps_in_this_process")
 def test_demo_ends_with_tables_a_reading_and_a_picture(muhdi, tmp_path: Path) -> None:
     settings = [
         "source_training.iterations=2",
