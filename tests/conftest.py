@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -51,31 +52,32 @@ def camvid() -> Path:
     return folder
 
 
+def write_tiny(folder: Path, **changes: object) -> Path:
+    """A recipe on a few drawn scenes; keyword arguments replace its keys."""
+    recipe = {
+        "name": "tiny",
+        "image_size": [48, 32],
+        "source": {"dataset": "scenes", "domain": "sim", "train": 6, "val": 3},
+        "optimizer": {"name": "adamw", "head_factor": 1},
+        "source_training": {"iterations": 3, "batch_size": 2, "learning_rate": 1e-3},
+        "every_step": {"iterations": 3, "batch_size": 2, "learning_rate": 1e-3},
+        "steps": [
+            {"target": {"dataset": "scenes", "domain": "city", "train": 6, "val": 3}},
+            {"target": {"dataset": "scenes", "domain": "night", "train": 6, "val": 3}},
+        ],
+        "log_every": 1,
+        "save_every": 2,
+        "evaluation": {"domain_images": 4, "samples": 1},
+    }
+    path = folder / "tiny.yml"
+    path.write_text(yaml.safe_dump(recipe | changes))
+    return path
+
+
 @pytest.fixture
 def tiny(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a recipe on a few drawn scenes; keyword arguments replace its keys."""
-
-    def write(**changes: object) -> Path:
-        recipe = {
-            "name": "tiny",
-            "image_size": [48, 32],
-            "source": {"dataset": "scenes", "domain": "sim", "train": 6, "val": 3},
-            "optimizer": {"name": "adamw", "head_factor": 1},
-            "source_training": {"iterations": 3, "batch_size": 2, "learning_rate": 1e-3},
-            "every_step": {"iterations": 3, "batch_size": 2, "learning_rate": 1e-3},
-            "steps": [
-                {"target": {"dataset": "scenes", "domain": "city", "train": 6, "val": 3}},
-                {"target": {"dataset": "scenes", "domain": "night", "train": 6, "val": 3}},
-            ],
-            "log_every": 1,
-            "save_every": 2,
-            "evaluation": {"domain_images": 4, "samples": 1},
-        }
-        path = tmp_path / "tiny.yml"
-        path.write_text(yaml.safe_dump(recipe | changes))
-        return path
-
-    return write
+    """Writes `write_tiny`'s recipe into the test's folder."""
+    return partial(write_tiny, tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -224,9 +224,6 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         # Files of earlier versions do not say it, and were used so.
         fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
         default_statistics = str(description.get("default_statistics", "running"))
-        # Files of earlier versions do not say it, and had no average.
-        named = description.get("default_weights")
-        default_weights: WeightsChoice = named if named in WEIGHTS else "model"
         # Files of networks that are trained whole do not say it.
         tune = TuneConfig.model_validate(description.get("tune", "full"))
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
@@ -258,7 +255,7 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         default_statistics=default_statistics,
         average=_average_in(path, _AVERAGE, network, tensors, names),
         teacher=_average_in(path, _TEACHER, network, tensors, names),
-        default_weights=default_weights,
+        default_weights=_default_weights(description),
         tune=tune,
         file=path,
     )
@@ -281,6 +278,12 @@ def _description(path: Path, tensors: Tensors, metadata: dict[str, str]) -> dict
     if written != _digest(tensors, description):
         raise _damaged(path, "its checksum does not agree")
     return description
+
+
+def _default_weights(description: dict[str, Any]) -> WeightsChoice:
+    """The weights that a file names; those of earlier versions name none, and had no others."""
+    named = description.get("default_weights")
+    return named if named in WEIGHTS else "model"
 
 
 def _earlier_description(path: Path, tensors: Tensors, metadata: dict[str, str]) -> dict[str, Any]:

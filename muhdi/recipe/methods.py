@@ -188,7 +188,7 @@ class SelfTrainConfig(StrongColourConfig, PseudoLabelConfig, AdaptationConfig):
 
     method: Literal["selftrain"] = "selftrain"
     """The method's name."""
-    # Gone once its values are there: a saved recipe holds those, also the ones that were taken back.
+    # Gone once its values are there: a saved recipe holds those, also where they were taken back.
     preset: SelfTrainingPreset | None = None
     """The values of a paper for all options that are not given: `dacs`, `daformer`, `mic` or
     `vfm_uda`."""

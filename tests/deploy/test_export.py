@@ -57,26 +57,41 @@ def test_the_plain_network_computes_the_same(backbone: str) -> None:
         assert (exported(batch) - expected).abs().max() < 1e-4 * expected.abs().max(), size
 
 
-def test_onnx_takes_bytes_of_any_number_and_size(muhdi, trained: Path) -> None:
+@pytest.fixture(scope="module")
+def exported(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of exported files: each takes seconds to write. Nobody may change it.
+
+    ``image.onnx``, and ``night.pt2`` with a domain's statistics and the other head.
+    """
+    pytest.importorskip("onnxruntime", reason="pip install 'muhdi[onnx]'")
+    folder = tmp_path_factory.mktemp("exported")
+    library.export(trained, str(folder / "image.onnx"), statistics="image")
+    library.export(trained, str(folder / "night.pt2"), domain="night", head="specialist")
+    return folder
+
+
+def test_onnx_takes_bytes_of_any_number_and_size(
+    muhdi, trained: Path, exported: Path, tmp_path: Path
+) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="pip install 'muhdi[onnx]'")
-    for options, output in (
-        ([], "logits"),
-        (["--statistics", "image", "--output", "classes"], "classes"),
+    status, told, errors = muhdi("export", trained, "classes.onnx", "--output", "classes")
+    assert status == 0, errors
+    assert "verified on 8 images at their own size" in told
+    for file, output, statistics in (
+        (tmp_path / "classes.onnx", "classes", "running"),
+        (exported / "image.onnx", "logits", "image"),
     ):
-        status, told, errors = muhdi("export", trained, f"{output}.onnx", *options)
-        assert status == 0, errors
-        assert "verified on 8 images at their own size" in told
-        session = runtime.InferenceSession(f"{output}.onnx", providers=["CPUExecutionProvider"])
+        session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         (given,) = session.get_inputs()
         assert (given.name, given.type, given.shape[1]) == ("images", "tensor(uint8)", 3)
-        predictor = library.Predictor.load(trained, statistics=options[1] if options else None)
+        predictor = library.Predictor.load(trained, statistics=statistics)
         for batch in (images(trained), images(trained)[:1, :, :33, :20]):
             (found,) = session.run([output], {"images": batch.contiguous().numpy()})
             assert agreement(predictor, batch, found if found.ndim == 3 else found.argmax(1)) > 0.99
             assert found.dtype == (np.uint8 if output == "classes" else np.float32)
         meta = session.get_modelmeta().custom_metadata_map
         assert json.loads(meta["classes"])[0] == "flat"
-        assert meta["statistics"] == ("image" if options else "running")
+        assert meta["statistics"] == statistics
 
 
 def agreement(predictor: Predictor, batch: torch.Tensor, classes: np.ndarray) -> float:
@@ -86,14 +101,12 @@ def agreement(predictor: Predictor, batch: torch.Tensor, classes: np.ndarray) ->
 
 
 def test_torch_export_holds_the_statistics_of_a_domain(
-    muhdi, trained: Path, tmp_path: Path
+    muhdi, trained: Path, exported: Path, tmp_path: Path
 ) -> None:
     choices = ("--domain", "night", "--head", "specialist")
     predictor = library.Predictor.load(trained, domain="night", head="specialist")
     batch = images(trained)
-    status, _, errors = muhdi("export", trained, "night.pt2", *choices)
-    assert status == 0, errors
-    program = torch.export.load(tmp_path / "night.pt2").module()
+    program = torch.export.load(exported / "night.pt2").module()
     assert agreement(predictor, batch, program(batch).argmax(1).numpy()) > 0.99
     # At its own size the network sees, and gives, what the module does.
     status, told, errors = muhdi(
@@ -117,14 +130,21 @@ def test_torch_export_holds_the_statistics_of_a_domain(
     assert (found.ids == mean.argmax(0).numpy()).mean() > 0.99
 
 
-@pytest.mark.parametrize("ending", ["onnx", "pt2"])
-def test_predict_takes_exported_files(muhdi, trained: Path, tmp_path: Path, ending: str) -> None:
-    pytest.importorskip("onnxruntime", reason="pip install 'muhdi[onnx]'")
+@pytest.mark.parametrize(
+    ("file", "choices"),
+    [
+        ("image.onnx", ["--statistics", "image"]),
+        ("night.pt2", ["--domain", "night", "--head", "specialist"]),
+    ],
+)
+def test_predict_takes_exported_files(
+    muhdi, trained: Path, exported: Path, tmp_path: Path, file: str, choices: list[str]
+) -> None:
     image = trained / "samples/night_0_image.png"
-    assert muhdi("export", trained, f"net.{ending}", "--statistics", "image")[0] == 0
-    status, _, errors = muhdi("predict", f"net.{ending}", image, "-o", "file", "--probabilities")
+    network = exported / file
+    status, _, errors = muhdi("predict", network, image, "-o", "file", "--probabilities")
     assert status == 0, errors
-    assert muhdi("predict", trained, image, "-o", "run", "--statistics", "image")[0] == 0
+    assert muhdi("predict", trained, image, "-o", "run", *choices)[0] == 0
     found, expected = (
         np.asarray(Image.open(tmp_path / folder / "ids/night_0_image.png"))
         for folder in ("file", "run")
@@ -137,13 +157,14 @@ def test_predict_takes_exported_files(muhdi, trained: Path, tmp_path: Path, endi
         (["--window"], "decides itself how it sees images"),
         (["--scales", "0.75,1"], "resizes images to one size inside; export it with --input-size"),
     ):
-        status, _, errors = muhdi("predict", f"net.{ending}", image, "-o", "other", *words)
+        status, _, errors = muhdi("predict", network, image, "-o", "other", *words)
         assert status == 2
         assert message in errors
-    (tmp_path / f"bad.{ending}").write_bytes(b"nothing")
-    status, _, errors = muhdi("predict", f"bad.{ending}", image)
+    bad = f"bad{network.suffix}"
+    (tmp_path / bad).write_bytes(b"nothing")
+    status, _, errors = muhdi("predict", bad, image)
     assert status == 2
-    assert f"bad.{ending}: not a" in errors
+    assert f"{bad}: not a" in errors
     assert errors.count("\n") == 1
 
 
@@ -316,7 +337,7 @@ def test_a_lone_network_needs_images_to_be_verified_on(
     assert status == 2
     assert "there are no images to verify the export on" in errors
     pattern = camvid / "source_camvid_day_0016E5/val/images/*.jpg"
-    status, told, errors = muhdi("export", "net.safetensors", "net.pt2", "--images", pattern)
+    status, told, errors = muhdi("export", "net.safetensors", "net", "--images", pattern)
     assert status == 0, errors
     assert "verified on 8 images" in told
 

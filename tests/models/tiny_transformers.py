@@ -45,14 +45,14 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
 """Type of model -> class of its configuration, and its arguments."""
 
 
-def configuration(kind: str) -> Any:
+def configuration(kind: str, **changes: Any) -> Any:
     """A configuration whose network has a few thousand weights."""
     name, options = CONFIGURATIONS[kind]
-    return getattr(transformers, name)(**options)
+    return getattr(transformers, name)(**options | changes)
 
 
-def folder_of(kind: str, folder: Path) -> Path:
+def folder_of(kind: str, folder: Path, **changes: Any) -> Path:
     """A folder that holds a configuration alone, without weights."""
     path = folder / kind
-    configuration(kind).save_pretrained(path)
+    configuration(kind, **changes).save_pretrained(path)
     return path

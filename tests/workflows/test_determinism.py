@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,9 @@ import pytest
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.workflows.train import train
+from tests.conftest import write_tiny
 from tests.workflows.test_train import assert_same_run
 
-Tiny = Callable[..., Path]
 SETTINGS = [
     "every_step.adaptation=selftrain",
     "every_step.retention=muhdi",
@@ -25,14 +24,17 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_another_process_gives_the_same_results_file(
-    tiny: Tiny, tmp_path: Path, workers: int
-) -> None:
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a recipe, and of its run with seed 5 in this process."""
+    folder = tmp_path_factory.mktemp("here")
+    train(load_recipe(write_tiny(folder), SETTINGS, 5), folder, quiet=True)
+    return folder
+
+
+def test_another_process_gives_the_same_results_file(here: Path, tmp_path: Path) -> None:
     """Another order of sets and dictionaries too: Python's hashes are seeded differently."""
-    path = tiny()
-    recipe = load_recipe(path, SETTINGS, 5)
-    train(recipe, tmp_path / "here", quiet=True)
+    path = here / "tiny.yml"
     command = [
         sys.executable,
         "-m",
@@ -42,18 +44,19 @@ def test_another_process_gives_the_same_results_file(
         "--seed",
         "5",
         "--experiments",
-        str(tmp_path / "there"),
+        str(tmp_path),
     ]
-    command += [word for s in [*SETTINGS, f"loader.workers={workers}"] for word in ("--set", s)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": str(workers + 1)}
+    command += [word for s in [*SETTINGS, "loader.workers=2"] for word in ("--set", s)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "3"}
     subprocess.run(command, check=True, capture_output=True, env=environment)
-    assert_same_run(tmp_path / "here", tmp_path / "there", recipe)
+    assert_same_run(here, tmp_path, load_recipe(path, SETTINGS, 5))
 
 
-def test_another_seed_gives_other_results(tiny: Tiny, tmp_path: Path) -> None:
-    texts = []
-    for seed in (5, 6):
-        recipe = load_recipe(tiny(), SETTINGS, seed)
-        train(recipe, tmp_path, quiet=True)
-        texts.append(RunDirectory.of(recipe, tmp_path).metrics.read_text())
+def test_another_seed_gives_other_results(here: Path, tmp_path: Path) -> None:
+    one, other = (load_recipe(here / "tiny.yml", SETTINGS, seed) for seed in (5, 6))
+    train(other, tmp_path, quiet=True)
+    texts = [
+        RunDirectory.of(recipe, folder).metrics.read_text()
+        for recipe, folder in ((one, here), (other, tmp_path))
+    ]
     assert all(one != two for one, two in zip(*(text.splitlines() for text in texts), strict=True))

@@ -6,6 +6,7 @@ And `convert`.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,17 +32,26 @@ from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.evaluate import evaluate, evaluate_network
 from muhdi.workflows.train import train
+from tests.conftest import write_tiny
 from tests.folders import day
 
 Tiny = Callable[..., Path]
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a recipe and of its run, which has a snapshot every two iterations."""
+    folder = tmp_path_factory.mktemp("trained")
+    path = write_tiny(folder, snapshot_every=2, test={"mode": "best", "domains": ["city"]})
+    train(load_recipe(path), folder / "exp", quiet=True)
+    return folder
+
+
 @pytest.fixture
-def trained(tiny: Tiny, tmp_path: Path) -> Path:
-    """A recipe whose run has a snapshot every two iterations."""
-    path = tiny(snapshot_every=2, test={"mode": "best", "domains": ["city"]})
-    train(load_recipe(path), tmp_path / "exp", quiet=True)
-    return path
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """A copy of the recipe, beside one of its run in ``exp``."""
+    shutil.copytree(trained_once, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "tiny.yml"
 
 
 def test_best_over_snapshots_is_cached_by_content(trained: Path, tmp_path: Path) -> None:
@@ -175,8 +185,9 @@ def test_a_recipe_without_a_run_or_with_nothing_to_train(tiny: Tiny, tmp_path: P
         evaluate_network(path)
 
 
-@pytest.mark.parametrize("heads", [(AGNOSTIC,), (AGNOSTIC, SPECIALIST)])
-@pytest.mark.parametrize("multi_level", [True, False])
+@pytest.mark.parametrize(
+    ("heads", "multi_level"), [((AGNOSTIC,), False), ((AGNOSTIC, SPECIALIST), True)]
+)
 def test_convert_round_trip_is_bit_equal(
     tmp_path: Path, heads: tuple[str, ...], multi_level: bool
 ) -> None:
