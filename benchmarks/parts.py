@@ -26,27 +26,45 @@ COMMON = ("evaluation.statistics=[blend, running]", "evaluation.samples=1")
 """Settings of every arm."""
 
 _ADAPTATION = "every_step.adaptation"
+_AUTO = f"{_ADAPTATION}.teacher_statistics=auto"  # the recipe's runs are older, and say batch
 ARMS: dict[str, tuple[str, ...]] = {
     "none": (f"{_ADAPTATION}=none",),
-    "selftrain": (),
+    "selftrain": (_AUTO,),
     "batch": (f"{_ADAPTATION}.teacher_statistics=batch",),
     "running": (f"{_ADAPTATION}.teacher_statistics=running",),
     "share": (
+        _AUTO,
         f"{_ADAPTATION}.confident=share",
         f"{_ADAPTATION}.threshold=0.968",
         f"{_ADAPTATION}.threshold_per=pixel",
     ),
-    "ramp": (f"{_ADAPTATION}.momentum_ramp=before",),
-    "mirror": (f"{_ADAPTATION}.mirror=true",),
+    "ramp": (
+        _AUTO,
+        f"{_ADAPTATION}.momentum_ramp=before",
+    ),
+    "mirror": (
+        _AUTO,
+        f"{_ADAPTATION}.mirror=true",
+    ),
     "colours": (
+        _AUTO,
         f"{_ADAPTATION}.colour_jitter=0.2",
         f"{_ADAPTATION}.hue_jitter=0.2",
         f"{_ADAPTATION}.jitter_probability=0.8",
         f"{_ADAPTATION}.blur_probability=0.5",
     ),
-    "masked": (f"{_ADAPTATION}.masked={{block: 32}}",),
-    "rare": ("every_step.rare_classes={}",),
-    "distance": (f"{_ADAPTATION}.feature_distance={{weight: 0.005}}",),
+    "masked": (
+        _AUTO,
+        f"{_ADAPTATION}.masked={{block: 32}}",
+    ),
+    "rare": (
+        _AUTO,
+        "every_step.rare_classes={}",
+    ),
+    "distance": (
+        _AUTO,
+        f"{_ADAPTATION}.feature_distance={{weight: 0.005}}",
+    ),
 }
 """What each arm changes; `none` is the control without adaptation."""
 
