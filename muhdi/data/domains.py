@@ -7,6 +7,7 @@ from pathlib import Path
 
 from muhdi.data.cache import SampleCache
 from muhdi.data.catalog import DataContext, open_split
+from muhdi.data.few_labels import labelled_note, open_labelled
 from muhdi.data.paths import expand
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Size
@@ -27,6 +28,8 @@ class Domains:
         source: labelled training images of the source; None without ``training``, or a source.
         targets: training images by step; their labels are opened only for an adaptation that says
             it reads them. Empty without ``training``.
+        labelled: by step, the few target images whose labels take part; None: no label does. Empty
+            without ``training``.
         notes: what the user should know.
 
     Args:
@@ -52,6 +55,7 @@ class Domains:
         self.validation: dict[str, PreparedSet] = {}
         self.source: PreparedSet | None = None
         self.targets: list[PreparedSet] = []
+        self.labelled: list[PreparedSet | None] = []
         self.notes: list[str] = []
         for name, (key, data) in self._configs.items():
             images = self._open(key, data, "val", labels=True)
@@ -85,6 +89,7 @@ class Domains:
             if key not in known:
                 known[key] = self._open_target(number, step)
             self.targets.append(known[key])
+            self.labelled.append(self._open_labelled(number, step))
 
     def _open_target(self, number: int, step: StepConfig) -> PreparedSet:
         labels = step.adaptation.reads_target_labels
@@ -97,6 +102,26 @@ class Domains:
         self._note_if_shared(images)
         size = self._recipe.size_of(step.target)
         return self._prepare(images, size, size, with_labels=labels)
+
+    def _open_labelled(self, number: int, step: StepConfig) -> PreparedSet | None:
+        if step.labelled is None:
+            return None
+        images = open_labelled(number, step, self._context, self._recipe.runtime.root)
+        self.notes.append(labelled_note(images, len(self.targets[number])))
+        self._note_if_scored(images)
+        size = self._recipe.size_of(step.target)
+        return self._prepare(images, size, size, with_labels=True)
+
+    def _note_if_scored(self, images: ImageSet) -> None:
+        """Say that images whose labels are trained on are scored, too."""
+        scored = self.validation[images.domain].images
+        training = set(getattr(images, "images", ()))
+        shared = len(training & set(getattr(scored, "images", ())))
+        if shared and scored.labelled:
+            self.notes.append(
+                f"warning: {images.domain}: {shared} of the {len(images)} images whose labels take"
+                " part are scored, too; its score is too good"
+            )
 
     def _note_if_shared(self, images: ImageSet) -> None:
         training = set(getattr(images, "images", ()))
