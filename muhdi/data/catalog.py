@@ -280,3 +280,19 @@ def _public_labels(
     if kind.format == "colours":
         palette = Palette(colour_ids(known, table))
     return LabelFiles(files, table, config.strict, palette, kind.first_channel)
+
+
+def label_pattern(config: DomainConfig, context: DataContext) -> str:
+    """Where the labels of a domain's training images are looked for, with its placeholders.
+
+    Empty where its section does not say.
+    """
+    if isinstance(config, PublicConfig):
+        layout = LAYOUTS[config.dataset]
+        root = expand_root(context.root, layout.root if config.root is None else config.root)
+        return str(root / label_kinds(config)[0].pattern)
+    if not isinstance(config, FolderConfig):
+        return ""
+    patterns = [config.labels] if config.labels is not None else list((config.masks or {}).values())
+    root = expand_root(context.root, config.root)
+    return " and ".join(str(root / pattern.replace("{split}", "train")) for pattern in patterns)
