@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 
 import typer
 
 from muhdi.cli.options import OverwriteFiles, Quiet, TrustCode
 from muhdi.cli.output import one_line, progress
-
-if TYPE_CHECKING:
-    from muhdi.workflows.label_sample import LabelSample
 
 Run = Annotated[Path, typer.Argument(help="A run directory; its newest network looks.")]
 Count = Annotated[int, typer.Option("--count", min=1, help="How many images to pick.")]
@@ -48,21 +45,7 @@ def label_sample(
             trust_code=trust_code,
             on_progress=bar.update,
         )
-    for line in _next_steps(picked):
-        typer.echo(one_line(line))
-
-
-def _next_steps(picked: LabelSample) -> list[str]:
-    """What is there, and what to do with it."""
-    count = len(picked.names)
-    start = (
-        f"{count} of {picked.total} training images of {picked.domain} are in {picked.images};"
-        " draw their labels"
-    )
-    where = "and say with 'labels' of the target where they are"
-    if picked.labels:
-        where = f"and put them where the run looks for them: {picked.labels}"
-    return [
-        f"{start} {where}",
-        f"Then train with them: --set {picked.key}.labelled={picked.list.absolute()}",
-    ]
+    where = f"{picked.total} training images of {picked.domain} are in {picked.images}"
+    typer.echo(one_line(f"{len(picked.names)} of {where}; {picked.advice}"))
+    step = f"{picked.key}.labelled={picked.list.absolute()}"
+    typer.echo(one_line(f"Then train with them: muhdi train RECIPE --set {step}"))

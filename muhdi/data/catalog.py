@@ -282,17 +282,21 @@ def _public_labels(
     return LabelFiles(files, table, config.strict, palette, kind.first_channel)
 
 
-def label_pattern(config: DomainConfig, context: DataContext) -> str:
-    """Where the labels of a domain's training images are looked for, with its placeholders.
-
-    Empty where its section does not say.
-    """
+def labelling_advice(config: DomainConfig, context: DataContext) -> str:
+    """What to do so that a recipe finds further labels of a domain's training images."""
+    if isinstance(config, ScenesConfig):
+        return "their labels are drawn with them"
+    patterns: list[str] = []
     if isinstance(config, PublicConfig):
         layout = LAYOUTS[config.dataset]
         root = expand_root(context.root, layout.root if config.root is None else config.root)
-        return str(root / label_kinds(config)[0].pattern)
-    if not isinstance(config, FolderConfig):
-        return ""
-    patterns = [config.labels] if config.labels is not None else list((config.masks or {}).values())
-    root = expand_root(context.root, config.root)
-    return " and ".join(str(root / pattern.replace("{split}", "train")) for pattern in patterns)
+        patterns = [label_kinds(config)[0].pattern]
+    elif isinstance(config, FolderConfig):
+        root = expand_root(context.root, config.root)
+        patterns = list((config.masks or {}).values())
+        if config.labels is not None:
+            patterns = [config.labels]
+    if not patterns:
+        return "draw their labels, and say in the target's section where they are"
+    places = [str(root / pattern.replace("{split}", "train")) for pattern in patterns]
+    return f"draw their labels, and put them where the run looks: {' and '.join(places)}"

@@ -107,25 +107,25 @@ class Domains:
         if step.labelled is None:
             return None
         images = open_labelled(number, step, self._context, self._recipe.runtime.root)
-        self.notes.append(labelled_note(images, len(self.targets[number])))
-        self._note_if_scored(images)
+        self.notes += [labelled_note(images, len(self.targets[number])), *self._scored_too(images)]
+        # A target that comes back may have the same labels.
+        self.notes = list(dict.fromkeys(self.notes))
         size = self._recipe.size_of(step.target)
         return self._prepare(images, size, size, with_labels=True)
 
-    def _note_if_scored(self, images: ImageSet) -> None:
-        """Say that images whose labels are trained on are scored, too."""
+    def _scored_too(self, images: ImageSet) -> Iterator[str]:
+        """Says that images whose labels are trained on are scored, if some are."""
         scored = self.validation[images.domain].images
-        training = set(getattr(images, "images", ()))
-        shared = len(training & set(getattr(scored, "images", ())))
+        shared = len(_files(images) & _files(scored))
         if shared and scored.labelled:
-            self.notes.append(
+            yield (
                 f"warning: {images.domain}: {shared} of the {len(images)} images whose labels take"
                 " part are scored, too; its score is too good"
             )
 
     def _note_if_shared(self, images: ImageSet) -> None:
-        training = set(getattr(images, "images", ()))
-        validation = set(getattr(self.validation[images.domain].images, "images", ()))
+        training = _files(images)
+        validation = _files(self.validation[images.domain].images)
         shared = len(training & validation)
         if training and training == validation:
             self.notes.append(f"{images.domain}: the same images serve for training and evaluation")
@@ -144,6 +144,11 @@ class Domains:
             with_labels=with_labels,
             loading=Loading(self._memory, self.cache, self._recipe.draft),
         )
+
+
+def _files(images: ImageSet) -> set[Path]:
+    """The image files of a set; none where its images are not files."""
+    return set(getattr(images, "images", ()))
 
 
 def cache_of(recipe: Recipe) -> SampleCache | None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from muhdi.data.arrays import images_tensor
-from muhdi.data.catalog import DataContext, label_pattern, open_split
+from muhdi.data.catalog import DataContext, labelling_advice, open_split
 from muhdi.data.few_labels import short_names
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.sets import ImageSet
@@ -45,7 +45,7 @@ class LabelSample:
         total: number of all its training images.
         list: the file that ``labelled`` of a recipe takes.
         images: the folder of copies.
-        labels: where the labels must be put, as the recipe says it; empty: it does not say.
+        advice: what to do so that the run's recipe finds their labels.
     """
 
     domain: str
@@ -54,7 +54,7 @@ class LabelSample:
     total: int
     list: Path
     images: Path
-    labels: str
+    advice: str
 
 
 def label_sample(  # noqa: PLR0913 - options by name
@@ -92,7 +92,8 @@ def label_sample(  # noqa: PLR0913 - options by name
     _check_output(folder, overwrite=overwrite)
     recipe = _recipe_of(Path(run), trust_code=trust_code)
     key, config = _target(recipe, domain)
-    images = open_split(config, "train", DataContext.of(recipe), labels=False)
+    context = DataContext.of(recipe)
+    images = open_split(config, "train", context, labels=False)
     _check_count(count, images)
     predictor = Predictor.load(run, trust_code=trust_code)
     size = recipe.size_of(config)
@@ -109,7 +110,7 @@ def label_sample(  # noqa: PLR0913 - options by name
         len(images),
         folder / LIST,
         folder / IMAGES,
-        label_pattern(config, DataContext.of(recipe)),
+        labelling_advice(config, context),
     )
 
 
@@ -171,7 +172,7 @@ def _looked_at(
             indices = range(start, min(start + size, total))
             batch = images_tensor([samples[i].image for i in indices], inference.device)
             probabilities = inference(batch).float().softmax(1)
-            entropies.append(entropy_map(probabilities).mean((1, 2)).cpu())
+            entropies.append(entropy_map(probabilities).sum(1).mean((1, 2)).cpu())
             vectors.append(features.pop().float().mean((2, 3)).cpu())
             on_progress(indices.stop, total)
     return torch.cat(vectors).double().numpy(), torch.cat(entropies).double().numpy()
@@ -193,12 +194,16 @@ def _coarsest(inference: Inference) -> Iterator[list[Tensor]]:
 
 
 def _write(folder: Path, images: ImageSet, chosen: Sequence[int], listed: Sequence[str]) -> None:
-    """The list, and a copy of each image; of an earlier choice nothing stays."""
+    """The list, and a copy of each image; copies of an earlier choice go, other files stay."""
     copies = folder / IMAGES
+    earlier = folder / LIST
     with writing(copies):
-        if copies.is_dir():
-            shutil.rmtree(copies)
-        copies.mkdir(parents=True)
+        copies.mkdir(parents=True, exist_ok=True)
+        names = earlier.read_text(encoding="utf-8").splitlines() if earlier.is_file() else []
+        for name in copied_names(names):
+            for copy in (copies / name, copies / f"{name}.png"):
+                copy.unlink(missing_ok=True)
+        earlier.unlink(missing_ok=True)
     for index, name in zip(chosen, copied_names(listed), strict=True):
         file = Path(images.name(index))
         if file.is_file():
