@@ -49,7 +49,8 @@ from muhdi.run.log import RunLog
 from muhdi.run.progress import Screen
 from muhdi.training.fabric import build_fabric
 from muhdi.training.measured import forget_peak, now, peak_mb
-from muhdi.training.stage import Sets, StageTrainer
+from muhdi.training.sets import Sets
+from muhdi.training.stage import StageTrainer
 from muhdi.training.watcher import Watcher
 
 MEASURED = Path(__file__).parent / "measured" / "gpu.json"

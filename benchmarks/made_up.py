@@ -16,7 +16,8 @@ from muhdi.evaluation.results import Results
 from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import IGNORE
 from muhdi.training.carried import Carried
-from muhdi.training.stage import Sets, StageTrainer
+from muhdi.training.sets import Sets
+from muhdi.training.stage import StageTrainer
 from muhdi.training.start import new_network
 
 BLOCK = 8

@@ -30,7 +30,8 @@ from muhdi.data.stream import LoadedBatch, endless_batches, rare_class_batches
 from muhdi.recipe.rare_classes import RareClassesConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.training.fabric import build_fabric
-from muhdi.training.stage import Sets, StageTrainer
+from muhdi.training.sets import Sets
+from muhdi.training.stage import StageTrainer
 
 
 def recipe_of(backbone: str, size: tuple[int, int], crop: tuple[int, int]) -> Recipe:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from muhdi.workflows.adapt import adapt
     from muhdi.workflows.dry_run import dry_run
     from muhdi.workflows.evaluate import evaluate
+    from muhdi.workflows.label_sample import LabelSample, label_sample
     from muhdi.workflows.sweep import sweep
     from muhdi.workflows.train import train
 
@@ -58,6 +59,7 @@ _HOME = {
     "ImageSet": "muhdi.data.sets",
     "Interrupted": "muhdi.errors",
     "Levels": "muhdi.models.outputs",
+    "LabelSample": "muhdi.workflows.label_sample",
     "Losses": "muhdi.losses",
     "Memory": "muhdi.method",
     "MethodContext": "muhdi.method",
@@ -83,6 +85,7 @@ _HOME = {
     "dry_run": "muhdi.workflows.dry_run",
     "evaluate": "muhdi.workflows.evaluate",
     "export": "muhdi.deploy.export",
+    "label_sample": "muhdi.workflows.label_sample",
     "load_checkpoint": "muhdi.models.checkpoint",
     "shipped_recipes": "muhdi.recipe.load",
     "sweep": "muhdi.workflows.sweep",

@@ -42,8 +42,8 @@ SYNCED = [("selftrain", "muhdi"), ("advent", "ewc")]
 """With networks that see source and target images, and with a network and a memory of their own."""
 HF = [("selftrain", "muhdi")]
 FROZEN = ["model.batch_norm=frozen"]
-BOUNDED = ["optimizer.clip=0.1", "augment.crop=[40,32]"]
-"""Clipped gradients, and crops of a fixed size."""
+BOUNDED = ["optimizer.clip=0.1", "augment.crop=[40,32]", "steps.0.labelled=3"]
+"""Clipped gradients, crops of a fixed size, and a third stream of images."""
 RECIPE = Path(__file__).with_name("processes.yml")
 
 

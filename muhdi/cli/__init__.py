@@ -12,6 +12,7 @@ import typer
 
 from muhdi.cli.demo import demo
 from muhdi.cli.info import info
+from muhdi.cli.labels import label_sample
 from muhdi.cli.networks import convert, export, predict
 from muhdi.cli.recipes import check, inspect, new, prepare, recipes
 from muhdi.cli.results import compare, evaluate, report, runs
@@ -34,6 +35,7 @@ COMMANDS: dict[str, dict[Callable[..., None], str]] = {
         demo: "muhdi demo",
         train: "muhdi train mine.yml --set every_step.retention=distill --seed 1",
         adapt: f"muhdi adapt {RUN} --images my_village",
+        label_sample: f"muhdi label-sample {RUN} --count 20 -o to_label",
         sweep: "muhdi sweep scenes_none scenes_selftrain_muhdi --seed 1 --seed 2",
     },
     "Results": {

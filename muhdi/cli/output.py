@@ -107,6 +107,7 @@ def print_run(results: Results, recipe: Recipe, experiments: Path | None) -> Non
     One choice of statistics is enough here; the page has all of them.
     """
     from muhdi.report.label_free import label_free_table, sentence, unlabelled
+    from muhdi.report.labelled import labelled_lines
     from muhdi.report.reached import reached
     from muhdi.report.selected import selected_lines
     from muhdi.report.tables import matrix_table
@@ -116,7 +117,7 @@ def print_run(results: Results, recipe: Recipe, experiments: Path | None) -> Non
     statistics = results.main_statistics
     out.print(matrix_table(results, statistics).terminal())
     out.print(reached(results, statistics), markup=False)
-    for line in selected_lines(results):
+    for line in [*labelled_lines(results), *selected_lines(results)]:
         out.print(line, markup=False)
     for domain in unlabelled(results, statistics):
         out.print(label_free_table(results, statistics, domain).terminal())

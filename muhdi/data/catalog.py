@@ -51,6 +51,8 @@ class DataContext:
         seed: of the run.
         source: the source's section, if it is a folder: another folder without a table of ids or
             colours of its own has the source's.
+        only: names of the images whose labels are wanted; None: all. A set may then leave the
+            others out, and need not have labels for them.
     """
 
     classes: ClassSet
@@ -58,12 +60,19 @@ class DataContext:
     root: str
     seed: int
     source: FolderConfig | None = None
+    only: frozenset[str] | None = None
 
     @classmethod
     def of(cls, recipe: Recipe) -> DataContext:
         """The parts of a recipe."""
         source = recipe.source if isinstance(recipe.source, FolderConfig) else None
         return cls(recipe.class_set(), recipe.image_size, recipe.runtime.root, recipe.seed, source)
+
+    def wanted(self, found: list[Path]) -> list[Path]:
+        """Those of a set's image files that `only` names, in their order."""
+        if self.only is None:
+            return found
+        return [path for path in found if str(path) in self.only]
 
 
 def open_split(
@@ -112,6 +121,7 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
     found, listed_labels = _listed(root, pattern, key)
     if config.val_fraction is not None:
         found = _held_out(found, split, config.val_fraction, root)
+    found = context.wanted(found)
     # Also without labels, so that a wrong table is reported as early as a wrong pattern.
     table, palette = _folder_table(config, context)
     images = FileSet(config.domain_name, found)
@@ -125,7 +135,7 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
         decoded = LabelFiles(files, table, config.strict, palette)
         return FileSet(config.domain_name, found, decoded)
     base = root if is_list(pattern) else root / fixed_part(pattern)
-    listed = SplitImages(found, split, base)
+    listed = SplitImages(found, split, base, chosen=context.only is not None)
     if labels and config.masks is not None:
         return _masked(config, listed, root, context.classes)
     if not labels or label_pattern is None:
@@ -134,9 +144,9 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
     if all_or_none(
         found,
         files,
-        required="{split}" not in label_pattern,
+        required="{split}" not in label_pattern or listed.chosen,
         domain=config.domain_name,
-        advice="add the labels, or leave 'labels' out of the data set",
+        advice=listed.advice("add the labels, or leave 'labels' out of the data set"),
     ):
         decoded = LabelFiles(files, table, config.strict, palette)
         return FileSet(config.domain_name, found, decoded)
@@ -240,6 +250,8 @@ def open_public(config: PublicConfig, split: str, context: DataContext, labels: 
     root = expand_root(context.root, layout.root if config.root is None else config.root)
     list_folders = [Path(expand(context.root, "runtime.root")), root, Path()]
     found = find_images(config, split, root, list_folders)
+    if context.only is not None:
+        found = SplitImages(context.wanted(found.paths), found.name, found.base, chosen=True)
     labelled = find_labels(config, found, root) if labels else None
     if labelled is not None:
         kind, files = labelled
@@ -268,3 +280,23 @@ def _public_labels(
     if kind.format == "colours":
         palette = Palette(colour_ids(known, table))
     return LabelFiles(files, table, config.strict, palette, kind.first_channel)
+
+
+def labelling_advice(config: DomainConfig, context: DataContext) -> str:
+    """What to do so that a recipe finds further labels of a domain's training images."""
+    if isinstance(config, ScenesConfig):
+        return "their labels are drawn with them"
+    patterns: list[str] = []
+    if isinstance(config, PublicConfig):
+        layout = LAYOUTS[config.dataset]
+        root = expand_root(context.root, layout.root if config.root is None else config.root)
+        patterns = [label_kinds(config)[0].pattern]
+    elif isinstance(config, FolderConfig):
+        root = expand_root(context.root, config.root)
+        patterns = list((config.masks or {}).values())
+        if config.labels is not None:
+            patterns = [config.labels]
+    if not patterns:
+        return "draw their labels, and say in the target's section where they are"
+    places = [str(root / pattern.replace("{split}", "train")) for pattern in patterns]
+    return f"draw their labels, and put them where the run looks: {' and '.join(places)}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from muhdi.data.cache import SampleCache
 from muhdi.data.catalog import DataContext, open_split
+from muhdi.data.few_labels import labelled_note, open_labelled
 from muhdi.data.paths import expand
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Size
@@ -27,6 +28,8 @@ class Domains:
         source: labelled training images of the source; None without ``training``, or a source.
         targets: training images by step; their labels are opened only for an adaptation that says
             it reads them. Empty without ``training``.
+        labelled: by step, the few target images whose labels take part; None: no label does. Empty
+            without ``training``.
         notes: what the user should know.
 
     Args:
@@ -52,6 +55,7 @@ class Domains:
         self.validation: dict[str, PreparedSet] = {}
         self.source: PreparedSet | None = None
         self.targets: list[PreparedSet] = []
+        self.labelled: list[PreparedSet | None] = []
         self.notes: list[str] = []
         for name, (key, data) in self._configs.items():
             images = self._open(key, data, "val", labels=True)
@@ -85,6 +89,7 @@ class Domains:
             if key not in known:
                 known[key] = self._open_target(number, step)
             self.targets.append(known[key])
+            self.labelled.append(self._open_labelled(number, step))
 
     def _open_target(self, number: int, step: StepConfig) -> PreparedSet:
         labels = step.adaptation.reads_target_labels
@@ -103,9 +108,29 @@ class Domains:
         size = self._recipe.size_of(step.target)
         return self._prepare(images, size, size, with_labels=labels)
 
+    def _open_labelled(self, number: int, step: StepConfig) -> PreparedSet | None:
+        if step.labelled is None:
+            return None
+        images = open_labelled(number, step, self._context, self._recipe.runtime.root)
+        self.notes += [labelled_note(images, len(self.targets[number])), *self._scored_too(images)]
+        # A target that comes back may have the same labels.
+        self.notes = list(dict.fromkeys(self.notes))
+        size = self._recipe.size_of(step.target)
+        return self._prepare(images, size, size, with_labels=True)
+
+    def _scored_too(self, images: ImageSet) -> Iterator[str]:
+        """Says that images whose labels are trained on are scored, if some are."""
+        scored = self.validation[images.domain].images
+        shared = len(_files(images) & _files(scored))
+        if shared and scored.labelled:
+            yield (
+                f"warning: {images.domain}: {shared} of the {len(images)} images whose labels take"
+                " part are scored, too; its score is too good"
+            )
+
     def _note_if_shared(self, images: ImageSet) -> None:
-        training = set(getattr(images, "images", ()))
-        validation = set(getattr(self.validation[images.domain].images, "images", ()))
+        training = _files(images)
+        validation = _files(self.validation[images.domain].images)
         shared = len(training & validation)
         if training and training == validation:
             self.notes.append(f"{images.domain}: the same images serve for training and evaluation")
@@ -124,6 +149,11 @@ class Domains:
             with_labels=with_labels,
             loading=Loading(self._memory, self.cache, self._recipe.draft),
         )
+
+
+def _files(images: ImageSet) -> set[Path]:
+    """The image files of a set; none where its images are not files."""
+    return set(getattr(images, "images", ()))
 
 
 def cache_of(recipe: Recipe) -> SampleCache | None:

@@ -74,7 +74,7 @@ def find_masks(
 ) -> MaskFiles | None:
     """The masks of a split's images; None if no image has any.
 
-    An image may lack the masks of classes that it does not show, but not all of them, and of the
+    An image may lack the masks of classes that it does not show, but not all of them, and of all
     training images at least one has the mask of each class.
 
     Args:
@@ -101,9 +101,10 @@ def find_masks(
                 found.append((label, path))
         if not any(there):
             missing[name] = files[0]
-    if not any(masks):
+    if not any(masks) and not images.chosen:
         return None
-    if missing and images.name == "train":
+    # A few images need not show every class.
+    if missing and images.name == "train" and not images.chosen:
         name, path = next(iter(missing.items()))
         raise DataError(
             f"masks.{name} of {domain!r}: none of {len(masks)} images has such a file; the first"

@@ -31,11 +31,19 @@ class SplitImages:
         paths: the image files.
         name: what label patterns have in place of ``{split}``.
         base: the folder that ``{parent}`` in label patterns is relative to.
+        chosen: whether they are some of the split's images, of which each needs its label.
     """
 
     paths: list[Path]
     name: str
     base: Path
+    chosen: bool = False
+
+    def advice(self, otherwise: str) -> str:
+        """What to do about a missing label: ``otherwise``, unless the images were chosen."""
+        if not self.chosen:
+            return otherwise
+        return "add it, or list images that have labels: labelled: FILE"
 
 
 def expand_root(base: str, root: str) -> Path:

@@ -10,7 +10,7 @@ import yaml
 
 from muhdi.deploy.find import PICTURE
 from muhdi.errors import RecipeError
-from muhdi.evaluation.results import Results
+from muhdi.evaluation.results import Results, row_title
 from muhdi.models.checkpoint import Checkpoint
 from muhdi.recipe.evaluation import IN_WORDS
 from muhdi.recipe.load import RECIPE, load_recipe
@@ -39,7 +39,7 @@ prediction.overlay()  # a PIL image
 LIMITS = """
 ## Limits
 
-The network was adapted to its target domains without labels. Its scores are those of the domains
+The network was adapted to its target domains {labels}. Its scores are those of the domains
 in the tables and of no other place; a domain that is marked unlabelled was never scored. Which
 normalisation statistics are used matters as much as the method: `running` averages, those of a
 named `domain`, each `image`'s own, the averages moved a tenth towards those (`blend`), or the
@@ -118,8 +118,8 @@ def model_card(
         parts.append(f"![An image and what the network makes of it]({PICTURE})\n")
     parts += [USE, _classes(checkpoint)]
     if notes.run is not None and results is not None:
-        parts += [_training(notes.run), _scores(results)]
-    parts += [LIMITS, _licence(notes.licence)]
+        parts += [_training(notes.run, results), _scores(results)]
+    parts += [LIMITS.format(labels=_labels(results)), _licence(notes.licence)]
     return "\n".join(parts)
 
 
@@ -172,15 +172,27 @@ def _measured(results: Results, wanted: str) -> list[dict[str, Any]]:
     return entries
 
 
-def _training(run: Path) -> str:
+def _labels(results: Results | None) -> str:
+    """With how many labels the targets were learned."""
+    steps = [] if results is None else results.steps
+    rows = [row_title(step) for step in steps if step.get("labelled")]
+    if not rows:
+        return "without labels"
+    return f"without labels but for a few of their training images ({'; '.join(rows)})"
+
+
+def _training(run: Path, results: Results) -> str:
     recipe = load_recipe(run / RECIPE, trust_code=False)
     lines = ["## Training\n", f"Recipe `{recipe.name}`, seed {recipe.seed}. {recipe.description}\n"]
     lines.append(
         f"* source: {recipe.source_name()}, {recipe.source_training.iterations} iterations"
     )
-    for step in recipe.steps:
+    titles = [row_title(step) for step in results.steps]
+    for number, step in enumerate(recipe.steps, 1):
+        # Of an unfinished run the last steps have no results.
+        title = titles[number] if number < len(titles) else step.target.domain_name
         lines.append(
-            f"* {step.target.domain_name}: adaptation {step.adaptation.key}, retention"
+            f"* {title}: adaptation {step.adaptation.key}, retention"
             f" {step.retention.key}, {step.iterations} iterations"
         )
     return "\n".join(lines) + "\n"

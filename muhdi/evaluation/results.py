@@ -183,7 +183,8 @@ class Results:
             without steps, the extra domains.
         adapted_at: for each target, the first step (from 1) that adapts to it.
         steps: for each finished stage ``{"step", "name", "scores", "weights"}``, its scores by
-            statistics and domain, and the SHA-256 of the network files that were scored; and
+            statistics and domain, and the SHA-256 of the network files that were scored;
+            ``labelled``, how many of its target's labels took part, where a few did; and
             ``selected`` where its network was chosen, see `muhdi.workflows.select`.
         confusion: of the newest stage, pixels by true and by predicted class, for each choice of
             statistics and domain. It is empty if there are many classes, and in runs of earlier
@@ -347,6 +348,22 @@ class Results:
             default=data.get("default", "running"),
             scored_weights=data.get("scored_weights", "model"),
         )
+
+
+def row_title(step: Mapping[str, Any]) -> str:
+    """What tables call the row of a stage: ``city``, or ``city, 8 labels``.
+
+    Args:
+        step: of `Results.steps`.
+    """
+    name: str = step["name"]
+    labelled = step.get("labelled")
+    return f"{name}, {counted_labels(labelled)}" if labelled else name
+
+
+def counted_labels(count: int) -> str:
+    """``8 labels``, ``1 label``."""
+    return "1 label" if count == 1 else f"{count} labels"
 
 
 def best_row(results: Results, statistics: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from muhdi.data.catalog import DataContext, open_split
+from muhdi.data.few_labels import labelled_note, open_labelled
 from muhdi.data.sets import ImageSet, Size
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import DataError, MuhdiError, RecipeError
@@ -33,7 +34,7 @@ class Split:
     Attributes:
         key: of the domain in the recipe.
         domain: its name.
-        split: ``train`` or ``val``.
+        split: ``train``, ``val``, or ``labelled``: the few of a target whose labels take part.
         labels_used: whether a run trains on its labels.
         images: how many there are.
         labelled: whether labels were read.
@@ -120,6 +121,7 @@ def check(
         if images is not None:
             report.splits.append(split)
             opened.append((images, split.labelled))
+    opened += [(images, True) for images in _open_labelled(recipe, report)]
     work = []
     for number, (images, _) in enumerate(opened):
         work += [(number, index) for index in range(len(images))]
@@ -205,6 +207,28 @@ def _open(recipe: Recipe, split: Split, data: DomainConfig, report: Report) -> I
     return None
 
 
+def _open_labelled(recipe: Recipe, report: Report) -> Iterator[ImageSet]:
+    """The few images of each step whose labels take part, each choice once; they are noted."""
+    totals = {one.domain: one.images for one in report.splits if one.split == "train"}
+    known = set()
+    for number, step in enumerate(recipe.steps):
+        name = step.target.domain_name
+        if step.labelled is None or (name, step.labelled) in known:
+            continue
+        known.add((name, step.labelled))
+        try:
+            context = DataContext.of(recipe)
+            images = open_labelled(number, step, context, recipe.runtime.root)
+        except MuhdiError as error:
+            report.problems.append(str(error))
+            continue
+        key = f"steps.{number}.labelled"
+        split = Split(key, name, "labelled", True, images=len(images), labelled=True)
+        report.splits.append(split)
+        report.notes.append(labelled_note(images, totals[name]))
+        yield images
+
+
 def _take(opened: list[tuple[ImageSet, bool]]) -> None:
     _sets[:] = opened
 
@@ -254,7 +278,11 @@ def _judge(split: Split, report: Report) -> None:
         more = f" (and {others} more)" if others else ""
         report.problems.append(f"{title}: {split.unreadable[0]}{more}")
     never = [name for name, pixels in split.pixels.items() if not pixels]
-    if never and split.labels_used:
+    if never and split.split == "labelled":
+        report.notes.append(
+            f"{title}: no label holds {', '.join(never)}, which only the source teaches"
+        )
+    elif never and split.labels_used:
         report.problems.append(
             f"{title}: no label holds {', '.join(never)}, so it cannot be learned; correct"
             " 'ids', 'colours' or 'masks', or leave it out of 'classes'"
@@ -267,14 +295,14 @@ def _judge(split: Split, report: Report) -> None:
         )
     if split.split == "val" and not split.labelled and not split.refused:
         report.notes.append(f"{title}: has no labels, so it gets no score")
-    if split.images == 1:
+    if split.images == 1 and split.split != "labelled":
         report.notes.append(f"{title}: holds a single image")
 
 
 def _shown_size(recipe: Recipe, split: Split) -> Size | None:
     """Width and height to which the images of a split are brought; None: they keep their own."""
     data = next(data for _, data in recipe.domains() if data.domain_name == split.domain)
-    return recipe.size_of(data) if split.split == "train" else recipe.evaluated_size(data)
+    return recipe.evaluated_size(data) if split.split == "val" else recipe.size_of(data)
 
 
 def _judge_scales(recipe: Recipe, split: Split, report: Report) -> None:
@@ -322,7 +350,7 @@ def _judge_duplicates(report: Report, names: list[dict[bytes, str]]) -> None:
     If their labels are trained on, the scores are worthless.
     """
     for split, images in zip(report.splits, names, strict=True):
-        if split.split != "train":
+        if split.split == "val":
             continue
         for other, others in zip(report.splits, names, strict=True):
             shared = images.keys() & others.keys()
@@ -333,8 +361,7 @@ def _judge_duplicates(report: Report, names: list[dict[bytes, str]]) -> None:
             if first != second:
                 pair = f"for example {first} is {second}"
             line = (
-                f"{len(shared)} images of {split.key} ({split.domain}, train) are in"
-                f" {other.domain}, val, too, {pair}"
+                f"{len(shared)} images of {_title(split)} are in {other.domain}, val, too, {pair}"
             )
             if split.labels_used:
                 report.problems.append(f"{line}; its scores would be of memorised images")

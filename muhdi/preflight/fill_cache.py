@@ -22,6 +22,7 @@ def prepared_sets(recipe: Recipe) -> list[PreparedSet]:
     if domains.source is not None:
         sets.append(domains.source)
         sets += dict.fromkeys(domains.targets)
+        sets += [samples for samples in domains.labelled if samples is not None]
     return [samples for samples in sets if samples.images.key(0, samples.with_labels) is not None]
 
 

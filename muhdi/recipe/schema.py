@@ -381,6 +381,7 @@ class Recipe(Section):
         self.model.tune.check(self.optimizer, retentions)
         for number, step in enumerate(self.steps):
             key = f"steps.{number}"
+            step.check_labelled(key)
             self._check_sizes(key, step)
             self._check_own_networks(key, number, step)
             self._check_feature_distance(f"{key}.adaptation", step)

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+from muhdi.errors import RecipeError
+from muhdi.recipe import plugins
 from muhdi.recipe.domains import DomainField
 from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION, AdaptationField, RetentionField
 from muhdi.recipe.rare_classes import RareClassesConfig
-from muhdi.recipe.section import NotNegative, Positive, Rate, Section, Weight
+from muhdi.recipe.section import Name, NotNegative, Positive, Rate, Section, Weight
+
+
+def _is_a_number_or_a_file(value: Any) -> Any:
+    """Refuse what is neither in words that say both."""
+    is_count = isinstance(value, int) and not isinstance(value, bool)
+    if value is None or (is_count and value > 0) or (isinstance(value, str) and value):
+        return value
+    raise plugins.explained(
+        f"must be a number of images above 0, or a text file that lists them (it is {value!r})"
+    )
+
+
+Labelled = Annotated[Positive | Name, BeforeValidator(_is_a_number_or_a_file)]
+"""How many images, or the file that lists them."""
 
 
 class StageConfig(Section):
@@ -44,3 +64,27 @@ class StepConfig(StageConfig):
     """How the earlier domains are kept."""
     target_batch_size: Positive | None = None
     """Target images per update; none: `batch_size`."""
+    labelled: Labelled | None = None
+    """A few target images whose labels take part: so many, evenly spread, or those that a text file
+    names, one a line, as `muhdi label-sample` writes it. Every update sees a further batch of them,
+    as large as the target's, with the cross entropy of the source. None: no label is opened."""
+
+    @property
+    def target_images(self) -> int:
+        """Target images per update."""
+        return self.target_batch_size or self.batch_size
+
+    def check_labelled(self, key: str) -> None:
+        """Refuse a few labels where all are opened.
+
+        Args:
+            key: of this section.
+
+        Raises:
+            RecipeError: names both keys.
+        """
+        if self.labelled is not None and self.adaptation.reads_target_labels:
+            raise RecipeError(
+                f"{key}.labelled: {self.adaptation.key} learns from every label of the target;"
+                " leave labelled out, or choose another adaptation"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from muhdi.evaluation.results import row_title
 from muhdi.report.page import HeatCell, HeatMap, percent_cell
 from muhdi.report.result_table import Cell, ResultTable, known_values, statistics_title
 from muhdi.report.run_files import RunData
@@ -70,7 +71,7 @@ def class_map(run: RunData, statistics: str, domain: str) -> HeatMap | None:
     rows = []
     for name in scored[0]:
         rows.append((name, [percent_cell(iou.get(name)) for iou in by_step]))
-    header = ["class", *(step["name"] for step in run.results.steps)]
+    header = ["class", *map(row_title, run.results.steps)]
     title = f"{domain}: IoU in percent per class after each stage, {statistics_title(statistics)}"
     return HeatMap(title, header, rows)
 

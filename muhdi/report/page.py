@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from muhdi.evaluation.results import row_title
 from muhdi.files import write_text
 from muhdi.report.result_table import Cell, statistics_title, text, with_statistics
 from muhdi.report.run_files import RunData, embedded, samples_of
@@ -96,7 +97,7 @@ def viewer(runs: Mapping[str, RunData], statistics: Sequence[str]) -> dict[str, 
         if len(runs) > 1:
             titles = {last: name}
         else:
-            titles = {stage: f"after {run.stages[stage]}" for stage in range(last + 1)}
+            titles = {n: f"after {row_title(step)}" for n, step in enumerate(run.results.steps)}
         found.add(number, run, titles)
     return found.data()
 

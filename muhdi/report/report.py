@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from muhdi.evaluation.results import Results
+from muhdi.evaluation.results import Results, row_title
 from muhdi.report.charts import Chart, Line, Point
 from muhdi.report.facts import facts
 from muhdi.report.heat_maps import class_map, confusion_map, forgetting_table, matrix_map
 from muhdi.report.helped import helped
+from muhdi.report.labelled import labelled_lines
 from muhdi.report.loss_charts import loss_charts
 from muhdi.report.page import HeatMap, legend, stage_ticks, viewer, write_page
 from muhdi.report.ranking import Ranking, ranking
@@ -72,6 +73,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         forgetting=each(forgetting_table),
         per_class=each(_class_maps),
         confusion=each(_confusion_maps),
+        labelled=labelled_lines(results),
         selected=selected_lines(results),
         ranking=_rankings(results, all_statistics),
         change=each(_change_table) if run.change else {},
@@ -137,7 +139,7 @@ def _score_chart(run: RunData, statistics: str) -> Chart | None:
     return Chart(
         f"mIoU in percent after each stage, {statistics_title(statistics)}",
         lines,
-        stage_ticks([step["name"] for step in results.steps]),
+        stage_ticks([row_title(step) for step in results.steps]),
         dots=True,
         size=(520, 250),
     )

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from muhdi.evaluation.results import Results
+from muhdi.evaluation.results import Results, row_title
+from muhdi.report.labelled import arm_title
 from muhdi.report.result_table import (
     UNLABELLED,
     Cell,
@@ -39,7 +40,7 @@ def matrix_table(results: Results, statistics: str, rows: str = "after") -> Resu
     lines: list[list[Cell]] = []
     for step, values in zip(results.steps, results.matrix(statistics), strict=True):
         entries = step["scores"].get(statistics, {})
-        line: list[Cell] = [step["name"]]
+        line: list[Cell] = [row_title(step)]
         for domain, value in zip(results.domains, values, strict=True):
             line.append(_reason(entries.get(domain, {})) if value is None else value)
         if with_mean:
@@ -77,7 +78,7 @@ def classes_table(results: Results, statistics: str, row: int = -1) -> ResultTab
         rows.append(["mean", *(entry["miou"] for entry in entries.values())])
         accuracies = [entry.get("pixel_accuracy") for entry in entries.values()]
         rows.append(["pixel accuracy", *accuracies])
-    title = f"IoU in percent per class of {step['name']}, {statistics_title(statistics)}"
+    title = f"IoU in percent per class of {row_title(step)}, {statistics_title(statistics)}"
     return ResultTable(title, ["class", *scored], rows)
 
 
@@ -95,7 +96,7 @@ def arms_table(arms: Mapping[str, Sequence[Results]], statistics: str) -> Result
     for name, runs in arms.items():
         final_rows = [run.matrix(statistics)[-1] for run in runs]
         summaries = [run.summary(statistics) for run in runs]
-        line: list[Cell] = [name]
+        line: list[Cell] = [arm_title(name, runs)]
         # One column per domain, its values one per seed.
         for values in zip(*final_rows, strict=True):
             line.append(spread(values))

@@ -13,7 +13,8 @@ from muhdi.losses import Losses
 from muhdi.recipe.schema import Recipe
 from muhdi.run.environment import resident_mb
 from muhdi.training.carried import Carried
-from muhdi.training.stage import Sets, StageTrainer
+from muhdi.training.sets import Sets
+from muhdi.training.stage import StageTrainer
 
 
 def now(device: torch.device) -> float:
@@ -59,11 +60,17 @@ class MeasuredTrainer(StageTrainer):
         self.ends: list[float] = []
         self.images = 0
 
-    def iterate(self, source: LoadedBatch, target: LoadedBatch | None) -> tuple[Losses, bool]:
+    def iterate(
+        self,
+        source: LoadedBatch,
+        target: LoadedBatch | None,
+        labelled: LoadedBatch | None = None,
+    ) -> tuple[Losses, bool]:
         """As `StageTrainer.iterate`."""
-        given = super().iterate(source, target)
+        given = super().iterate(source, target, labelled)
         self.ends.append(now(self.fabric.device))
-        self.images = len(source.names) + (0 if target is None else len(target.names))
+        batches = [batch for batch in (source, target, labelled) if batch is not None]
+        self.images = sum(len(batch.names) for batch in batches)
         return given
 
     @property

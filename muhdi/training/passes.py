@@ -1,7 +1,7 @@
 """The passes of one iteration: adaptation x retention.
 
 Source: segmentation + what both methods learn on the source. Target: what both methods learn there.
-Then whatever further passes the methods have.
+Then whatever further passes the methods have, and the few target images whose labels take part.
 """
 
 from __future__ import annotations
@@ -44,12 +44,15 @@ class Methods:
         """Every method."""
         return (self.adaptation, self.retention, *self.additions)
 
-    def passes(self, source: Batch, target: Batch | None) -> list[Pass]:
+    def passes(
+        self, source: Batch, target: Batch | None, labelled: Batch | None = None
+    ) -> list[Pass]:
         """The passes of one iteration, in order.
 
         Args:
             source: labelled images.
             target: images of the new domain; None while training on the source alone.
+            labelled: those of the new domain whose labels take part; None: no label does.
         """
         passes = [Pass(source, self._on_source, self.names)]
         if target is not None:
@@ -59,6 +62,8 @@ class Methods:
             for method in self.all:
                 further = method.passes(source, target)
                 passes += [_owned(method, one) for one in further]
+        if labelled is not None:
+            passes.append(Pass(labelled, self._on_labelled, self.names))
         return [replace(one, batch=_counted(one.batch)) for one in passes]
 
     def penalty(self, network: Segmenter) -> Losses:
@@ -99,6 +104,10 @@ class Methods:
         terms += [(addition, addition.on_source(outputs, batch)) for addition in self.additions]
         return self._joined(segmentation(logits, batch, self.weights), terms)
 
+    def _on_labelled(self, outputs: Outputs, batch: Batch) -> Losses:
+        logits = outputs.upsampled(self.retention.trained_head, batch.size)
+        return segmentation(logits, batch, self.weights, "labelled")
+
     def _on_target(self, outputs: Outputs, batch: Batch) -> Losses:
         logits = outputs.upsampled(self.retention.trained_head, batch.size)
         terms: list[tuple[Method, Losses]] = [
@@ -115,12 +124,21 @@ class Methods:
             raise RunError(f"{self.names}: {error}") from None
 
 
-def segmentation(logits: Levels, batch: Batch, weights: dict[str, float]) -> Losses:
-    """w_main CE(main) + w_aux CE(aux); logits at the size of the labels."""
+def segmentation(
+    logits: Levels, batch: Batch, weights: dict[str, float], name: str = "seg"
+) -> Losses:
+    """w_main CE(main) + w_aux CE(aux); logits at the size of the labels.
+
+    Args:
+        logits: of the head that learns.
+        batch: with labels.
+        weights: factor per level.
+        name: what the terms' names begin with.
+    """
     assert batch.labels is not None
     return {
-        f"seg_{name}": weights[name] * cross_entropy(level, batch.labels, pixels=batch.pixels)
-        for name, level in logits.items()
+        f"{name}_{level}": weights[level] * cross_entropy(one, batch.labels, pixels=batch.pixels)
+        for level, one in logits.items()
     }
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,9 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from muhdi import distributed
-from muhdi.data.prepared import PreparedSet
-from muhdi.data.rare_classes import RareClasses
-from muhdi.data.stream import LoadedBatch, endless_batches, rare_class_batches
+from muhdi.data.stream import LoadedBatch
 from muhdi.errors import Interrupted, MuhdiError, RunError
 from muhdi.losses import Losses
 from muhdi.method import Memory, Method, MethodContext, OwnNetwork
@@ -42,6 +39,7 @@ from muhdi.training.optim import (
     set_learning_rate,
 )
 from muhdi.training.passes import Methods
+from muhdi.training.sets import Sets
 from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage_batches import NoBatches, StageBatches
 from muhdi.training.start import fill_from_files
@@ -49,21 +47,6 @@ from muhdi.training.tuning import tune
 from muhdi.training.watcher import Event, Watcher
 
 State = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Sets:
-    """Training images of one stage.
-
-    Attributes:
-        source: labelled images of the source.
-        target: images of the new domain; None while training on the source alone.
-        rare: the source's, drawn for classes; None: each is drawn once per epoch.
-    """
-
-    source: PreparedSet
-    target: PreparedSet | None
-    rare: RareClasses | None = None
 
 
 class StageTrainer:
@@ -321,10 +304,12 @@ class StageTrainer:
         self.network.train()
         later = self.recipe.iterations_before(len(self.recipe.stages())) - before - total
         watcher.log.start(name, total, self.iteration, before, later)
-        with closing(self._source_batches()) as source, closing(self._target_batches()) as target:
+        with ExitStack() as stack:
+            streams = self.sets.batches(self.recipe, self.number, self.iteration)
+            opened = [stack.enter_context(closing(stream)) for stream in streams]
             while self.iteration < total:
                 try:
-                    batches = (next(source), next(target))
+                    batches = [next(stream) for stream in opened]
                 except MuhdiError:
                     # Nothing is lost by a file that has vanished. With several processes the others
                     # wait elsewhere: they cannot take part in saving.
@@ -335,12 +320,12 @@ class StageTrainer:
                 yield from self._advance(batches, watcher)
         watcher.log.finish()
 
-    def _advance(
-        self, batches: tuple[LoadedBatch, LoadedBatch | None], watcher: Watcher
-    ) -> Iterator[Event]:
+    def _advance(self, batches: Sequence[LoadedBatch | None], watcher: Watcher) -> Iterator[Event]:
         """One iteration, and what is due after it."""
         images = self._show(batches, watcher)
-        losses, bad = self.iterate(*batches)
+        source, *others = batches
+        assert source is not None
+        losses, bad = self.iterate(source, *others)
         self.iteration += 1
         entry = IterationLosses.of(self.iteration, losses, images)
         if bad:
@@ -372,19 +357,25 @@ class StageTrainer:
             watcher.log.finish()
             raise Interrupted(signal)
 
-    def _show(self, batches: tuple[LoadedBatch, LoadedBatch | None], watcher: Watcher) -> list[str]:
+    def _show(self, batches: Sequence[LoadedBatch | None], watcher: Watcher) -> list[str]:
         """Let the watcher see the batches; returns the names of their images."""
         names: list[str] = []
-        for samples, batch in zip((self.sets.source, self.sets.target), batches, strict=True):
+        for samples, batch in zip(self.sets.drawn, batches, strict=True):
             if samples is not None and batch is not None:
                 watcher.on_batch(samples.images.domain, batch)
                 names += batch.names
         return names
 
-    def iterate(self, source: LoadedBatch, target: LoadedBatch | None) -> tuple[Losses, bool]:
+    def iterate(
+        self,
+        source: LoadedBatch,
+        target: LoadedBatch | None,
+        labelled: LoadedBatch | None = None,
+    ) -> tuple[Losses, bool]:
         """One update of everything that is trained; whether it was left out for a bad batch.
 
-        Public, so that whoever measures a training or injects a fault into it can override it.
+        Public, so that whoever measures a training or injects a fault into it can override it. It
+        gets a batch of each of `Sets.drawn`: two where no labels of the target take part.
         """
         self._schedule()
         self._zero_gradients()
@@ -394,6 +385,7 @@ class StageTrainer:
             passes = self.methods.passes(
                 _on_device(source, device),
                 None if target is None else _on_device(target, device),
+                None if labelled is None else _on_device(labelled, device),
             )
             losses = train_iteration(
                 self.run,
@@ -443,30 +435,6 @@ class StageTrainer:
         ]
         distributed.average_tensors(gradients)
         return gradients
-
-    # --- batches ----------------------------------------------------------------------------------
-
-    def _source_batches(self) -> Generator[LoadedBatch]:
-        return self._stream(self.sets.rare or self.sets.source, 0, self.config.batch_size)
-
-    def _target_batches(self) -> Generator[LoadedBatch | None]:
-        if self.sets.target is None:
-            while True:
-                yield None
-        size = self.config.batch_size
-        if isinstance(self.config, StepConfig) and self.config.target_batch_size is not None:
-            size = self.config.target_batch_size
-        yield from self._stream(self.sets.target, 1, size)
-
-    def _stream(
-        self, samples: PreparedSet | RareClasses, role: int, size: int
-    ) -> Generator[LoadedBatch]:
-        seed = (self.recipe.seed, self.number, role)
-        workers = self.recipe.runtime.workers
-        changes = self.recipe.augment
-        if isinstance(samples, RareClasses):
-            return rare_class_batches(samples, size, changes, seed, self.iteration, workers)
-        return endless_batches(samples, size, changes, seed, self.iteration, workers)
 
 
 def _on_device(batch: LoadedBatch, device: torch.device) -> Batch:

@@ -246,7 +246,8 @@ def _images(config: StageConfig) -> int:
     """Images of one iteration, of both domains."""
     if not isinstance(config, StepConfig):
         return config.batch_size
-    return config.batch_size + (config.target_batch_size or config.batch_size)
+    batches = 1 if config.labelled is None else 2
+    return config.batch_size + batches * config.target_images
 
 
 def _evaluated(path: Path) -> int:

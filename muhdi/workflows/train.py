@@ -15,7 +15,7 @@ from muhdi.data.stream import LoadedBatch
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import Interrupted, RecipeError
 from muhdi.evaluation.domains import Scored, evaluate_domains, measure_domain
-from muhdi.evaluation.results import Results, absent_classes, untrained_row
+from muhdi.evaluation.results import Results, absent_classes, row_title, untrained_row
 from muhdi.evaluation.samples import network_after, save_samples
 from muhdi.files import sha256, writing
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
@@ -49,7 +49,8 @@ from muhdi.training.resume import (
     restore,
     training_state,
 )
-from muhdi.training.stage import Sets, StageTrainer, first_signal
+from muhdi.training.sets import Sets
+from muhdi.training.stage import StageTrainer, first_signal
 from muhdi.training.start import Start, start
 from muhdi.training.watcher import Event, Watcher
 from muhdi.workflows.change import record_run_change, scored_file
@@ -218,8 +219,11 @@ class Session:
     def sets(self, stage: int) -> Sets:
         """Where the images of a stage come from."""
         assert self.domains.source is not None
-        target = self.domains.targets[stage - 1] if stage else None
-        return Sets(self.domains.source, target, self.rare.get(stage))
+        if not stage:
+            return Sets(self.domains.source, None, self.rare.get(stage))
+        target = self.domains.targets[stage - 1]
+        labelled = self.domains.labelled[stage - 1]
+        return Sets(self.domains.source, target, self.rare.get(stage), labelled)
 
     def checkpoint(self, network: Segmenter) -> Checkpoint:
         """What a network's file holds."""
@@ -350,6 +354,9 @@ def evaluate_stage(session: Session, stage: int) -> None:
     else:
         row = untrained_row(session.scored.rows, list(session.domains.validation))
     results.add(name, row, distributed.on_rank_zero(partial(weights_after, session, stage)))
+    labelled = session.sets(stage).labelled
+    if labelled is not None:
+        results.steps[-1]["labelled"] = len(labelled)
     selected = selection(session, stage)
     if selected is not None:
         results.steps[-1]["selected"] = selected
@@ -394,7 +401,8 @@ def announce(session: Session, stage: int) -> None:
     named = dict(zip(results.domains, results.matrix(main)[stage], strict=True))
     cells = [f"{domain} {miou:.1f}" for domain, miou in named.items() if miou is not None]
     if cells:
-        session.log.print(f"mIoU after {session.stage_name(stage)}, {main}: {'  '.join(cells)}")
+        title = row_title(results.steps[stage])
+        session.log.print(f"mIoU after {title}, {main}: {'  '.join(cells)}")
     for line in stage_warnings(results, main):
         session.log.print(line)
     done = session.recipe.iterations_before(stage + 1)

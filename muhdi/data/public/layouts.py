@@ -324,7 +324,7 @@ def find_labels(
     """
     for kind in label_kinds(config):
         wanted = label_paths(config, kind, images, root)
-        advice = "add the missing labels, or take all of them away"
+        advice = images.advice("add the missing labels, or take all of them away")
         domain = config.domain_name
         files = all_or_none(images.paths, wanted, required=False, domain=domain, advice=advice)
         if files is not None:
