@@ -72,7 +72,7 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
     old = build_segmenter(backbone, 7)
     old.load_state_dict(model.state_dict())
     source, target = batch(0, size)
-    methods = begin(AdventConfig(), config, model, source, target)
+    methods = begin(AdventConfig(), config, model, source, target, torch.Generator())
     discriminators = methods.adaptation.discriminators
     model.train()
     if version == "plain":

@@ -136,18 +136,20 @@ class PlainStep:
     def _pasted(self, labels: Tensor) -> Tensor:
         """The pixels of half of the classes of each image."""
         masks = []
-        for label in labels:
+        drawn = torch.rand(len(labels), IGNORE + 1, generator=self.generator)
+        for label, numbers in zip(labels, drawn, strict=True):
             classes = label.unique()
             classes = classes[classes != IGNORE]
-            order = torch.randperm(len(classes), generator=self.generator)
+            order = numbers[classes].argsort()
             chosen = classes[order[: (len(classes) + 1) // 2]]
             masks.append(torch.isin(label, chosen))
         return torch.stack(masks)
 
     def _jittered(self, images: Tensor) -> Tensor:
         """Brightness, contrast and saturation, by image."""
-        drawn = torch.rand(3, len(images), 1, 1, 1, generator=self.generator)
-        brightness, contrast, saturation = 1 + JITTER * (2 * drawn - 1)
+        drawn = torch.rand(len(images), 3, generator=self.generator)
+        factors = 1 + JITTER * (2 * drawn - 1)
+        brightness, contrast, saturation = factors.T[:, :, None, None, None]
         images = images * brightness
         mean = images.mean((1, 2, 3), keepdim=True)
         images = mean + (images - mean) * contrast

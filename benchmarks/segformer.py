@@ -57,7 +57,11 @@ class Pair:
 
 def build(backbone: dict[str, Any], side: int, batch: int, settings: Settings = PUBLISHED) -> Pair:
     """Both ways, in PyTorch's default precision."""
-    adaptation = {"method": "selftrain", "threshold": settings.threshold}
+    adaptation = {
+        "method": "selftrain",
+        "threshold": settings.threshold,
+        "teacher_statistics": "batch",
+    }
     step = {
         "iterations": settings.iterations,
         "learning_rate": settings.rate,

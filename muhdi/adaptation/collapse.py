@@ -78,7 +78,8 @@ class CollapseWatch(nn.Module):
     def remember(self) -> None:
         """The iteration counts: what was seen in it goes into the means."""
         if self._means is not None:
-            shares, confidence = self._means[:-1], self._means[-1]
+            shares = self._means[:-1]
+            confidence = self._means[-1]
             _remember(self.first_shares, self.shares, shares, self.seen, WINDOW)
             _remember(self.first_confidence, self.confidence, confidence, self.seen, WINDOW)
             self.seen += 1

@@ -354,8 +354,8 @@ class Recipe(Section):
             key = f"evaluation.weights: steps.{number}"
             if not step.adaptation.has_teacher:
                 raise RecipeError(
-                    f"{key}.adaptation has no teacher; use selftrain or masked, or"
-                    " evaluation.weights: model"
+                    f"{key}.adaptation has no teacher; use one that makes pseudo-labels,"
+                    " set adaptation.masked, or evaluation.weights: model"
                 )
             if step.retention.trains_specialist:
                 raise RecipeError(
