@@ -131,7 +131,7 @@ class Method(nn.Module):
         """The step is over: what later steps need to know; it is saved in the network's file."""
         return {}
 
-    def teacher(self) -> Teacher | None:
+    def mean_teacher(self) -> Teacher | None:
         """A mean teacher whose weights can take the place of the network's; None without one."""
         return None
 

@@ -92,5 +92,5 @@ class MaskedConsistency(Addition):
     def remarks(self) -> list[str]:
         return [] if self.pseudo_labels is None else self.pseudo_labels.remarks()
 
-    def teacher(self) -> Teacher | None:
+    def mean_teacher(self) -> Teacher | None:
         return None if self.pseudo_labels is None else self.pseudo_labels.teacher

@@ -70,7 +70,7 @@ class SelfTrain(Adaptation):
     def remarks(self) -> list[str]:
         return self.pseudo_labels.remarks()
 
-    def teacher(self) -> Teacher:
+    def mean_teacher(self) -> Teacher:
         return self.pseudo_labels.teacher
 
     def _half_of_the_classes(self, labels: Tensor) -> Tensor:

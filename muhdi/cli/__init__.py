@@ -19,7 +19,7 @@ from muhdi.cli.results import compare, evaluate, report, runs
 from muhdi.cli.run import run
 from muhdi.cli.training import adapt, sweep, train
 
-__all__ = ["COMMANDS", "app", "main"]
+__all__ = ["COMMANDS", "app", "command_name", "main"]
 
 RUN = "experiments/snapshots/mine"
 COMMANDS: dict[str, dict[Callable[..., None], str]] = {
@@ -68,6 +68,11 @@ def muhdi(context: typer.Context, version: Version = False) -> None:
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+def command_name(function: Callable[..., None]) -> str:
+    """What a command is called on the command line."""
+    return function.__name__.replace("_", "-")
 
 
 for panel, commands in COMMANDS.items():

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from muhdi.cli import COMMANDS, app
+from muhdi.cli import COMMANDS, app, command_name
 
 INTRO = """# Command line
 
@@ -29,7 +29,7 @@ def reference_page() -> str:
     for group, commands in COMMANDS.items():
         lines += [f"## {group}", ""]
         for function, example in commands.items():
-            lines += _command_lines(known[function.__name__], example)
+            lines += _command_lines(known[command_name(function)], example)
     return "\n".join(lines)
 
 

@@ -185,7 +185,8 @@ class Results:
         steps: for each finished stage ``{"step", "name", "scores", "weights"}``, its scores by
             statistics and domain, and the SHA-256 of the network files that were scored;
             ``labelled``, how many of its target's labels took part, where a few did; and
-            ``selected`` where its network was chosen, see `muhdi.workflows.select`.
+            ``selected`` where its network was chosen, see `muhdi.workflows.select`, and ``remarks``
+            where its methods had something to say.
         confusion: of the newest stage, pixels by true and by predicted class, for each choice of
             statistics and domain. It is empty if there are many classes, and in runs of earlier
             versions.

@@ -20,7 +20,7 @@ from muhdi.report.page import HeatMap, legend, stage_ticks, viewer, write_page
 from muhdi.report.ranking import Ranking, ranking
 from muhdi.report.result_table import ResultTable, statistics_title
 from muhdi.report.run_files import RunData, read_run
-from muhdi.report.selected import selected_lines
+from muhdi.report.selected import remark_lines, selected_lines
 from muhdi.report.significance import NOISE
 from muhdi.report.tables import change_table
 
@@ -74,7 +74,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         per_class=each(_class_maps),
         confusion=each(_confusion_maps),
         labelled=labelled_lines(results),
-        selected=selected_lines(results),
+        selected=[*selected_lines(results), *remark_lines(results)],
         ranking=_rankings(results, all_statistics),
         change=each(_change_table) if run.change else {},
         losses=loss_charts(run),

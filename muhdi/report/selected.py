@@ -32,3 +32,10 @@ def selected_line(selected: Mapping[str, Any]) -> str:
 def selected_lines(results: Results) -> list[str]:
     """A line for each step whose network was chosen."""
     return [selected_line(step["selected"]) for step in results.steps if "selected" in step]
+
+
+def remark_lines(results: Results) -> list[str]:
+    """What the methods of every step have said while they trained."""
+    return [
+        f"{step['name']}, {remark}" for step in results.steps for remark in step.get("remarks", [])
+    ]

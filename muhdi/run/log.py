@@ -142,11 +142,6 @@ class RunLog:
         self._write({"stage": self._stage, "iteration": done, "skipped": images})
         self.print(f"{self._stage}: {text}")
 
-    def remark(self, done: int, text: str) -> None:
-        """A method has something to say after ``done`` iterations of the stage."""
-        self._write({"stage": self._stage, "iteration": done, "remark": text})
-        self.print(f"{self._stage}, iteration {done}: {text}")
-
     def finish(self) -> None:
         """The stage ends, or is interrupted."""
         if self._progress is not None:

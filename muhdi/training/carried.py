@@ -29,6 +29,7 @@ class Carried:
         average: of the network's weights; None where the recipe wants none.
         teacher: the mean teacher at the end of the stage; None where it had none.
         teacher_statistics: normalisation statistics by domain, measured with mean teachers.
+        remarks: what the methods of the stage have said to the user.
         first: a copy of the network as the run began, with its pretrained backbone; None where no
             step asks for it. It is made again whenever the run continues.
     """
@@ -41,4 +42,5 @@ class Carried:
     average: WeightAverage | None = None
     teacher: WeightAverage | None = None
     teacher_statistics: dict[str, Statistics] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     first: Segmenter | None = None

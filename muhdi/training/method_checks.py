@@ -11,7 +11,7 @@ from muhdi.errors import RunError
 from muhdi.losses import Losses
 from muhdi.method import Memory, Method
 
-RECORD_KEYS = ("stage", "iteration", "skipped", "remark")
+RECORD_KEYS = ("stage", "iteration", "skipped")
 """What a line of ``metrics.jsonl`` holds besides losses."""
 NETWORK_FILE = "model"
 """How the file of the network itself begins."""

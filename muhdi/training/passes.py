@@ -82,7 +82,7 @@ class Methods:
     @property
     def teacher(self) -> Teacher | None:
         """The mean teacher of the head that the network answers with; None without one."""
-        teachers = [method.teacher() for method in self.all]
+        teachers = [method.mean_teacher() for method in self.all]
         found = [one for one in teachers if one is not None and one.head == AGNOSTIC]
         return found[0] if found else None
 

@@ -65,6 +65,7 @@ class StageTrainer:
 
     Attributes:
         keeps_teacher: whether the mean teacher goes into the network's file.
+        remarks: what methods have said to the user so far.
 
     Raises:
         RunError: a method's own networks are not what they must be; the message names its class.
@@ -100,6 +101,8 @@ class StageTrainer:
             _have_heads(self.network, state["heads_before"])
         self.heads_before = list(self.network.heads)
         self.keeps_teacher = True
+        self.name = recipe.stages()[number].name
+        self.remarks: list[str] = []
         averages = recipe.optimizer.ema is not None
         states_before = head_states(self.network) if averages else {}
         self.methods = self._begin_methods()
@@ -213,6 +216,7 @@ class StageTrainer:
             "generator": self.generator.get_state(),
             "torch": torch.get_rng_state(),
             "skipped": self.skip_bad.skipped,
+            "remarks": self.remarks,
             "precision": used_precision(self.recipe),
         }
 
@@ -239,6 +243,8 @@ class StageTrainer:
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["torch"])
         self.skip_bad.skipped = state["skipped"]
+        # States of earlier versions have none.
+        self.remarks = state.get("remarks", [])
         if self.finished:
             self._keep_teacher()
 
@@ -347,7 +353,8 @@ class StageTrainer:
         watcher.log.advance(self.iteration, seen, values if log and not bad else {})
         if log:
             for remark in self.methods.remarks():
-                watcher.log.remark(self.iteration, remark)
+                self.remarks.append(f"iteration {self.iteration}: {remark}")
+                watcher.log.print(f"{self.name}, {self.remarks[-1]}")
         every = self.recipe.snapshot_every
         if every and self.iteration % every == 0 and not last:
             yield Event.SNAPSHOT

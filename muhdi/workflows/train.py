@@ -290,6 +290,7 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
         position.trainer,
     )
     position.trainer = None  # it holds every network a second time
+    session.carried.remarks = trainer.remarks
     if trainer.finished:
         return
     if trainer.iteration:
@@ -357,6 +358,8 @@ def evaluate_stage(session: Session, stage: int) -> None:
     labelled = session.sets(stage).labelled
     if labelled is not None:
         results.steps[-1]["labelled"] = len(labelled)
+    if session.carried.remarks:
+        results.steps[-1]["remarks"] = session.carried.remarks
     selected = selection(session, stage)
     if selected is not None:
         results.steps[-1]["selected"] = selected

@@ -19,7 +19,7 @@ import torch
 import typer
 import yaml
 
-from muhdi.cli import COMMANDS, app
+from muhdi.cli import COMMANDS, app, command_name
 from muhdi.errors import MuhdiError
 from muhdi.files import write_text
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
@@ -425,7 +425,7 @@ def test_every_command_shows_an_example_that_its_options_allow(muhdi) -> None:
     for commands in COMMANDS.values():
         for command, example in commands.items():
             program, name, *words = shlex.split(example)
-            assert (program, name) == ("muhdi", command.__name__)
+            assert (program, name) == ("muhdi", command_name(command))
             known.commands[name].make_context(name, words)  # type: ignore[attr-defined]
             status, output, _ = muhdi(name, "--help")
             assert status == 0

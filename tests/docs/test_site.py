@@ -12,7 +12,7 @@ import pytest
 import typer
 
 import muhdi
-from muhdi.cli import COMMANDS, app
+from muhdi.cli import COMMANDS, app, command_name
 from muhdi.cli.docs import reference_page
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +38,9 @@ def test_public_classes_and_functions_say_what_their_arguments_are() -> None:
 def test_the_page_on_the_command_line_has_every_command_and_option() -> None:
     page = reference_page()
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert {command.__name__ for group in COMMANDS.values() for command in group} == set(commands)
+    assert {command_name(command) for group in COMMANDS.values() for command in group} == set(
+        commands
+    )
     for name, command in commands.items():
         section = page.split(f"### muhdi {name}\n")[1].split("\n### ")[0]
         for parameter in command.params:

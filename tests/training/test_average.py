@@ -163,7 +163,7 @@ def test_it_is_what_is_scored_predicted_and_exported(
     results = Results.load(run)
     assert results.scored_weights == "ema"
     again = package.evaluate(run)
-    assert "the average of the weights (ema) was scored" in again.notes
+    assert "scored with the average of the weights (ema)" in again.notes
     assert again.matrix("domain")[0] == results.matrix("domain")[-1]
     own = package.evaluate(run, weights="model")
     assert own.scored_weights == "model"
@@ -243,5 +243,7 @@ def test_what_does_not_fit_is_refused(tiny: Tiny, settings: list[str], message: 
 
 
 def test_there_are_two_choices(averaged) -> None:
-    with pytest.raises(RecipeError, match="weights emma: must be model or ema; did you mean"):
+    with pytest.raises(
+        RecipeError, match="weights emma: must be one of model, ema, teacher; did you mean"
+    ):
         Predictor.load(averaged[0], weights="emma")

@@ -176,7 +176,11 @@ def test_what_a_step_without_gradients_changes(options: dict, decayed: bool) -> 
     assert norm.detach().mean().item() == pytest.approx(0.95**times if decayed else 1.0, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+UNTRAINED = {f"gta2cityscapes_{name}" for name in ("daformer", "mic", "vfm_uda")}
+"""Recipes that no result of ours comes from."""
+
+
+@pytest.mark.parametrize("name", sorted(set(shipped_recipes()) - UNTRAINED))
 def test_shipped_recipes_decay_what_their_results_were_measured_with(name: str) -> None:
     assert load_recipe(name).optimizer.decays == "all"
 

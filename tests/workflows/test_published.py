@@ -97,5 +97,7 @@ def test_additions_are_resumed_to_the_bit_and_what_was_chosen_is_said(
     train_through_crashes(recipe, broken, monkeypatch, 5, 1)
     assert_same_run(whole, broken, recipe)
     assert "city, iteration 1: teacher_statistics: auto chose " in said
-    record = (whole / "snapshots/tiny/metrics.jsonl").read_text()
-    assert '"remark": "teacher_statistics: auto chose ' in record
+    run = whole / "snapshots/tiny"
+    city = json.loads((run / "results.json").read_text())["steps"][1]
+    assert city["remarks"][0].startswith("iteration 1: teacher_statistics: auto chose ")
+    assert "city, iteration 1: teacher_statistics: auto chose" in (run / "report.html").read_text()
