@@ -34,6 +34,7 @@ import yaml
 
 import muhdi.evaluation.domains
 import muhdi.files
+import muhdi.training.sets
 import muhdi.training.stage
 import muhdi.workflows.train
 from muhdi.recipe.load import load_recipe
@@ -119,14 +120,14 @@ def watched(events: Events) -> None:
 
 
 def _watch_loading(events: Events) -> None:
-    original = muhdi.training.stage.endless_batches
+    original = muhdi.training.sets.endless_batches
 
     def batches(*arguments: Any) -> Iterator[Any]:
         for batch in original(*arguments):
             events.happens("loading")
             yield batch
 
-    muhdi.training.stage.endless_batches = batches
+    muhdi.training.sets.endless_batches = batches
 
 
 def _watch_half_writes(events: Events) -> None:
