@@ -20,7 +20,7 @@ from muhdi.report.figures import write_figure
 from muhdi.report.result_table import with_statistics
 from muhdi.report.run_files import read_run
 from muhdi.taxonomy import CLASS_SETS, ClassSet
-from muhdi.workflows.demo import SEED, SHIPPED
+from muhdi.workflows.demo import SHIPPED
 
 COLUMN = 2.3
 """Width of a column in inches, at 100 pixels each."""
@@ -33,7 +33,10 @@ def main() -> None:
     demo, out = map(Path, sys.argv[1:])
     arms = {}
     for title, name in SHIPPED.items():
-        arms[title] = [read_run(demo / "snapshots" / f"{name}_seed{SEED}")]
+        found = sorted((demo / "snapshots").glob(f"{name}_seed*"))
+        if not found:
+            sys.exit(f"{demo}: no finished demo, it has no run of {name}")
+        arms[title] = [read_run(found[0])]
     statistics = arms["kept"][0].results.main_statistics
     rows = picture_rows(arms, statistics)
     under = f"under each prediction the domain's mIoU in percent, {with_statistics(statistics)}"
