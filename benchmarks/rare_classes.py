@@ -26,7 +26,7 @@ from benchmarks.turns import Work, cpu_seconds_in_turns
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.class_counts import counts_of
 from muhdi.data.rare_classes import RareClasses
-from muhdi.data.stream import LoadedBatch, endless_batches, rare_class_batches
+from muhdi.data.stream import LoadedBatch, endless_batches
 from muhdi.recipe.rare_classes import RareClassesConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.training.fabric import build_fabric
@@ -64,9 +64,8 @@ def sets_of(recipe: Recipe, count: int) -> Sets:
 def source_batches(recipe: Recipe, sets: Sets, *, sampled: bool) -> Generator[LoadedBatch]:
     """Batches of the source, without and with sampling."""
     assert sets.rare is not None
-    if sampled:
-        return rare_class_batches(sets.rare, 2, recipe.augment, (0, 1, 0))
-    return endless_batches(sets.source, 2, recipe.augment, (0, 1, 0))
+    samples = sets.rare if sampled else sets.source
+    return endless_batches(samples, 2, recipe.augment, (0, 1, 0))
 
 
 def iteration(recipe: Recipe, sets: Sets, *, sampled: bool) -> Work:

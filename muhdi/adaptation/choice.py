@@ -77,10 +77,16 @@ def _judgements(
 ) -> dict[TeacherStatistics, Judgement]:
     """Of all candidates; nothing where there is no image."""
     with distributed.without_peers():
-        groups = _groups(batches)
-        if not groups:
+        images = [batch.images for batch in batches.target(IMAGES)]
+        if not images:
             return {}
-        return {name: judge(Teacher(network, name, head), groups) for name in CANDIDATES}
+        groups = torch.cat(images).split(TOGETHER)  # images of a target have one size
+        teacher = Teacher(network, head=head)
+        found: dict[TeacherStatistics, Judgement] = {}
+        for name in CANDIDATES:
+            teacher.use(name)
+            found[name] = judge(teacher, groups)
+        return found
 
 
 def chosen(found: Mapping[TeacherStatistics, Judgement]) -> TeacherStatistics:
@@ -88,20 +94,6 @@ def chosen(found: Mapping[TeacherStatistics, Judgement]) -> TeacherStatistics:
     best = max(found, key=lambda name: found[name].information)
     clearly = found[best].information >= found[PREFERRED].information + CLEARLY
     return best if clearly else PREFERRED
-
-
-def _groups(batches: Batches) -> list[Tensor]:
-    """Target images, a few together where they have one size."""
-    groups: list[list[Tensor]] = []
-    for batch in batches.target(IMAGES):
-        images = batch.images
-        last = groups[-1] if groups else []
-        fits = 0 < len(last) < TOGETHER and last[0].shape == images.shape
-        if fits:
-            last.append(images)
-        else:
-            groups.append([images])
-    return [torch.cat(group) for group in groups]
 
 
 @torch.no_grad()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from muhdi.adaptation.addition import Addition
-from muhdi.adaptation.base import Adaptation
+from muhdi.adaptation.base import Adaptation, level_cross_entropy, without_zeros
 from muhdi.adaptation.draws import Draws
 from muhdi.adaptation.pseudo_labels import PseudoLabels
 from muhdi.adaptation.strong import hide_patches, patch_grid, strongly_changed
 from muhdi.errors import RunError
-from muhdi.losses import Losses, cross_entropy
+from muhdi.losses import Losses
 from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.backbones.base import mean_colour
 from muhdi.models.outputs import Outputs
@@ -76,14 +76,9 @@ class MaskedConsistency(Addition):
         return adaptation.labelled_target
 
     def _learn(self, outputs: Outputs, batch: Batch) -> Losses:
-        assert batch.labels is not None
         weights = {"aux": self.config.weight * self.config.aux, "main": self.config.weight}
-        losses: Losses = {}
-        for name, level in outputs.upsampled(self.head, batch.size).items():
-            if weights[name]:
-                missed = cross_entropy(level, batch.labels, batch.confidence, batch.pixels)
-                losses[f"masked_{name}"] = weights[name] * missed
-        return losses
+        logits = outputs.upsampled(self.head, batch.size)
+        return level_cross_entropy("masked", logits, batch, without_zeros(weights))
 
     def after_step(self, network: Segmenter) -> None:
         if self.pseudo_labels is not None:

@@ -5,8 +5,8 @@ No adaptation, but what one is measured against.
 
 from __future__ import annotations
 
-from muhdi.adaptation.base import Adaptation, level_weights
-from muhdi.losses import Losses, cross_entropy
+from muhdi.adaptation.base import Adaptation, level_cross_entropy, level_weights
+from muhdi.losses import Losses
 from muhdi.models.outputs import Levels
 from muhdi.passes import Batch
 from muhdi.recipe.methods import OracleConfig
@@ -19,10 +19,4 @@ class Oracle(Adaptation):
     config: OracleConfig
 
     def on_target(self, logits: Levels, batch: Batch) -> Losses:
-        assert batch.labels is not None
-        weights = level_weights(self.config)
-        return {
-            f"oracle_{name}": weights[name]
-            * cross_entropy(level, batch.labels, pixels=batch.pixels)
-            for name, level in logits.items()
-        }
+        return level_cross_entropy("oracle", logits, batch, level_weights(self.config))

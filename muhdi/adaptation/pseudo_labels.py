@@ -59,7 +59,7 @@ class PseudoLabels(nn.Module):
         counts = confident.to(confidence.dtype)
         if self.config.confident == "share":
             counts = distributed.all_reduce_mean(counts.mean()).expand_as(counts)
-        if self.config.margins != MarginConfig():
+        if self.config.has_margins:
             counts = counts * inside(target, self.config.margins)
         self.watch.see(confidence, pseudo)
         return Batch(target.images, pseudo, counts, self._pixels(pseudo))

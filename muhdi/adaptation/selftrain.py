@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from muhdi import distributed
-from muhdi.adaptation.base import Adaptation, level_weights
+from muhdi.adaptation.base import Adaptation, level_cross_entropy, level_weights, without_zeros
 from muhdi.adaptation.draws import Draws
 from muhdi.adaptation.pseudo_labels import PseudoLabels
 from muhdi.adaptation.strong import strongly_changed
-from muhdi.losses import Losses, cross_entropy
+from muhdi.losses import Losses
 from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import Levels
 from muhdi.models.segmenter import Segmenter
@@ -55,14 +55,8 @@ class SelfTrain(Adaptation):
         return Batch(images, labels, counts, taught.pixels)
 
     def on_target(self, logits: Levels, batch: Batch) -> Losses:
-        assert batch.labels is not None
-        weights = level_weights(self.config)
-        losses: Losses = {}
-        for name, level in logits.items():
-            if weights[name]:
-                mixed = cross_entropy(level, batch.labels, batch.confidence, batch.pixels)
-                losses[f"mix_{name}"] = weights[name] * mixed
-        return losses
+        weights = without_zeros(level_weights(self.config))
+        return level_cross_entropy("mix", logits, batch, weights)
 
     def after_step(self, network: Segmenter) -> None:
         self.pseudo_labels.follow(network)

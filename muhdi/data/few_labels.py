@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from muhdi.data.catalog import DataContext, open_split
+from muhdi.data.lists import listed_lines
 from muhdi.data.paths import find_file
 from muhdi.data.sets import ImageSet, Sample, Size, spread_indices
 from muhdi.errors import DataError, MuhdiError, RecipeError, nearest
@@ -131,17 +132,12 @@ def read_image_list(path: Path, images: ImageSet, key: str) -> list[int]:
             was named before.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise DataError(
-            f"{key}: {path}: cannot be read as a list of images: one name per line, in UTF-8"
-        ) from None
+        lines = listed_lines(path, "name")
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
     names = _Names(images)
     found: dict[int, int] = {}
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
+    for number, text in lines:
         try:
             index = names.find(text)
         except DataError as error:

@@ -16,6 +16,28 @@ def is_list(pattern: str) -> bool:
     return pattern.lower().endswith(".txt")
 
 
+def listed_lines(path: Path, what: str) -> list[tuple[int, str]]:
+    """Number and text of the lines of a list that say something.
+
+    Blank lines and lines that begin with ``#`` are skipped.
+
+    Args:
+        path: of the list.
+        what: each line holds, for the message.
+
+    Raises:
+        DataError: the list cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise DataError(
+            f"{path}: cannot be read as a list of images: one {what} per line, in UTF-8"
+        ) from None
+    numbered = [(number, line.strip()) for number, line in enumerate(lines, 1)]
+    return [(number, text) for number, text in numbered if text and not text.startswith("#")]
+
+
 def read_pairs(path: Path, base: Path) -> tuple[list[Path], list[Path] | None]:
     """The images that a list names, one per line, and their labels if each line names one too.
 
@@ -30,18 +52,10 @@ def read_pairs(path: Path, base: Path) -> tuple[list[Path], list[Path] | None]:
         DataError: the list cannot be read or is empty, a file is missing, or labels are named in
             some lines only.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise DataError(
-            f"{path}: cannot be read as a list of images: one path per line, in UTF-8"
-        ) from None
     found: dict[Path, Path | None] = {}
-    for number, line in enumerate(lines, 1):
-        text = line.strip()
-        if text and not text.startswith("#"):
-            image, label = _pair(text, base, f"{path}: line {number}")
-            found.setdefault(image, label)
+    for number, text in listed_lines(path, "path"):
+        image, label = _pair(text, base, f"{path}: line {number}")
+        found.setdefault(image, label)
     if not found:
         raise DataError(f"{path}: the list names no image; give one per line, relative to {base}")
     labels = [label for label in found.values() if label is not None]

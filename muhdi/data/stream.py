@@ -157,7 +157,7 @@ class RareClassSampler:
 
 
 def endless_batches(
-    samples: PreparedSet,
+    samples: PreparedSet | RareClasses,
     batch_size: int,
     augmentation: AugmentConfig,
     seed: tuple[int, ...],
@@ -167,7 +167,7 @@ def endless_batches(
     """Training batches from number ``start`` on, without end.
 
     Args:
-        samples: what to draw from; all images have one size.
+        samples: what to draw from, each once per epoch, or for classes; all images have one size.
         batch_size: images per batch of all processes together.
         augmentation: random changes of each sample.
         seed: any integers >= 0: of order and augmentation.
@@ -179,21 +179,13 @@ def endless_batches(
         DataError: an image or its label cannot be read.
         RunError: a loading process was killed.
     """
-    draws = EndlessSampler(len(samples), batch_size, seed, start)
+    draws: Iterable[list[Draw]]
+    if isinstance(samples, RareClasses):
+        draws = RareClassSampler(samples, batch_size, seed, start)
+        samples = samples.samples
+    else:
+        draws = EndlessSampler(len(samples), batch_size, seed, start)
     return _loaded(_Augmented(samples, augmentation, seed), draws, workers)
-
-
-def rare_class_batches(
-    rare: RareClasses,
-    batch_size: int,
-    augmentation: AugmentConfig,
-    seed: tuple[int, ...],
-    start: int = 0,
-    workers: int = 0,
-) -> Generator[LoadedBatch]:
-    """As `endless_batches`, of images that are drawn for classes."""
-    draws = RareClassSampler(rare, batch_size, seed, start)
-    return _loaded(_Augmented(rare.samples, augmentation, seed), draws, workers)
 
 
 def _loaded(

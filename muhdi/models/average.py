@@ -96,6 +96,14 @@ class WeightAverage:
         self.statistics = values["statistics"]  # type: ignore[assignment]
 
 
+def stand_ins(
+    average: WeightAverage | None, teacher: WeightAverage | None
+) -> dict[str, WeightAverage]:
+    """Weights that can take the place of a network's own, by what recipes and files call them."""
+    found = {"ema": average, "teacher": teacher}
+    return {name: one for name, one in found.items() if one is not None}
+
+
 def continued(
     average: WeightAverage | None, student: Segmenter, before: Mapping[str, Tensors]
 ) -> WeightAverage:

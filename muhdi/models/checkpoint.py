@@ -19,7 +19,7 @@ from torch import Tensor
 
 from muhdi.errors import DataError, MuhdiError, RecipeError, nearest
 from muhdi.files import write_bytes
-from muhdi.models.average import WeightAverage
+from muhdi.models.average import WeightAverage, stand_ins
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST
 from muhdi.models.reference_weights import backbone_of, from_foreign
 from muhdi.models.segmenter import Segmenter, build_segmenter
@@ -108,8 +108,7 @@ class Checkpoint:
     @property
     def stand_ins(self) -> dict[str, WeightAverage]:
         """Weights that can take the place of the network's own, by their name."""
-        found = {_AVERAGE: self.average, _TEACHER: self.teacher}
-        return {name: average for name, average in found.items() if average is not None}
+        return stand_ins(self.average, self.teacher)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

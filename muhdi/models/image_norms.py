@@ -8,11 +8,8 @@ from torch import Tensor, nn
 from muhdi.models.norms import what_follows
 
 
-class ImageNorm(nn.Module):
-    """A batch norm that normalises every image with its own mean and variance.
-
-    So a batch of images gives what they give one at a time.
-    """
+class _OfImages(nn.Module):
+    """What stands in a batch norm's place, with its scale and shift, and what follows it."""
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
         super().__init__()
@@ -20,6 +17,13 @@ class ImageNorm(nn.Module):
         self.bias = norm.bias
         self.eps = norm.eps
         self.after = what_follows(norm)
+
+
+class ImageNorm(_OfImages):
+    """A batch norm that normalises every image with its own mean and variance.
+
+    So a batch of images gives what they give one at a time.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         count, channels, height, width = x.shape
@@ -38,7 +42,7 @@ BLEND = 0.1
 """How much of an image's own moments ``blend`` takes."""
 
 
-class BlendNorm(nn.Module):
+class BlendNorm(_OfImages):
     """A batch norm that moves the running moments a little towards those of every image.
 
     mean = (1 - a) running + a image's own, and so for the variance, with a = `BLEND`.
@@ -48,11 +52,7 @@ class BlendNorm(nn.Module):
     running_var: Tensor
 
     def __init__(self, norm: nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.weight = norm.weight
-        self.bias = norm.bias
-        self.eps = norm.eps
-        self.after = what_follows(norm)
+        super().__init__(norm)
         # The network's own, so that they follow it.
         self.register_buffer("running_mean", norm.running_mean, persistent=False)
         self.register_buffer("running_var", norm.running_var, persistent=False)

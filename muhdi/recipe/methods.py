@@ -16,7 +16,6 @@ from muhdi.recipe import plugins
 from muhdi.recipe.presets import SELF_TRAINING, SelfTrainingPreset, over
 from muhdi.recipe.pseudo_labels import (
     FeatureDistanceConfig,
-    MarginConfig,
     MaskedConfig,
     PseudoLabelConfig,
     StrongColourConfig,
@@ -91,7 +90,7 @@ class AdaptationConfig(MethodConfig):
     def has_margins(self) -> bool:
         """Whether edges of whole target images do not count."""
         own = None if self.masked is None else self.masked.pseudo_labels
-        return own is not None and own.margins != MarginConfig()
+        return own is not None and own.has_margins
 
     @model_validator(mode="after")
     def _one_teacher(self) -> AdaptationConfig:
@@ -201,10 +200,6 @@ class SelfTrainConfig(StrongColourConfig, PseudoLabelConfig, AdaptationConfig):
     mixed_classes: Literal["image", "batch"] = "image"
     """Half of the classes of its own source `image` is pasted onto a target image, or half of those
     of the whole source `batch`."""
-
-    @property
-    def has_margins(self) -> bool:
-        return self.margins != MarginConfig()
 
     @model_validator(mode="before")
     @classmethod

@@ -6,6 +6,12 @@ from typing import Any, Literal
 
 SelfTrainingPreset = Literal["dacs", "daformer", "mic", "vfm_uda"]
 
+_STRONG: dict[str, Any] = {
+    "colour_jitter": 0.2,
+    "hue_jitter": 0.2,
+    "jitter_probability": 0.8,
+    "blur_probability": 0.5,
+}
 _DACS: dict[str, Any] = {
     "threshold": 0.968,
     "confident": "share",
@@ -15,10 +21,7 @@ _DACS: dict[str, Any] = {
     "mean_over": "all",
     "mixed_classes": "batch",
     "paste_ignored": True,
-    "colour_jitter": 0.2,
-    "hue_jitter": 0.2,
-    "jitter_probability": 0.8,
-    "blur_probability": 0.5,
+    **_STRONG,
     "strong_per": "batch",
 }
 _DAFORMER: dict[str, Any] = {
@@ -30,10 +33,7 @@ _MASKED: dict[str, Any] = {
     "ratio": 0.7,
     "block": 32,
     "weight": 1.0,
-    "colour_jitter": 0.2,
-    "hue_jitter": 0.2,
-    "jitter_probability": 0.8,
-    "blur_probability": 0.5,
+    **_STRONG,
 }
 
 SELF_TRAINING: dict[str, dict[str, Any]] = {

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from muhdi import distributed
 from muhdi.adaptation.addition import Addition
-from muhdi.adaptation.base import Adaptation
+from muhdi.adaptation.base import Adaptation, level_cross_entropy
 from muhdi.errors import RunError
-from muhdi.losses import Losses, cross_entropy, labelled_pixels
+from muhdi.losses import Losses, labelled_pixels
 from muhdi.method import Method
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.segmenter import Segmenter
@@ -106,7 +106,7 @@ class Methods:
 
     def _on_labelled(self, outputs: Outputs, batch: Batch) -> Losses:
         logits = outputs.upsampled(self.retention.trained_head, batch.size)
-        return segmentation(logits, batch, self.weights, "labelled")
+        return level_cross_entropy("labelled", logits, batch, self.weights)
 
     def _on_target(self, outputs: Outputs, batch: Batch) -> Losses:
         logits = outputs.upsampled(self.retention.trained_head, batch.size)
@@ -124,22 +124,9 @@ class Methods:
             raise RunError(f"{self.names}: {error}") from None
 
 
-def segmentation(
-    logits: Levels, batch: Batch, weights: dict[str, float], name: str = "seg"
-) -> Losses:
-    """w_main CE(main) + w_aux CE(aux); logits at the size of the labels.
-
-    Args:
-        logits: of the head that learns.
-        batch: with labels.
-        weights: factor per level.
-        name: what the terms' names begin with.
-    """
-    assert batch.labels is not None
-    return {
-        f"{name}_{level}": weights[level] * cross_entropy(one, batch.labels, pixels=batch.pixels)
-        for level, one in logits.items()
-    }
+def segmentation(logits: Levels, batch: Batch, weights: dict[str, float]) -> Losses:
+    """What is learned from the source's labels."""
+    return level_cross_entropy("seg", logits, batch, weights)
 
 
 def _counted(batch: Batch) -> Batch:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.rare_classes import RareClasses
-from muhdi.data.stream import LoadedBatch, endless_batches, rare_class_batches
+from muhdi.data.stream import LoadedBatch, endless_batches
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.stages import StepConfig
 
@@ -70,8 +70,6 @@ def _stream(
     number, role, start = place
     seed = (recipe.seed, number, role)
     workers = recipe.runtime.workers
-    if isinstance(samples, RareClasses):
-        return rare_class_batches(samples, size, recipe.augment, seed, start, workers)
     return endless_batches(samples, size, recipe.augment, seed, start, workers)
 
 

@@ -246,17 +246,16 @@ class StageTrainer:
         # States of earlier versions have none.
         self.remarks = state.get("remarks", [])
         if self.finished:
-            self._keep_teacher()
+            self.keep_teacher()
 
     def sync_statistics(self) -> None:
         """Average the running statistics over the processes; whoever saves calls it before."""
         average_statistics(self.network)
         if self.average is not None:
             self.average.copy_buffers(self.network)
-        self._keep_teacher()
 
-    def _keep_teacher(self) -> None:
-        """Hand on the mean teacher as it is now, if there is one."""
+    def keep_teacher(self) -> None:
+        """Hand on the mean teacher as it is now, if there is one; before a network is written."""
         teacher = self.methods.teacher
         self.carried.teacher = None
         if teacher is None or not self.keeps_teacher:
@@ -283,6 +282,7 @@ class StageTrainer:
         """The stage is over: methods hand on what later steps need. Once: `finished` is saved."""
         assert not self.finished
         self.sync_statistics()
+        self.keep_teacher()
         self._merge_adapters()
         for config, method in self._configured_methods():
             memory = method.end(self.network, self.batches)

@@ -18,6 +18,7 @@ from muhdi.evaluation.domains import Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, absent_classes, row_title, untrained_row
 from muhdi.evaluation.samples import network_after, save_samples
 from muhdi.files import sha256, writing
+from muhdi.models.average import stand_ins
 from muhdi.models.checkpoint import Checkpoint, save_checkpoint
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.tensor_files import save_tensors
@@ -202,8 +203,8 @@ class Session:
     def scored(self) -> Scored:
         """The network, and how the recipe wants it scored."""
         statistics = self.recipe.evaluation.statistics
-        stand_ins = {"ema": self.carried.average, "teacher": self.carried.teacher}
-        scored = stand_ins.get(self.recipe.evaluation.weights)
+        known = stand_ins(self.carried.average, self.carried.teacher)
+        scored = known.get(self.recipe.evaluation.weights)
         if scored is not None:
             return Scored(scored.network, scored.statistics, statistics)
         return Scored(self.carried.network, self.carried.statistics, statistics)
@@ -300,6 +301,7 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
         for event in trainer.fit(name, watcher):
             trainer.sync_statistics()
             if event is Event.SNAPSHOT:
+                trainer.keep_teacher()
                 save_network(session, stage, trainer)
             else:
                 save_state(session, stage, trainer)

@@ -15,7 +15,7 @@ from muhdi.data.class_counts import ClassCounts, counts_of
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.rare_classes import RareClasses, class_probabilities
 from muhdi.data.sets import ImageSet, Sample
-from muhdi.data.stream import RareClassSampler, rare_class_batches
+from muhdi.data.stream import RareClassSampler, endless_batches
 from muhdi.errors import MuhdiError
 from muhdi.recipe.domains import AugmentConfig
 from muhdi.recipe.rare_classes import RareClassesConfig
@@ -144,7 +144,7 @@ def test_loading_processes_change_nothing() -> None:
     changes = AugmentConfig(crop=(8, 8), flip=True, colour=0.2)
     found = []
     for workers in (0, 2):
-        stream = rare_class_batches(rare(STREETS), 3, changes, (1, 0, 0), 2, workers)
+        stream = endless_batches(rare(STREETS), 3, changes, (1, 0, 0), 2, workers)
         found.append(list(itertools.islice(stream, 4)))
         stream.close()
     for one, other in zip(*found, strict=True):

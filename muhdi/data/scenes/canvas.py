@@ -72,6 +72,14 @@ class Canvas:
         self.pens[1].ellipse(box, fill=label)
         self.pens[2].ellipse(box, fill=depth(z))
 
+    def gradient(self, top: Colour, bottom: Colour, steps: int = 16) -> None:
+        """The sky from its top to the horizon, in so many steps."""
+        for i in range(steps):
+            mix = i / (steps - 1)
+            colour = clip((1 - mix) * np.asarray(top) + mix * np.asarray(bottom))
+            y0 = self.horizon * i / steps
+            self.pens[0].rectangle((0, y0, self.w, self.horizon + 2), fill=colour)
+
     def quad(self, points: Sequence[Point], colour: Colour, label: int) -> None:
         """Fill a polygon given by points of the scene."""
         corners = [self.project(point) for point in points]
@@ -106,6 +114,30 @@ def clip(colour: npt.NDArray[np.floating]) -> Colour:
 def depth(z: float) -> int:
     """A distance in the canvas of distances; `FAR` is 255."""
     return int(min(255.0, 255.0 * z / FAR))
+
+
+Light = tuple[float, float, float, Colour]
+"""A lamp: x, y and radius on the canvas, and its colour."""
+
+
+def spots(lights: Sequence[Light], height: int, width: int, scale: int) -> Array:
+    """The light of lamps: a Gaussian spot each, [height, width, 3] in 0..255.
+
+    Args:
+        lights: on the canvas.
+        height: of the image.
+        width: of the image.
+        scale: how many times larger the canvas is.
+    """
+    total = np.zeros((height, width, 3), np.float32)
+    ys = np.arange(height, dtype=np.float32)
+    xs = np.arange(width, dtype=np.float32)
+    for x, y, radius, colour in lights:
+        r = max(radius / scale, 1.0)
+        fall_x = np.exp(-(((xs - x / scale) / r) ** 2)).astype(np.float32)
+        fall_y = np.exp(-(((ys - y / scale) / r) ** 2)).astype(np.float32)
+        total += (fall_y[:, None] * fall_x)[..., None] * np.asarray(colour, np.float32)
+    return total
 
 
 def soft_noise(rng: np.random.Generator, height: int, width: int) -> Array:

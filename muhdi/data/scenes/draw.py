@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from muhdi.data.scenes.canvas import FAR, Array, Canvas, clip, soft_noise
+from muhdi.data.scenes.canvas import FAR, Array, Canvas, Light, clip, soft_noise, spots
 from muhdi.data.scenes.looks import LOOKS, draw_street
 from muhdi.data.scenes.styles import (
     CONSTRUCTION,
@@ -44,19 +44,14 @@ class _Street(Canvas):
         self.style = style
         self.road = rng.uniform(*style.road)
         self.kerb = self.road + rng.uniform(*style.pavement)
-        self.lights: list[tuple[float, float, float, Colour]] = []  # x, y, radius, colour
+        self.lights: list[Light] = []
 
     def backdrop(self) -> None:
         """Sky, far hills, ground, pavement, road and its markings."""
         style = self.style
         rng = self.rng
         top, bottom = style.skies[rng.integers(len(style.skies))]
-        steps = 12
-        for i in range(steps):
-            mix = i / (steps - 1)
-            colour = clip((1 - mix) * np.asarray(top) + mix * np.asarray(bottom))
-            y0 = self.horizon * i / steps
-            self.pens[0].rectangle((0, y0, self.w, self.horizon + 2), fill=colour)
+        self.gradient(top, bottom, steps=12)
         xs = np.linspace(0, self.w, 7)
         hills = [(float(x), self.horizon - self.h * float(rng.uniform(0.0, 0.07))) for x in xs]
         far = [(float(self.w), self.horizon + 2), (0.0, self.horizon + 2)]
@@ -264,19 +259,6 @@ def _bind(draw: Callable[..., None], *arguments: object) -> Callable[[], None]:
     return lambda: draw(*arguments)
 
 
-def _glow(lights: list[tuple[float, float, float, Colour]], height: int, width: int) -> Array:
-    """Light added by lamps: a Gaussian spot each, [height, width, 3] in 0..255."""
-    total = np.zeros((height, width, 3), np.float32)
-    ys = np.arange(height, dtype=np.float32)
-    xs = np.arange(width, dtype=np.float32)
-    for x, y, radius, colour in lights:
-        r = max(radius / SCALE, 1.0)
-        fall_x = np.exp(-(((xs - x / SCALE) / r) ** 2)).astype(np.float32)
-        fall_y = np.exp(-(((ys - y / SCALE) / r) ** 2)).astype(np.float32)
-        total += (fall_y[:, None] * fall_x)[..., None] * np.asarray(colour, np.float32)
-    return total
-
-
 def _expose(street: _Street, image: Array, distance: Array) -> Array:
     """From the drawn scene to what the domain's camera sees. ``distance`` in 0..1."""
     style = street.style
@@ -304,7 +286,7 @@ def _lit_up(street: _Street, image: Array) -> Array:
     x = street.vanish / SCALE
     y = height * 1.02
     beam = np.exp(-(((columns - x) / (0.32 * width)) ** 2) - ((rows - y) / (0.42 * height)) ** 2)
-    image = image * (1 + 1.3 * beam[..., None]) + 0.55 * _glow(street.lights, height, width)
+    image = image * (1 + 1.3 * beam[..., None]) + 0.55 * spots(street.lights, height, width, SCALE)
     # Windows keep the colour that they were drawn in, whatever the exposure has made of it.
     drawn = street.colour.resize((width, height), Image.Resampling.NEAREST)
     difference = np.abs(np.asarray(drawn, np.float32) - _LIT).sum(2)

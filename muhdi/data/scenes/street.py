@@ -137,15 +137,6 @@ class Street(Canvas):
             y = self.rng.uniform(0, 0.8 * self.horizon)
             self.cloud(x, y, self.h * self.rng.uniform(0.04, 0.1))
 
-    def gradient(self, top: Colour, bottom: Colour) -> None:
-        """The sky from its top to the horizon."""
-        steps = 16
-        for i in range(steps):
-            mix = i / (steps - 1)
-            colour = clip((1 - mix) * np.asarray(top) + mix * np.asarray(bottom))
-            y0 = self.horizon * i / steps
-            self.pens[0].rectangle((0, y0, self.w, self.horizon + 2), fill=colour)
-
     def cloud(self, x: float, y: float, r: float) -> None:
         """A few discs in a row."""
         for dx, size in ((-1.2, 0.6), (0.0, 1.0), (1.2, 0.7)):

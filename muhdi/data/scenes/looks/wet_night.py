@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image, ImageFilter
 
-from muhdi.data.scenes.canvas import Array, Point, clip
+from muhdi.data.scenes.canvas import Array, Light, Point, clip, spots
 from muhdi.data.scenes.layout import Layout, Pole
 from muhdi.data.scenes.street import SCALE, Palette, Street
 from muhdi.data.scenes.styles import CONSTRUCTION, FLAT, OBJECT
@@ -47,7 +47,7 @@ class WetNight(Street):
 
     def __init__(self, layout: Layout, rng: np.random.Generator, size: tuple[int, int]) -> None:
         super().__init__(layout, rng, size)
-        self.glows: list[tuple[float, float, float, Colour]] = []
+        self.glows: list[Light] = []
         """Lights: x and y on the canvas, radius in its pixels, colour."""
 
     def cloud(self, x: float, y: float, r: float) -> None:
@@ -92,7 +92,7 @@ class WetNight(Street):
     def seen(self, image: Array, label: Array, distance: Array) -> Array:
         """Light is added, first to what is there, then to the road that shows it."""
         height, width = label.shape
-        lights = spots(self.glows, height, width)
+        lights = spots(self.glows, height, width, SCALE)
         image = image + 0.5 * lights
         image = image * (1 + 1.2 * self.beam(height, width))
         mirrored = reflection(image, self.horizon / SCALE)
@@ -107,19 +107,6 @@ class WetNight(Street):
         across = ((columns - x) / (0.3 * width)) ** 2
         along = ((rows - height) / (0.4 * height)) ** 2
         return np.asarray(np.exp(-across - along)[..., None], np.float32)
-
-
-def spots(glows: Sequence[tuple[float, float, float, Colour]], height: int, width: int) -> Array:
-    """The light of lamps: a Gaussian spot each, [height, width, 3] in 0..255."""
-    total = np.zeros((height, width, 3), np.float32)
-    ys = np.arange(height, dtype=np.float32)
-    xs = np.arange(width, dtype=np.float32)
-    for x, y, radius, colour in glows:
-        r = max(radius / SCALE, 1.0)
-        fall_x = np.exp(-(((xs - x / SCALE) / r) ** 2)).astype(np.float32)
-        fall_y = np.exp(-(((ys - y / SCALE) / r) ** 2)).astype(np.float32)
-        total += (fall_y[:, None] * fall_x)[..., None] * np.asarray(colour, np.float32)
-    return total
 
 
 def reflection(image: Array, horizon: float) -> Array:
