@@ -235,8 +235,8 @@ def page() -> str:
     if seeds:
         text += ["\n## CamVid with a pretrained network\n", lite_results.lite_section(arms, seeds)]
     text += ["\n## Whose statistics the teacher uses\n", teacher_choice.section()]
-    if parts.finished():
-        text += ["\n## Self-training, part by part\n", parts.section()]
+    if parts.sections():
+        text.append(parts.sections())
     return "\n".join(text)
 
 

@@ -84,12 +84,13 @@ def test_a_masked_pass_is_measured() -> None:
     assert found["masked_over_plain"][0] > 1
 
 
-def test_arms_of_the_parts_are_recipes_and_their_kept_runs_are_of_them() -> None:
-    assert len({parts.recipe(arm).name for arm in parts.ARMS}) == len(parts.ARMS)
-    for run, entry in results.read(parts.NAME).items():
+@pytest.mark.parametrize("data", parts.BOTH.values(), ids=list(parts.BOTH))
+def test_arms_of_the_parts_are_recipes_and_their_kept_runs_are_of_them(data: parts.Data) -> None:
+    assert len({parts.recipe(data, arm).name for arm in data.arms}) == len(data.arms)
+    for run, entry in results.read(data.name).items():
         name, _, seed = run.rpartition("_seed")
-        settings = [*parts.COMMON, *parts.ARMS[name.removeprefix(f"{parts.NAME}_")]]
-        assert entry["recipe"] == results.digest(parts.BASE, int(seed), settings), run
+        settings = [*data.common, *data.arms[name.removeprefix(f"{data.name}_")]]
+        assert entry["recipe"] == results.digest(data.base, int(seed), settings), run
 
 
 def test_the_choice_of_statistics_is_a_table() -> None:
