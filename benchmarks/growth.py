@@ -32,7 +32,8 @@ from muhdi.data.domains import Domains
 from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import build_segmenter
 from muhdi.passes import Batch
-from muhdi.recipe.methods import AdventConfig, MuHDiConfig
+from muhdi.recipe.methods import AdventConfig
+from muhdi.recipe.retentions import MuHDiConfig
 from muhdi.recipe.schema import OptimizerConfig, Recipe
 from muhdi.training.iteration import train_iteration
 from muhdi.training.optim import build_optimizer, freeze_affine
@@ -55,7 +56,7 @@ def iteration(width: int, batch: int, classes: int) -> dict[str, float]:
     methods = begin(AdventConfig(), MuHDiConfig(), model, source, target)
     freeze_affine(model)
     optimizer = build_optimizer(model, OptimizerConfig(), 1e-4)
-    accelerate(nn.ModuleList([model, methods.adaptation, methods.retention]))
+    accelerate(nn.ModuleList([model, methods.adaptation, *methods.retentions]))
     model.train()
     for number in range(2):
         start = time.process_time()

@@ -35,7 +35,8 @@ from benchmarks.plain import AUX, PlainIteration
 from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import build_segmenter
 from muhdi.passes import Batch
-from muhdi.recipe.methods import AdventConfig, MuHDiConfig
+from muhdi.recipe.methods import AdventConfig
+from muhdi.recipe.retentions import MuHDiConfig
 from muhdi.recipe.schema import OptimizerConfig
 from muhdi.training.fabric import FabricRunner
 from muhdi.training.iteration import train_iteration
@@ -88,7 +89,7 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
     ways = VERSIONS[version]
     fabric = Fabric(accelerator="cpu", devices=1, precision=ways.get("precision", "32-true"))
     channels_last = ways.get("channels_last", False)
-    for module in (model, methods.retention, methods.adaptation):
+    for module in (model, *methods.retentions, methods.adaptation):
         if channels_last:
             module.to(memory_format=torch.channels_last)
         accelerate(module)

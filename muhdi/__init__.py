@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from muhdi.recipe.backbones import BackboneConfig
     from muhdi.recipe.domains import DomainConfig
     from muhdi.recipe.load import shipped_recipes
-    from muhdi.recipe.methods import AdaptationConfig, RetentionConfig
+    from muhdi.recipe.methods import AdaptationConfig
+    from muhdi.recipe.retentions import RetentionConfig
     from muhdi.recipe.schema import Recipe
     from muhdi.recipe.section import Fraction, Positive, Weight
     from muhdi.retention.base import Retention
@@ -75,7 +76,7 @@ _HOME = {
     "RecipeError": "muhdi.errors",
     "Results": "muhdi.evaluation.results",
     "Retention": "muhdi.retention.base",
-    "RetentionConfig": "muhdi.recipe.methods",
+    "RetentionConfig": "muhdi.recipe.retentions",
     "RunError": "muhdi.errors",
     "Sample": "muhdi.data.sets",
     "Segmenter": "muhdi.models.segmenter",

@@ -45,6 +45,7 @@ class MethodContext:
         head: the head that learns from the source's labels and by the adaptation.
         generator: source of all randomness of the method, on the CPU. Its state is saved.
         class_names: names of the classes, in order; empty: unknown.
+        stage: name of the stage, which is the target's.
     """
 
     classes: int
@@ -52,6 +53,7 @@ class MethodContext:
     head: str
     generator: torch.Generator
     class_names: tuple[str, ...] = ()
+    stage: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:

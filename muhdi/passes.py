@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from muhdi.errors import RunError
-from muhdi.losses import Losses
-from muhdi.models.outputs import Outputs
+from muhdi.losses import Losses, cross_entropy
+from muhdi.models.outputs import Levels, Outputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +79,26 @@ class Pass:
     batch: Batch
     objective: Objective | None = None
     owner: str = "muhdi"
+
+
+def level_cross_entropy(
+    name: str, logits: Levels, batch: Batch, weights: dict[str, float]
+) -> Losses:
+    """w_main CE(main) + w_aux CE(aux), each pixel with its confidence.
+
+    Args:
+        name: what the terms' names begin with.
+        logits: at the size of the labels.
+        batch: with labels.
+        weights: factor per level; a level without one has no term.
+    """
+    assert batch.labels is not None
+    losses: Losses = {}
+    for level, one in logits.items():
+        if level in weights:
+            missed = cross_entropy(one, batch.labels, batch.confidence, batch.pixels)
+            losses[f"{name}_{level}"] = weights[level] * missed
+    return losses
 
 
 def merged(*terms: Losses) -> Losses:

@@ -19,9 +19,11 @@ from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
 from muhdi.recipe.backbones import BackboneConfig, DecoderName
-from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
+from muhdi.recipe.methods import NO_ADAPTATION
+from muhdi.recipe.retentions import NO_RETENTION
+from muhdi.retention.base import trained_head
 from muhdi.taxonomy import custom
-from muhdi.training.additions import build_additions
+from muhdi.training.begin import Surroundings, begin_methods
 from muhdi.training.iteration import train_iteration
 from muhdi.training.method_checks import check_own_networks, checked_memory
 from muhdi.training.passes import Methods
@@ -91,19 +93,11 @@ def begin(
     generator: torch.Generator,
 ) -> Methods:
     """All methods at the start of a step, in the order of a stage."""
-    head = retention.target_class().trained_head
-    context = MethodContext(network.classes, network.levels, head, generator)
-    images = FewBatches(source, target)
-    kept = retention.build(context)
-    kept.begin(network, {}, images)
-    kept.start_heads(network)
-    learned = adaptation.build(context)
-    learned.begin(network, {}, images)
+    head = trained_head(retention)
+    context = MethodContext(network.classes, network.levels, head, generator, stage="city")
     first = deepcopy(network).eval()
-    additions = build_additions(learned, context, CLASS_SET, first)
-    for addition in additions:
-        addition.begin(network, {}, images)
-    return Methods(learned, kept, {"main": 1.0, "aux": 0.1}, additions)
+    found = Surroundings(network, FewBatches(source, target), {}, CLASS_SET, first)
+    return begin_methods(adaptation, retention, context, {"main": 1.0, "aux": 0.1}, found)
 
 
 class MethodTester:

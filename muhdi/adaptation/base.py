@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from muhdi.losses import Losses, cross_entropy
+from muhdi.losses import Losses
 from muhdi.method import Method, MethodContext
 from muhdi.models.outputs import Levels
 from muhdi.passes import Batch
@@ -69,26 +69,6 @@ class Adaptation(Method):
             batch: (a part of) what `target_batch` returned.
         """
         return {}
-
-
-def level_cross_entropy(
-    name: str, logits: Levels, batch: Batch, weights: dict[str, float]
-) -> Losses:
-    """w_main CE(main) + w_aux CE(aux), each pixel with its confidence.
-
-    Args:
-        name: what the terms' names begin with.
-        logits: at the size of the labels.
-        batch: with labels.
-        weights: factor per level; a level without one has no term.
-    """
-    assert batch.labels is not None
-    losses: Losses = {}
-    for level, one in logits.items():
-        if level in weights:
-            missed = cross_entropy(one, batch.labels, batch.confidence, batch.pixels)
-            losses[f"{name}_{level}"] = weights[level] * missed
-    return losses
 
 
 def without_zeros(weights: dict[str, float]) -> dict[str, float]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from muhdi.adaptation.addition import Addition
-from muhdi.adaptation.base import Adaptation, level_cross_entropy, without_zeros
-from muhdi.adaptation.draws import Draws
+from muhdi.adaptation.base import Adaptation, without_zeros
 from muhdi.adaptation.pseudo_labels import PseudoLabels
 from muhdi.adaptation.strong import hide_patches, patch_grid, strongly_changed
+from muhdi.draws import Draws
 from muhdi.errors import RunError
 from muhdi.losses import Losses
 from muhdi.method import Batches, Memory, MethodContext
@@ -16,7 +16,7 @@ from muhdi.models.backbones.base import mean_colour
 from muhdi.models.outputs import Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
-from muhdi.passes import Batch, Pass
+from muhdi.passes import Batch, Pass, level_cross_entropy
 from muhdi.recipe.pseudo_labels import MaskedConfig, PseudoLabelConfig
 
 

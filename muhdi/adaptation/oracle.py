@@ -5,10 +5,10 @@ No adaptation, but what one is measured against.
 
 from __future__ import annotations
 
-from muhdi.adaptation.base import Adaptation, level_cross_entropy, level_weights
+from muhdi.adaptation.base import Adaptation, level_weights
 from muhdi.losses import Losses
 from muhdi.models.outputs import Levels
-from muhdi.passes import Batch
+from muhdi.passes import Batch, level_cross_entropy
 from muhdi.recipe.methods import OracleConfig
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from muhdi.models.teacher import Teacher
 from muhdi.passes import Batch
 from muhdi.recipe.pseudo_labels import MarginConfig, PseudoLabelConfig, TeacherStatistics
 
+Blend = Callable[[Tensor, Tensor], Tensor]
+"""Images and the teacher's probabilities of them -> those that the labels are made from."""
+
 
 class PseudoLabels(nn.Module):
     """A mean teacher (Tarvainen & Valpola 2017) that labels target images.
@@ -28,6 +32,9 @@ class PseudoLabels(nn.Module):
     Args:
         config: how the teacher follows and labels.
         context: of the method that uses the labels.
+
+    Attributes:
+        blends: what others make of the teacher's probabilities, in turn.
     """
 
     def __init__(self, config: PseudoLabelConfig, context: MethodContext) -> None:
@@ -38,6 +45,8 @@ class PseudoLabels(nn.Module):
         self.watch = CollapseWatch(context.names)
         self.statistics: TeacherStatistics = config.teacher_statistics
         self.updates = 0
+        # Methods of others, which are saved by themselves.
+        self.blends: Sequence[Blend] = ()
         self._untold: list[str] = []
 
     def begin(self, network: Segmenter, batches: Batches) -> None:
@@ -54,6 +63,8 @@ class PseudoLabels(nn.Module):
     def forward(self, target: Batch) -> Batch:
         """The images with pseudo-labels [N, H, W], and what these count."""
         probabilities = self._probabilities(target.images)
+        for blend in self.blends:
+            probabilities = blend(target.images, probabilities)
         confidence, pseudo = probabilities.max(1)
         confident = confidence >= self._threshold(confidence, pseudo)
         counts = confident.to(confidence.dtype)

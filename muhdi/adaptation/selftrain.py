@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from muhdi import distributed
-from muhdi.adaptation.base import Adaptation, level_cross_entropy, level_weights, without_zeros
-from muhdi.adaptation.draws import Draws
+from muhdi.adaptation.base import Adaptation, level_weights, without_zeros
 from muhdi.adaptation.pseudo_labels import PseudoLabels
 from muhdi.adaptation.strong import strongly_changed
+from muhdi.draws import Draws
 from muhdi.losses import Losses
 from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import Levels
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
-from muhdi.passes import Batch
+from muhdi.passes import Batch, level_cross_entropy
 from muhdi.recipe.methods import SelfTrainConfig
 from muhdi.taxonomy import IGNORE
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from muhdi.adaptation.draws import Draws
+from muhdi.draws import Draws
 from muhdi.recipe.pseudo_labels import StrongColourConfig
 
 SMALLEST_BLUR = 0.15

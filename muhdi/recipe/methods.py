@@ -1,4 +1,4 @@
-"""Methods: how a new domain is learned (adaptation), and how the old ones are kept (retention).
+"""Adaptations: how a new domain is learned.
 
 One section each: its options, what the rest of the program needs to know of it, and the class that
 it builds.
@@ -20,7 +20,7 @@ from muhdi.recipe.pseudo_labels import (
     PseudoLabelConfig,
     StrongColourConfig,
 )
-from muhdi.recipe.section import Buildable, Fraction, Opaque, Positive, Rate, Weight
+from muhdi.recipe.section import Buildable, Opaque, Rate, Weight
 
 
 class MethodConfig(Buildable):
@@ -55,9 +55,6 @@ class MethodConfig(Buildable):
         Raises:
             RecipeError: it does not fit.
         """
-
-
-# --- adaptation -----------------------------------------------------------------------------------
 
 
 class AdaptationConfig(MethodConfig):
@@ -226,129 +223,17 @@ class OracleConfig(AdaptationConfig):
     """Factor of the aux level's cross entropy."""
 
 
-# --- retention ------------------------------------------------------------------------------------
-
-
-class RetentionConfig(MethodConfig):
-    """How the earlier domains are kept.
-
-    Attributes:
-        trains_specialist: whether the head that learns is not the one that answers.
-        penalises_weights: whether it holds the network's weights near earlier ones, by name.
-    """
-
-    kind: ClassVar[str] = "retention"
-    trains_specialist: ClassVar[bool] = False
-    penalises_weights: ClassVar[bool] = False
-    needs_old_model: ClassVar[bool] = True
-
-
-class NoRetentionConfig(RetentionConfig):
-    """Plain sequential fine-tuning."""
-
-    builds: ClassVar[str] = "muhdi.retention.none:NoRetention"
-    needs_old_model: ClassVar[bool] = False
-
-    method: Literal["none"] = "none"
-    """The method's name."""
-
-
-class DistillConfig(RetentionConfig):
-    """Distillation from the frozen old model to the one head."""
-
-    builds: ClassVar[str] = "muhdi.retention.distill:Distill"
-
-    method: Literal["distill"] = "distill"
-    """The method's name."""
-    weight_source: Weight = 1.0
-    """Factor of the distillation of logits on source images."""
-    weight_pod: Weight = 1e-3
-    """Factor of the distance between the old and the new features (local POD)."""
-    aux: Weight = 0.1
-    """The aux level's weight, relative to the main one's."""
-    kl_reduction: Literal["pixel", "element"] = "pixel"
-    """The KL divergence is averaged over `pixel`s, or over pixels and classes (`element`) as in the
-    reference."""
-    old_statistics: Literal["batch", "running"] = "batch"
-    """What the old model normalises with: each batch's statistics, or its running ones."""
-
-
-class MuHDiConfig(DistillConfig):
-    """Multi-head distillation."""
-
-    builds: ClassVar[str] = "muhdi.retention.muhdi:MuHDi"
-    trains_specialist: ClassVar[bool] = True
-
-    method: Literal["muhdi"] = "muhdi"  # type: ignore[assignment]
-    """The method's name."""
-    weight_target: Weight = 1.0
-    """Factor of the distillation from the specialist to the agnostic head on the target."""
-    aux_target: Weight | None = None
-    """The aux level's relative weight on the target; none: `aux`."""
-    target_loss: Literal["kl", "mse"] = "kl"
-    """Distance on the target: KL divergence, or squared difference of probabilities."""
-    heads: Literal["copy", "reference"] = "copy"
-    """How the heads start a step. `copy`: the agnostic head stays, the specialist is its copy.
-    `reference`: where the old network has a specialist, it stays and the agnostic head becomes its
-    copy; else the specialist is random."""
-
-
-class L2SPConfig(RetentionConfig):
-    """A penalty on the distance from the weights at the start of the step."""
-
-    builds: ClassVar[str] = "muhdi.retention.ewc:L2SP"
-    penalises_weights: ClassVar[bool] = True
-
-    method: Literal["l2sp"] = "l2sp"
-    """The method's name."""
-    weight: Weight = 0.1
-    """Factor of half the squared distance."""
-
-
-class EWCConfig(RetentionConfig):
-    """Elastic weight consolidation: the distance counts where the weight was important."""
-
-    builds: ClassVar[str] = "muhdi.retention.ewc:EWC"
-    penalises_weights: ClassVar[bool] = True
-
-    method: Literal["ewc"] = "ewc"
-    """The method's name."""
-    weight: Weight = 100.0
-    """Factor of half the squared distance, weighted by importance."""
-    decay: Fraction = 1.0
-    """Factor of earlier importance at the end of each step: 1 sums over the steps."""
-    samples: Positive = 64
-    """Source images from which importance is measured."""
-
-
-# --- other people's -------------------------------------------------------------------------------
-
-
 class OpaqueAdaptationConfig(Opaque, AdaptationConfig):
     """An adaptation of another package, not imported."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class OpaqueRetentionConfig(Opaque, RetentionConfig):
-    """A retention of another package, not imported."""
-
-    model_config = ConfigDict(extra="allow")
-    # Its class knows; whoever trains imports that, and asks then.
-    needs_old_model: ClassVar[bool] = False
-
-
 AdaptationField = Annotated[
     SerializeAsAny[AdaptationConfig],
     BeforeValidator(partial(plugins.read_section, AdaptationConfig)),
 ]
-RetentionField = Annotated[
-    SerializeAsAny[RetentionConfig],
-    BeforeValidator(partial(plugins.read_section, RetentionConfig)),
-]
-
 NO_ADAPTATION = NoAdaptationConfig()
-NO_RETENTION = NoRetentionConfig()
 
 NEXT_STEP: dict[str, Any] = {
     "iterations": 300,

@@ -15,9 +15,6 @@ from muhdi.files import file_name
 from muhdi.recipe.domains import AugmentConfig, DomainConfig, DomainField, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig, TestConfig
 from muhdi.recipe.explain import explain
-from muhdi.recipe.methods import (
-    MethodConfig,
-)
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.optimizer import OptimizerConfig
 from muhdi.recipe.plugins import refuse_foreign
@@ -218,7 +215,7 @@ class Recipe(Section):
         found: list[Buildable] = [data for _, data in self.domains()]
         found.append(self.model.backbone)
         for step in self.steps:
-            found += [step.adaptation, step.retention]
+            found += [section for _, section in step.methods]
         return found
 
     def foreign_classes(self) -> list[str]:
@@ -334,12 +331,8 @@ class Recipe(Section):
                 "compile: torch.compile cannot take model.checkpointing; leave one of them out"
             )
         untrained = not self.source_training.iterations and not self.model.init
-        if self.steps and untrained and self.steps[0].retention.needs_old_model:
-            raise RecipeError(
-                f"steps.0.retention: {self.steps[0].retention.key!r} keeps what an old model "
-                "knows, but there is none: set model.init or source_training.iterations, or "
-                "retention: none"
-            )
+        if self.steps and untrained:
+            self.steps[0].check_old_model("steps.0")
 
     def _check_teachers(self) -> None:
         """Every step has a teacher that can be scored."""
@@ -357,7 +350,7 @@ class Recipe(Section):
                     f"{key}.adaptation has no teacher; use one that makes pseudo-labels,"
                     " set adaptation.masked, or evaluation.weights: model"
                 )
-            if step.retention.trains_specialist:
+            if any(part.trains_specialist for part in step.retention.parts):
                 raise RecipeError(
                     f"{key}.retention trains a specialist, whose teacher cannot answer for the"
                     " network; use evaluation.weights: model"
@@ -382,6 +375,7 @@ class Recipe(Section):
         for number, step in enumerate(self.steps):
             key = f"steps.{number}"
             step.check_labelled(key)
+            step.check_methods(key)
             self._check_sizes(key, step)
             self._check_own_networks(key, number, step)
             self._check_feature_distance(f"{key}.adaptation", step)
@@ -443,12 +437,12 @@ class Recipe(Section):
 
     def _check_own_networks(self, key: str, number: int, step: StepConfig) -> None:
         """What a method continues from suits it; the method's section knows how."""
-        for kind in ("adaptation", "retention"):
-            section: MethodConfig = getattr(step, kind)
-            before = [getattr(earlier, kind) for earlier in self.steps[:number]]
-            same = [earlier for earlier in before if earlier.key == section.key]
+        before = [section for earlier in self.steps[:number] for _, section in earlier.methods]
+        for place, section in step.methods:
+            same = [earlier for earlier in before if earlier.kind == section.kind]
+            same = [earlier for earlier in same if earlier.key == section.key]
             last = same[-1] if same else None
-            section.check_start(f"{key}.{kind}", self.model.multi_level, last)
+            section.check_start(f"{key}.{place}", self.model.multi_level, last)
 
     def _check_test(self) -> None:
         test = self.test

@@ -9,8 +9,9 @@ from pydantic import BeforeValidator
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import DomainField
-from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION, AdaptationField, RetentionField
+from muhdi.recipe.methods import NO_ADAPTATION, AdaptationField, MethodConfig
 from muhdi.recipe.rare_classes import RareClassesConfig
+from muhdi.recipe.retentions import NO_RETENTION, RetentionField
 from muhdi.recipe.section import Name, NotNegative, Positive, Rate, Section, Weight
 
 
@@ -73,6 +74,48 @@ class StepConfig(StageConfig):
     def target_images(self) -> int:
         """Target images per update."""
         return self.target_batch_size or self.batch_size
+
+    @property
+    def methods(self) -> list[tuple[str, MethodConfig]]:
+        """Key in the step, and section, of the adaptation and of every retention."""
+        parts = self.retention.parts
+        found: list[tuple[str, MethodConfig]] = [("adaptation", self.adaptation)]
+        if len(parts) == 1:
+            return [*found, ("retention", parts[0])]
+        return [*found, *((f"retention.{number}", part) for number, part in enumerate(parts))]
+
+    def check_old_model(self, key: str) -> None:
+        """Refuse to keep what an old model knows, where none has learned anything.
+
+        Args:
+            key: of this section.
+
+        Raises:
+            RecipeError: names the key.
+        """
+        for part in self.retention.parts:
+            if part.needs_old_model:
+                raise RecipeError(
+                    f"{key}.retention: {part.key!r} keeps what an old model knows, but there is"
+                    " none: set model.init or source_training.iterations, or retention: none"
+                )
+
+    def check_methods(self, key: str) -> None:
+        """Refuse a retention that the adaptation has no use for.
+
+        Args:
+            key: of this section.
+
+        Raises:
+            RecipeError: names both keys.
+        """
+        for part in self.retention.parts:
+            if part.changes_pseudo_labels and not self.adaptation.has_teacher:
+                raise RecipeError(
+                    f"{key}.retention: {part.key} changes pseudo-labels, but"
+                    f" {key}.adaptation: {self.adaptation.key} makes none; choose one that does,"
+                    " or set adaptation.masked"
+                )
 
     def check_labelled(self, key: str) -> None:
         """Refuse a few labels where all are opened.

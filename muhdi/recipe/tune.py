@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from muhdi.errors import RecipeError
-from muhdi.recipe.methods import RetentionConfig
 from muhdi.recipe.optimizer import OptimizerConfig
+from muhdi.recipe.retentions import RetentionConfig
 from muhdi.recipe.section import Rate, Worded
 
 RANK = 16
@@ -80,9 +80,10 @@ class TuneConfig(Worded):
                 " model.tune"
             )
         for key, retention in retentions.items():
-            if retention.penalises_weights:
+            holding = [part.key for part in retention.parts if part.holds_weights]
+            if holding:
                 raise RecipeError(
-                    f"{key}: {retention.key} holds the network's weights near earlier ones, but"
+                    f"{key}: {holding[0]} holds the network's weights near earlier ones, but"
                     " model.tune: lora trains adapters that begin anew in every stage; choose"
                     " another retention, or model.tune: full"
                 )

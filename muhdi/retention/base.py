@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from muhdi.losses import Losses, kl_distillation, mse_distillation
 from muhdi.method import Method, MethodContext
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
-from muhdi.recipe.methods import RetentionConfig
+from muhdi.recipe.retentions import RetentionConfig
 
 
 class Retention(Method):
@@ -44,6 +46,27 @@ class Retention(Method):
         """Whether `on_target` is defined."""
         return type(self).on_target is not Retention.on_target
 
+    def source_batch(self, source: Batch, target: Batch) -> Batch:
+        """What the passes of an iteration see of the source; labels stay what they are.
+
+        Args:
+            source: labelled images.
+            target: images of the new domain.
+        """
+        return source
+
+    def blended(self, images: Tensor, probabilities: Tensor) -> Tensor:
+        """What the adaptation makes pseudo-labels from.
+
+        Args:
+            images: of the target, [N, 3, H, W].
+            probabilities: its teacher's, [N, C, H, W].
+
+        Returns:
+            [N, C, H, W], probabilities again.
+        """
+        return probabilities
+
     def on_source(self, outputs: Outputs, batch: Batch) -> Losses:
         """Loss terms of the network's outputs on (a part of) the source's images."""
         return {}
@@ -51,6 +74,13 @@ class Retention(Method):
     def on_target(self, outputs: Outputs, batch: Batch) -> Losses:
         """Loss terms on (a part of) what the adaptation's pass on the target sees."""
         return {}
+
+
+def trained_head(config: RetentionConfig) -> str:
+    """The head that learns from the source's labels and by the adaptation."""
+    heads: list[str] = [part.target_class().trained_head for part in config.parts]
+    others = [head for head in heads if head != AGNOSTIC]
+    return others[0] if others else AGNOSTIC
 
 
 def distil(

@@ -11,7 +11,7 @@ from muhdi.models.outputs import AGNOSTIC, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
 from muhdi.passes import Batch
-from muhdi.recipe.methods import DistillConfig
+from muhdi.recipe.retentions import DistillConfig
 from muhdi.retention.base import Retention, distil
 
 

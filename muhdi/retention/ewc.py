@@ -13,7 +13,7 @@ from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
-from muhdi.recipe.methods import EWCConfig, L2SPConfig
+from muhdi.recipe.retentions import EWCConfig, L2SPConfig
 from muhdi.retention.base import Retention
 
 

@@ -8,7 +8,7 @@ from muhdi.losses import Losses
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
-from muhdi.recipe.methods import MuHDiConfig
+from muhdi.recipe.retentions import MuHDiConfig
 from muhdi.retention.base import distil
 from muhdi.retention.distill import Distill
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from muhdi.recipe.methods import NoRetentionConfig
+from muhdi.recipe.retentions import NoRetentionConfig
 from muhdi.retention.base import Retention
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 
 from muhdi import distributed
 from muhdi.adaptation.addition import Addition
-from muhdi.adaptation.base import Adaptation, level_cross_entropy
+from muhdi.adaptation.base import Adaptation
 from muhdi.errors import RunError
 from muhdi.losses import Losses, labelled_pixels
 from muhdi.method import Method
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
-from muhdi.passes import Batch, Pass, merged
+from muhdi.passes import Batch, Pass, level_cross_entropy, merged
 from muhdi.retention.base import Retention
 from muhdi.training.method_checks import checked, class_name
 
@@ -29,20 +29,25 @@ class Methods:
 
     Attributes:
         adaptation: how the new domain is learned.
-        retention: how the earlier ones are kept.
+        retentions: how the earlier ones are kept.
         weights: factor per level, in the segmentation loss on the source.
         additions: what the adaptation has besides.
     """
 
     adaptation: Adaptation
-    retention: Retention
+    retentions: tuple[Retention, ...]
     weights: dict[str, float]
     additions: tuple[Addition, ...] = ()
 
     @property
     def all(self) -> tuple[Method, ...]:
         """Every method."""
-        return (self.adaptation, self.retention, *self.additions)
+        return (self.adaptation, *self.retentions, *self.additions)
+
+    @property
+    def head(self) -> str:
+        """The head that learns from the source's labels and by the adaptation."""
+        return self.adaptation.head
 
     def passes(
         self, source: Batch, target: Batch | None, labelled: Batch | None = None
@@ -54,6 +59,9 @@ class Methods:
             target: images of the new domain; None while training on the source alone.
             labelled: those of the new domain whose labels take part; None: no label does.
         """
+        if target is not None:
+            for retention in self.retentions:
+                source = retention.source_batch(source, target)
         passes = [Pass(source, self._on_source, self.names)]
         if target is not None:
             seen = self.adaptation.target_batch(source, target)
@@ -89,31 +97,33 @@ class Methods:
     @property
     def names(self) -> str:
         """What messages call both together."""
-        return f"{class_name(self.adaptation)} with {class_name(self.retention)}"
+        retentions = " and ".join(class_name(retention) for retention in self.retentions)
+        return f"{class_name(self.adaptation)} with {retentions}"
 
     @property
     def _learns_on_target(self) -> bool:
-        return self.adaptation.learns_on_target or self.retention.learns_on_target
+        methods = (self.adaptation, *self.retentions)
+        return any(method.learns_on_target for method in methods)
 
     def _on_source(self, outputs: Outputs, batch: Batch) -> Losses:
-        logits = outputs.upsampled(self.retention.trained_head, batch.size)
+        logits = outputs.upsampled(self.head, batch.size)
         terms: list[tuple[Method, Losses]] = [
             (self.adaptation, self.adaptation.on_source(logits, batch)),
-            (self.retention, self.retention.on_source(outputs, batch)),
         ]
+        terms += [(retention, retention.on_source(outputs, batch)) for retention in self.retentions]
         terms += [(addition, addition.on_source(outputs, batch)) for addition in self.additions]
         return self._joined(segmentation(logits, batch, self.weights), terms)
 
     def _on_labelled(self, outputs: Outputs, batch: Batch) -> Losses:
-        logits = outputs.upsampled(self.retention.trained_head, batch.size)
+        logits = outputs.upsampled(self.head, batch.size)
         return level_cross_entropy("labelled", logits, batch, self.weights)
 
     def _on_target(self, outputs: Outputs, batch: Batch) -> Losses:
-        logits = outputs.upsampled(self.retention.trained_head, batch.size)
+        logits = outputs.upsampled(self.head, batch.size)
         terms: list[tuple[Method, Losses]] = [
             (self.adaptation, self.adaptation.on_target(logits, batch)),
-            (self.retention, self.retention.on_target(outputs, batch)),
         ]
+        terms += [(retention, retention.on_target(outputs, batch)) for retention in self.retentions]
         return self._joined({}, terms)
 
     def _joined(self, own: Losses, terms: Sequence[tuple[Method, Losses]]) -> Losses:

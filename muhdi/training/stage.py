@@ -23,10 +23,12 @@ from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import average_statistics
 from muhdi.models.tensor_files import load_exactly
 from muhdi.passes import Batch
-from muhdi.recipe.methods import NO_ADAPTATION, NO_RETENTION
+from muhdi.recipe.methods import NO_ADAPTATION
+from muhdi.recipe.retentions import NO_RETENTION
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.stages import StepConfig
-from muhdi.training.additions import build_additions
+from muhdi.retention.base import trained_head
+from muhdi.training.begin import Surroundings, begin_methods
 from muhdi.training.carried import Carried
 from muhdi.training.fabric import FabricRunner, used_precision
 from muhdi.training.iteration import train_iteration
@@ -129,29 +131,24 @@ class StageTrainer:
             retention_config = self.config.retention
         network = self.network
         network.to(self.fabric.device)
-        retention_class = retention_config.target_class()
+        classes = self.recipe.class_set()
         context = MethodContext(
             network.classes,
             network.levels,
-            retention_class.trained_head,
+            trained_head(retention_config),
             self.generator,
-            self.recipe.class_set().classes,
+            classes.classes,
+            self.name,
         )
-        batches = NoBatches() if self.resumed else self.batches
-        # The order matters: the retention sees the network as the previous step has left it, then
-        # the heads of this step start, and the adaptation sees those (a teacher copies them).
-        retention = retention_config.build(context)
-        retention.begin(network, self._memory_of(retention_config), batches)
-        retention.start_heads(network)
-        adaptation = adaptation_config.build(context)
-        adaptation.begin(network, self._memory_of(adaptation_config), batches)
-        additions = build_additions(
-            adaptation, context, self.recipe.class_set(), self.carried.first
+        found = Surroundings(
+            network,
+            NoBatches() if self.resumed else self.batches,
+            self.carried.memory,
+            classes,
+            self.carried.first,
         )
-        for addition in additions:
-            addition.begin(network, {}, batches)
         weights = {"main": self.config.weight_main, "aux": self.config.weight_aux}
-        return Methods(adaptation, retention, weights, additions)
+        return begin_methods(adaptation_config, retention_config, context, weights, found)
 
     def _move_to_device(self) -> None:
         modules: list[nn.Module] = [self.network, *self.methods.all]
@@ -187,10 +184,8 @@ class StageTrainer:
 
     def _configured_methods(self) -> Iterator[tuple[Any, Method]]:
         yield self.methods.adaptation.config, self.methods.adaptation
-        yield self.methods.retention.config, self.methods.retention
-
-    def _memory_of(self, config: Any) -> dict[str, Tensor]:
-        return self.carried.memory.get(config.key, {})
+        for retention in self.methods.retentions:
+            yield retention.config, retention
 
     # --- state ------------------------------------------------------------------------------------
 
@@ -208,7 +203,7 @@ class StageTrainer:
             "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "adaptation": self.methods.adaptation.state_dict(),
-            "retention": self.methods.retention.state_dict(),
+            "retentions": [retention.state_dict() for retention in self.methods.retentions],
             "additions": [addition.state_dict() for addition in self.methods.additions],
             "own_optimizers": {
                 name: own.optimizer.state_dict() for name, own in self.own_networks.items()
@@ -229,7 +224,9 @@ class StageTrainer:
         if self.average is not None:
             self.average.load(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        saved = [state["adaptation"], state["retention"], *state.get("additions", [])]
+        # States of earlier versions have one retention, and no additions.
+        retentions = state.get("retentions") or [state["retention"]]
+        saved = [state["adaptation"], *retentions, *state.get("additions", [])]
         try:
             for method, own_state in zip(self.methods.all, saved, strict=True):
                 method.load_state_dict(own_state)

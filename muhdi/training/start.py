@@ -197,19 +197,19 @@ def _check_retention(recipe: Recipe, *, trained: bool) -> None:
     """A retention needs an old model that has learned something."""
     if trained or recipe.source_training.iterations or not recipe.steps:
         return
-    retention = recipe.steps[0].retention
-    if retention.needs_old_model:
-        raise RecipeError(
-            "steps.0.retention: model.init holds a backbone alone, so there is nothing to retain "
-            f"with {retention.key!r}; set source_training.iterations, or retention: none"
-        )
+    for part in recipe.steps[0].retention.parts:
+        if part.needs_old_model:
+            raise RecipeError(
+                "steps.0.retention: model.init holds a backbone alone, so there is nothing to"
+                f" retain with {part.key!r}; set source_training.iterations, or retention: none"
+            )
 
 
 def _check_initial_files(recipe: Recipe, network: Segmenter) -> None:
     """Files that methods' own networks start from fit, long before their step comes."""
     for number, step in enumerate(recipe.steps):
-        for part in ("adaptation", "retention"):
-            load_initial_files(getattr(step, part), recipe, f"steps.{number}.{part}", network)
+        for place, section in step.methods:
+            load_initial_files(section, recipe, f"steps.{number}.{place}", network)
 
 
 def load_initial_files(config: Any, recipe: Recipe, key: str, network: Segmenter) -> None:

@@ -19,6 +19,7 @@ from muhdi.recipe.evaluation import SMALLEST
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.tune import TuneConfig
+from muhdi.retention.base import trained_head
 from muhdi.run.costs import DryRun
 from muhdi.training.optim import freeze_affine
 from muhdi.training.start import new_network
@@ -103,7 +104,7 @@ def _of_recipe(recipe: Recipe, size: tuple[int, int] | None) -> Info:
     model = recipe.model
     heads = [AGNOSTIC]
     if recipe.steps:
-        heads.append(recipe.steps[-1].retention.target_class().trained_head)
+        heads.append(trained_head(recipe.steps[-1].retention))
     network = new_network(recipe, tuple(dict.fromkeys(heads)))
     convert_norms(network, model.batch_norm)
     summary = summarise(network, size or recipe.image_size)

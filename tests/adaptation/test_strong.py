@@ -7,7 +7,6 @@ import colorsys
 import pytest
 import torch
 
-from muhdi.adaptation.draws import Draws
 from muhdi.adaptation.strong import (
     blur,
     hide_patches,
@@ -16,6 +15,7 @@ from muhdi.adaptation.strong import (
     strongly_changed,
     turn_hues,
 )
+from muhdi.draws import Draws
 from muhdi.recipe.pseudo_labels import StrongColourConfig
 
 

@@ -225,7 +225,7 @@ def test_trajectory(golden: Path, variant: tuple[str, str]) -> None:
     config, size = run.steps[0], tuple(facts["input_hw"])
     model.train()
     weights = {"main": config.weight_main, "aux": config.weight_aux}
-    methods = Methods(adaptation, retention, weights)
+    methods = Methods(adaptation, (retention,), weights)
     first, later, end = TOLERANCE[dtype]
     for i in range(facts["iterations"]):
         set_learning_rate(

@@ -23,7 +23,7 @@ from muhdi.models.segmenter import build_segmenter
 from muhdi.models.statistics import measure_statistics, read_statistics
 from muhdi.models.teacher import Teacher
 from muhdi.recipe.backbones import read_backbone
-from muhdi.recipe.methods import MuHDiConfig, NoRetentionConfig
+from muhdi.recipe.retentions import MuHDiConfig, NoRetentionConfig
 
 
 @pytest.mark.parametrize("backbone", ["small", "resnet50", "resnet101"])

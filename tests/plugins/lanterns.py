@@ -15,7 +15,8 @@ from muhdi.models.backbones.base import Normalise
 from muhdi.models.teacher import Teacher
 from muhdi.recipe.backbones import BackboneConfig
 from muhdi.recipe.domains import DomainConfig
-from muhdi.recipe.methods import AdaptationConfig, RetentionConfig
+from muhdi.recipe.methods import AdaptationConfig
+from muhdi.recipe.retentions import RetentionConfig
 from muhdi.recipe.section import Fraction, Positive, Weight
 
 

@@ -23,7 +23,7 @@ import torch
 from torch import nn
 from muhdi import Retention
 from muhdi.method import OwnNetwork
-from muhdi.recipe.methods import RetentionConfig
+from muhdi.recipe.retentions import RetentionConfig
 
 class KeeperConfig(RetentionConfig):
     """No options."""

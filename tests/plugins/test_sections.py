@@ -17,7 +17,8 @@ from muhdi.errors import MuhdiError
 from muhdi.recipe import plugins
 from muhdi.recipe.docs import all_sections, json_schema, reference_page
 from muhdi.recipe.load import load_recipe, save_recipe
-from muhdi.recipe.methods import AdaptationConfig, EWCConfig, SelfTrainConfig
+from muhdi.recipe.methods import AdaptationConfig, SelfTrainConfig
+from muhdi.recipe.retentions import EWCConfig
 from muhdi.recipe.schema import Recipe
 from tests.plugins.package import ENTRY_POINTS
 from tests.testers import forget
@@ -47,7 +48,8 @@ from typing import ClassVar, Literal
 from muhdi import Adaptation, ImageSet, Retention
 from muhdi.adaptation.selftrain import SelfTrain
 from muhdi.recipe.domains import DomainConfig
-from muhdi.recipe.methods import AdaptationConfig, RetentionConfig, SelfTrainConfig
+from muhdi.recipe.methods import AdaptationConfig, SelfTrainConfig
+from muhdi.recipe.retentions import RetentionConfig
 """
 
 NAMED_BY_SHADE = '''

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from muhdi.errors import MuhdiError
 from muhdi.recipe.load import load_recipe, save_recipe, shipped_recipes
-from muhdi.recipe.methods import MuHDiConfig, SelfTrainConfig
+from muhdi.recipe.methods import SelfTrainConfig
+from muhdi.recipe.retentions import MuHDiConfig
 
 
 @pytest.mark.parametrize("name", shipped_recipes())

@@ -15,7 +15,7 @@ from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.passes import Batch
 from muhdi.recipe.load import load_recipe
-from muhdi.recipe.methods import EWCConfig, L2SPConfig
+from muhdi.recipe.retentions import EWCConfig, L2SPConfig
 from muhdi.retention.ewc import EWC, L2SP, fisher_information
 from muhdi.run.directory import RunDirectory
 from muhdi.training.stage_batches import NoBatches

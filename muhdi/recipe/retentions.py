@@ -1,0 +1,194 @@
+"""Retentions: how the earlier domains are kept.
+
+One section each: its options, what the rest of the program needs to know of it, and the class that
+it builds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    SerializeAsAny,
+    ValidationInfo,
+    model_serializer,
+    model_validator,
+)
+
+from muhdi.recipe import plugins
+from muhdi.recipe.methods import MethodConfig
+from muhdi.recipe.section import Fraction, Opaque, Positive, Weight
+
+
+class RetentionConfig(MethodConfig):
+    """How the earlier domains are kept.
+
+    Attributes:
+        trains_specialist: whether the head that learns is not the one that answers.
+        distils: whether an old model teaches on the images of every step.
+        holds_weights: whether it holds the network's weights near earlier ones, by name.
+        changes_pseudo_labels: whether it has a say in the adaptation's pseudo-labels.
+    """
+
+    kind: ClassVar[str] = "retention"
+    trains_specialist: ClassVar[bool] = False
+    distils: ClassVar[bool] = False
+    holds_weights: ClassVar[bool] = False
+    changes_pseudo_labels: ClassVar[bool] = False
+    needs_old_model: ClassVar[bool] = True
+
+    @property
+    def parts(self) -> Sequence[RetentionConfig]:
+        """The retentions that it stands for: itself, or those of a list."""
+        return (self,)
+
+
+class NoRetentionConfig(RetentionConfig):
+    """Plain sequential fine-tuning."""
+
+    builds: ClassVar[str] = "muhdi.retention.none:NoRetention"
+    needs_old_model: ClassVar[bool] = False
+
+    method: Literal["none"] = "none"
+    """The method's name."""
+
+
+class DistillConfig(RetentionConfig):
+    """Distillation from the frozen old model to the one head."""
+
+    builds: ClassVar[str] = "muhdi.retention.distill:Distill"
+    distils: ClassVar[bool] = True
+
+    method: Literal["distill"] = "distill"
+    """The method's name."""
+    weight_source: Weight = 1.0
+    """Factor of the distillation of logits on source images."""
+    weight_pod: Weight = 1e-3
+    """Factor of the distance between the old and the new features (local POD)."""
+    aux: Weight = 0.1
+    """The aux level's weight, relative to the main one's."""
+    kl_reduction: Literal["pixel", "element"] = "pixel"
+    """The KL divergence is averaged over `pixel`s, or over pixels and classes (`element`) as in the
+    reference."""
+    old_statistics: Literal["batch", "running"] = "batch"
+    """What the old model normalises with: each batch's statistics, or its running ones."""
+
+
+class MuHDiConfig(DistillConfig):
+    """Multi-head distillation."""
+
+    builds: ClassVar[str] = "muhdi.retention.muhdi:MuHDi"
+    trains_specialist: ClassVar[bool] = True
+
+    method: Literal["muhdi"] = "muhdi"  # type: ignore[assignment]
+    """The method's name."""
+    weight_target: Weight = 1.0
+    """Factor of the distillation from the specialist to the agnostic head on the target."""
+    aux_target: Weight | None = None
+    """The aux level's relative weight on the target; none: `aux`."""
+    target_loss: Literal["kl", "mse"] = "kl"
+    """Distance on the target: KL divergence, or squared difference of probabilities."""
+    heads: Literal["copy", "reference"] = "copy"
+    """How the heads start a step. `copy`: the agnostic head stays, the specialist is its copy.
+    `reference`: where the old network has a specialist, it stays and the agnostic head becomes its
+    copy; else the specialist is random."""
+
+
+class L2SPConfig(RetentionConfig):
+    """A penalty on the distance from the weights at the start of the step."""
+
+    builds: ClassVar[str] = "muhdi.retention.ewc:L2SP"
+    holds_weights: ClassVar[bool] = True
+
+    method: Literal["l2sp"] = "l2sp"
+    """The method's name."""
+    weight: Weight = 0.1
+    """Factor of half the squared distance."""
+
+
+class EWCConfig(RetentionConfig):
+    """Elastic weight consolidation: the distance counts where the weight was important."""
+
+    builds: ClassVar[str] = "muhdi.retention.ewc:EWC"
+    holds_weights: ClassVar[bool] = True
+
+    method: Literal["ewc"] = "ewc"
+    """The method's name."""
+    weight: Weight = 100.0
+    """Factor of half the squared distance, weighted by importance."""
+    decay: Fraction = 1.0
+    """Factor of earlier importance at the end of each step: 1 sums over the steps."""
+    samples: Positive = 64
+    """Source images from which importance is measured."""
+
+
+class OpaqueRetentionConfig(Opaque, RetentionConfig):
+    """A retention of another package, not imported."""
+
+    model_config = ConfigDict(extra="allow")
+    # Its class knows; whoever trains imports that, and asks then.
+    needs_old_model: ClassVar[bool] = False
+
+
+_Retention = Annotated[
+    SerializeAsAny[RetentionConfig],
+    BeforeValidator(partial(plugins.read_section, RetentionConfig)),
+]
+
+
+class SeveralRetentionsConfig(RetentionConfig):
+    """Several retentions in one step; a recipe lists them."""
+
+    listed: list[_Retention]
+    """The retentions, in order."""
+
+    @property
+    def parts(self) -> Sequence[RetentionConfig]:
+        return self.listed
+
+    @property
+    def key(self) -> str:
+        return " + ".join(part.key for part in self.listed)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_list(cls, value: Any) -> Any:
+        return {"listed": value} if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _go_together(self) -> SeveralRetentionsConfig:
+        """Each counts once, and one old model at most teaches."""
+        if not self.listed:
+            raise ValueError("lists no retention; name one, or none")
+        keys = [part.key for part in self.listed]
+        if len(keys) > 1 and NO_RETENTION.key in keys:
+            raise ValueError(f"{NO_RETENTION.key} does not go with others; leave it out")
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]} is listed twice; name each once")
+        distilling = [part.key for part in self.listed if part.distils]
+        if len(distilling) > 1:
+            raise ValueError(
+                f"{' and '.join(distilling)} let the same old model teach; leave one of them out"
+            )
+        return self
+
+    @model_serializer(mode="plain")
+    def _as_list(self) -> list[Any]:
+        return self.listed
+
+
+def _read(value: Any, info: ValidationInfo) -> Any:
+    """A retention from what a recipe holds: a name, a mapping, or a list of these."""
+    if not isinstance(value, list):
+        return plugins.read_section(RetentionConfig, value, info)
+    return SeveralRetentionsConfig.model_validate(value, context=info.context)
+
+
+RetentionField = Annotated[SerializeAsAny[RetentionConfig], BeforeValidator(_read)]
+
+NO_RETENTION = NoRetentionConfig()
