@@ -10,6 +10,7 @@ The loop calls, in this order::
         method.after_step(network)             # after the optimizer's step
     now and then:
         method.remarks()                       # what the user should know
+    method.settle(network)                     # the last update is made
     method.end(network, batches) -> memory     # the step is over; what later steps need to know
 
 Whatever a method trains, averages or keeps during a step is a submodule or a buffer: so it is saved
@@ -128,6 +129,12 @@ class Method(nn.Module):
         Here, and nowhere else within a step, a method may wait for the device.
         """
         return ()
+
+    def settle(self, network: Segmenter) -> None:
+        """The last update is made: whoever changes the weights once more does so here.
+
+        Every method settles before any of them ends.
+        """
 
     def end(self, network: Segmenter, batches: Batches) -> Memory:
         """The step is over: what later steps need to know; it is saved in the network's file."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from muhdi.losses import Losses
-from muhdi.method import MethodContext
+from muhdi.method import Memory, MethodContext
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.passes import Batch
@@ -88,15 +88,15 @@ def begin(
     adaptation: Any,
     retention: Any,
     network: Segmenter,
-    source: Batch,
-    target: Batch,
+    images: FewBatches,
     generator: torch.Generator,
+    memory: dict[str, Memory],
 ) -> Methods:
     """All methods at the start of a step, in the order of a stage."""
     head = trained_head(retention)
     context = MethodContext(network.classes, network.levels, head, generator, stage="city")
     first = deepcopy(network).eval()
-    found = Surroundings(network, FewBatches(source, target), {}, CLASS_SET, first)
+    found = Surroundings(network, images, memory, CLASS_SET, first)
     return begin_methods(adaptation, retention, context, {"main": 1.0, "aux": 0.1}, found)
 
 
@@ -124,13 +124,14 @@ class MethodTester:
         reads_labels = self.adaptation.reads_target_labels
         self.source, self.target = batches(labelled_target=reads_labels)
 
-    def started(self) -> tuple[Segmenter, Methods]:
+    def started(self, memory: dict[str, Memory] | None = None) -> tuple[Segmenter, Methods]:
         """A network that has learned nothing, and the methods at the start of a step."""
         torch.manual_seed(0)
         network = build_segmenter(self.backbone, CLASSES, decoder=self.decoder).train()
         self.generator = torch.Generator().manual_seed(5)
         sections = (self.adaptation, self.retention)
-        methods = begin(*sections, network, self.source, self.target, self.generator)
+        images = FewBatches(self.source, self.target)
+        methods = begin(*sections, network, images, self.generator, memory or {})
         return network, methods
 
     def iterate(self, network: Segmenter, methods: Methods, parts: int = 1) -> Losses:
@@ -157,7 +158,7 @@ class MethodTester:
         self.it_trains()
         self.its_state_is_all_that_it_needs()
         self.two_parts_give_finite_losses_of_the_same_names()
-        self.its_memory_is_tensors()
+        self.a_step_goes_on_from_its_memory()
 
     def it_trains(self) -> None:
         network, methods = self.started()
@@ -196,12 +197,24 @@ class MethodTester:
         assert whole.keys() == parts.keys()
         assert all(value.isfinite().all() for value in parts.values())
 
-    def its_memory_is_tensors(self) -> None:
+    def a_step_goes_on_from_its_memory(self) -> None:
         network, methods = self.started()
+        losses = self.iterate(network, methods)
+        memory = self.ended(network, methods)
+        network, methods = self.started(memory)
+        again = self.iterate(network, methods)
+        assert all(value.isfinite().all() for value in again.values()), again
+        assert again.keys() >= losses.keys()
+
+    def ended(self, network: Segmenter, methods: Methods) -> dict[str, Memory]:
+        """What the methods remember of the step, which is over."""
         images = FewBatches(self.source, self.target)
         for method in methods.all:
-            memory = checked_memory(method, method.end(network, images))
-            method.begin(network, memory, images)
+            method.settle(network)
+        memory = {}
+        for method in (methods.adaptation, *methods.retentions):
+            memory[method.config.key] = checked_memory(method, method.end(network, images))
+        return memory
 
 
 def _state(network: Segmenter, methods: Methods, generator: torch.Generator) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     BeforeValidator,
     ConfigDict,
+    Field,
     SerializeAsAny,
     ValidationInfo,
     model_serializer,
@@ -110,20 +111,116 @@ class L2SPConfig(RetentionConfig):
     """Factor of half the squared distance."""
 
 
-class EWCConfig(RetentionConfig):
-    """Elastic weight consolidation: the distance counts where the weight was important."""
+class ImportanceConfig(RetentionConfig):
+    """A penalty on the distance that counts where a weight was important."""
 
-    builds: ClassVar[str] = "muhdi.retention.ewc:EWC"
     holds_weights: ClassVar[bool] = True
 
-    method: Literal["ewc"] = "ewc"
-    """The method's name."""
     weight: Weight = 100.0
     """Factor of half the squared distance, weighted by importance."""
     decay: Fraction = 1.0
     """Factor of earlier importance at the end of each step: 1 sums over the steps."""
     samples: Positive = 64
-    """Source images from which importance is measured."""
+    """Images from which importance is measured."""
+
+
+class EWCConfig(ImportanceConfig):
+    """Elastic weight consolidation: importance is the Fisher information on the source."""
+
+    builds: ClassVar[str] = "muhdi.retention.ewc:EWC"
+
+    method: Literal["ewc"] = "ewc"
+    """The method's name."""
+
+
+class MASConfig(ImportanceConfig):
+    """Memory aware synapses: importance is measured on each target before that leaves."""
+
+    builds: ClassVar[str] = "muhdi.retention.ewc:MAS"
+
+    method: Literal["mas"] = "mas"
+    """The method's name."""
+    weight: Weight = 1.0
+    """Factor of half the squared distance, weighted by importance."""
+
+
+class RestoreConfig(RetentionConfig):
+    """Stochastic restore: now and then a weight goes back to where it was."""
+
+    builds: ClassVar[str] = "muhdi.retention.restore:Restore"
+    holds_weights: ClassVar[bool] = True
+
+    method: Literal["restore"] = "restore"
+    """The method's name."""
+    probability: Fraction = 0.01
+    """Of each element of each weight to return, after every update."""
+
+
+class AverageConfig(RetentionConfig):
+    """Weight averaging: a step ends between where it began and where it came to."""
+
+    builds: ClassVar[str] = "muhdi.retention.average:Average"
+    holds_weights: ClassVar[bool] = True
+
+    method: Literal["average"] = "average"
+    """The method's name."""
+    old: Fraction = 0.5
+    """Share of the weights at the end of the previous step."""
+
+
+class BlendConfig(RetentionConfig):
+    """Blended pseudo-labels: the network of the previous step has a say in them."""
+
+    builds: ClassVar[str] = "muhdi.retention.blend:Blend"
+    changes_pseudo_labels: ClassVar[bool] = True
+
+    method: Literal["blend"] = "blend"
+    """The method's name."""
+    old: Fraction = 0.5
+    """Share of the old network's probabilities."""
+    old_statistics: Literal["batch", "running", "blend"] = "blend"
+    """What the old network normalises with: each batch's statistics, its running ones, or these and
+    a tenth of each image's own."""
+
+
+class StyleConfig(RetentionConfig):
+    """Replay without images: source images in the styles of earlier targets."""
+
+    builds: ClassVar[str] = "muhdi.retention.style:Style"
+    needs_old_model: ClassVar[bool] = False
+
+    method: Literal["style"] = "style"
+    """The method's name."""
+    of: Literal["colour", "fourier"] = "colour"
+    """What a style is: mean and covariance of the `colour`, or the low frequencies' amplitudes
+    (`fourier`)."""
+    probability: Fraction = 0.5
+    """Of a source image to be shown in another style."""
+    images: Positive = 32
+    """Images of a target whose styles are kept."""
+    current: bool = True
+    """Whether the styles of the current target's images are used, too."""
+    beta: Annotated[float, Field(gt=0, le=0.25)] = 0.01
+    """Of `fourier`: half of the width of the square of frequencies, relative to the image's shorter
+    side."""
+
+
+class ReplayConfig(RetentionConfig):
+    """Replay: a few images of earlier targets are kept, with the network's own labels."""
+
+    builds: ClassVar[str] = "muhdi.retention.replay:Replay"
+    needs_old_model: ClassVar[bool] = False
+
+    method: Literal["replay"] = "replay"
+    """The method's name."""
+    images: Positive = 16
+    """Images of each target that are kept, in the network's file."""
+    threshold: Fraction = 0.9
+    """Confidence from which a pixel's label is kept."""
+    weight: Weight = 1.0
+    """Factor of the cross entropy on kept images."""
+    aux: Weight = 0.1
+    """The aux level's weight, relative to the main one's."""
 
 
 class OpaqueRetentionConfig(Opaque, RetentionConfig):

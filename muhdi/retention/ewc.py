@@ -1,11 +1,12 @@
-"""Penalties that hold the weights near those of the previous step: L2-SP and EWC."""
+"""Penalties that hold the weights near those of the previous step: L2-SP, EWC and MAS."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from muhdi import distributed
 from muhdi.losses import Losses, cross_entropy
@@ -13,8 +14,9 @@ from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
-from muhdi.recipe.retentions import EWCConfig, L2SPConfig
+from muhdi.recipe.retentions import EWCConfig, ImportanceConfig, L2SPConfig, MASConfig
 from muhdi.retention.base import Retention
+from muhdi.retention.weights import NamedTensors, trained_weights
 
 
 class L2SP(Retention):
@@ -24,14 +26,14 @@ class L2SP(Retention):
     """
 
     config_class: ClassVar[type[Any]] = L2SPConfig
-    config: L2SPConfig | EWCConfig
+    config: L2SPConfig | ImportanceConfig
 
-    def __init__(self, config: L2SPConfig | EWCConfig, context: MethodContext) -> None:
+    def __init__(self, config: L2SPConfig | ImportanceConfig, context: MethodContext) -> None:
         super().__init__(config, context)
-        self.anchor = _Tensors()
+        self.anchor = NamedTensors()
 
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
-        self.anchor.fill(_trained_weights(network))
+        self.anchor.fill(trained_weights(network))
 
     def importance(self, name: str) -> Tensor | float:
         """F_i of the parameter ``name``: of its shape, or one number for all of it."""
@@ -39,7 +41,7 @@ class L2SP(Retention):
 
     def penalty(self, network: Segmenter) -> Losses:
         total = torch.zeros((), device=next(network.parameters()).device)
-        for name, weight in _trained_weights(network).items():
+        for name, weight in trained_weights(network).items():
             # A head that this step has added starts as it likes: there is nothing to hold it to.
             if name in self.anchor:
                 distance = (weight - self.anchor[name]).square()
@@ -47,92 +49,123 @@ class L2SP(Retention):
         return {self.config.method: self.config.weight / 2 * total}
 
 
-class EWC(L2SP):
-    """L = w/2 Σ_i F_i (θ_i - θ*_i)² (Kirkpatrick et al. 2017, eq. 3, elastic weight consolidation).
+class Importance(L2SP):
+    """L = w/2 Σ_i F_i (θ_i - θ*_i)²: a weight is held as firmly as it was important.
 
-    F is the diagonal of the Fisher information, estimated on the source at the end of every step by
-    the mean over images of (∂CE/∂θ_i)², with the labels and the running statistics. Over the steps
-    F <- d F + F_new: d = 1 sums (all tasks, around the newest weights), d < 1 forgets exponentially
-    (online EWC, Schwarz et al. 2018, section 3). The first step measures F before it begins.
+    Over the steps F <- d F + F_new: d = 1 sums (all tasks, around the newest weights), d < 1
+    forgets exponentially (online EWC, Schwarz et al. 2018, section 3). The first step measures F on
+    the source before it begins.
     """
 
-    config_class = EWCConfig
-    config: EWCConfig
+    config: ImportanceConfig
 
-    def __init__(self, config: EWCConfig, context: MethodContext) -> None:
+    def __init__(self, config: ImportanceConfig, context: MethodContext) -> None:
         super().__init__(config, context)
-        self.fisher = _Tensors()
+        self.measured = NamedTensors()
 
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         super().begin(network, memory, batches)
-        self.fisher.fill(memory or fisher_information(network, batches, self.config.samples))
+        images = batches.source(self.config.samples)
+        self.measured.fill(memory or self.measure(network, images))
 
     def importance(self, name: str) -> Tensor | float:
-        if name not in self.fisher:
+        if name not in self.measured:
             return 0.0
-        return self.fisher[name]
+        return self.measured[name]
 
     def end(self, network: Segmenter, batches: Batches) -> Memory:
-        newest = fisher_information(network, batches, self.config.samples)
+        newest = self.measure(network, self.images(batches))
         return {
             name: self.config.decay * self.importance(name) + value
             for name, value in newest.items()
         }
 
+    def images(self, batches: Batches) -> Iterable[Batch]:
+        """Those on which importance is measured at the end of a step."""
+        raise NotImplementedError
 
-def fisher_information(network: Segmenter, batches: Batches, count: int) -> Memory:
-    """Mean over source images of the squared gradient of the cross entropy, per parameter.
+    def measure(self, network: Segmenter, images: Iterable[Batch]) -> Memory:
+        """F of every parameter on single images."""
+        raise NotImplementedError
+
+
+class EWC(Importance):
+    """Elastic weight consolidation (Kirkpatrick et al. 2017, eq. 3).
+
+    F is the diagonal of the Fisher information, estimated on the source at the end of every step by
+    the mean over images of (∂CE/∂θ_i)², with the labels and the running statistics.
+    """
+
+    config_class = EWCConfig
+    config: EWCConfig
+
+    def images(self, batches: Batches) -> Iterable[Batch]:
+        return batches.source(self.config.samples)
+
+    def measure(self, network: Segmenter, images: Iterable[Batch]) -> Memory:
+        return mean_gradients(network, images, _cross_entropy, torch.square)
+
+
+class MAS(Importance):
+    """Memory aware synapses (Aljundi et al. 2018, eq. 2), which needs no labels.
+
+    F is the mean over images of |∂‖s‖²/∂θ_i|, where ‖s‖² is the squared norm of a pixel's logits,
+    the mean over pixels. It is measured on each target before that leaves.
+    """
+
+    config_class = MASConfig
+    config: MASConfig
+
+    def images(self, batches: Batches) -> Iterable[Batch]:
+        return batches.target(self.config.samples)
+
+    def measure(self, network: Segmenter, images: Iterable[Batch]) -> Memory:
+        return mean_gradients(network, images, _output_norm, torch.abs)
+
+
+def mean_gradients(
+    network: Segmenter,
+    images: Iterable[Batch],
+    value: Callable[[Segmenter, Batch], Tensor],
+    change: Callable[[Tensor], Tensor],
+) -> Memory:
+    """Mean over images of what a function makes of each one's gradient, per parameter.
 
     Args:
         network: left as it was. It runs on its running statistics: one image alone has none worth
             the name.
-        batches: where the source's images come from; each process computes its share.
-        count: number of images.
+        images: one by one; each process has its share.
+        value: a scalar, of the network and an image.
+        change: of the gradient, before the mean.
     """
-    weights = _trained_weights(network)
+    weights = trained_weights(network)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     seen = torch.zeros((), dtype=torch.int64, device=next(network.parameters()).device)
     training = network.training
     network.eval()
     with distributed.fail_together(), torch.enable_grad():
-        for batch in batches.source(count):
-            loss = _cross_entropy(network, batch)
-            gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        for image in images:
+            gradients = torch.autograd.grad(
+                value(network, image), list(weights.values()), allow_unused=True
+            )
             for name, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None:
-                    total[name] += gradient.square()
+                    total[name] += change(gradient)
             seen += 1
     network.train(training)
-    images = distributed.all_reduce_sum(seen).clamp(min=1)
-    return {name: distributed.all_reduce_sum(value) / images for name, value in total.items()}
+    count = distributed.all_reduce_sum(seen).clamp(min=1)
+    return {name: distributed.all_reduce_sum(one) / count for name, one in total.items()}
 
 
-def _cross_entropy(network: Segmenter, batch: Batch) -> Tensor:
+def _cross_entropy(network: Segmenter, image: Batch) -> Tensor:
     """Of the agnostic head, over all its levels, on one image."""
-    assert batch.labels is not None
-    logits = network(batch.images).upsampled(AGNOSTIC, batch.size)
-    losses = [cross_entropy(level, batch.labels) for _, level in logits.items()]
+    assert image.labels is not None
+    logits = network(image.images).upsampled(AGNOSTIC, image.size)
+    losses = [cross_entropy(level, image.labels) for _, level in logits.items()]
     return torch.stack(losses).sum()
 
 
-def _trained_weights(network: Segmenter) -> dict[str, nn.Parameter]:
-    return {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
-
-
-class _Tensors(nn.Module):
-    """Tensors by the dotted names of parameters, kept as buffers: saved, and moved to devices."""
-
-    def fill(self, tensors: dict[str, nn.Parameter] | Memory) -> None:
-        """Copy the tensors in."""
-        for name, value in tensors.items():
-            self.register_buffer(self._key(name), value.detach().clone())
-
-    def __contains__(self, name: str) -> bool:
-        return self._key(name) in self._buffers
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.get_buffer(self._key(name))
-
-    @staticmethod
-    def _key(name: str) -> str:
-        return name.replace(".", "/")  # a buffer's name must not hold dots
+def _output_norm(network: Segmenter, image: Batch) -> Tensor:
+    """Squared norm of the agnostic head's logits at a pixel, the mean over pixels."""
+    logits: Tensor = network(image.images).heads[AGNOSTIC].main
+    return logits.square().sum(1).mean()

@@ -281,6 +281,8 @@ class StageTrainer:
         self.sync_statistics()
         self.keep_teacher()
         self._merge_adapters()
+        for method in self.methods.all:
+            method.settle(self.network)
         for config, method in self._configured_methods():
             memory = method.end(self.network, self.batches)
             if memory:

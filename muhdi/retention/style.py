@@ -1,0 +1,160 @@
+"""Replay without images: the source is seen in the styles of earlier targets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from muhdi import distributed
+from muhdi.draws import Draws
+from muhdi.method import Batches, Memory, MethodContext
+from muhdi.models.segmenter import Segmenter
+from muhdi.passes import Batch
+from muhdi.recipe.retentions import StyleConfig
+from muhdi.retention.base import Retention
+from muhdi.retention.styles import (
+    Colour,
+    amplitude_of,
+    colour_of,
+    radius_of,
+    recoloured,
+    with_amplitude,
+)
+
+
+class Style(Retention):
+    """Source images in the styles of all targets so far, with the labels that they have.
+
+    Of every target a few numbers per image are kept: mean and covariance of its colours (as in
+    GTTA, Marsden et al. 2022, of features), or the amplitudes of its low frequencies (FDA, Yang &
+    Soatto 2020). In later steps a source image is painted, with a given probability, in the style
+    of an image of a target, each target as often as the others. No image is kept.
+    """
+
+    config_class = StyleConfig
+    config: StyleConfig
+    first: Tensor
+    count: Tensor
+    styles: Tensor
+
+    def __init__(self, config: StyleConfig, context: MethodContext) -> None:
+        super().__init__(config, context)
+        self.stage = context.stage
+        self.draws = Draws(context.generator)
+        self.painter: Painter = (
+            _Recolouring() if config.of == "colour" else _Amplitudes(config.beta)
+        )
+        self.memory: Memory = {}
+
+    def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
+        self.memory = dict(memory)
+        by_domain = self.painter.alike([memory[name] for name in sorted(memory)])
+        counts = torch.tensor([len(styles) for styles in by_domain], dtype=torch.int64)
+        # Not saved here: they are made again from the memory, which is.
+        self.register_buffer("count", counts, persistent=False)
+        self.register_buffer("first", counts.cumsum(0) - counts, persistent=False)
+        styles = torch.cat(by_domain) if by_domain else torch.empty(0)
+        self.register_buffer("styles", styles, persistent=False)
+
+    def source_batch(self, source: Batch, target: Batch) -> Batch:
+        earlier = len(self.count)
+        domains = earlier + self.config.current
+        if not domains:
+            return source
+        images = source.images
+        changes, domain, which = self.draws.uniform(images, 3).unbind(1)
+        domain = (domain * domains).long()
+        styles = self._current(images, target) if self.config.current else None
+        if earlier:
+            known = domain.clamp(max=earlier - 1)
+            place = self.first[known] + (which * self.count[known]).long()
+            kept = self.styles[place]
+            styles = kept if styles is None else _where(domain < earlier, kept, styles)
+        assert styles is not None
+        painted = self.painter.paint(images, styles)
+        changed = _where(changes < self.config.probability, painted, images.float())
+        return replace(source, images=changed)
+
+    def _current(self, images: Tensor, target: Batch) -> Tensor:
+        """Of the target image at the same place in its batch, for each source image."""
+        places = torch.arange(len(images), device=images.device)
+        styles = self.painter.measure(target.images)
+        return styles[places * len(target.images) // len(images)]
+
+    def end(self, network: Segmenter, batches: Batches) -> Memory:
+        images = batches.target(self.config.images)
+        measured = [self.painter.measure(batch.images)[0].cpu() for batch in images]
+        styles = in_order(distributed.all_gather_objects(measured))
+        if styles:
+            self.memory[self.stage] = torch.stack(styles)
+        return self.memory
+
+
+class Painter(ABC):
+    """A kind of style: a tensor per image."""
+
+    @abstractmethod
+    def measure(self, images: Tensor) -> Tensor:
+        """The styles [N, ...] of images [N, 3, H, W]."""
+
+    @abstractmethod
+    def paint(self, images: Tensor, styles: Tensor) -> Tensor:
+        """Images in other styles, float32 [N, 3, H, W]."""
+
+    def alike(self, styles: list[Tensor]) -> list[Tensor]:
+        """Styles of several domains, brought to one form."""
+        return styles
+
+
+class _Recolouring(Painter):
+    """Mean and covariance of the colours: [N, 12]."""
+
+    def measure(self, images: Tensor) -> Tensor:
+        mean, covariance = colour_of(images)
+        return torch.cat([mean, covariance.flatten(1)], 1)
+
+    def paint(self, images: Tensor, styles: Tensor) -> Tensor:
+        return recoloured(images, Colour(styles[:, :3], styles[:, 3:].view(-1, 3, 3)))
+
+
+class _Amplitudes(Painter):
+    """Amplitudes of low frequencies: [N, 3, 2 r + 1, 2 r + 1]."""
+
+    def __init__(self, beta: float) -> None:
+        self.beta = beta
+        self.radius: int | None = None
+
+    def measure(self, images: Tensor) -> Tensor:
+        radius = radius_of(images, self.beta) if self.radius is None else self.radius
+        return amplitude_of(images, radius)
+
+    def paint(self, images: Tensor, styles: Tensor) -> Tensor:
+        return with_amplitude(images, styles)
+
+    def alike(self, styles: list[Tensor]) -> list[Tensor]:
+        """Domains may have images of different sizes: the lowest frequencies that all have."""
+        if not styles:
+            return styles
+        self.radius = min(one.shape[-1] // 2 for one in styles)
+        width = 2 * self.radius + 1
+        cut = []
+        for one in styles:
+            edge = (one.shape[-1] - width) // 2
+            cut.append(one[..., edge : edge + width, edge : edge + width])
+        return cut
+
+
+def in_order(shares: Iterable[list[Tensor]]) -> list[Tensor]:
+    """What processes have of every image, in the images' order: they took them in turn."""
+    lists = [list(share) for share in shares]
+    longest = max((len(share) for share in lists), default=0)
+    return [share[place] for place in range(longest) for share in lists if place < len(share)]
+
+
+def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """For each image the one or the other."""
+    return torch.where(chosen.view(-1, *(1,) * (one.dim() - 1)), one, other)
