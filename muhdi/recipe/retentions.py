@@ -147,7 +147,7 @@ class MASConfig(ImportanceConfig):
 class RestoreConfig(RetentionConfig):
     """Stochastic restore: now and then a weight goes back to where it was."""
 
-    builds: ClassVar[str] = "muhdi.retention.restore:Restore"
+    builds: ClassVar[str] = "muhdi.retention.restore:StochasticRestore"
     holds_weights: ClassVar[bool] = True
 
     method: Literal["restore"] = "restore"
@@ -159,7 +159,7 @@ class RestoreConfig(RetentionConfig):
 class AverageConfig(RetentionConfig):
     """Weight averaging: a step ends between where it began and where it came to."""
 
-    builds: ClassVar[str] = "muhdi.retention.average:Average"
+    builds: ClassVar[str] = "muhdi.retention.average:WeightAveraging"
     holds_weights: ClassVar[bool] = True
 
     method: Literal["average"] = "average"
@@ -171,7 +171,7 @@ class AverageConfig(RetentionConfig):
 class BlendConfig(RetentionConfig):
     """Blended pseudo-labels: the network of the previous step has a say in them."""
 
-    builds: ClassVar[str] = "muhdi.retention.blend:Blend"
+    builds: ClassVar[str] = "muhdi.retention.blend:BlendedLabels"
     changes_pseudo_labels: ClassVar[bool] = True
 
     method: Literal["blend"] = "blend"
@@ -186,7 +186,7 @@ class BlendConfig(RetentionConfig):
 class StyleConfig(RetentionConfig):
     """Replay without images: source images in the styles of earlier targets."""
 
-    builds: ClassVar[str] = "muhdi.retention.style:Style"
+    builds: ClassVar[str] = "muhdi.retention.style:StyleReplay"
     needs_old_model: ClassVar[bool] = False
 
     method: Literal["style"] = "style"
@@ -208,7 +208,7 @@ class StyleConfig(RetentionConfig):
 class ReplayConfig(RetentionConfig):
     """Replay: a few images of earlier targets are kept, with the network's own labels."""
 
-    builds: ClassVar[str] = "muhdi.retention.replay:Replay"
+    builds: ClassVar[str] = "muhdi.retention.replay:ImageReplay"
     needs_old_model: ClassVar[bool] = False
 
     method: Literal["replay"] = "replay"

@@ -12,7 +12,7 @@ from muhdi.retention.base import Retention
 from muhdi.retention.weights import NamedTensors, trained_weights
 
 
-class Average(Retention):
+class WeightAveraging(Retention):
     """θ <- a θ* + (1 - a) θ at the end of the step (WiSE-FT, Wortsman et al. 2022, eq. 1).
 
     θ* are the weights at the end of the previous step. Buffers, such as running statistics, are

@@ -11,7 +11,7 @@ from muhdi.recipe.retentions import BlendConfig
 from muhdi.retention.base import Retention
 
 
-class Blend(Retention):
+class BlendedLabels(Retention):
     """p = (1 - b) p_teacher + b p_old, from which the pseudo-labels are made (arXiv 2401.07459).
 
     The old model is the network at the end of the previous step, frozen; in the first one that of

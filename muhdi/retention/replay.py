@@ -34,7 +34,7 @@ class Kept(NamedTuple):
     labels: Tensor
 
 
-class Replay(Retention):
+class ImageReplay(Retention):
     """L = w [CE(s_main(x), y) + w_aux CE(s_aux(x), y)] on kept images x of earlier targets.
 
     At the end of every step some of its images are kept, with the labels of which the network is

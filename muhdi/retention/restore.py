@@ -12,7 +12,7 @@ from muhdi.retention.base import Retention
 from muhdi.retention.weights import NamedTensors, trained_weights
 
 
-class Restore(Retention):
+class StochasticRestore(Retention):
     """θ_i <- m_i θ*_i + (1 - m_i) θ_i with m_i ~ Bernoulli(p) (CoTTA, Wang et al. 2022, eq. 7, 8).
 
     After every update each element of every trained weight returns with probability p to what it

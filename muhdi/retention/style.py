@@ -26,7 +26,7 @@ from muhdi.retention.styles import (
 )
 
 
-class Style(Retention):
+class StyleReplay(Retention):
     """Source images in the styles of all targets so far, with the labels that they have.
 
     Of every target a few numbers per image are kept: mean and covariance of its colours (as in

@@ -15,8 +15,8 @@ from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.passes import Batch
 from muhdi.recipe.load import load_recipe
-from muhdi.recipe.retentions import EWCConfig, L2SPConfig
-from muhdi.retention.ewc import EWC, L2SP, fisher_information
+from muhdi.recipe.retentions import EWCConfig, L2SPConfig, MASConfig
+from muhdi.retention.ewc import EWC, L2SP, MAS
 from muhdi.run.directory import RunDirectory
 from muhdi.training.stage_batches import NoBatches
 from muhdi.workflows.train import train
@@ -61,7 +61,7 @@ def test_fisher_is_the_mean_squared_gradient_of_single_images(network: Segmenter
     images = Images()
     network.train()
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    found = fisher_information(network, images, 9)
+    found = EWC(EWCConfig(), context()).measure(network, images.source(9))
     assert network.training
     after = network.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
@@ -104,15 +104,35 @@ def test_l2sp_is_ewc_with_every_importance_one(network: Segmenter) -> None:
     torch.testing.assert_close(first, second)
 
 
+def test_importance_without_labels_is_the_mean_gradient_of_the_outputs_norm(
+    network: Segmenter,
+) -> None:
+    images = [Batch(batch.images) for batch in Images().source(2)]
+    found = MAS(MASConfig(), context()).measure(network, images)
+    network.eval()
+    expected: dict[str, Tensor] = {}
+    for image in images:
+        network.zero_grad()
+        logits = network(image.images).heads["agnostic"].main
+        (logits**2).sum(1).mean().backward()
+        for name, weight in network.named_parameters():
+            gradient = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            expected[name] = expected.get(name, 0) + gradient.abs() / 2
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value)
+    aux = [value for name, value in found.items() if ".aux." in name]
+    assert aux and not any(value.any() for value in aux), "the main level alone answers"
+
+
 @pytest.mark.parametrize("decay", [1.0, 0.25])
 def test_importance_is_summed_or_forgotten_exponentially(network: Segmenter, decay: float) -> None:
     images = Images()
-    first = fisher_information(network, images, 2)
     method = EWC(EWCConfig(decay=decay, samples=2), context())
+    first = method.measure(network, images.source(2))
     method.begin(network, {}, images)
     shift(network, 0.01)
     memory = method.end(network, images)
-    newest = fisher_information(network, images, 2)
+    newest = method.measure(network, images.source(2))
     for name, value in memory.items():
         torch.testing.assert_close(value, decay * first[name] + newest[name])
 
