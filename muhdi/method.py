@@ -47,6 +47,7 @@ class MethodContext:
         generator: source of all randomness of the method, on the CPU. Its state is saved.
         class_names: names of the classes, in order; empty: unknown.
         stage: name of the stage, which is the target's.
+        has_source: whether labelled source images take part.
     """
 
     classes: int
@@ -55,6 +56,7 @@ class MethodContext:
     generator: torch.Generator
     class_names: tuple[str, ...] = ()
     stage: str = ""
+    has_source: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -66,7 +68,10 @@ class Batches(Protocol):
     """Images of the stage to look at before or after training: evenly spread, not augmented."""
 
     def source(self, count: int) -> Iterator[Batch]:
-        """Up to ``count`` labelled source images, one by one; each process yields its own share."""
+        """Up to ``count`` labelled source images, one by one; each process yields its own share.
+
+        Nothing in a step without the source.
+        """
         ...
 
     def target(self, count: int) -> Iterator[Batch]:
@@ -112,8 +117,13 @@ class Method(nn.Module):
                 everything that this call computes is then replaced by the saved state.
         """
 
-    def passes(self, source: Batch, target: Batch) -> Sequence[Pass]:
-        """Further passes of an iteration, after the ones on the source and on the target."""
+    def passes(self, source: Batch | None, target: Batch) -> Sequence[Pass]:
+        """Further passes of an iteration, after the ones on the source and on the target.
+
+        Args:
+            source: labelled images; None in a step without the source.
+            target: images of the new domain.
+        """
         return ()
 
     def penalty(self, network: Segmenter) -> Losses:

@@ -58,9 +58,9 @@ class PlainRunner:
 
 
 class FewBatches:
-    """Two single images of each domain."""
+    """Two single images of each domain; none of a source that is not there."""
 
-    def __init__(self, source: Batch, target: Batch) -> None:
+    def __init__(self, source: Batch | None, target: Batch) -> None:
         self._batches = {"source": source, "target": target}
 
     def source(self, count: int) -> Iterator[Batch]:
@@ -70,7 +70,8 @@ class FewBatches:
         return self._some("target", count)
 
     def _some(self, role: str, count: int) -> Iterator[Batch]:
-        return iter(list(self._batches[role].split(2))[:count])
+        batch = self._batches[role]
+        return iter([] if batch is None else list(batch.split(2))[:count])
 
 
 def batches(*, labelled_target: bool) -> tuple[Batch, Batch]:
@@ -94,7 +95,10 @@ def begin(
 ) -> Methods:
     """All methods at the start of a step, in the order of a stage."""
     head = trained_head(retention)
-    context = MethodContext(network.classes, network.levels, head, generator, stage="city")
+    has_source = bool(list(images.source(1)))
+    context = MethodContext(
+        network.classes, network.levels, head, generator, stage="city", has_source=has_source
+    )
     first = deepcopy(network).eval()
     found = Surroundings(network, images, memory, CLASS_SET, first)
     return begin_methods(adaptation, retention, context, {"main": 1.0, "aux": 0.1}, found)
@@ -108,6 +112,7 @@ class MethodTester:
         retention: the same.
         backbone: of the network that learns.
         decoder: of the network; None: what suits the backbone.
+        has_source: whether source images take part.
     """
 
     def __init__(
@@ -116,7 +121,10 @@ class MethodTester:
         retention: Any = None,
         backbone: BackboneConfig | str = "small",
         decoder: DecoderName | None = None,
+        *,
+        has_source: bool = True,
     ) -> None:
+        self.has_source = has_source
         self.backbone = backbone
         self.decoder = decoder
         self.adaptation = adaptation or NO_ADAPTATION
@@ -130,9 +138,12 @@ class MethodTester:
         network = build_segmenter(self.backbone, CLASSES, decoder=self.decoder).train()
         self.generator = torch.Generator().manual_seed(5)
         sections = (self.adaptation, self.retention)
-        images = FewBatches(self.source, self.target)
-        methods = begin(*sections, network, images, self.generator, memory or {})
+        methods = begin(*sections, network, self.images(), self.generator, memory or {})
         return network, methods
+
+    def images(self) -> FewBatches:
+        """Images to look at."""
+        return FewBatches(self.source if self.has_source else None, self.target)
 
     def iterate(self, network: Segmenter, methods: Methods, parts: int = 1) -> Losses:
         """One update of everything that is trained, by plain SGD."""
@@ -140,7 +151,7 @@ class MethodTester:
         modules = [network, *(own.module for own in owns)]
         for module in modules:
             module.zero_grad(set_to_none=True)
-        passes = methods.passes(self.source, self.target)
+        passes = methods.passes(self.source if self.has_source else None, self.target)
         losses = train_iteration(
             PlainRunner(network), passes, lambda: methods.penalty(network), parts
         )
@@ -164,7 +175,7 @@ class MethodTester:
         network, methods = self.started()
         before = {name: value.clone() for name, value in network.named_parameters()}
         losses = self.iterate(network, methods)
-        assert "seg_main" in losses
+        assert ("seg_main" in losses) == self.has_source
         assert all(value.isfinite().all() for value in losses.values()), losses
         assert any(not torch.equal(before[name], p) for name, p in network.named_parameters())
         check_own_networks(methods.all)
@@ -208,7 +219,7 @@ class MethodTester:
 
     def ended(self, network: Segmenter, methods: Methods) -> dict[str, Memory]:
         """What the methods remember of the step, which is over."""
-        images = FewBatches(self.source, self.target)
+        images = self.images()
         for method in methods.all:
             method.settle(network)
         memory = {}

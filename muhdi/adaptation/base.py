@@ -44,8 +44,11 @@ class Adaptation(Method):
         """Whether `on_target` is defined; if not, the target's images only pass through."""
         return type(self).on_target is not Adaptation.on_target
 
-    def target_batch(self, source: Batch, target: Batch) -> Batch:
+    def target_batch(self, source: Batch | None, target: Batch) -> Batch:
         """What the pass on the target sees: its images, or something made from both domains.
+
+        ``source`` is None in a step without the source; a section that says ``needs_source`` is
+        refused there.
 
         ``target.labels`` is None unless the section says ``reads_target_labels``: for every other
         method the labels are not even opened.

@@ -55,8 +55,9 @@ class FeatureDistance(Addition):
         self._per_image = torch.empty(0)
         self._seen = 0
 
-    def passes(self, source: Batch, target: Batch) -> list[Pass]:
+    def passes(self, source: Batch | None, target: Batch) -> list[Pass]:
         """No pass, but what the whole batch has to do with the coming one on the source."""
+        assert source is not None
         assert source.labels is not None
         (first,) = self._first
         first.to(source.images.device)

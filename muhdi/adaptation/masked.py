@@ -54,7 +54,7 @@ class MaskedConsistency(Addition):
         if self.pseudo_labels is not None:
             self.pseudo_labels.begin(network, batches)
 
-    def passes(self, source: Batch, target: Batch) -> list[Pass]:
+    def passes(self, source: Batch | None, target: Batch) -> list[Pass]:
         labelled = self._labelled(target)
         images = strongly_changed(labelled.images, self.config, self.draws)
         rows, columns = patch_grid(labelled.size, self.config.block)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,8 @@ class SelfTrain(Adaptation):
 
     A mean teacher labels the target, see `PseudoLabels`. The pixels of half of the source image's
     classes are pasted onto the target image, with their labels onto the teacher's; colours of the
-    mixed image change. L = w_main CE(s_main(mixed), y_mixed) + w_aux CE(s_aux(mixed), y_mixed),
+    mixed image change. In a step without the source nothing is pasted.
+    L = w_main CE(s_main(mixed), y_mixed) + w_aux CE(s_aux(mixed), y_mixed),
     each pixel with the factor that its label counts: 1 where it was pasted.
     """
 
@@ -41,18 +44,25 @@ class SelfTrain(Adaptation):
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         self.pseudo_labels.begin(network, batches)
 
-    def target_batch(self, source: Batch, target: Batch) -> Batch:
-        assert source.labels is not None
-        taught = self.pseudo_labels(target)
+    def target_batch(self, source: Batch | None, target: Batch) -> Batch:
+        taught: Batch = self.pseudo_labels(target)
         self.labelled_target = taught
+        mixed = taught if source is None else self._mixed(source, taught)
+        images = strongly_changed(mixed.images, self.config, self.draws)
+        return replace(mixed, images=images)
+
+    def _mixed(self, source: Batch, taught: Batch) -> Batch:
+        """Half of the source's classes pasted onto the target, with their labels."""
+        assert source.labels is not None
+        assert taught.labels is not None
+        assert taught.confidence is not None
         pasted = self._half_of_the_classes(source.labels)
-        mixed = torch.where(pasted[:, None], source.images, target.images)
+        mixed = torch.where(pasted[:, None], source.images, taught.images)
         # What is ignored in the source is pasted, if at all, with its label: it is ignored again.
         labels = torch.where(pasted, source.labels, taught.labels)
         # The teacher's confidence counts on the target's pixels alone; true labels are certain.
         counts = torch.where(pasted, torch.ones_like(taught.confidence), taught.confidence)
-        images = strongly_changed(mixed, self.config, self.draws)
-        return Batch(images, labels, counts, taught.pixels)
+        return Batch(mixed, labels, counts, taught.pixels)
 
     def on_target(self, logits: Levels, batch: Batch) -> Losses:
         weights = without_zeros(level_weights(self.config))

@@ -77,6 +77,14 @@ SourceRecipe = Annotated[
         help="Recipe with the source to train on and the domains to score. By default the run's.",
     ),
 ]
+SourceFree = Annotated[
+    bool,
+    typer.Option(
+        "--source-free",
+        help="Learn from the new images alone: the source's need not be there. A network's file is"
+        " enough.",
+    ),
+]
 Recipes = Annotated[
     list[str],
     typer.Argument(help="Recipes to compare: files or names.", autocompletion=recipe_names),
@@ -131,6 +139,7 @@ def adapt(
     model: ModelArgument,
     images: NewImages,
     source: SourceRecipe = None,
+    source_free: SourceFree = False,
     settings: Set = [],  # noqa: B006 - typer reads the default
     seed: Seed = None,
     experiments: Experiments = None,
@@ -153,7 +162,13 @@ def adapt(
 
     _refuse_both(resume=resume, overwrite=overwrite)
     plan = plan_adaptation(
-        model, images, source=source, settings=settings, seed=seed, trust_code=trust_code
+        model,
+        images,
+        source=source,
+        source_free=source_free,
+        settings=settings,
+        seed=seed,
+        trust_code=trust_code,
     )
     for note in plan.notes:
         typer.echo(f"note: {one_line(note)}")

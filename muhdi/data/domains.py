@@ -25,7 +25,8 @@ class Domains:
 
     Attributes:
         validation: images by domain, the source's first; with labels where the domain has them.
-        source: labelled training images of the source; None without ``training``, or a source.
+        source: labelled training images of the source; None without ``training``, and where no
+            stage learns from them.
         targets: training images by step; their labels are opened only for an adaptation that says
             it reads them. Empty without ``training``.
         labelled: by step, the few target images whose labels take part; None: no label does. Empty
@@ -66,8 +67,8 @@ class Domains:
                 with_labels=images.labelled,
             )
             _check_scales(self.validation[name], recipe.evaluation.scales)
-        if training and recipe.source is not None:
-            self._open_training(recipe, recipe.source)
+        if training:
+            self._open_training(recipe)
 
     def unlabelled(self) -> Iterator[PreparedSet]:
         """Training images of every domain, extra ones too, without labels."""
@@ -78,11 +79,12 @@ class Domains:
     def _open(self, key: str, data: DomainConfig, split: str, *, labels: bool) -> ImageSet:
         return _opened(key, data, split, self._context, labels=labels)
 
-    def _open_training(self, recipe: Recipe, source_config: DomainConfig) -> None:
-        size = recipe.size_of(source_config)
-        source = open_source(source_config, self._context)
-        self.source = self._prepare(source, size, size, with_labels=True)
-        self._note_if_shared(source)
+    def _open_training(self, recipe: Recipe) -> None:
+        if recipe.source is not None and recipe.trains_on_source:
+            size = recipe.size_of(recipe.source)
+            source = open_source(recipe.source, self._context)
+            self.source = self._prepare(source, size, size, with_labels=True)
+            self._note_if_shared(source)
         known: dict[tuple[str, bool], PreparedSet] = {}
         for number, step in enumerate(recipe.steps):
             key = (step.target.domain_name, step.adaptation.reads_target_labels)

@@ -184,7 +184,8 @@ class Results:
         adapted_at: for each target, the first step (from 1) that adapts to it.
         steps: for each finished stage ``{"step", "name", "scores", "weights"}``, its scores by
             statistics and domain, and the SHA-256 of the network files that were scored;
-            ``labelled``, how many of its target's labels took part, where a few did; and
+            ``labelled``, how many of its target's labels took part, where a few did;
+            ``without_source``, true where no source image took part; and
             ``selected`` where its network was chosen, see `muhdi.workflows.select`, and ``remarks``
             where its methods had something to say.
         confusion: of the newest stage, pixels by true and by predicted class, for each choice of
@@ -352,14 +353,17 @@ class Results:
 
 
 def row_title(step: Mapping[str, Any]) -> str:
-    """What tables call the row of a stage: ``city``, or ``city, 8 labels``.
+    """What tables call the row of a stage: ``city``, ``city, 8 labels`` or ``city, no source``.
 
     Args:
         step: of `Results.steps`.
     """
-    name: str = step["name"]
-    labelled = step.get("labelled")
-    return f"{name}, {counted_labels(labelled)}" if labelled else name
+    parts: list[str] = [step["name"]]
+    if step.get("labelled"):
+        parts.append(counted_labels(step["labelled"]))
+    if step.get("without_source"):
+        parts.append("no source")
+    return ", ".join(parts)
 
 
 def counted_labels(count: int) -> str:

@@ -28,9 +28,11 @@ class MethodConfig(Buildable):
 
     Attributes:
         needs_old_model: whether it keeps what an earlier model knows, so that there must be one.
+        needs_source: whether it learns from source images, so that they must be there.
     """
 
     needs_old_model: ClassVar[bool] = False
+    needs_source: ClassVar[bool] = False
 
     method: str = ""
     """The method's name."""
@@ -125,6 +127,7 @@ class AdventConfig(AdaptationConfig):
     """Adversarial training on entropy maps."""
 
     builds: ClassVar[str] = "muhdi.adaptation.advent:AdvEnt"
+    needs_source: ClassVar[bool] = True
     smallest_side: ClassVar[int] = 32  # the discriminators halve an image five times
 
     method: Literal["advent"] = "advent"

@@ -128,6 +128,7 @@ class EWCConfig(ImportanceConfig):
     """Elastic weight consolidation: importance is the Fisher information on the source."""
 
     builds: ClassVar[str] = "muhdi.retention.ewc:EWC"
+    needs_source: ClassVar[bool] = True
 
     method: Literal["ewc"] = "ewc"
     """The method's name."""
@@ -187,6 +188,7 @@ class StyleConfig(RetentionConfig):
     """Replay without images: source images in the styles of earlier targets."""
 
     builds: ClassVar[str] = "muhdi.retention.style:StyleReplay"
+    needs_source: ClassVar[bool] = True
     needs_old_model: ClassVar[bool] = False
 
     method: Literal["style"] = "style"

@@ -199,6 +199,11 @@ class Recipe(Section):
             return []
         return self.domains()[: len(self.steps) + (self.source is not None)]
 
+    @property
+    def trains_on_source(self) -> bool:
+        """Whether any stage learns from the source's labels."""
+        return bool(self.source_training.iterations) or any(step.uses_source for step in self.steps)
+
     def stages(self) -> list[Stage]:
         """The training on the source, and every step."""
         stages = [Stage(0, "source", "source_training", self.source_training)]
@@ -312,8 +317,11 @@ class Recipe(Section):
     def _check_training(self) -> None:
         """There is something to do, and what it takes."""
         trains = bool(self.steps or self.source_training.iterations)
-        if trains and self.source is None:
-            raise RecipeError("source: this key is missing; training needs a labelled source")
+        if self.trains_on_source and self.source is None:
+            raise RecipeError(
+                "source: this key is missing; training needs a labelled source, unless every step"
+                " says source: none"
+            )
         if not (trains or self.model.init or self.test.models or self.test.mode == "best"):
             raise RecipeError(
                 "steps: nothing to do; add steps, source_training.iterations, model.init or "
@@ -382,7 +390,9 @@ class Recipe(Section):
 
     def _check_sizes(self, key: str, step: StepConfig) -> None:
         adaptation = step.adaptation
-        domains = [data for data in (self.source, step.target) if data is not None]
+        domains = [step.target]
+        if step.uses_source and self.source is not None:
+            domains.append(self.source)
         smallest = min(min(self.training_size(data)) for data in domains)
         if smallest < adaptation.smallest_side:
             side = adaptation.smallest_side
@@ -403,7 +413,7 @@ class Recipe(Section):
                 f"{key}.adaptation.teacher_statistics: with model.batch_norm: frozen no batch norm"
                 " uses a batch's own; take running, blend or auto"
             )
-        if not adaptation.needs_equal_sizes or self.source is None:
+        if not adaptation.needs_equal_sizes or not step.uses_source or self.source is None:
             return
         if self.training_size(step.target) != self.training_size(self.source):
             raise RecipeError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
@@ -63,12 +63,20 @@ class StepConfig(StageConfig):
     """How the target is learned."""
     retention: RetentionField = NO_RETENTION
     """How the earlier domains are kept."""
+    source: Literal["labelled", "none"] = "labelled"
+    """Whether the `labelled` source takes part. `none`: its images are not there any more; the step
+    learns from the target alone."""
     target_batch_size: Positive | None = None
     """Target images per update; none: `batch_size`."""
     labelled: Labelled | None = None
     """A few target images whose labels take part: so many, evenly spread, or those that a text file
     names, one a line, as `muhdi label-sample` writes it. Every update sees a further batch of them,
     as large as the target's, with the cross entropy of the source. None: no label is opened."""
+
+    @property
+    def uses_source(self) -> bool:
+        """Whether source images take part."""
+        return self.source == "labelled"
 
     @property
     def target_images(self) -> int:
@@ -101,7 +109,7 @@ class StepConfig(StageConfig):
                 )
 
     def check_methods(self, key: str) -> None:
-        """Refuse a retention that the adaptation has no use for.
+        """Refuse what has nothing to work on: no pseudo-labels, or no source.
 
         Args:
             key: of this section.
@@ -116,6 +124,18 @@ class StepConfig(StageConfig):
                     f" {key}.adaptation: {self.adaptation.key} makes none; choose one that does,"
                     " or set adaptation.masked"
                 )
+        if self.uses_source:
+            return
+        needing = {f"{key}.{place}": one.key for place, one in self.methods if one.needs_source}
+        if self.adaptation.feature_distance is not None:
+            needing[f"{key}.adaptation.feature_distance"] = "it"
+        if self.rare_classes is not None:
+            needing[f"{key}.rare_classes"] = "it"
+        for place, name in needing.items():
+            raise RecipeError(
+                f"{place}: {name} needs source images, but {key}.source is none; leave it out, or"
+                " choose another one"
+            )
 
     def check_labelled(self, key: str) -> None:
         """Refuse a few labels where all are opened.

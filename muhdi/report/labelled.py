@@ -24,11 +24,13 @@ def labelled_lines(results: Results) -> list[str]:
 
 
 def arm_title(arm: str, runs: Sequence[Results]) -> str:
-    """What a table of arms calls one: with the steps that labels took part in, if there are any.
+    """What a table of arms calls one: with its steps that had labels, or no source, if any had.
 
     Args:
         arm: its name.
         runs: of its seeds.
     """
-    rows = [row_title(step) for run in runs for step in run.steps if step.get("labelled")]
+    rows = [
+        row_title(step) for run in runs for step in run.steps if row_title(step) != step["name"]
+    ]
     return f"{arm} ({'; '.join(dict.fromkeys(rows))})" if rows else arm

@@ -36,6 +36,7 @@ class Retention(Method):
     def __init__(self, config: Any, context: MethodContext) -> None:
         super().__init__()
         self.config = config
+        self.has_source = context.has_source
 
     def start_heads(self, network: Segmenter) -> None:
         """Give the network the heads of the step, after `begin`; by itself the agnostic one."""

@@ -24,6 +24,7 @@ class Distill(Retention):
     + w_pod POD(old features, new features),
 
     on raw logits at low resolution. The old model is the network at the end of the previous step.
+    In a step without the source it teaches on what the adaptation's pass on the target sees.
     """
 
     config_class = DistillConfig
@@ -32,7 +33,17 @@ class Distill(Retention):
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         self.old = Teacher(network, self.config.old_statistics)
 
+    @property
+    def learns_on_target(self) -> bool:
+        return not self.has_source
+
     def on_source(self, outputs: Outputs, batch: Batch) -> Losses:
+        return self._from_the_old_model(outputs, batch)
+
+    def on_target(self, outputs: Outputs, batch: Batch) -> Losses:
+        return {} if self.has_source else self._from_the_old_model(outputs, batch)
+
+    def _from_the_old_model(self, outputs: Outputs, batch: Batch) -> Losses:
         config = self.config
         old = self.old(batch.images)
         weights = {"aux": config.weight_source * config.aux, "main": config.weight_source}

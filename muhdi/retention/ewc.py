@@ -65,8 +65,7 @@ class Importance(L2SP):
 
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         super().begin(network, memory, batches)
-        images = batches.source(self.config.samples)
-        self.measured.fill(memory or self.measure(network, images))
+        self.measured.fill(memory or self.measure(network, self.first_images(batches)))
 
     def importance(self, name: str) -> Tensor | float:
         if name not in self.measured:
@@ -79,6 +78,10 @@ class Importance(L2SP):
             name: self.config.decay * self.importance(name) + value
             for name, value in newest.items()
         }
+
+    def first_images(self, batches: Batches) -> Iterable[Batch]:
+        """Those on which importance is measured before the first step."""
+        return batches.source(self.config.samples)
 
     def images(self, batches: Batches) -> Iterable[Batch]:
         """Those on which importance is measured at the end of a step."""
@@ -110,11 +113,15 @@ class MAS(Importance):
     """Memory aware synapses (Aljundi et al. 2018, eq. 2), which needs no labels.
 
     F is the mean over images of |∂‖s‖²/∂θ_i|, where ‖s‖² is the squared norm of a pixel's logits,
-    the mean over pixels. It is measured on each target before that leaves.
+    the mean over pixels. It is measured on each target before that leaves. Before a first step
+    without the source it is measured on that step's target.
     """
 
     config_class = MASConfig
     config: MASConfig
+
+    def first_images(self, batches: Batches) -> Iterable[Batch]:
+        return super().first_images(batches) if self.has_source else self.images(batches)
 
     def images(self, batches: Batches) -> Iterable[Batch]:
         return batches.target(self.config.samples)

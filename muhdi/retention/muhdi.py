@@ -7,7 +7,7 @@ from copy import deepcopy
 from muhdi.losses import Losses
 from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.segmenter import Segmenter
-from muhdi.passes import Batch
+from muhdi.passes import Batch, merged
 from muhdi.recipe.retentions import MuHDiConfig
 from muhdi.retention.base import distil
 from muhdi.retention.distill import Distill
@@ -45,6 +45,10 @@ class MuHDi(Distill):
             specialist = network.new_head()
         network.set_heads({AGNOSTIC: agnostic, SPECIALIST: specialist})
 
+    @property
+    def learns_on_target(self) -> bool:
+        return True
+
     def on_target(self, outputs: Outputs, batch: Batch) -> Losses:
         config = self.config
         aux = config.aux if config.aux_target is None else config.aux_target
@@ -52,4 +56,5 @@ class MuHDi(Distill):
         specialist = outputs.upsampled(SPECIALIST, batch.size).detach()
         agnostic = outputs.upsampled(AGNOSTIC, batch.size)
         reduction = "mse" if config.target_loss == "mse" else config.kl_reduction
-        return distil("kt", specialist, agnostic, weights, reduction)
+        from_the_specialist = distil("kt", specialist, agnostic, weights, reduction)
+        return merged(super().on_target(outputs, batch), from_the_specialist)

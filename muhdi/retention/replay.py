@@ -61,7 +61,7 @@ class ImageReplay(Retention):
             images = memory[f"{domain}/images"].to(device)
             self.kept.append(Kept(images, memory[f"{domain}/labels"].to(device)))
 
-    def passes(self, source: Batch, target: Batch) -> list[Pass]:
+    def passes(self, source: Batch | None, target: Batch) -> list[Pass]:
         if not self.kept:
             return []
         count = len(target.images) * distributed.world_size()

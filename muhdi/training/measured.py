@@ -62,8 +62,8 @@ class MeasuredTrainer(StageTrainer):
 
     def iterate(
         self,
-        source: LoadedBatch,
-        target: LoadedBatch | None,
+        source: LoadedBatch | None,
+        target: LoadedBatch | None = None,
         labelled: LoadedBatch | None = None,
     ) -> tuple[Losses, bool]:
         """As `StageTrainer.iterate`."""

@@ -35,8 +35,9 @@ class IterationLosses:
 
     @classmethod
     def of(cls, iteration: int, losses: Losses, images: Iterable[str]) -> IterationLosses:
-        """From the loss terms of an iteration."""
-        values = torch.stack([value.detach().float().reshape(()) for value in losses.values()])
+        """From the loss terms of an iteration; a step that only shows images has none."""
+        found = [value.detach().float().reshape(()) for value in losses.values()]
+        values = torch.stack(found) if found else torch.zeros(0)
         return cls(iteration, tuple(images), tuple(losses), values)
 
     def first_nonfinite(self) -> str:

@@ -50,19 +50,21 @@ class Methods:
         return self.adaptation.head
 
     def passes(
-        self, source: Batch, target: Batch | None, labelled: Batch | None = None
+        self, source: Batch | None, target: Batch | None = None, labelled: Batch | None = None
     ) -> list[Pass]:
         """The passes of one iteration, in order.
 
         Args:
-            source: labelled images.
+            source: labelled images; None where there are none any more.
             target: images of the new domain; None while training on the source alone.
             labelled: those of the new domain whose labels take part; None: no label does.
         """
-        if target is not None:
-            for retention in self.retentions:
-                source = retention.source_batch(source, target)
-        passes = [Pass(source, self._on_source, self.names)]
+        passes: list[Pass] = []
+        if source is not None:
+            if target is not None:
+                for retention in self.retentions:
+                    source = retention.source_batch(source, target)
+            passes.append(Pass(source, self._on_source, self.names))
         if target is not None:
             seen = self.adaptation.target_batch(source, target)
             objective = self._on_target if self._learns_on_target else None

@@ -17,13 +17,13 @@ class Sets:
     """Training images of one stage.
 
     Attributes:
-        source: labelled images of the source.
+        source: labelled images of the source; None where there are none any more.
         target: images of the new domain; None while training on the source alone.
         rare: the source's, drawn for classes; None: each is drawn once per epoch.
         labelled: the few target images whose labels take part; None: no label does.
     """
 
-    source: PreparedSet
+    source: PreparedSet | None
     target: PreparedSet | None
     rare: RareClasses | None = None
     labelled: PreparedSet | None = None
@@ -46,7 +46,11 @@ class Sets:
             start: iteration with which they begin.
         """
         config = recipe.stages()[number].config
-        yield _stream(self.rare or self.source, recipe, (number, 0, start), config.batch_size)
+        drawn = self.rare or self.source
+        if drawn is None:
+            yield _no_batches()
+        else:
+            yield _stream(drawn, recipe, (number, 0, start), config.batch_size)
         size = config.target_images if isinstance(config, StepConfig) else config.batch_size
         if self.target is None:
             yield _no_batches()
@@ -74,6 +78,6 @@ def _stream(
 
 
 def _no_batches() -> Generator[None]:
-    """What a stage without a target draws from it."""
+    """What a stage draws from a set that it does not have."""
     while True:
         yield None

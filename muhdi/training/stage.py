@@ -139,6 +139,7 @@ class StageTrainer:
             self.generator,
             classes.classes,
             self.name,
+            self.sets.source is not None,
         )
         found = Surroundings(
             network,
@@ -328,9 +329,7 @@ class StageTrainer:
     def _advance(self, batches: Sequence[LoadedBatch | None], watcher: Watcher) -> Iterator[Event]:
         """One iteration, and what is due after it."""
         images = self._show(batches, watcher)
-        source, *others = batches
-        assert source is not None
-        losses, bad = self.iterate(source, *others)
+        losses, bad = self.iterate(*batches)
         self.iteration += 1
         entry = IterationLosses.of(self.iteration, losses, images)
         if bad:
@@ -374,8 +373,8 @@ class StageTrainer:
 
     def iterate(
         self,
-        source: LoadedBatch,
-        target: LoadedBatch | None,
+        source: LoadedBatch | None,
+        target: LoadedBatch | None = None,
         labelled: LoadedBatch | None = None,
     ) -> tuple[Losses, bool]:
         """One update of everything that is trained; whether it was left out for a bad batch.
@@ -388,11 +387,8 @@ class StageTrainer:
         self.skip_bad.snapshot()
         device = self.fabric.device
         with self.fabric.autocast():
-            passes = self.methods.passes(
-                _on_device(source, device),
-                None if target is None else _on_device(target, device),
-                None if labelled is None else _on_device(labelled, device),
-            )
+            shown = [_on_device(batch, device) for batch in (source, target, labelled)]
+            passes = self.methods.passes(*shown)
             losses = train_iteration(
                 self.run,
                 passes,
@@ -443,7 +439,9 @@ class StageTrainer:
         return gradients
 
 
-def _on_device(batch: LoadedBatch, device: torch.device) -> Batch:
+def _on_device(batch: LoadedBatch | None, device: torch.device) -> Batch | None:
+    if batch is None:
+        return None
     moved = batch.to(device)
     return Batch(moved.images, moved.labels, windows=moved.windows)
 

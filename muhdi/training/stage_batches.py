@@ -17,13 +17,13 @@ class StageBatches:
     """The `muhdi.method.Batches` of a stage: single images, evenly spread, not augmented.
 
     Args:
-        source: labelled images.
+        source: labelled images; None where there are none any more.
         target: images of the new domain; None in a stage without a target.
         device: where the batches go.
     """
 
     def __init__(
-        self, source: PreparedSet, target: PreparedSet | None, device: torch.device
+        self, source: PreparedSet | None, target: PreparedSet | None, device: torch.device
     ) -> None:
         self._source = source
         self._target = target
@@ -31,7 +31,7 @@ class StageBatches:
 
     def source(self, count: int) -> Iterator[Batch]:
         """Up to ``count`` labelled source images; each process yields its own share."""
-        return self._some(self._source, count)
+        return iter(()) if self._source is None else self._some(self._source, count)
 
     def target(self, count: int) -> Iterator[Batch]:
         """Up to ``count`` target images, without labels."""

@@ -18,12 +18,13 @@ from muhdi.evaluation.results import Results
 from muhdi.files import file_name
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.preflight.survey import survey
-from muhdi.recipe.domains import DomainConfig
+from muhdi.recipe.domains import DomainConfig, FolderConfig
 from muhdi.recipe.load import RECIPE
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
+from muhdi.taxonomy import CLASS_SETS
 from muhdi.workflows.train import train
 
 
@@ -48,6 +49,7 @@ def adapt(  # noqa: PLR0913 - options by name
     images: Path | str,
     *,
     source: Recipe | Path | str | None = None,
+    source_free: bool = False,
     changes: Mapping[str, Any] | None = None,
     experiments: Path | str | None = None,
     resume: bool = False,
@@ -65,6 +67,8 @@ def adapt(  # noqa: PLR0913 - options by name
         images: folder of images of the new place, without labels; its name is the domain's.
         source: recipe with the source to train on and the domains to evaluate; None: that of the
             run that the model is in.
+        source_free: learn from the new images alone. Then the source's images need not be there,
+            nor a recipe: a network's file is enough.
         changes: values of the new recipe by key, ``{"every_step.iterations": 100}`` for example.
         experiments: folder of ``snapshots`` and ``logs``; None: the recipe says where they are.
         resume: continue an interrupted run.
@@ -81,7 +85,14 @@ def adapt(  # noqa: PLR0913 - options by name
             or the run exists already.
         Interrupted: after a signal, with everything saved.
     """
-    plan = plan_adaptation(model, images, source=source, changes=changes, trust_code=trust_code)
+    plan = plan_adaptation(
+        model,
+        images,
+        source=source,
+        source_free=source_free,
+        changes=changes,
+        trust_code=trust_code,
+    )
     return adapt_as_planned(plan, experiments, resume=resume, overwrite=overwrite, quiet=quiet)
 
 
@@ -104,6 +115,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     images: Path | str,
     *,
     source: Recipe | Path | str | None = None,
+    source_free: bool = False,
     settings: Sequence[str] = (),
     changes: Mapping[str, Any] | None = None,
     seed: int | None = None,
@@ -115,6 +127,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         model: see `adapt`.
         images: see `adapt`.
         source: see `adapt`.
+        source_free: see `adapt`.
         settings: changes as a command line gives them, ``every_step.iterations=100``.
         changes: see `adapt`.
         seed: of the run.
@@ -128,8 +141,11 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     check_type("source", source, Recipe, str, Path, type(None))
     network = network_file(model)
     run = run_of(model)
-    base = _base_recipe(model, run, source, trust_code=trust_code)
     checkpoint = load_checkpoint(network, trust_code=trust_code)
+    if source_free and source is None and run is None:
+        base = _of_network(checkpoint, network)
+    else:
+        base = _base_recipe(model, run, source, trust_code=trust_code)
     if checkpoint.classes != base.class_set().classes:
         raise RecipeError(
             f"{network}: its classes are not those of the recipe {base.name!r}; give --source"
@@ -137,14 +153,18 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         )
     target, description = _new_domain(Path(images), base)
     extra, notes = _earlier_domains(base, target["name"])
+    step: dict[str, Any] = {"target": target}
     data = {
         "name": f"{network.stem if run is None else run.name}_{file_name(target['name'])}",
         "description": description,
         **_inherited(base),
         **_from_network(checkpoint, network, base),
         "extra_domains": [_plain(domain) for domain in extra],
-        "steps": [{"target": target}],
+        "steps": [step],
     }
+    if source_free:
+        step["source"] = "none"
+        notes += _without_its_images(data, base)
     with tempfile.TemporaryDirectory() as folder:
         # As a file, since only there 'every_step' and changes of it are understood.
         path = Path(folder) / "adapt.yml"
@@ -154,6 +174,16 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         recipe = Recipe.load(path, settings, seed, trust_code=trusted, **(changes or {}))
     recipe.check_trusted()
     return Plan(recipe, network, notes)
+
+
+def _of_network(checkpoint: Checkpoint, network: Path) -> Recipe:
+    """What a network's file says of its run: nothing to train on, and nothing to evaluate."""
+    known = [name for name, one in CLASS_SETS.items() if one.classes == checkpoint.classes]
+    return Recipe.model_construct(
+        name=network.stem,
+        classes=known[0] if known else list(checkpoint.classes),
+        image_size=checkpoint.image_size,
+    )
 
 
 def _base_recipe(
@@ -169,7 +199,7 @@ def _base_recipe(
     else:
         raise RecipeError(
             f"{model}: is not in a run directory; say with --source RECIPE on which source it was"
-            " trained"
+            " trained, or learn from the new images alone with --source-free"
         )
     if base.source is None:
         raise RecipeError(f"{base.name}: has no source; name another recipe with --source RECIPE")
@@ -216,6 +246,31 @@ def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[s
 
 def _plain(section: Any) -> Any:
     return section.model_dump(mode="json", exclude_none=True)
+
+
+def _without_its_images(data: dict[str, Any], base: Recipe) -> list[str]:
+    """Leave the source out where it cannot even be evaluated; notes on that.
+
+    Args:
+        data: of the new recipe, changed in place.
+        base: of the network's run.
+    """
+    source = base.source
+    if source is None:
+        return []
+    try:
+        open_split(source, "val", DataContext.of(base))
+    except MuhdiError as error:
+        del data["source"]
+        if isinstance(source, FolderConfig):
+            # Labels of other folders are read by its table.
+            table = {"ids": source.ids, "colours": source.colours}
+            for domain in data["extra_domains"]:
+                if domain["dataset"] == source.dataset and not domain.keys() & table.keys():
+                    domain.update({key: value for key, value in table.items() if value})
+        name = source.domain_name
+        return [f"{name}: is not evaluated, its images are not there any more ({error})"]
+    return []
 
 
 def _earlier_domains(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list[str]]:

@@ -148,7 +148,8 @@ def _try_scoring(session: Session, recipe: Recipe, stage: int, images: Mapping[s
         )
 
     evaluating = second_time(evaluate, device)
-    return measuring * wanted / measured + evaluating * _times_as_many(rows[-1], images)
+    # Before a step without the source there may be nothing to measure.
+    return measuring * wanted / max(measured, 1) + evaluating * _times_as_many(rows[-1], images)
 
 
 def _times_as_many(row: Row, images: Mapping[str, int]) -> float:

@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from muhdi import distributed
 from muhdi.data.domains import Domains
 from muhdi.data.rare_classes import RareClasses
+from muhdi.data.sets import Fit
 from muhdi.data.stream import LoadedBatch
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import Interrupted, RecipeError
@@ -132,7 +133,7 @@ def check_trainable(recipe: Recipe, function: str = "train") -> None:
         raise RecipeError(
             f"recipe: must be a Recipe: muhdi.{function}(muhdi.Recipe.load({recipe!r}))"
         )
-    if recipe.source is None:
+    if not (recipe.steps or recipe.source_training.iterations or recipe.source):
         raise RecipeError(f"{recipe.name}: trains nothing, it only tests; use muhdi evaluate")
     recipe.check_trusted()
     check_batches(recipe)
@@ -219,12 +220,14 @@ class Session:
 
     def sets(self, stage: int) -> Sets:
         """Where the images of a stage come from."""
-        assert self.domains.source is not None
+        source = self.domains.source
         if not stage:
-            return Sets(self.domains.source, None, self.rare.get(stage))
+            return Sets(source, None, self.rare.get(stage))
         target = self.domains.targets[stage - 1]
         labelled = self.domains.labelled[stage - 1]
-        return Sets(self.domains.source, target, self.rare.get(stage), labelled)
+        if not self.recipe.steps[stage - 1].uses_source:
+            return Sets(None, target, labelled=labelled)
+        return Sets(source, target, self.rare.get(stage), labelled)
 
     def checkpoint(self, network: Segmenter) -> Checkpoint:
         """What a network's file holds."""
@@ -237,13 +240,19 @@ class Session:
             statistics=carried.statistics,
             memory=carried.memory,
             networks=carried.networks,
-            fit=self.domains.source.images.fit if self.domains.source is not None else "stretch",
+            fit=self._fit,
             default_statistics=self.recipe.evaluation.default_statistics,
             average=carried.average,
             teacher=carried.teacher,
             default_weights=self._default_weights,
             tune=self.recipe.model.tune,
         )
+
+    @property
+    def _fit(self) -> Fit:
+        """How images were brought to the network's size."""
+        sets = (self.domains.source, *self.domains.targets)
+        return next((one.images.fit for one in sets if one is not None), "stretch")
 
     @property
     def _default_weights(self) -> WeightsChoice:
@@ -317,7 +326,7 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
 
 
 def measure_seen_domains(session: Session, stage: int) -> None:
-    """Measure the source, whose images are always there, and the stage's target.
+    """Measure the source, where its images are there, and the stage's target.
 
     The statistics of earlier targets stay as they were measured, since their images are gone.
     """
@@ -357,9 +366,11 @@ def evaluate_stage(session: Session, stage: int) -> None:
     else:
         row = untrained_row(session.scored.rows, list(session.domains.validation))
     results.add(name, row, distributed.on_rank_zero(partial(weights_after, session, stage)))
-    labelled = session.sets(stage).labelled
-    if labelled is not None:
-        results.steps[-1]["labelled"] = len(labelled)
+    sets = session.sets(stage)
+    if sets.labelled is not None:
+        results.steps[-1]["labelled"] = len(sets.labelled)
+    if stage and sets.source is None:
+        results.steps[-1]["without_source"] = True
     if session.carried.remarks:
         results.steps[-1]["remarks"] = session.carried.remarks
     selected = selection(session, stage)

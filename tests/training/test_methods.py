@@ -30,6 +30,16 @@ def test_every_pair_of_methods(adaptation: str, retention: str) -> None:
         tester.run_all()
 
 
+@pytest.mark.parametrize(
+    ("adaptation", "retention"),
+    [("minent", "none"), ("selftrain", "distill"), ("selftrain", "muhdi"), ("oracle", "mas")],
+)
+def test_a_step_without_the_source(adaptation: str, retention: str) -> None:
+    first = plugins.sections("adaptation")[adaptation]()
+    second = plugins.sections("retention")[retention]()
+    MethodTester(first, second, has_source=False).run_all()
+
+
 def test_two_terms_of_one_name_are_refused() -> None:
     loss = torch.zeros((), requires_grad=True)
     assert merged({"a": loss}, {}, {"b": loss}).keys() == {"a", "b"}

@@ -1,0 +1,143 @@
+"""Steps whose source is not there any more."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from muhdi.errors import RecipeError
+from muhdi.losses import kl_distillation
+from muhdi.models.checkpoint import load_checkpoint
+from muhdi.passes import Batch
+from muhdi.recipe import plugins
+from muhdi.recipe.load import load_recipe
+from muhdi.recipe.retentions import DistillConfig
+from muhdi.run.directory import RunDirectory
+from muhdi.workflows.adapt import adapt
+from muhdi.workflows.train import train
+from tests.testers import MethodTester
+
+Tiny = Callable[..., Path]
+SELF_TRAINING = "every_step.adaptation={method: selftrain, threshold: 0}"
+
+
+def test_nothing_is_pasted_and_the_teachers_labels_stay() -> None:
+    section = plugins.sections("adaptation")["selftrain"](colour_jitter=0, threshold=0)
+    tester = MethodTester(section, has_source=False)
+    _, methods = tester.started()
+    (one,) = methods.passes(None, tester.target)
+    assert torch.equal(one.batch.images, tester.target.images.float())
+    assert torch.equal(one.batch.labels, methods.adaptation.labelled_target.labels)
+
+
+def test_the_old_model_teaches_on_the_target() -> None:
+    section = DistillConfig(weight_pod=0, aux=0, old_statistics="running")
+    tester = MethodTester(None, section, has_source=False)
+    network, methods = tester.started()
+    (distill,) = methods.retentions
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.01
+    outputs = network.eval()(tester.target.images)
+    losses = distill.on_target(outputs, tester.target)
+    old = distill.old(tester.target.images).heads["agnostic"].main
+    expected = kl_distillation(old, outputs.heads["agnostic"].main, "pixel")
+    assert losses.keys() == {"kd_main"}
+    torch.testing.assert_close(losses["kd_main"], expected)
+    with_source, _ = MethodTester(None, section).started()
+    assert with_source is not None
+    _, methods = MethodTester(None, section).started()
+    assert methods.retentions[0].on_target(outputs, Batch(tester.target.images)) == {}
+
+
+def test_the_source_is_not_opened_and_the_table_says_so(tiny: Tiny, tmp_path: Path) -> None:
+    first = load_recipe(tiny(), ["steps=[]", "name=first"])
+    train(first, tmp_path, quiet=True)
+    network = RunDirectory.of(first, tmp_path).model(0, "source", 3)
+    text = tiny().read_text()
+    assert "source:" in text
+    settings = [
+        SELF_TRAINING,
+        "every_step.source=none",
+        "source_training.iterations=0",
+        f"model.init={network}",
+        "source=null",
+    ]
+    recipe = load_recipe(tiny(), settings)
+    results = train(recipe, tmp_path, quiet=True)
+    assert results.domains == ["city", "night"]
+    assert [step.get("without_source") for step in results.steps] == [None, True, True]
+    report = (RunDirectory.of(recipe, tmp_path).folder / "report.html").read_text()
+    assert "city, no source" in report
+    before = load_checkpoint(network).network.state_dict()
+    after = load_checkpoint(RunDirectory.of(recipe, tmp_path).model(2, "night", 3)).network
+    assert any(not torch.equal(before[key], value) for key, value in after.state_dict().items())
+
+
+def test_a_network_alone_is_enough_to_adapt(tiny: Tiny, folders: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(tiny())
+    train(recipe, tmp_path, quiet=True)
+    alone = tmp_path / "alone.safetensors"
+    shutil.copy(RunDirectory.of(recipe, tmp_path).model(2, "night", 3), alone)
+    images = folders / "rain" / "train"
+    with pytest.raises(RecipeError, match="or learn from the new images alone with --source-free"):
+        adapt(alone, images, experiments=tmp_path, quiet=True)
+    changes = {"every_step.iterations": 2, "every_step.batch_size": 2}
+    results = adapt(
+        alone, images, source_free=True, changes=changes, experiments=tmp_path, quiet=True
+    )
+    assert results.domains == ["train"]
+    assert results.steps[-1]["without_source"]
+
+
+def test_images_can_pass_without_anything_being_learned(tiny: Tiny, tmp_path: Path) -> None:
+    methods = ["every_step.adaptation=none", "every_step.retention=none"]
+    recipe = load_recipe(tiny(), ["every_step.source=none", *methods])
+    train(recipe, tmp_path, quiet=True)
+    run = RunDirectory.of(recipe, tmp_path)
+    files = [run.model(0, "source", 3), run.model(2, "night", 3)]
+    first, last = (load_checkpoint(file).network for file in files)
+    weights = dict(last.named_parameters())
+    for name, weight in first.named_parameters():
+        assert torch.equal(weights[name], weight), name
+    norms = dict(last.named_buffers())
+    moved = [not torch.equal(norms[name], value) for name, value in first.named_buffers()]
+    assert any(moved)
+
+
+def test_of_a_run_the_earlier_domains_are_evaluated_still(
+    tiny: Tiny, folders: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe(tiny())
+    train(recipe, tmp_path, quiet=True)
+    run = RunDirectory.of(recipe, tmp_path).folder
+    changes = {"every_step.iterations": 2, "every_step.batch_size": 2}
+    results = adapt(
+        run,
+        folders / "rain" / "train",
+        source_free=True,
+        changes=changes,
+        experiments=tmp_path,
+        quiet=True,
+    )
+    assert results.domains == ["sim", "train", "city", "night"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["every_step.adaptation=advent"], "steps.0.adaptation: advent needs source images"),
+        (["every_step.retention=[mas, ewc]"], "steps.0.retention.1: ewc needs source images"),
+        (["every_step.retention=style"], "steps.0.retention: style needs source images, but"),
+        (["every_step.rare_classes={}"], "steps.0.rare_classes: it needs source images"),
+        (["every_step.source=maybe"], "every_step.source: unknown value 'maybe'"),
+    ],
+)
+def test_what_needs_the_source_is_refused(tiny: Tiny, settings: list[str], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(tiny(), ["every_step.source=none", *settings])
+    assert message in str(error.value)
