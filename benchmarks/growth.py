@@ -38,7 +38,7 @@ from muhdi.recipe.schema import OptimizerConfig, Recipe
 from muhdi.training.iteration import train_iteration
 from muhdi.training.optim import build_optimizer, freeze_affine
 from muhdi.workflows import train as sequence
-from tests.testers import PlainRunner, begin
+from tests.testers import FewBatches, PlainRunner, begin
 
 BASE = {"width": 320, "batch": 1, "classes": 7}
 VARIED = {"width": (160, 320, 640), "batch": (1, 2, 4), "classes": (7, 19, 66)}
@@ -53,7 +53,7 @@ def iteration(width: int, batch: int, classes: int) -> dict[str, float]:
     images = torch.randint(0, 256, (batch, 3, width // 2, width), dtype=torch.uint8)
     labels = torch.randint(0, classes, (batch, width // 2, width))
     source, target = Batch(images, labels), Batch(images)
-    methods = begin(AdventConfig(), MuHDiConfig(), model, source, target)
+    methods = begin(AdventConfig(), MuHDiConfig(), model, FewBatches(source, target))
     freeze_affine(model)
     optimizer = build_optimizer(model, OptimizerConfig(), 1e-4)
     accelerate(nn.ModuleList([model, methods.adaptation, *methods.retentions]))

@@ -41,7 +41,7 @@ from muhdi.recipe.schema import OptimizerConfig
 from muhdi.training.fabric import FabricRunner
 from muhdi.training.iteration import train_iteration
 from muhdi.training.optim import build_optimizer, freeze_affine
-from tests.testers import begin
+from tests.testers import FewBatches, begin
 
 RATE = 2.5e-4
 VERSIONS: dict[str, dict[str, Any]] = {
@@ -73,7 +73,7 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
     old = build_segmenter(backbone, 7)
     old.load_state_dict(model.state_dict())
     source, target = batch(0, size)
-    methods = begin(AdventConfig(), config, model, source, target, torch.Generator())
+    methods = begin(AdventConfig(), config, model, FewBatches(source, target))
     discriminators = methods.adaptation.discriminators
     model.train()
     if version == "plain":

@@ -61,6 +61,7 @@ class FewBatches:
     """Two single images of each domain; none of a source that is not there."""
 
     def __init__(self, source: Batch | None, target: Batch) -> None:
+        self.has_source = source is not None
         self._batches = {"source": source, "target": target}
 
     def source(self, count: int) -> Iterator[Batch]:
@@ -90,17 +91,21 @@ def begin(
     retention: Any,
     network: Segmenter,
     images: FewBatches,
-    generator: torch.Generator,
-    memory: dict[str, Memory],
+    generator: torch.Generator | None = None,
+    memory: dict[str, Memory] | None = None,
 ) -> Methods:
     """All methods at the start of a step, in the order of a stage."""
     head = trained_head(retention)
-    has_source = bool(list(images.source(1)))
     context = MethodContext(
-        network.classes, network.levels, head, generator, stage="city", has_source=has_source
+        network.classes,
+        network.levels,
+        head,
+        generator or torch.Generator(),
+        stage="city",
+        has_source=images.has_source,
     )
     first = deepcopy(network).eval()
-    found = Surroundings(network, images, memory, CLASS_SET, first)
+    found = Surroundings(network, images, memory or {}, CLASS_SET, first)
     return begin_methods(adaptation, retention, context, {"main": 1.0, "aux": 0.1}, found)
 
 
@@ -138,7 +143,7 @@ class MethodTester:
         network = build_segmenter(self.backbone, CLASSES, decoder=self.decoder).train()
         self.generator = torch.Generator().manual_seed(5)
         sections = (self.adaptation, self.retention)
-        methods = begin(*sections, network, self.images(), self.generator, memory or {})
+        methods = begin(*sections, network, self.images(), self.generator, memory)
         return network, methods
 
     def images(self) -> FewBatches:
