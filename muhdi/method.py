@@ -110,7 +110,12 @@ class Method(nn.Module):
         """
 
     def passes(self, source: Batch, target: Batch) -> Sequence[Pass]:
-        """Further passes of an iteration, after the ones on the source and on the target."""
+        """Further passes of an iteration, after the ones on the source and on the target.
+
+        Args:
+            source: as the pass on the source sees it.
+            target: as it was drawn.
+        """
         return ()
 
     def penalty(self, network: Segmenter) -> Losses:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from muhdi import distributed
 from muhdi.adaptation.base import Adaptation, level_cross_entropy, level_weights, without_zeros
 from muhdi.adaptation.draws import Draws
 from muhdi.adaptation.pseudo_labels import PseudoLabels
-from muhdi.adaptation.strong import strongly_changed
+from muhdi.adaptation.strong import strongly_changed, weakly_changed
 from muhdi.losses import Losses
 from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import Levels
@@ -41,12 +43,16 @@ class SelfTrain(Adaptation):
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         self.pseudo_labels.begin(network, batches)
 
+    def source_batch(self, source: Batch) -> Batch:
+        return replace(source, images=self._weakly_changed(source.images))
+
     def target_batch(self, source: Batch, target: Batch) -> Batch:
         assert source.labels is not None
         taught = self.pseudo_labels(target)
         self.labelled_target = taught
         pasted = self._half_of_the_classes(source.labels)
-        mixed = torch.where(pasted[:, None], source.images, target.images)
+        beneath = self._weakly_changed(target.images)
+        mixed = torch.where(pasted[:, None], source.images, beneath)
         # What is ignored in the source is pasted, if at all, with its label: it is ignored again.
         labels = torch.where(pasted, source.labels, taught.labels)
         # The teacher's confidence counts on the target's pixels alone; true labels are certain.
@@ -66,6 +72,11 @@ class SelfTrain(Adaptation):
 
     def mean_teacher(self) -> Teacher:
         return self.pseudo_labels.teacher
+
+    def _weakly_changed(self, images: Tensor) -> Tensor:
+        """Images with the weak changes of colours, where the section has any."""
+        weak = self.config.weak_colours
+        return images if weak is None else weakly_changed(images, weak, self.draws)
 
     def _half_of_the_classes(self, labels: Tensor) -> Tensor:
         """Mask [N, H, W] of the pixels of half of the classes, chosen at random for each image.

@@ -151,7 +151,7 @@ class StageTrainer:
         for addition in additions:
             addition.begin(network, {}, batches)
         weights = {"main": self.config.weight_main, "aux": self.config.weight_aux}
-        return Methods(adaptation, retention, weights, additions)
+        return Methods(adaptation, retention, weights, additions, self.config.mean_over)
 
     def _move_to_device(self) -> None:
         modules: list[nn.Module] = [self.network, *self.methods.all]
