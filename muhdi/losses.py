@@ -37,6 +37,11 @@ def labelled_pixels(labels: Tensor) -> Tensor:
     return (labels != IGNORE).sum()
 
 
+def all_pixels(labels: Tensor) -> Tensor:
+    """The number of pixels, whether they count or not, a scalar on their device."""
+    return torch.full((), labels.numel(), dtype=torch.int64, device=labels.device)
+
+
 def cross_entropy(
     logits: Tensor, labels: Tensor, weight: Tensor | None = None, pixels: Tensor | None = None
 ) -> Tensor:

@@ -121,8 +121,8 @@ class Method(nn.Module):
         """Further passes of an iteration, after the ones on the source and on the target.
 
         Args:
-            source: labelled images; None in a step without the source.
-            target: images of the new domain.
+            source: as the pass on the source sees it; None in a step without the source.
+            target: as it was drawn.
         """
         return ()
 

@@ -22,7 +22,8 @@ class Batch:
     """Images, and what the network's outputs on them are compared with.
 
     Attributes:
-        images: [N, 3, H, W], RGB, uint8 or float in 0..255.
+        images: [N, 3, H, W], RGB, uint8 or float in 0..255. With a fourth channel they say which
+            tokens are hidden, see `muhdi.models.hidden_tokens`.
         labels: int64 [N, H, W], class positions and 255 (ignored): true ones or pseudo-labels.
             None where there are none.
         confidence: [N, H, W] in 0..1, a factor per pixel; None: 1 everywhere.

@@ -110,9 +110,12 @@ def train_once(data: Path, experiments: Path) -> None:
         torch.set_default_dtype(torch.float32)
 
 
-def hf(folder: str) -> str:
-    """The setting of a network of transformers, random, from a folder's configuration."""
-    return f"model.backbone={{name: 'hf:{folder}', pretrained: false}}"
+def hf(folder: str) -> list[str]:
+    """A network of transformers, random, from a folder's configuration, whose tokens are hidden."""
+    return [
+        f"model.backbone={{name: 'hf:{folder}', pretrained: false}}",
+        "every_step.adaptation={method: selftrain, weak_colours: {}, masked: {hide: tokens}}",
+    ]
 
 
 def train_spoilt(data: Path, experiments: Path, *settings: str) -> None:
@@ -143,7 +146,7 @@ def main() -> None:
     synced = ["model.batch_norm=synced", *BOUNDED]
     run_all(data, experiments / "synced", *synced, combinations=SYNCED)
     train_once(data, experiments / "once")
-    run_all(data, experiments / "hf", hf(folder), combinations=HF)
+    run_all(data, experiments / "hf", *hf(folder), combinations=HF)
     train_spoilt(data, experiments / "spoilt", "skip_bad=1")
 
 

@@ -99,7 +99,13 @@ def test_names_of_version_0_1_still_work_and_say_their_new_name(name: str) -> No
         assert callable(getattr(muhdi, name))
 
 
-PLACES = ("adaptation/", "retention/", "recipe/methods.py", "recipe/retentions.py")
+PLACES = (
+    "adaptation/",
+    "retention/",
+    "recipe/methods.py",
+    "recipe/presets.py",
+    "recipe/retentions.py",
+)
 """Where methods may be named."""
 
 

@@ -16,7 +16,8 @@ class Adaptation(Method):
     """Base of all adaptations.
 
     A batch may be computed in parts, and each of several processes has a part of it, too:
-    `target_batch` is called once per iteration, `on_source` and `on_target` once per part.
+    `source_batch` and `target_batch` are called once per iteration, in this order, `on_source` and
+    `on_target` once per part.
 
     Args:
         config: the section of the recipe.
@@ -43,6 +44,13 @@ class Adaptation(Method):
     def learns_on_target(self) -> bool:
         """Whether `on_target` is defined; if not, the target's images only pass through."""
         return type(self).on_target is not Adaptation.on_target
+
+    def source_batch(self, source: Batch) -> Batch:
+        """What the pass on the source sees: its images, or something made from them.
+
+        `target_batch` gets the images as they were drawn.
+        """
+        return source
 
     def target_batch(self, source: Batch | None, target: Batch) -> Batch:
         """What the pass on the target sees: its images, or something made from both domains.

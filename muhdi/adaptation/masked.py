@@ -13,6 +13,7 @@ from muhdi.errors import RunError
 from muhdi.losses import Losses
 from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.backbones.base import mean_colour
+from muhdi.models.hidden_tokens import HiddenTokens
 from muhdi.models.outputs import Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
@@ -25,7 +26,9 @@ class MaskedConsistency(Addition):
 
     M hides a share of the patches of an image. With the teacher's labels y of the whole image, and
     what they count q: L = w CE(s(M x), y, q). Hidden pixels show the mean colour, which networks
-    normalise to 0. An adaptation with a teacher lends its labels; else there is a teacher here.
+    normalise to 0; or in place of a hidden patch's token is the network's own mask token (VFM-UDA,
+    Englert et al. 2024). An adaptation with a teacher lends its labels; else there is a teacher
+    here.
 
     Args:
         config: the section ``masked`` of an adaptation.
@@ -35,6 +38,7 @@ class MaskedConsistency(Addition):
 
     config_class = MaskedConfig
     fill: Tensor
+    tokens: HiddenTokens
 
     def __init__(
         self, config: MaskedConfig, context: MethodContext, adaptation: Adaptation
@@ -51,17 +55,25 @@ class MaskedConsistency(Addition):
 
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         self.register_buffer("fill", mean_colour(network.backbone), persistent=False)
+        self.tokens = network.hidden_tokens
         if self.pseudo_labels is not None:
             self.pseudo_labels.begin(network, batches)
 
     def passes(self, source: Batch | None, target: Batch) -> list[Pass]:
         labelled = self._labelled(target)
         images = strongly_changed(labelled.images, self.config, self.draws)
-        rows, columns = patch_grid(labelled.size, self.config.block)
-        hidden = self.draws.uniform(images, rows, columns) < self.config.ratio
-        masked = hide_patches(images, hidden, self.fill)
-        batch = Batch(masked, labelled.labels, labelled.confidence, labelled.pixels)
+        batch = Batch(self._hidden(images), labelled.labels, labelled.confidence, labelled.pixels)
         return [Pass(batch, self._learn)]
+
+    def _hidden(self, images: Tensor) -> Tensor:
+        """Images [N, 3, H, W] with a share of their patches, or of their tokens, hidden."""
+        size = images.shape[-2], images.shape[-1]
+        block = self.config.block
+        rows, columns = self.tokens.grid(size) if block is None else patch_grid(size, block)
+        hidden = self.draws.uniform(images, rows, columns) < self.config.ratio
+        if block is None:
+            return self.tokens.hide(images, hidden)
+        return hide_patches(images, hidden, self.fill)
 
     def _labelled(self, target: Batch) -> Batch:
         if self.pseudo_labels is not None:

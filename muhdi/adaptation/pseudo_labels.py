@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from muhdi import distributed
 from muhdi.adaptation.choice import best_statistics
 from muhdi.adaptation.collapse import CollapseWatch
+from muhdi.losses import all_pixels
 from muhdi.method import Batches, MethodContext
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import batch_norms
@@ -100,7 +101,7 @@ class PseudoLabels(nn.Module):
         """What the loss is divided by; None: the labelled pixels, which the loop counts."""
         if self.config.mean_over == "labelled":
             return None
-        return torch.full((), pseudo.numel(), dtype=torch.int64, device=pseudo.device)
+        return all_pixels(pseudo)
 
     def follow(self, student: Segmenter) -> None:
         """The student has made an update."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from muhdi import distributed
 from muhdi.adaptation.base import Adaptation, level_weights, without_zeros
 from muhdi.adaptation.pseudo_labels import PseudoLabels
-from muhdi.adaptation.strong import strongly_changed
+from muhdi.adaptation.strong import strongly_changed, weakly_changed
 from muhdi.draws import Draws
 from muhdi.losses import Losses
 from muhdi.method import Batches, Memory, MethodContext
@@ -44,10 +44,13 @@ class SelfTrain(Adaptation):
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         self.pseudo_labels.begin(network, batches)
 
+    def source_batch(self, source: Batch) -> Batch:
+        return replace(source, images=self._weakly_changed(source.images))
+
     def target_batch(self, source: Batch | None, target: Batch) -> Batch:
         taught: Batch = self.pseudo_labels(target)
         self.labelled_target = taught
-        mixed = taught if source is None else self._mixed(source, taught)
+        mixed = self._beneath(taught) if source is None else self._mixed(source, taught)
         images = strongly_changed(mixed.images, self.config, self.draws)
         return replace(mixed, images=images)
 
@@ -57,12 +60,16 @@ class SelfTrain(Adaptation):
         assert taught.labels is not None
         assert taught.confidence is not None
         pasted = self._half_of_the_classes(source.labels)
-        mixed = torch.where(pasted[:, None], source.images, taught.images)
+        mixed = torch.where(pasted[:, None], source.images, self._beneath(taught).images)
         # What is ignored in the source is pasted, if at all, with its label: it is ignored again.
         labels = torch.where(pasted, source.labels, taught.labels)
         # The teacher's confidence counts on the target's pixels alone; true labels are certain.
         counts = torch.where(pasted, torch.ones_like(taught.confidence), taught.confidence)
         return Batch(mixed, labels, counts, taught.pixels)
+
+    def _beneath(self, taught: Batch) -> Batch:
+        """The target that the student sees."""
+        return replace(taught, images=self._weakly_changed(taught.images))
 
     def on_target(self, logits: Levels, batch: Batch) -> Losses:
         weights = without_zeros(level_weights(self.config))
@@ -76,6 +83,11 @@ class SelfTrain(Adaptation):
 
     def mean_teacher(self) -> Teacher:
         return self.pseudo_labels.teacher
+
+    def _weakly_changed(self, images: Tensor) -> Tensor:
+        """Images with the weak changes of colours, where the section has any."""
+        weak = self.config.weak_colours
+        return images if weak is None else weakly_changed(images, weak, self.draws)
 
     def _half_of_the_classes(self, labels: Tensor) -> Tensor:
         """Mask [N, H, W] of the pixels of half of the classes, chosen at random for each image.

@@ -1,4 +1,4 @@
-"""Strong changes of images that the student alone sees: colours, blur, hidden patches.
+"""Changes of images that the student alone sees: colours, blur, hidden patches.
 
 Pure functions of images and of numbers that were drawn, on whatever device the images are. Images
 are float RGB [N, 3, H, W] in 0..255.
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from muhdi.draws import Draws
-from muhdi.recipe.pseudo_labels import StrongColourConfig
+from muhdi.recipe.pseudo_labels import StrongColourConfig, WeakColourConfig
 
 SMALLEST_BLUR = 0.15
 LARGEST_BLUR = 1.15
@@ -33,29 +33,67 @@ def strongly_changed(images: Tensor, config: StrongColourConfig, draws: Draws) -
         return _changed(images.float(), config, draws)
 
 
+def weakly_changed(images: Tensor, config: WeakColourConfig, draws: Draws) -> Tensor:
+    """Images with slightly other colours, each on its own (VFM-UDA, Englert et al. 2024).
+
+    Args:
+        images: [N, 3, H, W], uint8 or float in 0..255.
+        config: how much changes at most.
+        draws: decides everything.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        changed = images.float()
+        applied = _applied(changed, config.probability, draws)
+        strengths = (config.brightness, config.contrast, config.saturation)
+        return _recoloured(changed, applied, strengths, config.hue, draws)
+
+
 def _changed(changed: Tensor, config: StrongColourConfig, draws: Draws) -> Tensor:
+    together = config.strong_per == "batch"
     if (config.colour_jitter or config.hue_jitter) and config.jitter_probability:
-        applied = _applied(changed, config.jitter_probability, config, draws)
-        factors = 1 + config.colour_jitter * applied * _signed(draws.uniform(changed, 3))
-        changed = jitter(changed, factors)
-        if config.hue_jitter:
-            turns = config.hue_jitter * applied * _signed(draws.uniform(changed, 1))
-            changed = turn_hues(changed, turns[:, 0])
+        applied = _applied(changed, config.jitter_probability, draws, together=together)
+        strengths = (config.colour_jitter,) * 3
+        changed = _recoloured(changed, applied, strengths, config.hue_jitter, draws)
     if config.blur_probability:
-        applied = _applied(changed, config.blur_probability, config, draws)
-        drawn = draws.uniform(changed, 1)
+        applied = _applied(changed, config.blur_probability, draws, together=together)
+        drawn = draws.uniform(changed, 1, together=config.blur_strength_per == "batch")
         deviations = SMALLEST_BLUR + (LARGEST_BLUR - SMALLEST_BLUR) * drawn
         changed = blur(changed, (applied * deviations)[:, 0])
     return changed
 
 
-def _applied(
-    images: Tensor, probability: float, config: StrongColourConfig, draws: Draws
+def _recoloured(
+    images: Tensor,
+    applied: Tensor,
+    strengths: tuple[float, float, float],
+    hue: float,
+    draws: Draws,
 ) -> Tensor:
-    """1 for images that change, 0 for the others, [N, 1]."""
+    """Images with other colours: 1 +- a strength times as bright, for example.
+
+    Args:
+        images: float [N, 3, H, W].
+        applied: [N, 1], 1 for images that change, 0 for the others.
+        strengths: of brightness, contrast and saturation.
+        hue: share of the colour circle; with 0 nothing is drawn for it.
+        draws: decides how much each image changes.
+    """
+    drawn = _signed(draws.uniform(images, 3))
+    # Numbers of the host one by one: a tensor of them would have to be sent to the device.
+    factors = [
+        1 + strength * applied[:, 0] * drawn[:, number] for number, strength in enumerate(strengths)
+    ]
+    changed = jitter(images, torch.stack(factors, 1))
+    if hue:
+        turns = hue * applied * _signed(draws.uniform(images, 1))
+        changed = turn_hues(changed, turns[:, 0])
+    return changed
+
+
+def _applied(images: Tensor, probability: float, draws: Draws, *, together: bool = False) -> Tensor:
+    """1 for images that change, 0 for the others, [N, 1]; ``together``: all or none."""
     if probability == 1:
         return images.new_ones(len(images), 1)
-    together = config.strong_per == "batch"
     return (draws.uniform(images, 1, together=together) < probability).to(images.dtype)
 
 

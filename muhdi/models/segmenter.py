@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from muhdi.models.backbones.base import Backbone
 from muhdi.models.decoders import Decoder, build_decoder, classify_each
+from muhdi.models.hidden_tokens import HiddenTokens
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.statistics import CHOICES, batch_norms
 from muhdi.recipe.backbones import BackboneConfig, DecoderConfig, DecoderName, read_backbone
@@ -77,6 +78,11 @@ class Segmenter(nn.Module):
         """How its logits are enlarged, see `muhdi.losses.upsample`."""
         return self.decoder.align_corners
 
+    @property
+    def hidden_tokens(self) -> HiddenTokens:
+        """How images say which of their tokens are hidden, to a backbone with a mask token."""
+        return HiddenTokens(self.backbone.features[-1].stride)
+
     def new_head(self) -> Head:
         """A head with random weights, on the device of the network."""
         aux: nn.Module | None = None
@@ -91,6 +97,8 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         """Images [N, 3, H, W], RGB, uint8 or float in 0..255 -> logits of every head, and features.
+
+        A fourth channel says which tokens are hidden, see `hidden_tokens`.
 
         Where the backbone needs sides that are multiples, images are padded at the right and at the
         bottom, and logits are brought to what spans the image; features are not. Where the decoder
@@ -113,7 +121,10 @@ class Segmenter(nn.Module):
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images [N, 3, H, W] -> what the backbone gives, from fine to coarse."""
-        features: tuple[Tensor, ...] = self.backbone(self._padded(images))
+        shown, hidden = self.hidden_tokens.split(images)
+        if hidden is not None:
+            return self.backbone.hiding(self._padded(shown), hidden)
+        features: tuple[Tensor, ...] = self.backbone(self._padded(shown))
         return features
 
     def _padded(self, images: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from muhdi.recipe.pseudo_labels import (
     MaskedConfig,
     PseudoLabelConfig,
     StrongColourConfig,
+    WeakColourConfig,
 )
 from muhdi.recipe.section import Buildable, Opaque, Rate, Weight
 
@@ -189,8 +190,8 @@ class SelfTrainConfig(StrongColourConfig, PseudoLabelConfig, AdaptationConfig):
     """The method's name."""
     # Gone once its values are there: a saved recipe holds those, also where they were taken back.
     preset: SelfTrainingPreset | None = None
-    """The values of a paper for all options that are not given: `dacs`, `daformer`, `mic` or
-    `vfm_uda`."""
+    """The values of a paper for all options that are not given, and for `mean_over` of the step:
+    `dacs`, `daformer`, `mic` or `vfm_uda`."""
     weight_main: Weight = 1.0
     """Factor of the main level's cross entropy on mixed images."""
     weight_aux: Weight = 0.1
@@ -200,6 +201,10 @@ class SelfTrainConfig(StrongColourConfig, PseudoLabelConfig, AdaptationConfig):
     mixed_classes: Literal["image", "batch"] = "image"
     """Half of the classes of its own source `image` is pasted onto a target image, or half of those
     of the whole source `batch`."""
+    weak_colours: WeakColourConfig | None = None
+    """Weak changes of colours, `{}` as published, of source images, and of target images before
+    classes are pasted onto them; what is pasted, and what the teacher sees, stays. None: no weak
+    changes. `augment.colour` comes before, and changes what everybody sees."""
 
     @model_validator(mode="before")
     @classmethod

@@ -31,7 +31,6 @@ _DAFORMER: dict[str, Any] = {
 }
 _MASKED: dict[str, Any] = {
     "ratio": 0.7,
-    "block": 32,
     "weight": 1.0,
     **_STRONG,
 }
@@ -39,20 +38,41 @@ _MASKED: dict[str, Any] = {
 SELF_TRAINING: dict[str, dict[str, Any]] = {
     "dacs": _DACS,
     "daformer": _DAFORMER,
-    "mic": {**_DAFORMER, "masked": {**_MASKED, "strong_per": "batch"}},
+    "mic": {
+        **_DAFORMER,
+        "masked": {
+            **_MASKED,
+            "hide": "pixels",
+            "strong_per": "batch",
+            "blur_strength_per": "batch",
+        },
+    },
     "vfm_uda": {
         **_DACS,
         "momentum": 0.999,
         "momentum_ramp": "after",
         "mirror": True,
-        "mixed_classes": "image",
         "strong_per": "image",
-        "masked": {**_MASKED, "strong_per": "image"},
+        "weak_colours": {
+            "brightness": 32 / 255,
+            "contrast": 0.5,
+            "saturation": 0.5,
+            "hue": 0.05,
+            "probability": 0.9,
+        },
+        "masked": {**_MASKED, "hide": "tokens", "strong_per": "image"},
     },
 }
 """By preset: DACS (Tranheden et al. 2021, as in DAFormer's code), DAFormer (Hoyer et al. 2022), MIC
-(Hoyer et al. 2023; blocks for crops of 512), VFM-UDA (Englert et al. 2024, without its mask
-tokens)."""
+(Hoyer et al. 2023; blocks for crops of 512), VFM-UDA (Englert et al. 2024)."""
+
+STEPS: dict[str, dict[str, Any]] = {
+    "dacs": {"mean_over": "all"},
+    "daformer": {"mean_over": "all"},
+    "mic": {"mean_over": "all"},
+    "vfm_uda": {"mean_over": "labelled"},
+}
+"""By preset: what it says of the step itself."""
 
 
 def over(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -62,3 +82,16 @@ def over(preset: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict) and isinstance(preset.get(key), dict):
             merged[key] = {**preset[key], **value}
     return merged
+
+
+def step_of_preset(step: dict[str, Any]) -> dict[str, Any]:
+    """A step with what the preset of its adaptation says of it, where nothing is given.
+
+    Args:
+        step: as a recipe holds it.
+    """
+    adaptation = step.get("adaptation")
+    if not isinstance(adaptation, dict) or adaptation.get("method") != "selftrain":
+        return step
+    name = adaptation.get("preset")
+    return over(STEPS[name], step) if isinstance(name, str) and name in STEPS else step

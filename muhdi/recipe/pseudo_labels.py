@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from muhdi.errors import RecipeError
-from muhdi.recipe.section import Fraction, Positive, Section, Weight
+from muhdi.recipe.section import Fraction, MeanOver, Positive, Section, Weight
 from muhdi.taxonomy import ClassSet
 
 TeacherStatistics = Literal["blend", "batch", "running", "auto"]
 CANDIDATES: tuple[TeacherStatistics, ...] = ("blend", "batch", "running")
 """The statistics that ``auto`` chooses from; of two that are as good, the first."""
+BLOCK = 32
+"""Side in pixels of hidden patches, where nobody chooses (MIC: for crops of 512)."""
 
 
 class MarginConfig(Section):
@@ -63,7 +65,7 @@ class PseudoLabelConfig(Section):
     """Whether the teacher's probabilities are the mean over an image and its mirror image."""
     margins: MarginConfig = MarginConfig()
     """Edges of whole target images whose pixels do not count."""
-    mean_over: Literal["labelled", "all"] = "labelled"
+    mean_over: MeanOver = "labelled"
     """Whether the loss is the mean over the labelled pixels, or over all of the batch (as in the
     published codes)."""
 
@@ -85,7 +87,26 @@ class StrongColourConfig(Section):
     blur_probability: Fraction = 0.0
     """Share of images that are blurred, by a Gaussian of 0.15 to 1.15 pixels."""
     strong_per: Literal["image", "batch"] = "image"
-    """Whether changing colours and blurring is decided for each `image`, or once for a `batch`."""
+    """Whether changing colours and blurring is decided for each `image`, or once for a `batch`. How
+    much colours change is drawn for each image anyway."""
+    blur_strength_per: Literal["image", "batch"] = "image"
+    """Whether the blur is as strong as is drawn for each `image`, or once for a `batch` (MIC's
+    masked images)."""
+
+
+class WeakColourConfig(Section):
+    """Weaker changes of colours, of the source's images and of what is pasted onto (VFM-UDA)."""
+
+    brightness: Fraction = 32 / 255
+    """Brightness changes by up to 1 +- this."""
+    contrast: Fraction = 0.5
+    """Contrast changes by up to 1 +- this."""
+    saturation: Fraction = 0.5
+    """Saturation changes by up to 1 +- this."""
+    hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.05
+    """Hues turn by up to this share of the colour circle, either way."""
+    probability: Fraction = 0.9
+    """Share of images whose colours change."""
 
 
 class MaskedConfig(StrongColourConfig):
@@ -97,8 +118,12 @@ class MaskedConfig(StrongColourConfig):
 
     ratio: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.7
     """Share of the patches that are hidden."""
-    block: Positive = 32
-    """Side of a patch in pixels of what training sees."""
+    hide: Literal["pixels", "tokens"] = "pixels"
+    """What is hidden: `pixels`, which show the mean colour, or `tokens` of a plain transformer,
+    each replaced by the network's own mask token, which learns too (VFM-UDA)."""
+    block: Positive | None = None
+    """Side of a patch in pixels of what training sees; none: 32. Only of `hide: pixels`: a token
+    has a patch of its own."""
     weight: Weight = 1.0
     """Factor of the main level's cross entropy."""
     aux: Weight = 0.1
@@ -106,6 +131,20 @@ class MaskedConfig(StrongColourConfig):
     pseudo_labels: PseudoLabelConfig | None = None
     """How its teacher labels; none: as by default. An adaptation that has a teacher lends its
     labels, and takes no such section."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_block(cls, value: Any) -> Any:
+        """The default side of patches, where there are any."""
+        if not isinstance(value, dict) or value.get("hide", "pixels") != "pixels":
+            return value
+        return value if value.get("block") is not None else {**value, "block": BLOCK}
+
+    @model_validator(mode="after")
+    def _block_is_used(self) -> MaskedConfig:
+        if self.hide == "tokens" and self.block is not None:
+            raise ValueError("block: with hide: tokens each has a patch of its own; leave it out")
+        return self
 
 
 class FeatureDistanceConfig(Section):

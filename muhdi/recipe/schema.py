@@ -402,7 +402,7 @@ class Recipe(Section):
             )
         masked = adaptation.masked
         target = min(self.training_size(step.target))
-        if masked is not None and masked.block > target:
+        if masked is not None and (masked.block or 0) > target:
             raise RecipeError(
                 f"{key}.adaptation.masked.block: {masked.block} is larger than the {target} pixels"
                 " that training sees of a side; set a smaller one"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inspect import get_annotations
-from typing import Annotated, Any, ClassVar, NoReturn, get_args
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, get_args
 
 from pydantic import (
     BaseModel,
@@ -23,6 +23,8 @@ Weight = Annotated[float, Field(ge=0.0, le=1e12, allow_inf_nan=False)]
 """A finite number of at least 0: the type of an option that is the factor of a loss."""
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 """A number from 0 to 1: the type of an option such as a momentum or a share."""
+MeanOver = Literal["labelled", "all"]
+"""Pixels whose number a loss is divided by."""
 Rate = Annotated[float, Field(gt=0.0, le=1e6, allow_inf_nan=False)]
 Side = Annotated[int, Field(ge=8, le=32768)]
 Size = tuple[Side, Side]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import DomainField
 from muhdi.recipe.methods import NO_ADAPTATION, AdaptationField, MethodConfig
+from muhdi.recipe.presets import step_of_preset
 from muhdi.recipe.rare_classes import RareClassesConfig
 from muhdi.recipe.retentions import NO_RETENTION, RetentionField
-from muhdi.recipe.section import Name, NotNegative, Positive, Rate, Section, Weight
+from muhdi.recipe.section import MeanOver, Name, NotNegative, Positive, Rate, Section, Weight
 
 
 def _is_a_number_or_a_file(value: Any) -> Any:
@@ -47,6 +48,9 @@ class StageConfig(Section):
     """Factor of the main level's cross entropy on the source."""
     weight_aux: Weight = 0.1
     """Factor of the aux level's cross entropy on the source."""
+    mean_over: MeanOver = "labelled"
+    """Whether the cross entropy on the source is the mean over the labelled pixels, or over all of
+    the batch (DAFormer)."""
     rare_classes: RareClassesConfig | None = None
     """Draws source images for a class, rare ones more often, `{}` as published; none: each is drawn
     once per epoch."""
@@ -72,6 +76,12 @@ class StepConfig(StageConfig):
     """A few target images whose labels take part: so many, evenly spread, or those that a text file
     names, one a line, as `muhdi label-sample` writes it. Every update sees a further batch of them,
     as large as the target's, with the cross entropy of the source. None: no label is opened."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: Any) -> Any:
+        """What the preset of the adaptation says of the step, below what is given."""
+        return step_of_preset(value) if isinstance(value, dict) else value
 
     @property
     def uses_source(self) -> bool:

@@ -13,12 +13,13 @@ from muhdi import distributed
 from muhdi.adaptation.addition import Addition
 from muhdi.adaptation.base import Adaptation
 from muhdi.errors import RunError
-from muhdi.losses import Losses, labelled_pixels
+from muhdi.losses import Losses, all_pixels, labelled_pixels
 from muhdi.method import Method
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
 from muhdi.passes import Batch, Pass, level_cross_entropy, merged
+from muhdi.recipe.section import MeanOver
 from muhdi.retention.base import Retention
 from muhdi.training.method_checks import checked, class_name
 
@@ -32,12 +33,14 @@ class Methods:
         retentions: how the earlier ones are kept.
         weights: factor per level, in the segmentation loss on the source.
         additions: what the adaptation has besides.
+        mean_over: pixels that the segmentation loss is averaged over.
     """
 
     adaptation: Adaptation
     retentions: tuple[Retention, ...]
     weights: dict[str, float]
     additions: tuple[Addition, ...] = ()
+    mean_over: MeanOver = "labelled"
 
     @property
     def all(self) -> tuple[Method, ...]:
@@ -60,20 +63,22 @@ class Methods:
             labelled: those of the new domain whose labels take part; None: no label does.
         """
         passes: list[Pass] = []
+        shown: Batch | None = None
         if source is not None:
             if target is not None:
                 for retention in self.retentions:
                     source = retention.source_batch(source, target)
-            passes.append(Pass(source, self._on_source, self.names))
+            shown = self.adaptation.source_batch(source)
+            passes.append(Pass(self._averaged(shown), self._on_source, self.names))
         if target is not None:
             seen = self.adaptation.target_batch(source, target)
             objective = self._on_target if self._learns_on_target else None
             passes.append(Pass(seen, objective, self.names))
             for method in self.all:
-                further = method.passes(source, target)
+                further = method.passes(shown, target)
                 passes += [_owned(method, one) for one in further]
         if labelled is not None:
-            passes.append(Pass(labelled, self._on_labelled, self.names))
+            passes.append(Pass(self._averaged(labelled), self._on_labelled, self.names))
         return [replace(one, batch=_counted(one.batch)) for one in passes]
 
     def penalty(self, network: Segmenter) -> Losses:
@@ -101,6 +106,12 @@ class Methods:
         """What messages call both together."""
         retentions = " and ".join(class_name(retention) for retention in self.retentions)
         return f"{class_name(self.adaptation)} with {retentions}"
+
+    def _averaged(self, batch: Batch) -> Batch:
+        """A labelled batch; with the number of its pixels, where the loss is the mean over all."""
+        if self.mean_over == "labelled" or batch.labels is None:
+            return batch
+        return replace(batch, pixels=all_pixels(batch.labels))
 
     @property
     def _learns_on_target(self) -> bool:

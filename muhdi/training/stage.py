@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -149,7 +150,8 @@ class StageTrainer:
             self.carried.first,
         )
         weights = {"main": self.config.weight_main, "aux": self.config.weight_aux}
-        return begin_methods(adaptation_config, retention_config, context, weights, found)
+        methods = begin_methods(adaptation_config, retention_config, context, weights, found)
+        return replace(methods, mean_over=self.config.mean_over)
 
     def _move_to_device(self) -> None:
         modules: list[nn.Module] = [self.network, *self.methods.all]

@@ -80,6 +80,7 @@ def start(recipe: Recipe, domains: Domains) -> Start:
         adaptable_layers(network.backbone)  # refuses what has none before anything is trained
     if any(step.adaptation.feature_distance is not None for step in recipe.steps):
         carried.first = deepcopy(network).requires_grad_(False).eval()
+    _train_mask_token(recipe, network)
     if model.checkpointing:
         network.backbone.checkpointed()
     convert_norms(network, model.batch_norm)
@@ -158,6 +159,18 @@ def _empty_results(recipe: Recipe, domains: Domains) -> Results:
         default=recipe.evaluation.default_statistics,
         scored_weights=recipe.evaluation.weights,
     )
+
+
+def _train_mask_token(recipe: Recipe, network: Segmenter) -> None:
+    """Have the mask token trained where a step hides tokens.
+
+    Raises:
+        RecipeError: the network has none.
+    """
+    for number, step in enumerate(recipe.steps):
+        masked = step.adaptation.masked
+        if masked is not None and masked.hide == "tokens":
+            network.backbone.trains_mask_token(f"steps.{number}.adaptation.masked.hide")
 
 
 def _check_batches(recipe: Recipe, network: Segmenter) -> None:

@@ -12,7 +12,7 @@ from muhdi.models.segmenter import build_segmenter
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
 from muhdi.recipe.methods import AdventConfig, NoAdaptationConfig, SelfTrainConfig
-from muhdi.recipe.pseudo_labels import MaskedConfig, PseudoLabelConfig
+from muhdi.recipe.pseudo_labels import MaskedConfig, PseudoLabelConfig, WeakColourConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.training.stage_batches import NoBatches
 from tests.testers import MethodTester
@@ -82,7 +82,10 @@ def test_a_mixed_batch_shows_the_source_where_it_is_pasted() -> None:
 @pytest.mark.parametrize("preset", ["dacs", "daformer", "mic", "vfm_uda"])
 def test_presets_train_and_are_resumed_to_the_bit(preset: str) -> None:
     section = SelfTrainConfig.model_validate({"preset": preset})
-    MethodTester(section).its_state_is_all_that_it_needs()
+    backbone: object = "small"
+    if preset == "vfm_uda":
+        backbone = pytest.importorskip("tests.models.tiny_transformers").section("dinov2")
+    MethodTester(section, backbone=backbone).its_state_is_all_that_it_needs()
 
 
 def test_presets_are_the_papers_values_and_give_way_to_what_is_said() -> None:
@@ -99,6 +102,56 @@ def test_presets_are_the_papers_values_and_give_way_to_what_is_said() -> None:
     # What is saved says it all, also what was taken back.
     saved = without.model_dump(mode="json", exclude_none=True)
     assert SelfTrainConfig.model_validate(saved) == without
+
+
+def test_teacher_and_pasted_pixels_see_colours_as_they_are() -> None:
+    weak = {"brightness": 0.4, "contrast": 0.0, "saturation": 0.0, "hue": 0.0, "probability": 1.0}
+    mixes = method(threshold=1.0, weak_colours=weak)
+    # Half as bright at most, so that nothing is cut off at 255.
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 128, (4, 3, 32, 40), dtype=torch.uint8, generator=generator)
+    source = Batch(images[:2], source_labels())
+    target = Batch(images[2:])
+    state = mixes.draws.generator.get_state()
+    shown = mixes.source_batch(source)
+    mixed = mixes.target_batch(source, target)
+    mixes.draws.generator.set_state(state)
+    # Brightness is the first of three numbers of each image: 1 +- 0.4 times as bright.
+    factors = 1 + 0.4 * (2 * torch.rand(2, 3, generator=mixes.draws.generator)[:, 0] - 1)
+    torch.testing.assert_close(shown.images, factors[:, None, None, None] * images[:2])
+    assert shown.labels is source.labels
+    pasted = mixes._half_of_the_classes(source.labels)
+    factors = 1 + 0.4 * (2 * torch.rand(2, 3, generator=mixes.draws.generator)[:, 0] - 1)
+    beneath = factors[:, None, None, None] * images[2:]
+    torch.testing.assert_close(mixed.images, torch.where(pasted[:, None], images[:2], beneath))
+    # The labels are of the images as they were drawn, and so masked consistency sees those.
+    assert torch.equal(mixes.labelled_target.images, target.images)
+
+
+def test_vfm_uda_is_that_of_its_code() -> None:
+    section = SelfTrainConfig.model_validate({"preset": "vfm_uda"})
+    assert section.weak_colours == WeakColourConfig()
+    assert (section.mixed_classes, section.momentum_ramp) == ("batch", "after")
+    assert section.masked is not None
+    assert (section.masked.hide, section.masked.block) == ("tokens", None)
+    pixels = SelfTrainConfig.model_validate({"preset": "vfm_uda", "masked": {"hide": "pixels"}})
+    assert pixels.masked is not None
+    assert pixels.masked.block == 32
+
+
+def test_a_preset_says_what_the_loss_of_its_step_is_averaged_over() -> None:
+    def found(*settings: str) -> str:
+        recipe = Recipe.load("scenes_selftrain", [f"every_step.{one}" for one in settings])
+        again = Recipe.model_validate(recipe.model_dump(mode="json", exclude_none=True))
+        assert again.steps == recipe.steps
+        assert recipe.source_training.mean_over == "labelled"
+        return recipe.steps[0].mean_over
+
+    assert found() == "labelled"
+    assert found("adaptation.preset=dacs") == "all"
+    assert found("adaptation.preset=dacs", "mean_over=labelled") == "labelled"
+    assert found("adaptation.preset=vfm_uda") == "labelled"
+    assert found("adaptation.method=minent", "mean_over=all") == "all"
 
 
 def test_an_unknown_preset_is_refused_by_name() -> None:
@@ -141,6 +194,10 @@ def test_masked_consistency_without_a_teacher_takes_options_of_its_own() -> None
     ("settings", "message"),
     [
         (["every_step.adaptation={method: minent, masked: {block: 65}}"], "block: 65 is larger"),
+        (
+            ["every_step.adaptation={method: minent, masked: {hide: tokens, block: 16}}"],
+            "masked: block: with hide: tokens each has a patch of its own; leave it out",
+        ),
         (
             ["every_step.adaptation={method: minent, masked: true}"],
             r"masked: must hold keys and values \({}: the defaults\), but is True",

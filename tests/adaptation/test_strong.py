@@ -14,9 +14,10 @@ from muhdi.adaptation.strong import (
     patch_grid,
     strongly_changed,
     turn_hues,
+    weakly_changed,
 )
 from muhdi.draws import Draws
-from muhdi.recipe.pseudo_labels import StrongColourConfig
+from muhdi.recipe.pseudo_labels import StrongColourConfig, WeakColourConfig
 
 
 def draws(seed: int = 0) -> Draws:
@@ -126,3 +127,34 @@ def test_blur_happens_as_often_as_it_says() -> None:
         found = strongly_changed(photos(), config, numbers)
         count += int(((found - photos()).abs().flatten(1).amax(1) > 0.01).sum())
     assert 30 < count < 70  # of 200; the smallest deviation, 0.15 pixels, changes next to nothing
+
+
+def test_weak_changes_have_a_strength_each() -> None:
+    config = WeakColourConfig(
+        brightness=0.2, contrast=0.5, saturation=0.4, hue=0.05, probability=1.0
+    )
+    found = weakly_changed(photos(), config, draws())
+    generator = draws().generator
+    drawn = 2 * torch.rand(4, 3, generator=generator) - 1
+    factors = 1 + torch.tensor([0.2, 0.5, 0.4]) * drawn
+    turns = 0.05 * (2 * torch.rand(4, 1, generator=generator) - 1)
+    torch.testing.assert_close(found, turn_hues(jitter(photos(), factors), turns[:, 0]))
+
+
+def test_the_share_of_weakly_changed_images() -> None:
+    config = WeakColourConfig(probability=0.9)
+    numbers = draws()
+    count = 0
+    for _ in range(50):
+        found = weakly_changed(photos(), config, numbers)
+        count += int(((found - photos()).abs().flatten(1).amax(1) > 1).sum())
+    assert 165 < count < 195  # of 200
+
+
+@pytest.mark.parametrize("per", ["image", "batch"])
+def test_a_blur_of_one_strength_for_all(per: str) -> None:
+    config = StrongColourConfig(colour_jitter=0.0, blur_probability=1.0, blur_strength_per=per)
+    same = photos(1).expand(4, -1, -1, -1)
+    found = strongly_changed(same, config, draws())
+    together = bool(torch.allclose(found, found[:1].expand_as(found)))
+    assert together is (per == "batch")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from muhdi.recipe.backbones import TransformersConfig
+
 transformers = pytest.importorskip("transformers")
 
 _STAGES: dict[str, Any] = {"hidden_sizes": [8, 16, 24, 32], "depths": [1, 1, 1, 1]}
@@ -56,3 +58,11 @@ def folder_of(kind: str, folder: Path, **changes: Any) -> Path:
     path = folder / kind
     configuration(kind, **changes).save_pretrained(path)
     return path
+
+
+def section(kind: str, **changes: Any) -> TransformersConfig:
+    """A section that holds the whole configuration, as a network's file does."""
+    stages = [f"stage{number}" for number in range(1, 5)]
+    kept = configuration(kind, out_features=stages, **changes).to_dict()
+    half = (0.5, 0.5, 0.5)
+    return TransformersConfig(name=f"hf:{kind}", configuration=kept, mean=half, std=half)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -66,6 +68,15 @@ def test_a_batch_in_parts_weighs_every_pixel_alike() -> None:
         values.append((losses["x"], network.backbone.conv1.weight.grad.clone()))
     torch.testing.assert_close(values[0][0], values[1][0])
     torch.testing.assert_close(values[0][1], values[1][1])
+
+
+def test_the_loss_of_the_source_is_a_mean_over_labelled_or_all_pixels() -> None:
+    tester = MethodTester()
+    labelled = tester.iterate(*tester.started())["seg_main"]
+    network, methods = tester.started()
+    everywhere = tester.iterate(network, replace(methods, mean_over="all"))["seg_main"]
+    # Half of the rows of one of two images are ignored: of four pixels three are labelled.
+    torch.testing.assert_close(everywhere, 3 / 4 * labelled)
 
 
 def test_a_pass_without_an_objective_only_shows_the_images_to_the_norms() -> None:

@@ -148,7 +148,7 @@ def test_synced_statistics_are_those_of_the_whole_batch(
 def test_a_network_of_transformers_is_trained_as_by_one_process(
     tmp_path: Path, data: Path, two: Path, tiny_hf: Path
 ) -> None:
-    run_all(data, tmp_path, hf(str(tiny_hf)), combinations=HF)
+    run_all(data, tmp_path, *hf(str(tiny_hf)), combinations=HF)
     assert_equal_runs(tmp_path, two / "hf", HF)
 
 

@@ -19,7 +19,8 @@ TO_THE_HOST = {"cpu", "item", "numpy", "tolist", "__bool__", "__float__", "__ind
 COPIES_NUMBERS = {"aten::_local_scalar_dense", "aten::equal", "aten::bincount", "aten::one_hot"}
 """Operations that read the values of a tensor, whatever their tags say."""
 
-
+INDEXED = {"aten::index", "aten::index_put", "aten::index_put_"}
+"""Operations whose indices may be masks."""
 WAIT = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
@@ -38,7 +39,7 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name().partition(".")[0]
         tagged = bool(WAIT & set(func.tags))
-        if name.startswith("aten::index"):
+        if name in INDEXED:
             tagged = any(_is_mask(index) for index in args[1])
         if name in COPIES_NUMBERS or tagged:
             self.found[name] += 1
@@ -61,9 +62,9 @@ class Calls(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def waits(adaptation: Any, retention: Any) -> Counter[str]:
+def waits(adaptation: Any, retention: Any, backbone: Any = "small") -> Counter[str]:
     """What brings numbers to the host in the second iteration of a step."""
-    tester = MethodTester(adaptation, retention)
+    tester = MethodTester(adaptation, retention, backbone)
     network, methods = tester.started()
     tester.iterate(network, methods)
     if retention is not None:
@@ -89,11 +90,24 @@ def test_no_pair_of_methods_waits_for_the_device(adaptation: str, retention: str
     assert waits(first(**additions), second) == Counter()
 
 
-@pytest.mark.parametrize("preset", ["dacs", "vfm_uda"])
-def test_no_preset_waits(preset: str) -> None:
+def of_preset(preset: str, **options: Any) -> Any:
     section = plugins.sections("adaptation")["selftrain"]
-    found = waits(section.model_validate({"preset": preset, "threshold_per": "class"}), None)
-    assert found == Counter()
+    return section.model_validate({"preset": preset, "threshold_per": "class", **options})
+
+
+def test_no_preset_waits() -> None:
+    assert waits(of_preset("dacs"), None) == Counter()
+    pixels = {"hide": "pixels", "block": 8}
+    assert waits(of_preset("vfm_uda", masked=pixels), None) == Counter()
+
+
+def test_hiding_tokens_waits_no_more_than_the_network() -> None:
+    tiny = pytest.importorskip("tests.models.tiny_transformers")
+    backbone = tiny.section("dinov2")
+    hidden = waits(of_preset("vfm_uda"), None, backbone)
+    # What is left without the masked pass is transformers' own.
+    without = waits(of_preset("vfm_uda", masked=None), None, backbone)
+    assert hidden.keys() == without.keys()
 
 
 def test_what_waits_is_counted() -> None:

@@ -93,6 +93,37 @@ class Backbone(nn.Module):
             )
         self.checkpointing = True
 
+    @property
+    def mask_token(self) -> nn.Parameter | None:
+        """What its pretraining showed it in place of a patch; None: it knows no hidden patches."""
+        return None
+
+    def trains_mask_token(self, key: str) -> None:
+        """Let its mask token be trained, as everything is that its features depend on.
+
+        Args:
+            key: of the recipe that asks for it, for the message.
+
+        Raises:
+            RecipeError: it has none.
+        """
+        token = self.mask_token
+        if token is None:
+            raise RecipeError(
+                f"{key}: {type(self).__name__} has no mask token, as DINOv2 and DINOv3 of"
+                " transformers have; set it to pixels"
+            )
+        token.requires_grad_(True)
+
+    def hiding(self, images: Tensor, hidden: Tensor) -> tuple[Tensor, ...]:
+        """As `forward`, with the mask token in place of some patches, in a network that has one.
+
+        Args:
+            images: [N, 3, H, W], RGB 0..255.
+            hidden: bool [N, rows, columns], which patches.
+        """
+        raise NotImplementedError
+
     def through(self, block: nn.Module, x: Tensor) -> Tensor:
         """What a block gives for ``x``, kept for the backward pass or computed again there."""
         if self.checkpointing:

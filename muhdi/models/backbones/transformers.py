@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
+from inspect import signature
 from logging import ERROR, getLogger
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from muhdi.models.backbones.probed import (
     probe,
     quarters,
 )
+from muhdi.models.hidden_tokens import given
 from muhdi.models.recompute import contexts_of
 from muhdi.recipe.backbones import TransformersConfig
 
@@ -60,6 +62,8 @@ ONE_SIZE = ("hiera",)
 ELSEWHERE = ("timm_backbone", "timm_wrapper")
 """Types of models that another package builds."""
 PREPROCESSOR = "preprocessor_config.json"
+MASK = "bool_masked_pos"
+"""What patch embeddings call the patches that are hidden."""
 _NOT_FROM_FILES = (
     "attn_implementation",
     "_attn_implementation",
@@ -106,6 +110,20 @@ class TransformersBackbone(ProbedBackbone):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return feature_maps(self.model, self.normalise(images))
+
+    @property
+    def mask_token(self) -> nn.Parameter | None:
+        """DINO's own, which its patch embedding knows."""
+        embeddings: Any = getattr(self.model, "embeddings", None)
+        knows = embeddings is not None and MASK in signature(embeddings.forward).parameters
+        found: nn.Parameter | None = getattr(embeddings, "mask_token", None)
+        return found if knows and self.family == "plain" else None
+
+    def hiding(self, images: Tensor, hidden: Tensor) -> tuple[Tensor, ...]:
+        """The token takes its place before positions are added."""
+        embeddings: Any = self.model.embeddings
+        with given(embeddings, **{MASK: hidden.flatten(1)}):
+            return self(images)  # type: ignore[no-any-return]
 
     def checkpointed(self) -> None:
         """Its layers or blocks are computed again, as transformers does it."""
