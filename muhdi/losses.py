@@ -113,7 +113,11 @@ def mse_distillation(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def local_pod(
-    old: Sequence[Tensor], new: Sequence[Tensor], scales: Sequence[int] = (1, 2, 4)
+    old: Sequence[Tensor],
+    new: Sequence[Tensor],
+    scales: Sequence[int] = (1, 2, 4),
+    *,
+    normalised: bool = False,
 ) -> Tensor:
     """Local POD of two lists of features.
 
@@ -123,23 +127,40 @@ def local_pod(
     (W//s) pixels (what is left over at the right and the bottom is dropped, and a scale that is
     finer than the map is skipped); each cell is averaged over its rows and over its columns. The
     loss is the L2 norm of the difference of all these averages, averaged over images and maps.
+
+    ``normalised``: the averages of an image and map are scaled to length 1 before the difference,
+    as in PODNet (Douillard et al. 2020). Then the loss lies in 0 to 1.41, whatever the features'
+    scale, which differs by orders of magnitude between batch norms and layer norms.
     """
-    losses = [_pod_distance(a, b, scales) for a, b in zip(old, new, strict=True)]
+    distance = _direction_distance if normalised else _pod_distance
+    losses = [distance(a, b, scales) for a, b in zip(old, new, strict=True)]
     return torch.stack(losses).mean()
 
 
 def _pod_distance(old: Tensor, new: Tensor, scales: Sequence[int]) -> Tensor:
     # Pooling is linear, so one pooling of the difference of squares stands for two.
-    difference = new.square() - old.square()
-    height, width = difference.shape[-2:]
+    difference = _pooled(new.square() - old.square(), scales)
+    norms: Tensor = torch.linalg.vector_norm(difference, dim=1)
+    return norms.mean()
+
+
+def _direction_distance(old: Tensor, new: Tensor, scales: Sequence[int]) -> Tensor:
+    first = F.normalize(_pooled(old.square(), scales), dim=1)
+    second = F.normalize(_pooled(new.square(), scales), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(second - first, dim=1)
+    return norms.mean()
+
+
+def _pooled(maps: Tensor, scales: Sequence[int]) -> Tensor:
+    """The averages of the rows and the columns of all cells, [N, ...]."""
+    height, width = maps.shape[-2:]
     parts = []
     for scale in scales:
         rows = height // scale
         columns = width // scale
         if not rows or not columns:
             continue
-        cut = difference[..., : rows * scale, : columns * scale]
+        cut = maps[..., : rows * scale, : columns * scale]
         cells = cut.unflatten(-2, (scale, rows)).unflatten(-1, (scale, columns))
         parts += [cells.mean(-1).flatten(1), cells.mean(-3).flatten(1)]
-    norms: Tensor = torch.linalg.vector_norm(torch.cat(parts, 1), dim=1)
-    return norms.mean()
+    return torch.cat(parts, 1)

@@ -11,12 +11,29 @@ from hypothesis import strategies as st
 from muhdi.losses import cross_entropy, entropy, kl_distillation, local_pod
 
 
-def test_pod_of_equal_maps_has_no_gradient() -> None:
+@pytest.mark.parametrize("normalised", [False, True])
+def test_pod_of_equal_maps_has_no_gradient(normalised: bool) -> None:
     maps = [torch.rand(1, 3, 8, 8, requires_grad=True)]
-    loss = local_pod([maps[0].detach()], maps)
+    loss = local_pod([maps[0].detach()], maps, normalised=normalised)
     loss.backward()
     assert loss == 0
     assert (maps[0].grad == 0).all()
+
+
+def test_normalised_pod_is_the_distance_of_directions() -> None:
+    old = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 1, 2, 2)
+    new = torch.tensor([[2.0, 1.0], [0.0, 2.0]]).view(1, 1, 2, 2)
+    # Rows' and columns' means of the squares, at scale 1; scale 2 has the pixels, each twice.
+    first = torch.tensor([2.5, 12.5, 5, 10, 1, 4, 9, 16, 1, 4, 9, 16])
+    second = torch.tensor([2.5, 2, 2, 2.5, 4, 1, 0, 4, 4, 1, 0, 4])
+    expected = (first / first.norm() - second / second.norm()).norm()
+    torch.testing.assert_close(local_pod([old], [new], normalised=True), expected)
+    # The features' scale does not count, whichever network's it is.
+    for scaled in (
+        local_pod([100 * old], [new], normalised=True),
+        local_pod([old], [9 * new], normalised=True),
+    ):
+        torch.testing.assert_close(scaled, expected)
 
 
 @given(st.integers(2, 19), st.integers(0, 1000))

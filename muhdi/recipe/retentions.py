@@ -70,6 +70,9 @@ class DistillConfig(RetentionConfig):
     """Factor of the distillation of logits on source images."""
     weight_pod: Weight = 1e-3
     """Factor of the distance between the old and the new features (local POD)."""
+    normalised_pod: bool = False
+    """Whether the pooled features are scaled to length 1 first (PODNet): for networks with layer
+    norms, whose features are of another scale. `weight_pod` then needs to be larger, 0.1 say."""
     aux: Weight = 0.1
     """The aux level's weight, relative to the main one's."""
     kl_reduction: Literal["pixel", "element"] = "pixel"

@@ -53,5 +53,6 @@ class Distill(Retention):
         # Of a backbone that is frozen, without a decoder's own map, the features stay anyway.
         moving = any(feature.requires_grad for feature in outputs.features)
         if config.weight_pod and moving:
-            losses["pod"] = config.weight_pod * local_pod(old.features, outputs.features)
+            distance = local_pod(old.features, outputs.features, normalised=config.normalised_pod)
+            losses["pod"] = config.weight_pod * distance
         return losses
