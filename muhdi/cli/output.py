@@ -149,6 +149,7 @@ def print_scores(results: Results, form: str | None = None, *, every: bool = Fal
         every: show all choices of statistics; other programs get them anyway.
     """
     from muhdi.evaluation.results import best_row
+    from muhdi.report.label_free import networks_table, without_labels
     from muhdi.report.tables import classes_table, matrix_table
 
     shown = results.statistics if every or form is not None else [results.main_statistics]
@@ -157,6 +158,8 @@ def print_scores(results: Results, form: str | None = None, *, every: bool = Fal
         best = best_row(results, statistics)
         tables.append(matrix_table(results, statistics, "network"))
         tables.append(classes_table(results, statistics, best))
+        for domain in without_labels(results, statistics):
+            tables.append(networks_table(results, statistics, domain))
     print_tables(tables, form)
     for note in results.notes:
         typer.echo(one_line(note), err=form is not None)

@@ -140,5 +140,35 @@ def label_free_table(results: Results, statistics: str, domain: str) -> ResultTa
     return ResultTable(title, ["", "before", "after", "change"], rows)
 
 
+def networks_table(results: Results, statistics: str, domain: str) -> ResultTable:
+    """Scores of several networks on a domain without labels, a row each.
+
+    Args:
+        results: with a row per network.
+        statistics: the normalisation statistics.
+        domain: its name.
+    """
+    rows: list[list[Cell]] = []
+    measured = [key for key in LABEL_FREE if key != "previous_agreement"]  # none came before
+    for step in results.steps:
+        scores = step["scores"][statistics][domain]["label_free"]
+        rows.append([step["name"], *(scores[key] for key in measured)])
+    title = f"{domain}, without labels, in percent, {statistics_title(statistics)}"
+    return ResultTable(title, ["network", *(NAMES[key] for key in measured)], rows)
+
+
+def without_labels(results: Results, statistics: str) -> list[str]:
+    """The domains that have no labels and other scores, in every row."""
+    rows = [step["scores"].get(statistics, {}) for step in results.steps]
+    found = []
+    for domain in results.domains:
+        entries = [row.get(domain, {}) for row in rows]
+        if entries and all(
+            entry.get("reason") == "unlabelled" and "label_free" in entry for entry in entries
+        ):
+            found.append(domain)
+    return found
+
+
 def _value(scores: LabelFree | None, key: str) -> float | None:
     return None if scores is None else scores[key]

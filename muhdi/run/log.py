@@ -151,7 +151,7 @@ class RunLog:
 
     def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Scores by name after ``step`` iterations of the whole run."""
-        self._log({f"miou/{name}": value for name, value in scores.items()}, step)
+        self._log(dict(scores), step)
 
     def images(self, step: int, paths: Sequence[Path]) -> None:
         """Sample images after ``step`` iterations of the whole run."""

@@ -32,6 +32,7 @@ from muhdi.preflight.count_classes import (
 from muhdi.recipe.evaluation import WeightsChoice
 from muhdi.recipe.schema import Recipe
 from muhdi.report.label_free import stage_warnings
+from muhdi.report.logged import logged_scores
 from muhdi.run.directory import RunDirectory, open_run
 from muhdi.run.environment import recorded
 from muhdi.run.log import RunLog
@@ -407,12 +408,6 @@ def weights_after(session: Session, stage: int) -> list[str]:
 def announce(session: Session, stage: int) -> None:
     """A line of scores for the user, and the numbers for the loggers."""
     results = session.carried.results
-    scores: dict[str, float] = {}
-    for statistics in results.statistics:
-        row = results.matrix(statistics)[stage]
-        for domain, miou in zip(results.domains, row, strict=True):
-            if miou is not None:
-                scores[f"{statistics}/{domain}"] = miou
     main = results.main_statistics
     named = dict(zip(results.domains, results.matrix(main)[stage], strict=True))
     cells = [f"{domain} {miou:.1f}" for domain, miou in named.items() if miou is not None]
@@ -422,7 +417,7 @@ def announce(session: Session, stage: int) -> None:
     for line in stage_warnings(results, main):
         session.log.print(line)
     done = session.recipe.iterations_before(stage + 1)
-    session.log.scores(done, scores)
+    session.log.scores(done, logged_scores(results, stage))
 
 
 def save_network(session: Session, stage: int, trainer: StageTrainer) -> None:

@@ -11,10 +11,13 @@ from muhdi.evaluation.results import Results
 from muhdi.report.label_free import (
     gone_wrong,
     label_free_table,
+    networks_table,
     sentence,
     stage_warnings,
     unlabelled,
+    without_labels,
 )
+from muhdi.report.logged import logged_scores
 from muhdi.report.ranking import ranking, ranks, spearman
 
 
@@ -173,3 +176,28 @@ def test_with_enough_networks_a_score_is_trusted_or_not() -> None:
         "Of 5 networks on 1 target, no score has a correlation of 0.7 or more: choose by none of"
         " them."
     )
+
+
+# --- scores of several networks, and for loggers ---------------------------------------------------
+
+
+def test_networks_are_compared_on_a_domain_without_labels() -> None:
+    results = rainy(found(), found(entropy=20.0, mirror=None))
+    assert without_labels(results, "running") == ["rain"]
+    table = networks_table(results, "running", "rain")
+    assert table.header == [
+        "network",
+        "entropy",
+        "mutual information",
+        "agreement with mirror images",
+    ]
+    assert table.rows == [["source", 40.0, 30.0, 90.0], ["rain", 20.0, 30.0, None]]
+
+
+def test_loggers_get_what_was_measured() -> None:
+    results = rainy(found(mirror=None))
+    assert logged_scores(results, 0) == {
+        "miou/running/sim": 50.0,
+        "entropy/running/rain": 40.0,
+        "mutual_information/running/rain": 30.0,
+    }

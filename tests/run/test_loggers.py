@@ -15,6 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from muhdi.errors import MuhdiError, RunError
+from muhdi.evaluation.results import LABEL_FREE
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
@@ -71,11 +72,17 @@ def recorded_losses(run: RunDirectory) -> dict[str, dict[int, float]]:
 
 
 def scores(run: RunDirectory) -> dict[str, dict[int, float]]:
-    """Of ``results.json``: mIoU in percent by name and iteration of the whole run."""
+    """Of ``results.json``: scores in percent by name and iteration of the whole run."""
     found: dict[str, dict[int, float]] = {}
     for number, step in enumerate(run.load_results()["steps"]):
         for domain, entry in step["scores"]["running"].items():
-            found.setdefault(f"miou/running/{domain}", {})[3 * (number + 1)] = entry["miou"]
+            values = {
+                "miou": entry["miou"],
+                **{key: entry["label_free"][key] for key in LABEL_FREE},
+            }
+            for key, value in values.items():
+                if value is not None:
+                    found.setdefault(f"{key}/running/{domain}", {})[3 * (number + 1)] = value
     return found
 
 
@@ -254,7 +261,7 @@ class WandbFiles:
         for item in history.item:
             values[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)
         for name, value in values.items():
-            if name.startswith(("loss/", "miou/")):
+            if name.startswith(("loss/", "miou/", "entropy/", "mutual_information/")):
                 self.values.setdefault(name, {})[values["_step"]] = value
             elif name.startswith("samples/"):  # the size and so on of each follow its name
                 self.images.add(name.split("/")[1])
@@ -342,11 +349,11 @@ def test_a_service_that_goes_away_costs_one_line_and_no_training(tmp_path: Path,
     failing = Kept(ConnectionError("no route\nto host"), service=True)
     staying = Kept(ConnectionError(), service=True)
     log = run_log(tmp_path, failing, staying)
-    log.scores(1, {"running/sim": 10})
-    log.scores(2, {"running/sim": 20})
+    log.scores(1, {"miou/running/sim": 10})
+    log.scores(2, {"miou/running/sim": 20})
     staying.gets.clear()
-    log.scores(3, {"running/sim": 30})
-    log.scores(4, {"running/sim": 40})
+    log.scores(3, {"miou/running/sim": 30})
+    log.scores(4, {"miou/running/sim": 40})
     assert [entry["miou/running/sim"] for entry in failing.gets] == [10, 20]
     assert [entry["miou/running/sim"] for entry in staying.gets] == [30, 40]
     assert capsys.readouterr().out == (

@@ -1,0 +1,28 @@
+"""The scores of a stage by name, as loggers draw them over a run."""
+
+from __future__ import annotations
+
+from muhdi.evaluation.results import LABEL_FREE, Results
+
+MIOU = "miou"
+
+
+def logged_scores(results: Results, stage: int) -> dict[str, float]:
+    """``miou/running/city`` and, what needs no labels, ``entropy/running/city`` and so on.
+
+    Args:
+        results: of a run.
+        stage: number of one that is evaluated.
+
+    Returns:
+        In percent; what was not measured is missing.
+    """
+    found: dict[str, float] = {}
+    for statistics, by_domain in results.steps[stage]["scores"].items():
+        for domain, entry in by_domain.items():
+            label_free = entry.get("label_free", {})
+            values = {MIOU: entry["miou"], **{key: label_free.get(key) for key in LABEL_FREE}}
+            for name, value in values.items():
+                if value is not None:
+                    found[f"{name}/{statistics}/{domain}"] = value
+    return found
