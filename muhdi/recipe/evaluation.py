@@ -102,7 +102,7 @@ class EvaluationConfig(Section):
     the network of the stage before: a second and a third pass for every image."""
     every: Positive | None = None
     """Iterations between evaluations of all domains within a step, for a curve; none: they are only
-    evaluated at its end. It changes nothing of the training. (`snapshot_every` keeps networks.)"""
+    evaluated at its end. The training stays the same; `snapshot_every` keeps the networks."""
     samples: NotNegative = 4
     """Predictions per domain that are kept as images after the last step."""
 
