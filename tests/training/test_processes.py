@@ -123,7 +123,7 @@ def tiny_hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, data: Path, tiny_hf: Path) -> Path:
-    """Folders of runs of two processes: ``frozen``, ``synced``, ``plain``, ``within``, and others."""
+    """Folders of runs of two processes: ``frozen``, ``synced``, ``within`` and others."""
     folder = tmp_path_factory.mktemp("two")
     torchrun(data, folder, tiny_hf)
     return folder
