@@ -44,6 +44,9 @@ HF = [("selftrain", "muhdi")]
 FROZEN = ["model.batch_norm=frozen"]
 BOUNDED = ["optimizer.clip=0.1", "augment.crop=[40,32]", "steps.0.labelled=3"]
 """Clipped gradients, crops of a fixed size, and a third stream of images."""
+WATCHED = [("selftrain", "distill")]
+"""Scored within a step, while each process has running statistics of its own."""
+SHORT = ["every_step.iterations=3", "log_every=1"]
 RECIPE = Path(__file__).with_name("processes.yml")
 
 
@@ -145,6 +148,9 @@ def main() -> None:
     run_all(data, experiments / "frozen", *FROZEN)
     synced = ["model.batch_norm=synced", *BOUNDED]
     run_all(data, experiments / "synced", *synced, combinations=SYNCED)
+    plain = [*SHORT, "snapshot_every=2"]
+    run_all(data, experiments / "plain", *plain, combinations=WATCHED)
+    run_all(data, experiments / "within", *SHORT, "evaluation.every=2", combinations=WATCHED)
     train_once(data, experiments / "once")
     run_all(data, experiments / "hf", *hf(folder), combinations=HF)
     train_spoilt(data, experiments / "spoilt", "skip_bad=1")

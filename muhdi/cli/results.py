@@ -77,7 +77,8 @@ ScoresFile = Annotated[
         "--scores",
         help="Write every score to this .csv or .json file, one a row: run, seed, step, domain,"
         " statistics, weights (model or ema), views (what was averaged), class ('mean' for the"
-        " mIoU), iou in percent.",
+        " mIoU), iou in percent, iterations (of a score within a step). Rows without a domain are"
+        " the measures of a sequence: average, forgetting, transfer.",
     ),
 ]
 RunsFolder = Annotated[Path, typer.Argument(help="Folder of run directories.", show_default=True)]
@@ -158,7 +159,7 @@ def evaluate(
     if output is not None:
         write_json(output, results.to_json(sequence=False))
     if scores is not None:
-        write_scores(scores, [results])
+        write_scores(scores, [results], sequence=False)
 
 
 def _view_settings(

@@ -10,10 +10,11 @@ import yaml
 
 from muhdi.deploy.find import PICTURE
 from muhdi.errors import RecipeError
-from muhdi.evaluation.results import Results, row_title
+from muhdi.evaluation.results import Results, row_titles
 from muhdi.models.checkpoint import Checkpoint
 from muhdi.recipe.evaluation import IN_WORDS
 from muhdi.recipe.load import RECIPE, load_recipe
+from muhdi.report.labelled import labelled_rows
 from muhdi.report.reached import reached
 from muhdi.report.result_table import Cell, markdown
 from muhdi.report.tables import matrix_table
@@ -174,8 +175,7 @@ def _measured(results: Results, wanted: str) -> list[dict[str, Any]]:
 
 def _labels(results: Results | None) -> str:
     """With how many labels the targets were learned."""
-    steps = [] if results is None else results.steps
-    rows = [row_title(step) for step in steps if step.get("labelled")]
+    rows = [] if results is None else labelled_rows(results)
     if not rows:
         return "without labels"
     return f"without labels but for a few of their training images ({'; '.join(rows)})"
@@ -187,7 +187,7 @@ def _training(run: Path, results: Results) -> str:
     lines.append(
         f"* source: {recipe.source_name()}, {recipe.source_training.iterations} iterations"
     )
-    titles = [row_title(step) for step in results.steps]
+    titles = row_titles(results.steps)
     for number, step in enumerate(recipe.steps, 1):
         # Of an unfinished run the last steps have no results.
         title = titles[number] if number < len(titles) else step.target.domain_name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -63,20 +64,39 @@ def pixel_accuracy(confusion: Confusion) -> float | None:
 class Summary:
     """What a sequence achieved, in points of mIoU; None where it cannot be said.
 
-    With targets 1..T and steps 1..T (Chaudhry et al. 2018; Lopez-Paz & Ranzato 2017):
+    R[s][t] is the mIoU on target t after step s; row 0 is the untouched source network. There are
+    targets 1..T, and target t is first adapted to in step t:
+
+    * average = (1 / T) sum_t R[T][t] (Lopez-Paz & Ranzato 2017, GEM, equation 2)
+    * forgetting = (1 / (T - 1)) sum_{t < T} (max_{t <= s < T} R[s][t] - R[T][t])
+      (Chaudhry et al. 2018, equation 3, from the target's own step on)
+    * backward = (1 / (T - 1)) sum_{t < T} (R[T][t] - R[t][t]) (GEM, equation 3)
+    * forward = (1 / (T - 1)) sum_{t > 1} (R[t-1][t] - b[t]) (GEM, equation 4). GEM's reference b is
+      a network of random weights; here it is the untouched source network, b[t] = R[0][t], so that
+      only what the steps have given counts.
+
+    In a sequence with more steps than targets, R[T] is the last row, and a target that comes back
+    counts from its first step on: what it regains then hides what was lost before. That is what
+    `before_return` is for.
 
     Attributes:
-        average: mean over the targets of R[T][t].
-        forgetting: mean over all targets but the last of max_{t <= s < T} R[s][t] - R[T][t].
-        backward: mean over the same of R[T][t] - R[t][t].
-        forward: mean over the targets but the first of R[t-1][t] - R[0][t]: what earlier steps gave
-            to a later one.
+        average: over the targets, at the end.
+        forgetting: what was lost of each target's best; targets whose first step is the last do not
+            count.
+        backward: what later steps gave to earlier targets, below 0 where they took.
+        forward: what earlier steps gave to later targets.
+        before_return: what was lost of a target's best by the time it came back, see
+            `lost_before_return`; None where none comes back.
+        area: mean of the targets' mIoU over the iterations, see `muhdi.evaluation.curves.area`;
+            None where nothing was evaluated within a step.
     """
 
     average: float | None
     forgetting: float | None
     backward: float | None
     forward: float | None
+    before_return: float | None = None
+    area: float | None = None
 
 
 def summarise(matrix: Matrix, adapted_at: Sequence[int]) -> Summary:
@@ -99,14 +119,41 @@ def summarise(matrix: Matrix, adapted_at: Sequence[int]) -> Summary:
             backward.append(_difference(column[last], column[step]))
         if 1 < step <= last:
             forward.append(_difference(column[step - 1], column[0]))
-    return Summary(_mean(final), _mean(forgetting), _mean(backward), _mean(forward))
+    return Summary(
+        mean_of_known(final),
+        mean_of_known(forgetting),
+        mean_of_known(backward),
+        mean_of_known(forward),
+    )
+
+
+def lost_before_return(matrix: Matrix, visits: Sequence[Sequence[int]]) -> float | None:
+    """What was lost of targets by the time they came back; None where none does.
+
+    For a target t that is adapted to in step v and next in step w > v,
+    max_{v <= s < w} R[s][t] - R[w-1][t]: its best since v against its score just before w. The mean
+    over all such pairs (v, w) of all targets.
+
+    Args:
+        matrix: R[stage][target]; row 0 is the source, and columns are targets only.
+        visits: for each target all steps that adapt to it, in order; later ones than the last row
+            do not count.
+    """
+    lost = []
+    for target, steps in enumerate(visits):
+        for step, next_step in pairwise(steps):
+            if next_step < len(matrix):
+                column = [row[target] for row in matrix[step:next_step]]
+                best = [value for value in column if value is not None]
+                lost.append(_difference(max(best, default=None), column[-1]))
+    return mean_of_known(lost)
 
 
 def _difference(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a - b
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
+def mean_of_known(values: Sequence[float | None]) -> float | None:
     """Mean of what is known; None when nothing is."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from muhdi.errors import MuhdiError, RunError
+from muhdi.evaluation.curves import area
 from muhdi.evaluation.metrics import (
     Confusion,
     Summary,
+    lost_before_return,
     mean_iou,
     pixel_accuracy,
     scored_iou,
@@ -181,13 +183,16 @@ class Results:
         domains: names of all domains that are evaluated, the source first.
         targets: names of the target domains in the order of the sequence, each once. Of a run
             without steps, the extra domains.
-        adapted_at: for each target, the first step (from 1) that adapts to it.
+        adapted_at: for each target, the first step (from 1) that adapts to it; `visits` has all.
         steps: for each finished stage ``{"step", "name", "scores", "weights"}``, its scores by
             statistics and domain, and the SHA-256 of the network files that were scored;
             ``labelled``, how many of its target's labels took part, where a few did;
             ``without_source``, true where no source image took part; and
             ``selected`` where its network was chosen, see `muhdi.workflows.select`, and ``remarks``
-            where its methods had something to say.
+            where its methods had something to say; ``kept``, bytes that are carried to the next
+            stage, by method and of the ``statistics``; and with `evaluation.every`, of steps alone,
+            ``iterations`` and ``curve``, the scores within the step: for each time
+            ``{"iterations", "scores"}``, with the mIoU, or with what needs no labels if it is none.
         confusion: of the newest stage, pixels by true and by predicted class, for each choice of
             statistics and domain. It is empty if there are many classes, and in runs of earlier
             versions.
@@ -244,6 +249,23 @@ class Results:
         self.steps.append(step)
 
     @property
+    def visits(self) -> dict[str, list[int]]:
+        """For each target all steps that adapt to it, as far as the run has come; the first always.
+
+        A target of a run without steps, or of networks that were only scored, has one.
+        """
+        found = {}
+        for target, first in zip(self.targets, self.adapted_at, strict=True):
+            later = [step["step"] for step in self.steps[first + 1 :] if step["name"] == target]
+            found[target] = [first, *later]
+        return found
+
+    @property
+    def returning(self) -> list[str]:
+        """The targets that more than one step has adapted to."""
+        return [target for target, steps in self.visits.items() if len(steps) > 1]
+
+    @property
     def statistics(self) -> list[str]:
         """The choices of statistics that were evaluated."""
         return list(self.steps[0]["scores"]) if self.steps else []
@@ -270,7 +292,12 @@ class Results:
 
     def summary(self, statistics: str) -> Summary:
         """Average, forgetting and transfer over the targets."""
-        return summarise(self.matrix(statistics, self.targets), self.adapted_at)
+        matrix = self.matrix(statistics, self.targets)
+        return replace(
+            summarise(matrix, self.adapted_at),
+            before_return=lost_before_return(matrix, list(self.visits.values())),
+            area=area(self.steps, statistics, self.targets, self.adapted_at),
+        )
 
     def to_json(self, *, sequence: bool = True) -> dict[str, Any]:
         """What is written to the file: everything, and the matrix for whoever reads only that.
@@ -352,18 +379,38 @@ class Results:
         )
 
 
-def row_title(step: Mapping[str, Any]) -> str:
-    """What tables call the row of a stage: ``city``, ``city, 8 labels`` or ``city, no source``.
+def stage_names(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The name of every stage; where a domain comes back, with its number: ``city, step 4``.
 
     Args:
-        step: of `Results.steps`.
+        steps: `Results.steps`.
     """
-    parts: list[str] = [step["name"]]
-    if step.get("labelled"):
-        parts.append(counted_labels(step["labelled"]))
-    if step.get("without_source"):
-        parts.append("no source")
-    return ", ".join(parts)
+    names: list[str] = []
+    met: set[str] = set()
+    for step in steps:
+        name = step["name"]
+        names.append(f"{name}, step {step['step']}" if name in met else name)
+        met.add(name)
+    return names
+
+
+def row_titles(steps: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What tables call the rows of stages: ``city``, ``city, 8 labels`` or ``city, no source``.
+
+    See `stage_names` of what comes back.
+
+    Args:
+        steps: `Results.steps`.
+    """
+    titles = []
+    for name, step in zip(stage_names(steps), steps, strict=True):
+        parts = [name]
+        if step.get("labelled"):
+            parts.append(counted_labels(step["labelled"]))
+        if step.get("without_source"):
+            parts.append("no source")
+        titles.append(", ".join(parts))
+    return titles
 
 
 def counted_labels(count: int) -> str:

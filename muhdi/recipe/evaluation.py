@@ -100,6 +100,9 @@ class EvaluationConfig(Section):
     agreement: Literal["none", "unlabelled", "all"] = "unlabelled"
     """The domains of which predictions are compared with those for mirror images, and with those of
     the network of the stage before: a second and a third pass for every image."""
+    every: Positive | None = None
+    """Iterations between evaluations of all domains within a step, for a curve; none: they are only
+    evaluated at its end. The training stays the same; `snapshot_every` keeps the networks."""
     samples: NotNegative = 4
     """Predictions per domain that are kept as images after the last step."""
 
@@ -138,6 +141,22 @@ class EvaluationConfig(Section):
                     f"evaluation.scales: {min(self.scales):g} makes the images of {domain}, which"
                     f" are {size[0]}x{size[1]}, smaller than {SMALLEST} pixels a side; leave it out"
                 )
+
+    def check_every(self, steps: Mapping[str, int]) -> None:
+        """Refuse an `every` that no step is long enough for.
+
+        Args:
+            steps: iterations of every step by key.
+
+        Raises:
+            RecipeError: names the key.
+        """
+        longest = max(steps.values(), default=None)
+        if self.every is not None and longest is not None and longest <= self.every:
+            raise RecipeError(
+                f"evaluation.every: no step has more than {longest} iterations, so nothing is"
+                " evaluated within one; set a smaller number, or leave it out"
+            )
 
     def check_selection(self, snapshot_every: int | None, steps: Mapping[str, int]) -> None:
         """Where the network of a step is chosen, refuse a step that has none to choose from.

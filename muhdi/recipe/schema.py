@@ -270,6 +270,7 @@ class Recipe(Section):
         self._check_stages()
         steps = {f"steps.{n}": step.iterations for n, step in enumerate(self.steps)}
         self.evaluation.check_selection(self.snapshot_every, steps)
+        self.evaluation.check_every(steps)
         self._check_steps()
         self._check_test()
         return self

@@ -23,11 +23,19 @@ COLOURS = 8  # that the page has; further lines begin again
 
 @dataclass(frozen=True)
 class Line:
-    """A named line; ``spread`` holds a deviation for each point, drawn as a whisker."""
+    """A named line.
+
+    Attributes:
+        name: of the line.
+        points: from left to right.
+        spread: a deviation for each point, drawn as a whisker; empty: there are none.
+        colour: number of its colour; None: its place among the lines.
+    """
 
     name: str
     points: Sequence[Point]
     spread: Sequence[float | None] = field(default_factory=list)
+    colour: int | None = None
 
     def heights(self) -> list[float]:
         """Heights of all points and of the ends of their whiskers."""
@@ -110,7 +118,7 @@ class _Drawing:
         parts += self._y_axis()
         parts += self._x_axis()
         for number, line in enumerate(self.chart.lines):
-            parts += self._line(number % COLOURS, line)
+            parts += self._line(number if line.colour is None else line.colour, line)
         if self.labelled:
             parts += self._names()
         parts.append("</svg>")
@@ -136,17 +144,27 @@ class _Drawing:
             parts.append(
                 f'<line class="border" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{self.floor}"/>'
             )
+        free = -math.inf  # where a name may begin
         for value, name in self.chart.ticks:
+            x = self.x(value)
+            half = LETTER * len(name) / 2
+            # Names of many steps would lie on each other: those that do not fit are left out.
+            if x - half < free:
+                continue
+            free = x + half + LETTER
             parts.append(
-                f'<text class="tick" x="{self.x(value):.1f}" y="{self.floor + 16}"'
+                f'<text class="tick" x="{x:.1f}" y="{self.floor + 16}"'
                 f' text-anchor="middle">{escape(name)}</text>'
             )
         return parts
 
-    def _line(self, colour: int, line: Line) -> list[str]:
+    def _line(self, number: int, line: Line) -> list[str]:
         path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in thinned(line.points))
+        colour = number % COLOURS
+        # A colour that is used again is dashed.
+        again = " again" if number >= COLOURS else ""
         parts = [
-            f'<polyline class="line s{colour}"'
+            f'<polyline class="line s{colour}{again}"'
             f' points="{path}"><title>{escape(line.name)}</title></polyline>'
         ]
         parts += self._whiskers(colour, line)
@@ -181,18 +199,33 @@ class _Drawing:
         ends = []
         for number, line in enumerate(self.chart.lines):
             ends.append((self.y(line.points[-1][1]), number))
+        ends.sort()
         parts = []
-        # From the top down, each at least a line below the one above it.
-        lowest = -math.inf
-        for y, number in sorted(ends):
+        for y, (_, number) in zip(moved_apart([y for y, _ in ends], self.floor), ends, strict=True):
             line = self.chart.lines[number]
-            lowest = max(y, lowest + LINE_HEIGHT)
             x = self.x(line.points[-1][0]) + 8
             parts.append(
                 f'<text class="name s{number % COLOURS}" x="{x:.1f}"'
-                f' y="{lowest + 4:.1f}">{escape(line.name)}</text>'
+                f' y="{y + 4:.1f}">{escape(line.name)}</text>'
             )
         return parts
+
+
+def moved_apart(heights: Sequence[float], floor: float) -> list[float]:
+    """Heights of names, from the top down, moved so that they are `LINE_HEIGHT` apart.
+
+    Args:
+        heights: where they would be, in order.
+        floor: of the drawing; names that would come to lie below it push those above them up.
+    """
+    moved: list[float] = []
+    for y in heights:
+        moved.append(max(y, moved[-1] + LINE_HEIGHT) if moved else y)
+    limit = floor
+    for place in reversed(range(len(moved))):
+        moved[place] = min(moved[place], limit)
+        limit = moved[place] - LINE_HEIGHT
+    return moved
 
 
 def thinned(points: Sequence[Point]) -> list[Point]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from muhdi.errors import MuhdiError, nearest
-from muhdi.evaluation.results import Results
+from muhdi.evaluation.results import Results, row_titles
 from muhdi.report.charts import Chart, Line
 from muhdi.report.page import legend, stage_ticks, viewer, write_page
 from muhdi.report.result_table import (
@@ -22,7 +23,7 @@ from muhdi.report.result_table import (
 )
 from muhdi.report.run_files import RunData, shared_statistics
 from muhdi.report.significance import NOISE, Difference, against_reading, difference
-from muhdi.report.tables import arms_table
+from muhdi.report.tables import MEASURES, ONLY_OF_SOME, arms_table
 from muhdi.report.unlike import unlike
 
 GroupBy = Literal["arm", "run"]
@@ -178,28 +179,18 @@ def _difference_cells(found: Difference | None, up: str, down: str) -> list[Cell
 
 def seeds_table(arms: Mapping[str, Sequence[Results]], statistics: str) -> ResultTable:
     """The summary of every run."""
-    rows: list[list[Cell]] = []
+    summaries: dict[tuple[str, int], dict[str, float | None]] = {}
     for arm, runs in arms.items():
         for run in runs:
-            summary = run.summary(statistics)
-            rows.append(
-                [
-                    arm,
-                    str(run.seed),
-                    summary.average,
-                    summary.forgetting,
-                    summary.backward,
-                    summary.forward,
-                ]
-            )
-    header = [
-        "arm",
-        "seed",
-        "target average",
-        "forgetting",
-        "backward transfer",
-        "forward transfer",
-    ]
+            summaries[arm, run.seed] = vars(run.summary(statistics))
+    names = dict(MEASURES)
+    for key in ONLY_OF_SOME:
+        if all(summary[key] is None for summary in summaries.values()):
+            del names[key]
+    rows: list[list[Cell]] = []
+    for (arm, seed), summary in summaries.items():
+        rows.append([arm, str(seed), *(summary[key] for key in names)])
+    header = ["arm", "seed", *names.values()]
     title = f"Every run, {statistics_title(statistics)} (points of mIoU)"
     return ResultTable(title, header, rows)
 
@@ -213,17 +204,18 @@ def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
     Its mIoU after each stage, one line per arm, with deviations over seeds.
     """
     first = next(iter(arms.values()))[0].results
-    names = [step["name"] for step in first.steps]
+    names = row_titles(first.steps)
     # One step is a point, not a line.
     if len(names) < 2:
         return []
     charts = []
     for domain in first.domains:
         lines = []
-        for arm, runs in arms.items():
+        for number, (arm, runs) in enumerate(arms.items()):
             line = _arm_line(arm, runs, domain, statistics)
-            if line is not None and len(runs[0].results.steps) == len(names):
-                lines.append(line)
+            if line is not None and arm not in with_other_steps(arms):
+                # The key numbers all arms, also those without a line here.
+                lines.append(replace(line, colour=number))
         if not lines:
             continue
         chart = Chart(
@@ -236,6 +228,15 @@ def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
         )
         charts.append((domain, chart))
     return charts
+
+
+def with_other_steps(arms: Arms) -> list[str]:
+    """The arms whose steps are not those of the first, so that no chart can hold both."""
+    sequences = {}
+    for arm, runs in arms.items():
+        sequences[arm] = [[step["name"] for step in run.results.steps] for run in runs]
+    first = next(iter(sequences.values()))[0]
+    return [arm for arm, found in sequences.items() if any(names != first for names in found)]
 
 
 def _arm_line(arm: str, runs: Sequence[RunData], domain: str, statistics: str) -> Line | None:
@@ -272,6 +273,7 @@ def write_comparison(out: Path, arms: Arms, against: str) -> Path:
         readings={each: readings(arms, against, each) for each in statistics},
         tables={each: tables(arms, against, each) for each in statistics},
         charts={each: domain_charts(arms, each) for each in statistics},
+        left_out=with_other_steps(arms),
         viewer=_viewer_of(arms, seed, statistics),
         seed=seed,
         legend=legend(runs[0].recipe.class_set()),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from muhdi.evaluation.results import row_title
+from collections.abc import Sequence
+
+from muhdi.evaluation.results import row_titles
 from muhdi.report.page import HeatCell, HeatMap, percent_cell
 from muhdi.report.result_table import Cell, ResultTable, known_values, statistics_title
 from muhdi.report.run_files import RunData
@@ -15,10 +17,10 @@ FAINT = 0.5
 def matrix_map(run: RunData, statistics: str) -> HeatMap:
     """R[stage][domain].
 
-    The cell of the step that adapted to its domain is marked, and those before it are pale.
+    The cells of steps that adapted to their domain are marked, and those before the first are pale.
     """
     results = run.results
-    adapted_at = dict(zip(results.targets, results.adapted_at, strict=True))
+    visits = results.visits
     table = matrix_table(results, statistics)
     rows = []
     for step, (name, *values) in enumerate(table.rows):
@@ -26,37 +28,49 @@ def matrix_map(run: RunData, statistics: str) -> HeatMap:
         for domain, value in zip(results.domains, values, strict=True):
             # The source, and further domains, count from the first step on; where there are no
             # other steps there is nothing to tell apart.
-            first = adapted_at.get(domain, 0) if len(results.steps) > 1 else 0
-            cells.append(percent_cell(value, _mark(step, first)))
+            adapted = visits.get(domain, [0]) if len(results.steps) > 1 else [0]
+            cells.append(percent_cell(value, _mark(step, adapted)))
         rows.append((str(name), cells))
     return HeatMap(table.title, table.header, rows)
 
 
-def _mark(step: int, first: int) -> str:
-    """CSS class of a cell, by the step that adapted to its domain."""
-    if step == first:
+def _mark(step: int, adapted: Sequence[int]) -> str:
+    """CSS class of a cell, by the steps that adapted to its domain."""
+    if step in adapted:
         return "framed"
-    return "before" if step < first else ""
+    return "before" if step < adapted[0] else ""
 
 
 def forgetting_table(run: RunData, statistics: str) -> ResultTable:
-    """For every target: after its step, at its best, at the end, and what was lost of it."""
+    """For every target: after its step, at its best, at the end, and what was lost of it.
+
+    A target that comes back has a row for each of its steps, which ends before the next one.
+    """
     results = run.results
     rows: list[list[Cell]] = []
-    for target, step in zip(results.targets, results.adapted_at, strict=True):
+    for target, steps in results.visits.items():
         column = [row[0] for row in results.matrix(statistics, [target])]
-        # An unfinished run may not have come to this target; then these are empty.
-        since = column[step:]
-        best = max(known_values(since), default=None)
-        last = column[-1]
-        lost: Cell = None
-        if best is not None and last is not None:
-            # What the last step adapted to cannot have been forgotten yet.
-            lost = best - last if len(since) > 1 else "newest"
-        rows.append([target, column[0], since[0] if since else None, best, last, lost])
+        for step, until in zip(steps, [*steps[1:], len(column)], strict=True):
+            name = target if len(steps) == 1 else f"{target}, {_span(step, until - 1)}"
+            # An unfinished run may not have come to this target; then it is empty.
+            rows.append([name, column[0], *_lost(column[step:until], column[until - 1])])
     header = ["target", "source only", "after its step", "at its best", "at the end", "lost"]
     title = f"mIoU of the targets in percent, {statistics_title(statistics)}"
     return ResultTable(title, header, rows)
+
+
+def _lost(since: Sequence[float | None], last: float | None) -> list[Cell]:
+    """The first score since a step, the best, the last, and what was lost of the best."""
+    best = max(known_values(since), default=None)
+    lost: Cell = None
+    if best is not None and last is not None:
+        # What the last step adapted to cannot have been forgotten yet.
+        lost = best - last if len(since) > 1 else "newest"
+    return [since[0] if since else None, best, last, lost]
+
+
+def _span(first: int, last: int) -> str:
+    return f"step {first}" if first == last else f"steps {first} to {last}"
 
 
 def class_map(run: RunData, statistics: str, domain: str) -> HeatMap | None:
@@ -71,7 +85,7 @@ def class_map(run: RunData, statistics: str, domain: str) -> HeatMap | None:
     rows = []
     for name in scored[0]:
         rows.append((name, [percent_cell(iou.get(name)) for iou in by_step]))
-    header = ["class", *map(row_title, run.results.steps)]
+    header = ["class", *row_titles(run.results.steps)]
     title = f"{domain}: IoU in percent per class after each stage, {statistics_title(statistics)}"
     return HeatMap(title, header, rows)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
 
-from muhdi.evaluation.results import row_title
+from muhdi.evaluation.results import row_titles
 from muhdi.report.label_free import (
     before_and_after,
     gone_wrong,
@@ -87,7 +87,7 @@ def helped(run: RunData, statistics: str, viewer: Mapping[str, Any]) -> Helped:
     """
     results = run.results
     if len(results.steps) < 2:
-        done = row_title(results.steps[-1])
+        done = row_titles(results.steps)[-1]
         return Helped(f"Only {done} was evaluated so far; there is nothing to compare it with.", [])
     others = [name for name in results.domains if name not in results.targets]
     # What was adapted to comes first; the source and further domains show what that cost.

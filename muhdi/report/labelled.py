@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from itertools import chain
 
-from muhdi.evaluation.results import Results, counted_labels, row_title
-
-
-def labelled_line(step: Mapping[str, Any]) -> str:
-    """What is said of a step that a few labels took part in.
-
-    Args:
-        step: of `Results.steps`, with ``labelled``.
-    """
-    count = counted_labels(step["labelled"])
-    return f"{step['name']}: {count} of its training images took part, so that it had supervision"
+from muhdi.evaluation.results import Results, counted_labels, row_titles, stage_names
 
 
 def labelled_lines(results: Results) -> list[str]:
     """A line for each step that a few labels took part in."""
-    return [labelled_line(step) for step in results.steps if step.get("labelled")]
+    lines = []
+    for name, step in zip(stage_names(results.steps), results.steps, strict=True):
+        if step.get("labelled"):
+            count = counted_labels(step["labelled"])
+            lines.append(
+                f"{name}: {count} of its training images took part, so that it had supervision"
+            )
+    return lines
+
+
+def labelled_rows(results: Results) -> list[str]:
+    """What tables call the steps that a few labels took part in."""
+    titles = zip(row_titles(results.steps), results.steps, strict=True)
+    return [title for title, step in titles if step.get("labelled")]
+
+
+def unlike_others(results: Results) -> list[str]:
+    """What tables call the steps that had a few labels, or no source."""
+    titles = zip(row_titles(results.steps), results.steps, strict=True)
+    return [title for title, step in titles if step.get("labelled") or step.get("without_source")]
 
 
 def arm_title(arm: str, runs: Sequence[Results]) -> str:
@@ -30,7 +39,6 @@ def arm_title(arm: str, runs: Sequence[Results]) -> str:
         arm: its name.
         runs: of its seeds.
     """
-    rows = [
-        row_title(step) for run in runs for step in run.steps if row_title(step) != step["name"]
-    ]
-    return f"{arm} ({'; '.join(dict.fromkeys(rows))})" if rows else arm
+    rows = chain.from_iterable(map(unlike_others, runs))
+    named = "; ".join(dict.fromkeys(rows))
+    return f"{arm} ({named})" if named else arm

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from muhdi.evaluation.results import row_title
+from muhdi.evaluation.results import row_titles
 from muhdi.files import write_text
 from muhdi.report.result_table import Cell, statistics_title, text, with_statistics
 from muhdi.report.run_files import RunData, embedded, samples_of
@@ -92,12 +92,11 @@ def viewer(runs: Mapping[str, RunData], statistics: Sequence[str]) -> dict[str, 
         completed by the statistics.
     """
     found = _Viewer(statistics)
-    for number, (name, run) in enumerate(runs.items()):
-        last = len(run.results.steps) - 1
+    for number, (title, run) in enumerate(runs.items()):
+        names = row_titles(run.results.steps)
+        titles = {stage: f"after {name}" for stage, name in enumerate(names)}
         if len(runs) > 1:
-            titles = {last: name}
-        else:
-            titles = {n: f"after {row_title(step)}" for n, step in enumerate(run.results.steps)}
+            titles = {len(names) - 1: title}
         found.add(number, run, titles)
     return found.data()
 

@@ -45,7 +45,10 @@ def reached(results: Results, statistics: str, *, with_page: bool = True) -> str
         sentences += _of_source(results.source, scores)
         summary = results.summary(statistics)
         if summary.forgetting is not None:
-            sentences.append(f"Forgetting: {text(summary.forgetting)} points.")
+            lost = f"Forgetting: {text(summary.forgetting)} points"
+            if summary.before_return is not None:
+                lost += f", lost before a return: {text(summary.before_return)}"
+            sentences.append(f"{lost}.")
         sentences += _of_other_statistics(results, statistics)
     elif results.source in scores:
         score = text(scores[results.source][1])

@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from muhdi.evaluation.results import Results, row_title
+from muhdi.evaluation.curves import has_curves
+from muhdi.evaluation.results import Results, row_titles
 from muhdi.report.charts import Chart, Line, Point
+from muhdi.report.curve_charts import curve_chart
 from muhdi.report.facts import facts
 from muhdi.report.heat_maps import class_map, confusion_map, forgetting_table, matrix_map
 from muhdi.report.helped import helped
+from muhdi.report.kept import kept_table
 from muhdi.report.labelled import labelled_lines
 from muhdi.report.loss_charts import loss_charts
 from muhdi.report.page import HeatMap, legend, stage_ticks, viewer, write_page
@@ -22,17 +25,12 @@ from muhdi.report.result_table import ResultTable, statistics_title
 from muhdi.report.run_files import RunData, read_run
 from muhdi.report.selected import remark_lines, selected_lines
 from muhdi.report.significance import NOISE
-from muhdi.report.tables import change_table
+from muhdi.report.tables import MEASURES, change_table
 
 FILE = "report.html"
 
-SUMMARY = {
-    "average": "average target mIoU",
-    "forgetting": "forgetting",
-    "backward": "backward transfer",
-    "forward": "forward transfer",
-}
-"""Attributes of a summary, and what they are called."""
+SUMMARY = {**MEASURES, "average": "average target mIoU"}
+"""Attributes of a summary, and what the page calls them."""
 
 Made = TypeVar("Made")
 
@@ -70,6 +68,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         summaries=each(_summary),
         matrices=each(matrix_map),
         curves=each(_score_chart),
+        within=each(curve_chart) if has_curves(results.steps) else {},
         forgetting=each(forgetting_table),
         per_class=each(_class_maps),
         confusion=each(_confusion_maps),
@@ -81,6 +80,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         viewer=images,
         legend=legend(run.recipe.class_set()),
         facts=facts(run),
+        kept=kept_table(results),
     )
 
 
@@ -139,7 +139,7 @@ def _score_chart(run: RunData, statistics: str) -> Chart | None:
     return Chart(
         f"mIoU in percent after each stage, {statistics_title(statistics)}",
         lines,
-        stage_ticks([row_title(step) for step in results.steps]),
+        stage_ticks(row_titles(results.steps)),
         dots=True,
         size=(520, 250),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from muhdi.evaluation.results import Results
+from muhdi.evaluation.results import Results, stage_names
 from muhdi.report.label_free import NAMES
 
 
@@ -31,11 +31,16 @@ def selected_line(selected: Mapping[str, Any]) -> str:
 
 def selected_lines(results: Results) -> list[str]:
     """A line for each step whose network was chosen."""
-    return [selected_line(step["selected"]) for step in results.steps if "selected" in step]
+    lines = []
+    for name, step in zip(stage_names(results.steps), results.steps, strict=True):
+        if "selected" in step:
+            lines.append(selected_line({**step["selected"], "domain": name}))
+    return lines
 
 
 def remark_lines(results: Results) -> list[str]:
     """What the methods of every step have said while they trained."""
-    return [
-        f"{step['name']}, {remark}" for step in results.steps for remark in step.get("remarks", [])
-    ]
+    lines = []
+    for name, step in zip(stage_names(results.steps), results.steps, strict=True):
+        lines += [f"{name}, {remark}" for remark in step.get("remarks", [])]
+    return lines

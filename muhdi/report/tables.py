@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from muhdi.evaluation.results import Results, row_title
+from muhdi.evaluation.results import Results, row_titles
 from muhdi.report.labelled import arm_title
 from muhdi.report.result_table import (
     UNLABELLED,
@@ -26,6 +26,18 @@ CHANGES = (
 )
 """Measures of ``change.json``, in the order of the table's columns."""
 
+MEASURES = {
+    "average": "target average",
+    "forgetting": "forgetting",
+    "backward": "backward transfer",
+    "forward": "forward transfer",
+    "before_return": "lost before a return",
+    "area": "mean over the iterations",
+}
+"""Attributes of a summary, and what tables of runs call them."""
+ONLY_OF_SOME = ("before_return", "area")
+"""Those that need a target that comes back, or evaluations within the steps."""
+
 
 def matrix_table(results: Results, statistics: str, rows: str = "after") -> ResultTable:
     """R[stage][domain] of one run; of other rows, such as networks, also their mean.
@@ -38,9 +50,11 @@ def matrix_table(results: Results, statistics: str, rows: str = "after") -> Resu
     # The mean over domains of a step would count domains that are yet to come.
     with_mean = rows != "after" and len(results.domains) > 1
     lines: list[list[Cell]] = []
-    for step, values in zip(results.steps, results.matrix(statistics), strict=True):
+    titles = row_titles(results.steps)
+    matrix = results.matrix(statistics)
+    for name, step, values in zip(titles, results.steps, matrix, strict=True):
         entries = step["scores"].get(statistics, {})
-        line: list[Cell] = [row_title(step)]
+        line: list[Cell] = [name]
         for domain, value in zip(results.domains, values, strict=True):
             line.append(_reason(entries.get(domain, {})) if value is None else value)
         if with_mean:
@@ -78,7 +92,8 @@ def classes_table(results: Results, statistics: str, row: int = -1) -> ResultTab
         rows.append(["mean", *(entry["miou"] for entry in entries.values())])
         accuracies = [entry.get("pixel_accuracy") for entry in entries.values()]
         rows.append(["pixel accuracy", *accuracies])
-    title = f"IoU in percent per class of {row_title(step)}, {statistics_title(statistics)}"
+    stage = row_titles(results.steps)[row]
+    title = f"IoU in percent per class of {stage}, {statistics_title(statistics)}"
     return ResultTable(title, ["class", *scored], rows)
 
 

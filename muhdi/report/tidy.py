@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
 from muhdi.files import check_target, write_json, write_text
 
-COLUMNS = ("run", "seed", "step", "domain", "statistics", "weights", "views", "class", "iou")
+COLUMNS = (
+    "run",
+    "seed",
+    "step",
+    "domain",
+    "statistics",
+    "weights",
+    "views",
+    "class",
+    "iou",
+    "iterations",
+)
 MEAN = "mean"
 """The ``class`` of rows that hold a domain's mIoU, in whose mean absent classes do not count."""
 ENDINGS = (".csv", ".json")
@@ -23,26 +35,57 @@ TidyRow = dict[str, str | int | float | None]
 * ``views``: what the softmax was averaged over, in words; empty where every image was looked at
   once, and in results of versions that do not say it.
 * ``iou``: in percent; None where there is none.
+* ``iterations``: of a score within a step (`evaluation.every`), those of the step so far; None at
+  its end.
+
+Rows without a ``domain`` are measures over all targets after the last step, in points of mIoU;
+``class`` says which, a name of `muhdi.evaluation.metrics.Summary`.
 """
 
 
-def tidy_rows(runs: Sequence[Results]) -> list[TidyRow]:
+def tidy_rows(runs: Sequence[Results], *, sequence: bool = True) -> list[TidyRow]:
     """A row for every run, step, domain, choice of statistics and class, and one for the mean.
 
     A class that no label of a domain holds has no IoU, and neither has the mean of a domain
-    without labels.
+    without labels. Means within the steps follow where there are any, and at last the measures of
+    the sequence, as far as they are known.
+
+    Args:
+        runs: whose scores are wanted.
+        sequence: whether their rows are the steps of a sequence; else they are networks, of which
+            nothing can be summarised.
     """
     rows: list[TidyRow] = []
     for run in runs:
         for step in run.steps:
-            for statistics, by_domain in step["scores"].items():
-                for domain, entry in by_domain.items():
-                    values = {**entry.get("iou", {}), MEAN: entry["miou"]}
-                    place = (run.name, run.seed, step["step"], domain, statistics)
-                    how = (run.scored_weights, _views(run, domain))
-                    for name, iou in values.items():
-                        rows.append(dict(zip(COLUMNS, (*place, *how, name, iou), strict=True)))
+            rows += _scores(run, step["step"], step["scores"])
+            for point in step.get("curve", []):
+                rows += _scores(run, step["step"], point["scores"], point["iterations"])
+        if sequence:
+            rows += _measures(run)
     return rows
+
+
+def _scores(
+    run: Results, step: int, scores: Mapping[str, Any], iterations: int | None = None
+) -> Iterator[TidyRow]:
+    """Rows of one evaluation of all domains."""
+    for statistics, by_domain in scores.items():
+        for domain, entry in by_domain.items():
+            for name, iou in {**entry.get("iou", {}), MEAN: entry["miou"]}.items():
+                place = (run.name, run.seed, step, domain, statistics)
+                how = (run.scored_weights, _views(run, domain))
+                yield dict(zip(COLUMNS, (*place, *how, name, iou, iterations), strict=True))
+
+
+def _measures(run: Results) -> Iterator[TidyRow]:
+    """Rows of the summaries after the last step."""
+    for statistics in run.statistics:
+        for name, value in vars(run.summary(statistics)).items():
+            if value is not None:
+                place = (run.name, run.seed, len(run.steps) - 1, "", statistics)
+                how = (run.scored_weights, "", name)
+                yield dict(zip(COLUMNS, (*place, *how, value, None), strict=True))
 
 
 def _views(run: Results, domain: str) -> str:
@@ -61,9 +104,9 @@ def check_scores_file(path: Path) -> None:
     check_target(path)
 
 
-def write_scores(path: Path, runs: Sequence[Results]) -> None:
+def write_scores(path: Path, runs: Sequence[Results], *, sequence: bool = True) -> None:
     """Write `tidy_rows` as CSV or as a JSON list, as the file's ending says."""
-    rows = tidy_rows(runs)
+    rows = tidy_rows(runs, sequence=sequence)
     if path.suffix.lower() == ".json":
         write_json(path, rows)
         return

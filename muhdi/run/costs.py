@@ -19,7 +19,8 @@ class StageCost:
         images: that one iteration sees, of source and target together.
         memory_mb: peak in MiB up to the end of the iterations: of the stage on a GPU, of the whole
             process so far on a CPU.
-        scoring: seconds of measuring the statistics of its domains, and of the evaluation after it.
+        scoring: seconds of measuring the statistics of its domains, and of the evaluations within
+            and after it.
     """
 
     name: str

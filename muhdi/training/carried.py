@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
 
 from torch import Tensor
 
@@ -30,6 +33,7 @@ class Carried:
         teacher: the mean teacher at the end of the stage; None where it had none.
         teacher_statistics: normalisation statistics by domain, measured with mean teachers.
         remarks: what the methods of the stage have said to the user.
+        curve: scores within the stage so far, see `muhdi.evaluation.results.Results`.
         first: a copy of the network as the run began, with its pretrained backbone; None where no
             step asks for it. It is made again whenever the run continues.
     """
@@ -43,4 +47,41 @@ class Carried:
     teacher: WeightAverage | None = None
     teacher_statistics: dict[str, Statistics] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    curve: list[dict[str, Any]] = field(default_factory=list)
     first: Segmenter | None = None
+
+    @property
+    def kept(self) -> dict[str, int]:
+        """Bytes that go to the next stage besides networks of the recipe's own kind."""
+        own = [self.statistics, self.teacher_statistics]
+        if self.average is not None:
+            own.append(self.average.statistics)
+        return kept_bytes(self.memory, self.networks, *own)
+
+
+def kept_bytes(
+    memory: Mapping[str, Memory],
+    networks: Mapping[str, Mapping[str, Tensor]],
+    *statistics: Mapping[str, Statistics],
+) -> dict[str, int]:
+    """Bytes of what a run carries from step to step.
+
+    Copies of the network, such as an old model or an average of its weights, do not count: their
+    size is the network's, however many domains there were.
+
+    Args:
+        memory: what methods remember, by method.
+        networks: state dicts of methods' own networks, by ``<method>/<network>``.
+        statistics: by domain, measured with the network and with each of its stand-ins.
+
+    Returns:
+        Bytes by method, by network of a method, and of all ``statistics``.
+    """
+    found = {name: _size(tensors) for name, tensors in chain(memory.items(), networks.items())}
+    by_domain = chain.from_iterable(one.values() for one in statistics)
+    found["statistics"] = sum(_size(tensors) for tensors in by_domain)
+    return found
+
+
+def _size(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors.values())

@@ -63,6 +63,7 @@ def restore(directory: RunDirectory, recipe: Recipe, carried: Carried, *, resume
     carried.networks = state["networks"]
     # States of earlier versions have none.
     carried.teacher_statistics = state.get("teacher_statistics", {})
+    carried.curve = state.get("curve", [])
     stage = state["stage"]
     iterations = recipe.iterations_before(stage) + state["trainer"]["iteration"]
     # States of earlier versions do not say it.
@@ -79,6 +80,7 @@ def training_state(stage: int, trainer: State, metrics: int, carried: Carried) -
         "memory": carried.memory,
         "networks": carried.networks,
         "teacher_statistics": carried.teacher_statistics,
+        "curve": carried.curve,
         "metrics": metrics,
         "results": carried.results.steps,
     }

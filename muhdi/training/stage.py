@@ -47,7 +47,7 @@ from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage_batches import NoBatches, StageBatches
 from muhdi.training.start import fill_from_files
 from muhdi.training.tuning import tune
-from muhdi.training.watcher import Event, Watcher
+from muhdi.training.watcher import Event, Watcher, due
 
 State = dict[str, Any]
 
@@ -355,9 +355,8 @@ class StageTrainer:
             for remark in self.methods.remarks():
                 self.remarks.append(f"iteration {self.iteration}: {remark}")
                 watcher.log.print(f"{self.name}, {self.remarks[-1]}")
-        every = self.recipe.snapshot_every
-        if every and self.iteration % every == 0 and not last:
-            yield Event.SNAPSHOT
+        if not last:
+            yield from due(self.recipe, self.number, self.iteration)
         if save:
             yield Event.SAVE
         if signal is not None:

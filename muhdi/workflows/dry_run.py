@@ -18,7 +18,7 @@ from muhdi.run.progress import Screen
 from muhdi.training.fabric import launch_alone, precision_notes, report_lost_processes
 from muhdi.training.measured import MeasuredTrainer, forget_peak, peak_mb, second_time
 from muhdi.training.start import start
-from muhdi.training.watcher import Watcher
+from muhdi.training.watcher import Event, Watcher, due
 from muhdi.workflows.select import check_selection
 from muhdi.workflows.train import (
     Session,
@@ -133,7 +133,7 @@ def _try_stage(
 
 
 def _try_scoring(session: Session, recipe: Recipe, stage: int, images: Mapping[str, int]) -> float:
-    """Seconds that the statistics and the evaluation after a stage take in a whole run."""
+    """Seconds that the statistics and all evaluations of a stage take in a whole run."""
     device = session.fabric.device
     measuring = second_time(lambda: measure_seen_domains(session, stage), device)
     sets = session.sets(stage)
@@ -148,8 +148,17 @@ def _try_scoring(session: Session, recipe: Recipe, stage: int, images: Mapping[s
         )
 
     evaluating = second_time(evaluate, device)
+    one = evaluating * _times_as_many(rows[-1], images)
     # Before a step without the source there may be nothing to measure.
-    return measuring * wanted / max(measured, 1) + evaluating * _times_as_many(rows[-1], images)
+    whole = measuring * wanted / max(measured, 1)
+    return whole + one * (1 + _evaluations_within(recipe, stage))
+
+
+def _evaluations_within(recipe: Recipe, stage: int) -> int:
+    """How often a run scores all domains between the iterations of a stage."""
+    last = recipe.stages()[stage].config.iterations
+    found = [event for done in range(1, last) for event in due(recipe, stage, done)]
+    return found.count(Event.EVALUATE)
 
 
 def _times_as_many(row: Row, images: Mapping[str, int]) -> float:

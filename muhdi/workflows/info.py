@@ -19,8 +19,10 @@ from muhdi.recipe.evaluation import SMALLEST
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.tune import TuneConfig
+from muhdi.report.kept import size_text
 from muhdi.retention.base import trained_head
 from muhdi.run.costs import DryRun
+from muhdi.training.carried import kept_bytes
 from muhdi.training.optim import freeze_affine
 from muhdi.training.start import new_network
 from muhdi.training.tuning import tune
@@ -194,7 +196,15 @@ def _held(checkpoint: Checkpoint) -> Facts:
         "mean teacher": "none" if checkpoint.teacher is None else "--weights teacher",
         "memory of": list(checkpoint.memory),
         "methods' networks": list(checkpoint.networks),
+        "kept for later steps": _kept(checkpoint),
     }
+
+
+def _kept(checkpoint: Checkpoint) -> list[str]:
+    """Sizes of what later steps are handed besides networks of the file's own kind."""
+    others = [one.statistics for one in checkpoint.stand_ins.values()]
+    kept = kept_bytes(checkpoint.memory, checkpoint.networks, checkpoint.statistics, *others)
+    return [f"{name} {size_text(size)}" for name, size in kept.items() if size]
 
 
 def _averaged(checkpoint: Checkpoint) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from lightning_fabric import Fabric
 
@@ -16,7 +17,7 @@ from muhdi.data.stream import LoadedBatch
 from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import Interrupted, RecipeError
 from muhdi.evaluation.domains import Scored, evaluate_domains, measure_domain
-from muhdi.evaluation.results import Results, absent_classes, row_title, untrained_row
+from muhdi.evaluation.results import Results, absent_classes, row_titles, untrained_row
 from muhdi.evaluation.samples import network_after, save_samples
 from muhdi.files import sha256, writing
 from muhdi.models.average import stand_ins
@@ -32,7 +33,6 @@ from muhdi.preflight.count_classes import (
 from muhdi.recipe.evaluation import WeightsChoice
 from muhdi.recipe.schema import Recipe
 from muhdi.report.label_free import stage_warnings
-from muhdi.report.logged import logged_scores
 from muhdi.run.directory import RunDirectory, open_run
 from muhdi.run.environment import recorded
 from muhdi.run.log import RunLog
@@ -59,6 +59,7 @@ from muhdi.training.watcher import Event, Watcher
 from muhdi.workflows.change import record_run_change, scored_file
 from muhdi.workflows.report import report
 from muhdi.workflows.select import check_selection, select_network, selection
+from muhdi.workflows.within import evaluate_within, tell_scores
 
 REPORT_UNLISTED_AFTER = 50
 """Training batches after which label ids that no table lists are reported.
@@ -302,19 +303,13 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
     )
     position.trainer = None  # it holds every network a second time
     session.carried.remarks = trainer.remarks
+    if not trainer.resumed:
+        session.carried.curve = []
     if trainer.finished:
         return
     if trainer.iteration:
         session.log.print(f"{name}: continuing after iteration {trainer.iteration}")
-    if trainer.iteration < trainer.config.iterations:
-        watcher = Watcher(session.log, session.count_unlisted, session.signals)
-        for event in trainer.fit(name, watcher):
-            trainer.sync_statistics()
-            if event is Event.SNAPSHOT:
-                trainer.keep_teacher()
-                save_network(session, stage, trainer)
-            else:
-                save_state(session, stage, trainer)
+    train_on(session, stage, trainer)
     if stage and session.recipe.evaluation.select != "last":
         select_network(session, stage, trainer, network_before(session, stage))
     trainer.finish()
@@ -324,6 +319,23 @@ def train_stage(session: Session, stage: int, position: Position) -> None:
         save_network(session, stage, trainer)
     # Before the evaluation: a crash there costs no training.
     save_state(session, stage, trainer)
+
+
+def train_on(session: Session, stage: int, trainer: StageTrainer) -> None:
+    """Do the iterations of a stage that are left, and what is due between them."""
+    if trainer.iteration == trainer.config.iterations:
+        return
+    watcher = Watcher(session.log, session.count_unlisted, session.signals)
+    for event in trainer.fit(trainer.name, watcher):
+        if event is Event.EVALUATE:
+            evaluate_within(session, stage, trainer)
+            continue
+        trainer.sync_statistics()
+        if event is Event.SNAPSHOT:
+            trainer.keep_teacher()
+            save_network(session, stage, trainer)
+        else:
+            save_state(session, stage, trainer)
 
 
 def measure_seen_domains(session: Session, stage: int) -> None:
@@ -367,16 +379,7 @@ def evaluate_stage(session: Session, stage: int) -> None:
     else:
         row = untrained_row(session.scored.rows, list(session.domains.validation))
     results.add(name, row, distributed.on_rank_zero(partial(weights_after, session, stage)))
-    sets = session.sets(stage)
-    if sets.labelled is not None:
-        results.steps[-1]["labelled"] = len(sets.labelled)
-    if stage and sets.source is None:
-        results.steps[-1]["without_source"] = True
-    if session.carried.remarks:
-        results.steps[-1]["remarks"] = session.carried.remarks
-    selected = selection(session, stage)
-    if selected is not None:
-        results.steps[-1]["selected"] = selected
+    results.steps[-1] |= beside_scores(session, stage)
     distributed.on_rank_zero(lambda: session.run.save_results(results.to_json()))
     session.report_unlisted()
     if not session.told_absent:
@@ -405,19 +408,31 @@ def weights_after(session: Session, stage: int) -> list[str]:
     return [] if path is None else [sha256(path)]
 
 
+def beside_scores(session: Session, stage: int) -> dict[str, Any]:
+    """What the results hold of a stage besides its scores, see `Results`."""
+    carried = session.carried
+    sets = session.sets(stage)
+    found: dict[str, Any] = {
+        "labelled": None if sets.labelled is None else len(sets.labelled),
+        "without_source": True if stage and sets.source is None else None,
+        "remarks": carried.remarks or None,
+        "selected": selection(session, stage),
+        "kept": carried.kept,
+    }
+    if stage and session.recipe.evaluation.every is not None:
+        found["iterations"] = session.recipe.stages()[stage].config.iterations
+        found["curve"] = carried.curve
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def announce(session: Session, stage: int) -> None:
-    """A line of scores for the user, and the numbers for the loggers."""
+    """A line of scores for the user, and warnings."""
     results = session.carried.results
-    main = results.main_statistics
-    named = dict(zip(results.domains, results.matrix(main)[stage], strict=True))
-    cells = [f"{domain} {miou:.1f}" for domain, miou in named.items() if miou is not None]
-    if cells:
-        title = row_title(results.steps[stage])
-        session.log.print(f"mIoU after {title}, {main}: {'  '.join(cells)}")
-    for line in stage_warnings(results, main):
-        session.log.print(line)
+    title = f"mIoU after {row_titles(results.steps)[stage]}"
     done = session.recipe.iterations_before(stage + 1)
-    session.log.scores(done, logged_scores(results, stage))
+    tell_scores(session, title, results.steps[stage]["scores"], done)
+    for line in stage_warnings(results, results.main_statistics):
+        session.log.print(line)
 
 
 def save_network(session: Session, stage: int, trainer: StageTrainer) -> None:

@@ -178,7 +178,7 @@ def test_with_enough_networks_a_score_is_trusted_or_not() -> None:
     )
 
 
-# --- scores of several networks, and for loggers ---------------------------------------------------
+# --- scores of several networks, and for loggers --------------------------------------------------
 
 
 def test_networks_are_compared_on_a_domain_without_labels() -> None:
@@ -196,7 +196,7 @@ def test_networks_are_compared_on_a_domain_without_labels() -> None:
 
 def test_loggers_get_what_was_measured() -> None:
     results = rainy(found(mirror=None))
-    assert logged_scores(results, 0) == {
+    assert logged_scores(results.steps[0]["scores"]) == {
         "miou/running/sim": 50.0,
         "entropy/running/rain": 40.0,
         "mutual_information/running/rain": 30.0,

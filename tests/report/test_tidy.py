@@ -25,7 +25,7 @@ def _results() -> Results:
 
 def test_a_row_for_every_class_and_for_the_mean() -> None:
     place = {"run": "x", "seed": 7, "step": 0, "statistics": "running"}
-    place |= {"weights": "model", "views": ""}
+    place |= {"weights": "model", "views": "", "iterations": None}
     assert tidy_rows([_results()]) == [
         {**place, "domain": "sim", "class": "a", "iou": 75.0},
         {**place, "domain": "sim", "class": "b", "iou": None},
@@ -68,15 +68,18 @@ def test_the_commands_write_them(
     assert (status, errors) == (0, "")
     with open("s.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = "run seed step domain statistics weights views class iou"
+    columns = "run seed step domain statistics weights views class iou iterations"
     assert list(rows[0]) == columns.split()
     means = [row for row in rows if row["class"] == "mean"]
     results = Results.load(trained)
+    measures = {row["class"] for row in rows if not row["domain"]}
     if command == "evaluate":
+        assert not measures, "networks are no sequence"
         last = {row["domain"]: row["iou"] for row in means if row["statistics"] == "image"}
         expected = dict(zip(results.domains, results.matrix("image")[-1], strict=True))
         assert {name: float(iou) for name, iou in last.items()} == expected
         return
+    assert measures == {"average", "forgetting", "backward", "forward"}
     assert len(means) == len(results.steps) * len(results.statistics) * len(results.domains)
 
 

@@ -24,6 +24,7 @@ from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.load import load_recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import build_fabric, check_batches, launch
+from muhdi.workflows.evaluate import evaluate
 from muhdi.workflows.train import train
 from tests.models.tiny_transformers import folder_of
 from tests.processes import (
@@ -32,7 +33,9 @@ from tests.processes import (
     FROZEN,
     HF,
     RECIPE,
+    SHORT,
     SYNCED,
+    WATCHED,
     draw,
     hf,
     recipe,
@@ -120,7 +123,7 @@ def tiny_hf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory, data: Path, tiny_hf: Path) -> Path:
-    """Folders of runs of two processes: ``frozen``, ``synced``, ``once``, ``hf``, ``spoilt``."""
+    """Folders of runs of two processes: ``frozen``, ``synced``, ``within`` and others."""
     folder = tmp_path_factory.mktemp("two")
     torchrun(data, folder, tiny_hf)
     return folder
@@ -143,6 +146,28 @@ def test_synced_statistics_are_those_of_the_whole_batch(
 ) -> None:
     run_all(data, tmp_path, *BOUNDED, combinations=SYNCED)
     assert_equal_runs(tmp_path, two / "synced", SYNCED)
+
+
+def test_scores_within_a_step_are_of_all_processes_and_change_nothing(
+    data: Path, two: Path
+) -> None:
+    name = "selftrain_distill"
+    plain, within = two / "plain", two / "within"
+    a, b = state(plain, name), state(within, name)
+    weights = [key for key in a if "running" not in key]
+    assert all(torch.equal(a[key], b[key]) for key in weights)
+    # The network that was kept then has the running statistics of both processes.
+    kept = plain / "snapshots" / name / "1_city" / "model_2.safetensors"
+    torch.set_default_dtype(torch.float64)
+    try:
+        (expected,) = evaluate(kept, recipe(data, *WATCHED[0], *SHORT)).matrix("running")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    (point,) = results(within, name)["steps"][1]["curve"]
+    scores = point["scores"]["running"]
+    assert [scores[domain]["miou"] for domain in ("sim", "city")] == pytest.approx(
+        expected, abs=0.01
+    )
 
 
 def test_a_network_of_transformers_is_trained_as_by_one_process(
