@@ -59,13 +59,24 @@ class BlendNorm(_OfImages):
 
     def forward(self, x: Tensor) -> Tensor:
         # 16 bits are too few for sums over an image.
-        own_variance, own_mean = torch.var_mean(x.float(), dim=(2, 3), correction=0)
+        own_mean, own_variance = _moments(x.float())
         mean = (1 - BLEND) * self.running_mean + BLEND * own_mean
         variance = (1 - BLEND) * self.running_var + BLEND * own_variance
         scale = (variance + self.eps).rsqrt() * self.weight
         shift = self.bias - mean * scale
         normalised = x * scale[:, :, None, None] + shift[:, :, None, None]
         return self.after(normalised.to(x.dtype))  # type: ignore[no-any-return]
+
+
+def _moments(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of every channel of every image, [N, K] each."""
+    if images.is_cuda:
+        variance, mean = torch.var_mean(images, dim=(2, 3), correction=0)
+        return mean, variance
+    # On a CPU `var_mean` takes three to five times as long.
+    mean = images.mean((2, 3))
+    centred = images - mean[:, :, None, None]
+    return mean, centred.square().mean((2, 3))
 
 
 def replace_norm(network: nn.Module, name: str, new: nn.Module) -> None:
