@@ -5,13 +5,13 @@ Arms over seeds, their spread, and which differences are more than noise.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from muhdi.errors import MuhdiError, nearest
 from muhdi.evaluation.results import Results
+from muhdi.recipe.orders import split_seed
 from muhdi.report.charts import Chart, Line
 from muhdi.report.page import legend, stage_ticks, viewer, write_page
 from muhdi.report.result_table import (
@@ -30,6 +30,8 @@ GROUP_BY: tuple[GroupBy, ...] = get_args(GroupBy)
 
 Arms = Mapping[str, Sequence[RunData]]
 """Runs by arm, each seed once, in the order of the seeds."""
+Controls = Mapping[str, str]
+"""The arm that each arm is compared with; one that is its own control is compared with none."""
 
 
 def group(runs: Sequence[RunData], by: GroupBy) -> dict[str, list[RunData]]:
@@ -48,9 +50,7 @@ def group(runs: Sequence[RunData], by: GroupBy) -> dict[str, list[RunData]]:
     arms: dict[str, list[RunData]] = {}
     for run in runs:
         seed = run.recipe.seed
-        name = run.recipe.name
-        if by == "arm":
-            name = re.sub(rf"_seed{seed}$", "", name)
+        name = split_seed(run.recipe)[0] if by == "arm" else run.recipe.name
         arm = arms.setdefault(name, [])
         if seed in _seeds(arm):
             raise MuhdiError(
@@ -69,8 +69,9 @@ def _check_comparable(run: RunData, first: RunData) -> None:
             f"{run.folder}: only {len(run.results.steps)} of {len(run.stages)} stages are"
             " evaluated; finish it with muhdi train --resume"
         )
-    same_domains = run.results.domains == first.results.domains
-    if not same_domains or run.results.targets != first.results.targets:
+    # They may come in another order.
+    same_domains = sorted(run.results.domains) == sorted(first.results.domains)
+    if not same_domains or sorted(run.results.targets) != sorted(first.results.targets):
         raise MuhdiError(
             f"{run.folder}: its domains ({', '.join(run.results.domains)}) are not those of"
             f" {first.folder} ({', '.join(first.results.domains)}); compare runs of one benchmark"
@@ -97,23 +98,29 @@ def reference_arm(arms: Arms, against: str | None) -> str:
     return against
 
 
+def with_one(arms: Arms, against: str) -> dict[str, str]:
+    """One arm as the control of all others."""
+    return dict.fromkeys(arms, against)
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def tables(arms: Arms, against: str, statistics: str) -> list[ResultTable]:
-    """Means and spreads, differences from the arm ``against``, and every seed."""
+def tables(arms: Arms, controls: Controls, statistics: str) -> list[ResultTable]:
+    """Means and spreads, differences from the controls, and every seed."""
     results = {arm: _results(runs) for arm, runs in arms.items()}
     return [
         arms_table(results, statistics),
-        differences_table(results, against, statistics),
+        differences_table(results, controls, statistics),
         seeds_table(results, statistics),
     ]
 
 
-def readings(arms: Arms, against: str, statistics: str) -> list[str]:
-    """A sentence for every arm but ``against``: how it compares with that."""
+def readings(arms: Arms, controls: Controls, statistics: str) -> list[str]:
+    """A sentence for every arm but the controls: how it compares with its own."""
     sentences = []
     for arm, runs in arms.items():
+        against = controls[arm]
         if arm != against:
             ours, others = _paired(_results(runs), _results(arms[against]))
             sentences.append(against_reading(arm, ours, against, others, statistics))
@@ -125,14 +132,15 @@ def _results(runs: Sequence[RunData]) -> list[Results]:
 
 
 def differences_table(
-    arms: Mapping[str, Sequence[Results]], against: str, statistics: str
+    arms: Mapping[str, Sequence[Results]], controls: Controls, statistics: str
 ) -> ResultTable:
-    """What every arm has more or less than one of them (paired t test, 95 %).
+    """What every arm has more or less than its control (paired t test, 95 %).
 
     Over the seeds that both arms have.
     """
     rows: list[list[Cell]] = []
     for arm, runs in arms.items():
+        against = controls[arm]
         if arm == against:
             continue
         ours, others = _paired(runs, arms[against])
@@ -143,8 +151,10 @@ def differences_table(
         row += _difference_cells(forgetting, "more", "less")
         rows.append(row)
     header = ["arm", "seeds", "target average", "reading", "forgetting", "reading of it"]
+    names = set(controls.values())
+    control = names.pop() if len(names) == 1 else "the controls"
     title = (
-        f"Differences from {against} in points of mIoU with their 95 % interval,"
+        f"Differences from {control} in points of mIoU with their 95 % interval,"
         f" {statistics_title(statistics)}"
     )
     return ResultTable(title, header, rows)
@@ -213,7 +223,7 @@ def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
     Its mIoU after each stage, one line per arm, with deviations over seeds.
     """
     first = next(iter(arms.values()))[0].results
-    names = [step["name"] for step in first.steps]
+    names = _stage_names(arms)
     # One step is a point, not a line.
     if len(names) < 2:
         return []
@@ -238,6 +248,17 @@ def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
     return charts
 
 
+def _stage_names(arms: Arms) -> list[str]:
+    """Names of the stages; their numbers where targets come in another order in other arms."""
+    runs = [runs[0] for runs in arms.values()]
+    names = [step["name"] for step in runs[0].results.steps]
+    for run in runs[1:]:
+        others = [step["name"] for step in run.results.steps]
+        if sorted(others) == sorted(names) and others != names:
+            return [names[0], *(f"step {number}" for number in range(1, len(names)))]
+    return names
+
+
 def _arm_line(arm: str, runs: Sequence[RunData], domain: str, statistics: str) -> Line | None:
     """Mean mIoU of a domain after each stage over the seeds of an arm; None where there is none."""
     columns = []
@@ -255,7 +276,7 @@ def _arm_line(arm: str, runs: Sequence[RunData], domain: str, statistics: str) -
     return Line(arm, points, deviations) if points else None
 
 
-def write_comparison(out: Path, arms: Arms, against: str) -> Path:
+def write_comparison(out: Path, arms: Arms, controls: Controls) -> Path:
     """Write the page of a comparison; its images are those of a seed that all arms have."""
     runs: list[RunData] = []
     for arm_runs in arms.values():
@@ -269,8 +290,8 @@ def write_comparison(out: Path, arms: Arms, against: str) -> Path:
         arms={arm: _seeds(arm_runs) for arm, arm_runs in arms.items()},
         all_statistics=statistics,
         noise=NOISE,
-        readings={each: readings(arms, against, each) for each in statistics},
-        tables={each: tables(arms, against, each) for each in statistics},
+        readings={each: readings(arms, controls, each) for each in statistics},
+        tables={each: tables(arms, controls, each) for each in statistics},
         charts={each: domain_charts(arms, each) for each in statistics},
         viewer=_viewer_of(arms, seed, statistics),
         seed=seed,
