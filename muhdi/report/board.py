@@ -22,8 +22,8 @@ State = Literal["waiting", "training", "done", "failed"]
 
 _WIDTH = 7
 """Characters of a cell, so that columns do not move."""
-_FRAME = 7
-"""Lines around the rows: title, frame, header, the line below, and one that stays free."""
+_REASONS = 4
+"""Failures that are explained below the table."""
 _FIRST: tuple[State, ...] = ("training", "failed", "waiting", "done")
 """Arms that a low terminal shows first: those with a run in the earlier of these states."""
 
@@ -67,17 +67,16 @@ class Board:
     total: int
     failures: Mapping[str, str]
 
-    def table(self, most: int | None = None) -> ResultTable:
+    def table(self, most: int) -> ResultTable:
         """A row for each arm, a column for each seed.
 
         Args:
-            most: rows that there is room for, those that train first; None: all.
+            most: arms that there is room for, those that train first.
         """
         seeds = list(dict.fromkeys(seed for runs in self.rows.values() for seed in runs))
         arms = list(self.rows)
-        if most is not None and len(arms) > most:
-            shown = sorted(arms, key=self._urgency)[: max(most, 1)]
-            arms = [arm for arm in arms if arm in shown]
+        shown = sorted(arms, key=self._urgency)[:most]
+        arms = [arm for arm in arms if arm in shown]
         rows: list[list[Cell]] = []
         for arm in arms:
             runs = self.rows[arm]
@@ -131,11 +130,16 @@ class LiveBoard:
         if self._board is None:
             return
         failures = [f"{name}: {reason}" for name, reason in self._board.failures.items()]
-        room = console.height - _FRAME - len(failures)
-        table = self._board.table(room).terminal()
+        if len(failures) > _REASONS:
+            failures[_REASONS:] = [f"and {len(failures) - _REASONS} more"]
         below = [f"{self._board.sentence()}{self._time_left()}", *failures]
         lines = [Text(line, no_wrap=True, overflow="ellipsis") for line in below]
-        yield Group(table, *lines)
+        # A terminal cannot draw again what has left it at the top.
+        for most in range(min(len(self._board.rows), console.height), 0, -1):
+            drawn = Group(self._board.table(most).terminal(), *lines)
+            if len(console.render_lines(drawn, options)) < console.height:
+                break
+        yield drawn
 
     def show(self, board: Board) -> None:
         """Show how far the runs are now."""

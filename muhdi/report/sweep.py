@@ -81,9 +81,10 @@ class SweepReport:
         recipes = [alike[0].recipe for alike in self._single.values()]
         self.control = control_arm(recipes, control)
         self.arms: dict[str, dict[str, list[RunData]]] = {}
-        for name, alike in zip(_arm_names(recipes), self._single.values(), strict=True):
-            order = order_name(own_order(alike[0].recipe))
-            self.arms.setdefault(name, {})[order] = alike
+        for arm, (name, alike) in zip(_arm_names(recipes), self._single.items(), strict=True):
+            # An arm that is called by its order has no other.
+            order = "" if arm == name else order_name(own_order(alike[0].recipe))
+            self.arms.setdefault(arm, {})[order] = alike
 
     @cached_property
     def has_orders(self) -> bool:

@@ -125,7 +125,7 @@ class Cluster:
 
     def _made(self, cluster: object) -> submitit.AutoExecutor:
         try:
-            executor = self._submitit.AutoExecutor(folder=self._folder / "%j", cluster=cluster)
+            executor = self._submitit.AutoExecutor(folder=self._folder, cluster=cluster)
             executor.update_parameters(**self._settings)
         except (AssertionError, NameError, RuntimeError, TypeError, ValueError) as error:
             raise RecipeError(f"--cluster: submitit says: {_first_line(error)}") from None
@@ -154,7 +154,7 @@ class Cluster:
         number = self._numbers.get(name)
         if number is None:
             return None
-        job = self._submitit.SlurmJob(folder=self._folder / "%j", job_id=number)
+        job = self._submitit.SlurmJob(folder=self._folder, job_id=number)
         state = job.get_info(mode="force").get("State", "")
         return job if state.startswith(_QUEUED) else None
 

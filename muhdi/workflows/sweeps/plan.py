@@ -203,7 +203,11 @@ def planned(asked: Asked, experiments: Path) -> Plan:
             recipe = job.load()
             _refuse_twice(job, recipe.name, names)
             arms[arm].append(_started(job, recipe, experiments, sources))
-    return Plan(list(sources.values()), arms, experiments)
+    # A source that was removed once all that starts from it is done is not trained again.
+    unfinished = [run for runs in arms.values() for run in runs if not run.is_complete()]
+    needed = {run.source for run in unfinished}
+    first = [run for run in sources.values() if run.name in needed or run.is_complete()]
+    return Plan(first, arms, experiments)
 
 
 def _refuse_twice(job: Job, name: str, names: set[str]) -> None:

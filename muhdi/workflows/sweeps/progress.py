@@ -11,6 +11,7 @@ from typing import Any
 from muhdi.errors import MuhdiError
 from muhdi.evaluation.results import Results
 from muhdi.files import read_json
+from muhdi.recipe.orders import split_seed
 from muhdi.recipe.stages import StageConfig, StepConfig
 from muhdi.report.board import Board, RunState
 from muhdi.run.directory import RunDirectory
@@ -150,7 +151,7 @@ def _rows(plan: Plan) -> dict[str, list[Run]]:
         while run.recipe.seed in [other.recipe.seed for other in rows.get(_row(number), [])]:
             number += 1
         rows.setdefault(_row(number), []).append(run)
-    return rows | plan.arms
+    return rows | {split_seed(runs[0].recipe)[0]: runs for runs in plan.arms.values()}
 
 
 def _row(number: int) -> str:
