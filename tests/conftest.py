@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,8 @@ from PIL import Image
 
 from muhdi.cli import main
 from muhdi.recipe.load import load_recipe
-from muhdi.workflows.sweep import _Job, _Processes
+from muhdi.workflows.sweeps import processes
+from muhdi.workflows.sweeps.plan import Run
 from muhdi.workflows.train import train
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -134,13 +134,18 @@ def sweeps_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Those that a sweep starts are tested in `tests/workflows/test_train.py`.
     """
-    one_at_a_time = Lock()
 
-    def train_here(self: _Processes, job: _Job, name: str) -> None:
-        with one_at_a_time:
-            train(job.load(), self.experiments, resume=True, quiet=True)
+    class Trained:
+        """What a process that has ended looks like."""
 
-    monkeypatch.setattr(_Processes, "_train", train_here)
+        def poll(self) -> int:
+            return 0
+
+    def train_here(run: Run, experiments: Path, gpu: str | None) -> Trained:
+        train(run.recipe, experiments, resume=True, quiet=True)
+        return Trained()
+
+    monkeypatch.setattr(processes, "spawn", train_here)
 
 
 @pytest.fixture(scope="session")

@@ -90,6 +90,23 @@ def read_scales(text: str) -> list[float]:
         ) from None
 
 
+def read_orders(words: list[str]) -> str | int | list[list[str]] | None:
+    """What ``--orders`` asks for: a word, a number, or the orders themselves; None: nothing.
+
+    Raises:
+        RecipeError: a word or a number stands next to another value.
+    """
+    if not words:
+        return None
+    if len(words) == 1 and "," not in words[0]:
+        word = words[0]
+        return int(word) if word.isascii() and word.isdigit() else word
+    for word in words:
+        if "," not in word:
+            raise RecipeError(f"--orders {word}: only orders such as dusk,bright are repeatable")
+    return [word.split(",") for word in words]
+
+
 # --- where runs are, and what happens to existing ones --------------------------------------------
 
 Experiments = Annotated[
@@ -109,7 +126,11 @@ OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace exist
 
 Jobs = Annotated[
     Optional[int],
-    typer.Option("--jobs", min=1, help="Processes at a time. By default one per core."),
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Processes at a time. By default one per GPU, or per core where there is no GPU.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show results, but no progress.")]
 TrustCode = Annotated[

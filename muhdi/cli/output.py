@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from muhdi.evaluation.results import Results
     from muhdi.recipe.schema import Recipe
+    from muhdi.report.board import Board
     from muhdi.report.result_table import ResultTable
     from muhdi.run.costs import DryRun
 
@@ -77,6 +78,46 @@ def progress(name: str, *, quiet: bool = False) -> Iterator[Bar]:
         yield bar
     finally:
         bar.stop()
+
+
+class BoardOutput:
+    """How far a sweep is, on standard error.
+
+    Args:
+        quiet: nothing is shown.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        from muhdi.report.board import LiveBoard
+        from muhdi.run.progress import Screen
+
+        self._screen = Screen(stderr=True, quiet=quiet)
+        self._board = LiveBoard(self._screen)
+
+    def show(self, board: Board) -> None:
+        """Show how far the runs are now."""
+        with self._screen.may_be_gone():
+            self._board.show(board)
+
+    def print(self, text: str) -> None:
+        """A line of what happens."""
+        with self._screen.may_be_gone():
+            self._board.print(one_line(text))
+
+    def stop(self) -> None:
+        """The sweep ends."""
+        with self._screen.may_be_gone():
+            self._board.stop()
+
+
+@contextmanager
+def live_board(*, quiet: bool = False) -> Iterator[BoardOutput]:
+    """A table of runs that is drawn again and again; without a terminal, plain lines."""
+    board = BoardOutput(quiet=quiet)
+    try:
+        yield board
+    finally:
+        board.stop()
 
 
 def check_format(form: str | None) -> None:

@@ -249,6 +249,7 @@ def compare(
         readings,
         reference_arm,
         tables,
+        with_one,
         write_comparison,
     )
     from muhdi.report.run_files import read_run, shared_statistics
@@ -263,19 +264,19 @@ def compare(
         check_scores_file(scores)
     found = [read_run(run) for run in runs]
     arms = group(found, group_by)
-    reference = reference_arm(arms, against)
+    controls = with_one(arms, reference_arm(arms, against))
     shared = shared_statistics(found)
     main = found[0].results.main_statistics
     shown = shared if form is not None or main not in shared else [main]
     for_terminal = []
     for statistics in shown:
-        for_terminal += tables(arms, reference, statistics)
+        for_terminal += tables(arms, controls, statistics)
     print_tables(for_terminal, form)
     if form is None:
-        for sentence in readings(arms, reference, main if main in shared else shared[0]):
+        for sentence in readings(arms, controls, main if main in shared else shared[0]):
             console().print(sentence, markup=False)
     for line in unlike(found):
         typer.echo(f"note: {one_line(line)}", err=form is not None)
     if scores is not None:
         write_scores(scores, [run.results for run in found])
-    print_page(write_comparison(output, arms, reference), form)
+    print_page(write_comparison(output, arms, controls), form)

@@ -21,10 +21,12 @@ from muhdi.cli.options import (
     Seed,
     Set,
     TrustCode,
+    read_orders,
 )
 from muhdi.cli.output import (
     check_format,
     console,
+    live_board,
     one_line,
     print_costs,
     print_page,
@@ -36,6 +38,7 @@ from muhdi.errors import RecipeError
 
 if TYPE_CHECKING:
     from muhdi.evaluation.results import Results
+    from muhdi.report.run_files import RunData
 
 Devices = Annotated[
     Optional[str],
@@ -93,6 +96,58 @@ Seeds = Annotated[
     list[int],
     typer.Option("--seed", min=0, help="Every recipe runs with every seed. Repeatable."),
 ]
+Order = Annotated[
+    Optional[str],
+    typer.Option(
+        "--order",
+        help="The targets in another order, dusk,bright for example; the run's name then tells it.",
+        metavar="TARGETS",
+    ),
+]
+OrdersList = Annotated[
+    list[str],
+    typer.Option(
+        "--orders",
+        help="Every recipe runs with its targets in several orders: all, reverse (its own and the"
+        " reverse), N (its own, and others drawn at random, N together), or targets with commas"
+        " between them; the last is repeatable.",
+        metavar="WHICH",
+    ),
+]
+Gpus = Annotated[
+    Optional[str],
+    typer.Option(
+        "--gpus",
+        help="auto, or numbers such as 0,1: every process sees one of them. By default all there"
+        " are.",
+    ),
+]
+ClusterFile = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--cluster",
+        help="Hand the runs to a cluster: a YAML file of submitit's parameters, such as"
+        " timeout_min: 240 and slurm_partition: gpu.",
+        metavar="FILE",
+    ),
+]
+PrintCommands = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print the commands of the runs, those of the sources first, for any scheduler;"
+        " nothing is written.",
+    ),
+]
+Control = Annotated[
+    Optional[str],
+    typer.Option(
+        "--control",
+        help="The arm that the others are compared with. By default the first without adaptation"
+        " and retention, or else the first.",
+        metavar="ARM",
+    ),
+]
 SweepFolder = Annotated[Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")]
 
 
@@ -100,6 +155,7 @@ def train(
     recipe: RecipeArgument,
     settings: Set = [],  # noqa: B006 - typer reads the default
     seed: Seed = None,
+    order: Order = None,
     experiments: Experiments = None,
     resume: Resume = False,
     overwrite: OverwriteRun = False,
@@ -114,6 +170,7 @@ def train(
     """Train a whole sequence, and evaluate every domain after every stage."""
     from muhdi import distributed
     from muhdi.recipe.load import load_recipe
+    from muhdi.recipe.orders import in_order
     from muhdi.workflows.dry_run import dry_run
     from muhdi.workflows.train import train as run_train
 
@@ -125,6 +182,8 @@ def train(
     short = {"devices": devices, "nodes": nodes, "strategy": strategy, "skip_bad": skip_bad}
     given = [f"runtime.{key}={value}" for key, value in short.items() if value is not None]
     loaded = load_recipe(recipe, [*settings, *given], seed, trust_code=trust_code or None)
+    if order is not None:
+        loaded = in_order(loaded, order.split(","))
     if try_out:
         with progress("dry run", quiet=quiet) as bar:
             costs = dry_run(loaded, on_progress=bar.update)
@@ -183,53 +242,92 @@ def adapt(
 def sweep(
     recipes: Recipes,
     seeds: Seeds,
+    orders: OrdersList = [],  # noqa: B006 - typer reads the default
     settings: Set = [],  # noqa: B006 - typer reads the default
     experiments: SweepFolder = Path("experiments"),
     jobs: Jobs = None,
+    gpus: Gpus = None,
+    cluster: ClusterFile = None,
+    dry_run: PrintCommands = False,
+    control: Control = None,
     form: Format = None,
     quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Run several recipes over several seeds in parallel, and compare them: mean and spread."""
-    from muhdi.report.tables import arms_table
+    """Run several recipes over several seeds and orders in parallel, and compare them.
+
+    It ends with mean and spread, a paired test of every arm against the control, corrected for the
+    number of arms, a page, and all scores as CSV. The same command goes on where it stopped.
+    """
+    from muhdi.report.sweep import SweepReport, control_arm
     from muhdi.workflows.sweep import sweep as run_sweep
+    from muhdi.workflows.sweep import sweep_commands
+    from muhdi.workflows.sweeps.plan import Asked
 
     check_format(form)
-    with progress("sweep", quiet=quiet) as bar:
+    wanted = read_orders(orders)
+    if dry_run:
+        unused = {"jobs": jobs, "gpus": gpus, "cluster": cluster, "control": control}
+        _refuse_unused(unused | {"format": form})
+        commands = sweep_commands(
+            recipes, seeds, settings, experiments, orders=wanted, trust_code=trust_code
+        )
+        _print_commands(*commands)
+        return
+    if control is not None:
+        files = dict(zip(recipes, recipes, strict=True))
+        asked = Asked(files, seeds, settings, trust_code, wanted)
+        control_arm(asked.recipes(), control)
+    with live_board(quiet=quiet) as board:
         arms = run_sweep(
             recipes,
             seeds,
             settings,
             experiments,
             jobs,
-            bar.print,
+            board.print,
+            orders=wanted,
+            gpus=gpus,
+            cluster=cluster,
             trust_code=trust_code,
-            on_progress=bar.update,
+            on_board=board.show,
         )
-    first = next(iter(arms.values()))[0]
+    report = SweepReport(_read_runs(arms, experiments), control)
+    first = report.runs[0].results
     shown = [first.main_statistics] if form is None else first.statistics
-    print_tables([arms_table(arms, statistics) for statistics in shown], form)
-    page, sentences = _compared(arms, experiments, first.main_statistics)
+    print_tables([table for each in shown for table in report.tables(each)], form)
     if form is None:
-        for sentence in sentences:
+        for sentence in report.readings():
             console().print(sentence, markup=False)
+    page, scores = report.write(experiments)
+    typer.echo(f"All scores: {one_line(scores)}", err=form is not None)
     print_page(page, form)
 
 
-def _compared(
-    arms: Mapping[str, Sequence[Results]], experiments: Path, statistics: str
-) -> tuple[Path, list[str]]:
-    """The page that compares the runs of a sweep with the first recipe, and what they say."""
-    from muhdi.report.compare import group, readings, reference_arm, write_comparison
+def _read_runs(arms: Mapping[str, Sequence[Results]], experiments: Path) -> list[RunData]:
     from muhdi.report.run_files import read_run
 
     runs = []
     for results in arms.values():
         runs += [read_run(experiments / "snapshots" / one.name) for one in results]
-    grouped = group(runs, "arm")
-    against = reference_arm(grouped, None)
-    page = write_comparison(experiments / "comparison.html", grouped, against)
-    return page, readings(grouped, against, statistics)
+    return runs
+
+
+def _print_commands(sources: Sequence[str], arms: Sequence[str]) -> None:
+    """One command a line; what a person should know of them goes to standard error."""
+    for command in (*sources, *arms):
+        typer.echo(one_line(command))
+    if sources:
+        typer.echo(
+            f"The first {len(sources)} train sources, which the others start from.", err=True
+        )
+
+
+def _refuse_unused(options: Mapping[str, object]) -> None:
+    """``--dry-run`` prints commands alone."""
+    for name, value in options.items():
+        if value is not None:
+            raise RecipeError(f"--{name}: --dry-run prints the commands alone; leave one out")
 
 
 def _refuse_both(*, resume: bool, overwrite: bool) -> None:

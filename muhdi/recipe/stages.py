@@ -55,6 +55,11 @@ class StageConfig(Section):
     """Draws source images for a class, rare ones more often, `{}` as published; none: each is drawn
     once per epoch."""
 
+    @property
+    def images(self) -> int:
+        """Images per update, of all domains."""
+        return self.batch_size
+
 
 class StepConfig(StageConfig):
     """One step: a new target domain, how it is learned, and how the old ones are kept."""
@@ -87,6 +92,12 @@ class StepConfig(StageConfig):
     def uses_source(self) -> bool:
         """Whether source images take part."""
         return self.source == "labelled"
+
+    @property
+    def images(self) -> int:
+        batches = 1 if self.labelled is None else 2
+        of_source = self.batch_size if self.uses_source else 0
+        return of_source + batches * self.target_images
 
     @property
     def target_images(self) -> int:

@@ -5,7 +5,6 @@ Arms over seeds, their spread, and which differences are more than noise.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from muhdi.errors import MuhdiError, nearest
 from muhdi.evaluation.results import Results, row_titles
+from muhdi.recipe.orders import split_seed
 from muhdi.report.charts import Chart, Line
 from muhdi.report.page import legend, stage_ticks, viewer, write_page
 from muhdi.report.result_table import (
@@ -31,6 +31,8 @@ GROUP_BY: tuple[GroupBy, ...] = get_args(GroupBy)
 
 Arms = Mapping[str, Sequence[RunData]]
 """Runs by arm, each seed once, in the order of the seeds."""
+Controls = Mapping[str, str]
+"""The arm that each arm is compared with; one that is its own control is compared with none."""
 
 
 def group(runs: Sequence[RunData], by: GroupBy) -> dict[str, list[RunData]]:
@@ -49,9 +51,7 @@ def group(runs: Sequence[RunData], by: GroupBy) -> dict[str, list[RunData]]:
     arms: dict[str, list[RunData]] = {}
     for run in runs:
         seed = run.recipe.seed
-        name = run.recipe.name
-        if by == "arm":
-            name = re.sub(rf"_seed{seed}$", "", name)
+        name = split_seed(run.recipe)[0] if by == "arm" else run.recipe.name
         arm = arms.setdefault(name, [])
         if seed in _seeds(arm):
             raise MuhdiError(
@@ -70,8 +70,9 @@ def _check_comparable(run: RunData, first: RunData) -> None:
             f"{run.folder}: only {len(run.results.steps)} of {len(run.stages)} stages are"
             " evaluated; finish it with muhdi train --resume"
         )
-    same_domains = run.results.domains == first.results.domains
-    if not same_domains or run.results.targets != first.results.targets:
+    # They may come in another order.
+    same_domains = sorted(run.results.domains) == sorted(first.results.domains)
+    if not same_domains or sorted(run.results.targets) != sorted(first.results.targets):
         raise MuhdiError(
             f"{run.folder}: its domains ({', '.join(run.results.domains)}) are not those of"
             f" {first.folder} ({', '.join(first.results.domains)}); compare runs of one benchmark"
@@ -98,23 +99,29 @@ def reference_arm(arms: Arms, against: str | None) -> str:
     return against
 
 
+def with_one(arms: Arms, against: str) -> dict[str, str]:
+    """One arm as the control of all others."""
+    return dict.fromkeys(arms, against)
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 
-def tables(arms: Arms, against: str, statistics: str) -> list[ResultTable]:
-    """Means and spreads, differences from the arm ``against``, and every seed."""
+def tables(arms: Arms, controls: Controls, statistics: str) -> list[ResultTable]:
+    """Means and spreads, differences from the controls, and every seed."""
     results = {arm: _results(runs) for arm, runs in arms.items()}
     return [
         arms_table(results, statistics),
-        differences_table(results, against, statistics),
+        differences_table(results, controls, statistics),
         seeds_table(results, statistics),
     ]
 
 
-def readings(arms: Arms, against: str, statistics: str) -> list[str]:
-    """A sentence for every arm but ``against``: how it compares with that."""
+def readings(arms: Arms, controls: Controls, statistics: str) -> list[str]:
+    """A sentence for every arm but the controls: how it compares with its own."""
     sentences = []
     for arm, runs in arms.items():
+        against = controls[arm]
         if arm != against:
             ours, others = _paired(_results(runs), _results(arms[against]))
             sentences.append(against_reading(arm, ours, against, others, statistics))
@@ -126,14 +133,15 @@ def _results(runs: Sequence[RunData]) -> list[Results]:
 
 
 def differences_table(
-    arms: Mapping[str, Sequence[Results]], against: str, statistics: str
+    arms: Mapping[str, Sequence[Results]], controls: Controls, statistics: str
 ) -> ResultTable:
-    """What every arm has more or less than one of them (paired t test, 95 %).
+    """What every arm has more or less than its control (paired t test, 95 %).
 
     Over the seeds that both arms have.
     """
     rows: list[list[Cell]] = []
     for arm, runs in arms.items():
+        against = controls[arm]
         if arm == against:
             continue
         ours, others = _paired(runs, arms[against])
@@ -144,8 +152,10 @@ def differences_table(
         row += _difference_cells(forgetting, "more", "less")
         rows.append(row)
     header = ["arm", "seeds", "target average", "reading", "forgetting", "reading of it"]
+    names = set(controls.values())
+    control = names.pop() if len(names) == 1 else "the controls"
     title = (
-        f"Differences from {against} in points of mIoU with their 95 % interval,"
+        f"Differences from {control} in points of mIoU with their 95 % interval,"
         f" {statistics_title(statistics)}"
     )
     return ResultTable(title, header, rows)
@@ -204,7 +214,7 @@ def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
     Its mIoU after each stage, one line per arm, with deviations over seeds.
     """
     first = next(iter(arms.values()))[0].results
-    names = row_titles(first.steps)
+    names = _stage_titles(arms)
     # One step is a point, not a line.
     if len(names) < 2:
         return []
@@ -231,12 +241,28 @@ def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
 
 
 def with_other_steps(arms: Arms) -> list[str]:
-    """The arms whose steps are not those of the first, so that no chart can hold both."""
+    """The arms whose steps are not those of the first, in any order: no chart can hold both."""
     sequences = {}
     for arm, runs in arms.items():
-        sequences[arm] = [[step["name"] for step in run.results.steps] for run in runs]
+        sequences[arm] = [sorted(_steps_of(run)) for run in runs]
     first = next(iter(sequences.values()))[0]
     return [arm for arm, found in sequences.items() if any(names != first for names in found)]
+
+
+def _stage_titles(arms: Arms) -> list[str]:
+    """What charts call the stages: their numbers where targets come in another order elsewhere."""
+    left_out = with_other_steps(arms)
+    runs = [run for arm, runs in arms.items() if arm not in left_out for run in runs]
+    first = runs[0]
+    if all(_steps_of(run) == _steps_of(first) for run in runs):
+        return row_titles(first.results.steps)
+    names = _steps_of(first)
+    return [names[0], *(f"step {number}" for number in range(1, len(names)))]
+
+
+def _steps_of(run: RunData) -> list[str]:
+    """Names of the stages."""
+    return [step["name"] for step in run.results.steps]
 
 
 def _arm_line(arm: str, runs: Sequence[RunData], domain: str, statistics: str) -> Line | None:
@@ -256,7 +282,7 @@ def _arm_line(arm: str, runs: Sequence[RunData], domain: str, statistics: str) -
     return Line(arm, points, deviations) if points else None
 
 
-def write_comparison(out: Path, arms: Arms, against: str) -> Path:
+def write_comparison(out: Path, arms: Arms, controls: Controls) -> Path:
     """Write the page of a comparison; its images are those of a seed that all arms have."""
     runs: list[RunData] = []
     for arm_runs in arms.values():
@@ -270,8 +296,8 @@ def write_comparison(out: Path, arms: Arms, against: str) -> Path:
         arms={arm: _seeds(arm_runs) for arm, arm_runs in arms.items()},
         all_statistics=statistics,
         noise=NOISE,
-        readings={each: readings(arms, against, each) for each in statistics},
-        tables={each: tables(arms, against, each) for each in statistics},
+        readings={each: readings(arms, controls, each) for each in statistics},
+        tables={each: tables(arms, controls, each) for each in statistics},
         charts={each: domain_charts(arms, each) for each in statistics},
         left_out=with_other_steps(arms),
         viewer=_viewer_of(arms, seed, statistics),

@@ -9,7 +9,7 @@ from statistics import mean, stdev
 
 from muhdi.evaluation.results import Results
 from muhdi.report.result_table import Spread, spread, text, with_statistics
-from muhdi.report.student import student_quantile
+from muhdi.report.student import student_quantile, upper_tail
 
 NOISE = 1.5
 """Points of mIoU below which a difference on validation sets of this size is no evidence."""
@@ -114,6 +114,20 @@ class Difference:
         return quantile * stdev(self.values) / math.sqrt(count)
 
     @property
+    def p(self) -> float | None:
+        """Probability of a mean at least so far from 0 by chance alone (paired t test, two-sided).
+
+        None for a single seed.
+        """
+        count = len(self.values)
+        if count < 2:
+            return None
+        error = stdev(self.values) / math.sqrt(count)
+        if not error:
+            return 0.0 if self.mean else 1.0
+        return 2 * upper_tail(abs(self.mean) / error, count - 1)
+
+    @property
     def counts(self) -> bool:
         """Whether it exceeds `NOISE` and, over several seeds, is significant at 5 %."""
         return abs(self.mean) > max(NOISE, self.error or 0.0)
@@ -140,6 +154,22 @@ def difference(
             return None
         values.append(our_value - other_value)
     return Difference(tuple(values)) if values else None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values that are corrected for their number, in their order (Holm 1979).
+
+    The smallest of n is multiplied by n, the next one by n - 1, and so on; none is below a smaller
+    one's, and none above 1. At 5 % of what is left, all of them together err in at most 5 % of
+    the cases in which there is no difference.
+    """
+    corrected = [1.0] * len(p_values)
+    largest = 0.0
+    ascending = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(ascending):
+        largest = max(largest, (len(p_values) - rank) * p_values[index])
+        corrected[index] = min(largest, 1.0)
+    return corrected
 
 
 def _in_words(found: Difference, up: str, down: str) -> str:

@@ -109,7 +109,8 @@ def arms_table(arms: Mapping[str, Sequence[Results]], statistics: str) -> Result
     first = next(iter(arms.values()))[0]
     rows: list[list[Cell]] = []
     for name, runs in arms.items():
-        final_rows = [run.matrix(statistics)[-1] for run in runs]
+        # Runs may have met the domains in another order.
+        final_rows = [run.matrix(statistics, first.domains)[-1] for run in runs]
         summaries = [run.summary(statistics) for run in runs]
         line: list[Cell] = [arm_title(name, runs)]
         # One column per domain, its values one per seed.

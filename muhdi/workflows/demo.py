@@ -10,7 +10,8 @@ from muhdi.preflight.demo import demo_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.report.demo import Demo, write_demo
 from muhdi.report.run_files import read_run
-from muhdi.workflows.sweep import Log, OnProgress, sweep
+from muhdi.workflows.sweep import OnProgress, sweep
+from muhdi.workflows.sweeps.schedule import Log
 
 PAGE = "demo.html"
 SEED = 41

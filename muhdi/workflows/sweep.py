@@ -1,4 +1,4 @@
-"""Several recipes over several seeds in parallel processes, each source trained once.
+"""Several recipes over several seeds and orders, in parallel, each source trained once.
 
 Recipes that differ in their steps alone start from the same source network, so it is trained once
 per seed. That changes nothing: every stage's randomness derives from the seed and the stage alone,
@@ -7,78 +7,63 @@ and a test holds it to that.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import signal
-import subprocess
-import sys
+import shlex
 import tempfile
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from muhdi.errors import (
-    STOP_SIGNALS,
-    Interrupted,
-    MuhdiError,
-    RecipeError,
-    RunError,
-    check_type,
-)
+from muhdi.errors import RecipeError, RunError, check_type
 from muhdi.evaluation.results import Results
-from muhdi.files import read_json
-from muhdi.recipe.load import load_recipe, save_recipe
+from muhdi.recipe.load import save_recipe
+from muhdi.recipe.orders import Orders
 from muhdi.recipe.schema import Recipe
-from muhdi.recipe.stages import StageConfig, StepConfig
-from muhdi.run.directory import RunDirectory
+from muhdi.report.board import Board
+from muhdi.workflows.sweeps.cluster import Cluster, read_cluster
+from muhdi.workflows.sweeps.devices import places
+from muhdi.workflows.sweeps.plan import Asked, Plan, planned
+from muhdi.workflows.sweeps.processes import Processes
+from muhdi.workflows.sweeps.progress import Watch
+from muhdi.workflows.sweeps.schedule import Engine, Log, Schedule
 
-_SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
-
-_LATER = ("name", "steps", "extra_domains", "evaluation")
-"""Keys of the experiment on which the training on the source does not depend."""
-
-Log = Callable[[str], None]
 OnProgress = Callable[[int, int], None]
-
-_LONGEST_LINE = 65536
-"""Bytes at the end of a record in which its last line is looked for."""
+OnBoard = Callable[[Board], None]
+ClusterSettings = Mapping[str, Any] | Path | str
 
 
 @dataclass(frozen=True)
-class _Job:
-    """One run.
+class Where:
+    """What executes the runs of a sweep.
 
     Attributes:
-        recipe: a file, or the name of a shipped recipe.
-        seed: of the run.
-        settings: ``key=value`` changes.
-        trust_code: whether the user trusts code of other packages, whatever names it.
+        jobs: processes at a time; None: one per GPU, or per core where there is no GPU.
+        gpus: ``auto``, or names as in ``CUDA_VISIBLE_DEVICES`` with commas between them: each
+            process sees one of them. None: those that there are.
+        cluster: parameters of submitit, or a YAML file that holds them: the runs become jobs of a
+            cluster. None: they are processes of this machine.
     """
 
-    recipe: str
-    seed: int
-    settings: tuple[str, ...]
-    trust_code: bool
+    jobs: int | None = None
+    gpus: str | None = None
+    cluster: ClusterSettings | None = None
 
-    def load(self) -> Recipe:
-        trust = self.trust_code or None
-        recipe = load_recipe(self.recipe, self.settings, self.seed, trust_code=trust)
-        recipe.check_trusted()
-        return recipe
+    def engine(self, plan: Plan, log: Log) -> Engine:
+        """What executes the runs.
 
-    def started_from(self, network: Path) -> _Job:
-        """The same job without training on the source."""
-        return self.changed(f"model.init={network}", "source_training.iterations=0")
-
-    def changed(self, *settings: str) -> _Job:
-        """The same job with further changes."""
-        return replace(self, settings=(*self.settings, *settings))
+        Raises:
+            RecipeError: there is no such GPU, submitit refuses a parameter or is not installed.
+        """
+        if self.cluster is None:
+            recipes = [run.recipe for run in plan.runs]
+            return Processes(plan.experiments, places(self.jobs, self.gpus, recipes))
+        for key in ("jobs", "gpus"):
+            if getattr(self, key) is not None:
+                raise RecipeError(
+                    f"--{key}: with --cluster the cluster decides; leave one of them out"
+                )
+        return Cluster(plan.experiments, read_cluster(self.cluster), log)
 
 
 def sweep(  # noqa: PLR0913 - options by name
@@ -89,57 +74,107 @@ def sweep(  # noqa: PLR0913 - options by name
     jobs: int | None = None,
     log: Log = print,
     *,
+    orders: Orders | None = None,
+    gpus: str | None = None,
+    cluster: ClusterSettings | None = None,
     trust_code: bool = False,
     on_progress: OnProgress = lambda done, total: None,
+    on_board: OnBoard = lambda board: None,
 ) -> dict[str, list[Results]]:
     """Run every recipe with every seed, in parallel processes of one thread each.
 
-    Finished runs are not repeated, and interrupted ones are resumed.
+    Finished runs are not repeated, and interrupted ones are resumed. When a run fails, the others
+    still end.
 
     Args:
         recipes: recipes, files, or names of shipped recipes.
         seeds: of the runs.
         settings: ``key=value`` changes to all of them.
         experiments: folder of the runs.
-        jobs: processes at a time; None: one per core.
+        jobs: processes at a time; None: one per GPU, or per core where there is no GPU.
         log: called with a line for every run that starts or ends.
+        orders: of the targets: ``all``, ``reverse`` (each recipe's own and its reverse), a number
+            (its own, and others drawn at random, so many together), or lists of the targets' names.
+            Every recipe then runs in each of them. None: in its own alone.
+        gpus: ``auto``, or names as in ``CUDA_VISIBLE_DEVICES`` with commas between them: each
+            process sees one of them. None: those that there are.
+        cluster: the runs become jobs of a cluster through submitit: its parameters,
+            ``{"timeout_min": 240, "slurm_partition": "gpu"}`` for example, and ``cluster``,
+            ``slurm`` if it is missing; or a YAML file that holds them.
         trust_code: whether classes of other packages are imported even if the recipe of a run, or a
             `Recipe` that was read without trust, names them.
         on_progress: called about every second with the number of images that all runs have trained
             on, and of all: iterations of the source and of the steps cost differently.
+        on_board: called about every second with how far each run is.
 
     Returns:
         Results in the order of the seeds, by what was given for a recipe: its file or name, and for
-        a `Recipe` its ``name``.
+        a `Recipe` its ``name``; with ``orders``, that and the order: ``camvid_order_dusk-bright``.
 
     Raises:
-        MuhdiError: a recipe is wrong, or a run failed; the message holds the end of what it
-            printed.
+        MuhdiError: a recipe or an option is wrong, or a run failed; the message holds the end of
+            what it printed.
         Interrupted: after a signal. All runs are saved, and the same call resumes them.
     """
     _check_list("recipes", recipes, Recipe, str, Path)
     _check_list("seeds", seeds, int)
-    with tempfile.TemporaryDirectory() as folder:
-        files: dict[str, str] = {}
-        for recipe in recipes:
-            key = recipe.name if isinstance(recipe, Recipe) else str(recipe)
-            if key in files:
-                raise RecipeError(
-                    f"{key}: two recipes are called so; give every recipe once, and each a name of"
-                    " its own"
-                )
-            if isinstance(recipe, Recipe) and not trust_code:
-                recipe.check_trusted()
-            files[key] = _as_file(recipe, Path(folder))
-        plan = [
-            _Job(file, seed, tuple(settings), trust_code)
-            for seed in seeds
-            for file in files.values()
-        ]
-        done = _sweep(plan, Path(experiments), _Screen(jobs, log, on_progress))
-        # The plan has all recipes of the first seed, then all of the next one.
-        results = [done[first :: len(files)] for first in range(len(files))]
-    return dict(zip(files, results, strict=True))
+    with _recipe_folder(Path(experiments), cluster) as folder:
+        files = _files(recipes, folder, trust_code=trust_code)
+        asked = Asked(files, seeds, settings, trust_code, orders)
+        plan = planned(asked, Path(experiments))
+        engine = Where(jobs, gpus, cluster).engine(plan, log)
+        watch = Watch(plan)
+
+        def show(schedule: Schedule) -> None:
+            board = watch.board(engine.at_work(), schedule.done, schedule.failures)
+            on_progress(board.done, board.total)
+            on_board(board)
+
+        _refuse_failures(Schedule(plan.runs, engine, log, show).run())
+        results = {}
+        for arm, runs in plan.arms.items():
+            results[arm] = [Results.load(run.directory.folder) for run in runs]
+        return results
+
+
+def sweep_commands(
+    recipes: Sequence[Path | str],
+    seeds: Sequence[int],
+    settings: Sequence[str] = (),
+    experiments: Path | str = Path("experiments"),
+    *,
+    orders: Orders | None = None,
+    trust_code: bool = False,
+) -> tuple[list[str], list[str]]:
+    """The command lines of a sweep's runs, for any scheduler; nothing is written.
+
+    Runs that are finished are left out.
+
+    Args:
+        recipes: files, or names of shipped recipes.
+        seeds: as of `sweep`, like everything that follows.
+        settings: as of `sweep`.
+        experiments: as of `sweep`.
+        orders: as of `sweep`.
+        trust_code: as of `sweep`.
+
+    Returns:
+        Commands that train sources, and those that need the sources' networks.
+
+    Raises:
+        MuhdiError: as of `sweep`.
+    """
+    _check_list("recipes", recipes, str, Path)
+    _check_list("seeds", seeds, int)
+    files = _files(recipes, Path(), trust_code=trust_code)
+    plan = planned(Asked(files, seeds, settings, trust_code, orders), Path(experiments))
+    sources: list[str] = []
+    arms: list[str] = []
+    for run in plan.runs:
+        if not run.is_complete():
+            line = shlex.join(["muhdi", *run.job.arguments(plan.experiments)])
+            (sources if run in plan.sources else arms).append(line)
+    return sources, arms
 
 
 def _check_list(name: str, values: object, *types: type) -> None:
@@ -152,228 +187,44 @@ def _check_list(name: str, values: object, *types: type) -> None:
         check_type(name, value, *types)
 
 
-def _as_file(recipe: Recipe | Path | str, folder: Path) -> str:
-    """The name or file of a recipe; an object is written to ``folder``."""
-    if not isinstance(recipe, Recipe):
-        return str(recipe)
-    path = folder / f"{recipe.name}.yml"
-    path.write_text(save_recipe(recipe), encoding="utf-8")
-    return str(path)
+@contextmanager
+def _recipe_folder(experiments: Path, cluster: object) -> Iterator[Path]:
+    """Where recipes that are objects become files, which the jobs of a cluster need for long."""
+    if cluster is not None:
+        yield experiments / "cluster" / "recipes"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
-@dataclass(frozen=True)
-class _Screen:
-    jobs: int | None
-    log: Log
-    on_progress: OnProgress
-
-
-def _sweep(plan: list[_Job], experiments: Path, screen: _Screen) -> list[Results]:
-    """Results of the jobs, in their order."""
-    _refuse_shared_directories(plan)
-    sources: dict[str, _Job] = {}
-    starts: list[Path | None] = []
-    for job in plan:
-        recipe = job.load()
-        # A run that exists has begun with a source of its own.
-        begun = RunDirectory.of(recipe, experiments).holds(recipe)
-        if begun or not recipe.source_training.iterations:
-            starts.append(None)
-            continue
-        key = _source_key(recipe)
-        sources.setdefault(key, job.changed(*_SOURCE_ONLY, f"name=source_{key}"))
-        first = sources[key].load()
-        directory = RunDirectory.of(first, experiments)
-        starts.append(directory.model(0, "source", first.source_training.iterations))
-    count = screen.jobs or os.cpu_count() or 1
-    jobs = []
-    for job, start in zip(plan, starts, strict=True):
-        jobs.append(job if start is None else job.started_from(start))
-    first_jobs = list(sources.values())
-    watch = partial(_report_images, _Watched.all([*first_jobs, *jobs], experiments), screen)
-    with _Processes(experiments, count, screen.log, watch) as processes:
-        processes.run(first_jobs)
-        return processes.run(jobs)
-
-
-@dataclass(frozen=True)
-class _Watched:
-    """A run whose images are counted.
-
-    Attributes:
-        directory: of the run.
-        stages: name, iterations, and images per iteration of each stage.
-    """
-
-    directory: RunDirectory
-    stages: list[tuple[str, int, int]]
-
-    @classmethod
-    def all(cls, jobs: Sequence[_Job], experiments: Path) -> list[_Watched]:
-        """One for each job."""
-        watched = []
-        for job in jobs:
-            recipe = job.load()
-            stages = []
-            for stage in recipe.stages():
-                stages.append((stage.name, stage.config.iterations, _images(stage.config)))
-            watched.append(cls(RunDirectory.of(recipe, experiments), stages))
-        return watched
-
-    @property
-    def total(self) -> int:
-        """Images of the whole run."""
-        return sum(iterations * images for _, iterations, images in self.stages)
-
-    def done(self) -> int:
-        """Images of the iterations that the run has recorded."""
-        if self.directory.samples.exists():
-            return self.total
-        last = _last_line(self.directory.metrics)
-        if last is None:
-            return 0
-        evaluated = _evaluated(self.directory.results)
-        # A target may come back, so that two stages have its name. The last line is of the stage
-        # after those that are evaluated, or of the last of these.
-        for number in (evaluated, evaluated - 1):
-            if 0 <= number < len(self.stages) and self.stages[number][0] == last.get("stage"):
-                before = sum(count * images for _, count, images in self.stages[:number])
-                return before + int(last["iteration"]) * self.stages[number][2]
-        return 0
-
-
-def _images(config: StageConfig) -> int:
-    """Images of one iteration, of both domains."""
-    if not isinstance(config, StepConfig):
-        return config.batch_size
-    batches = 1 if config.labelled is None else 2
-    return config.batch_size + batches * config.target_images
-
-
-def _evaluated(path: Path) -> int:
-    """Stages that a run has evaluated, from its results."""
-    try:
-        return len(read_json(path)["steps"])
-    except (MuhdiError, OSError, KeyError, TypeError):
-        return 0
-
-
-def _last_line(path: Path) -> dict[str, Any] | None:
-    """The last whole line of a record; None if there is none."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(path.stat().st_size - _LONGEST_LINE, 0))
-            lines = file.read().split(b"\n")
-        return dict(json.loads(lines[-2])) if len(lines) > 1 else None
-    except (OSError, ValueError):
-        return None
-
-
-def _report_images(runs: Sequence[_Watched], screen: _Screen) -> None:
-    done = [run.done() for run in runs]
-    screen.on_progress(sum(done), sum(run.total for run in runs))
-
-
-def _refuse_shared_directories(plan: list[_Job]) -> None:
-    names: dict[str, _Job] = {}
-    for job in plan:
-        name = job.load().name
-        if name in names:
+def _files(
+    recipes: Sequence[Recipe | Path | str], folder: Path, *, trust_code: bool
+) -> dict[str, str]:
+    """File or name of each recipe, by what results call it; an object is written to ``folder``."""
+    files: dict[str, str] = {}
+    for recipe in recipes:
+        key = recipe.name if isinstance(recipe, Recipe) else str(recipe)
+        if key in files:
             raise RecipeError(
-                f"{job.recipe}: two runs would be called {name!r}; give every recipe and seed once,"
-                " and each recipe a name of its own"
+                f"{key}: two recipes are called so; give every recipe once, and each a name of"
+                " its own"
             )
-        names[name] = job
+        if isinstance(recipe, Recipe):
+            if not trust_code:
+                recipe.check_trusted()
+            folder.mkdir(parents=True, exist_ok=True)
+            files[key] = str(folder / f"{key}.yml")
+            Path(files[key]).write_text(save_recipe(recipe), encoding="utf-8")
+        else:
+            files[key] = str(recipe)
+    return files
 
 
-def _source_key(recipe: Recipe) -> str:
-    """Identifies what the training on the source depends on."""
-    relevant = {key: value for key, value in recipe.experiment().items() if key not in _LATER}
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
-
-
-class _Processes:
-    """Runs jobs as processes of one thread each, a few at a time.
-
-    A signal stops them all, saved.
-    """
-
-    def __init__(self, experiments: Path, count: int, log: Log, watch: Callable[[], None]) -> None:
-        self.experiments = experiments
-        self.log = log
-        self.watch = watch
-        self.pool = ThreadPoolExecutor(count)
-        self.running: set[subprocess.Popen[str]] = set()
-        self.handlers: dict[int, Any] = {}
-
-    def __enter__(self) -> _Processes:
-        if threading.current_thread() is threading.main_thread():
-            for number in STOP_SIGNALS:
-                self.handlers[number] = signal.signal(number, _raise)
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        if kind is not None and not issubclass(kind, MuhdiError):
-            for process in list(self.running):
-                process.terminate()
-        self.pool.shutdown()
-
-    def run(self, jobs: Sequence[_Job]) -> list[Results]:
-        """Results in the order of the jobs.
-
-        When one fails, the others still end before the error is raised.
-        """
-        futures = [self.pool.submit(self._run, job) for job in jobs]
-        while wait(futures, timeout=1.0).not_done:
-            self.watch()
-        return [future.result() for future in futures]
-
-    def _run(self, job: _Job) -> Results:
-        recipe = job.load()
-        directory = RunDirectory.of(recipe, self.experiments)
-        if not _complete(directory, recipe):
-            self.log(f"{recipe.name}: training")
-            self._train(job, recipe.name)
-        results = Results.from_json(read_json(directory.results))
-        self.log(f"{recipe.name}: done")
-        return results
-
-    def _train(self, job: _Job, name: str) -> None:
-        command = [sys.executable, "-m", "muhdi", "train", job.recipe]
-        command += ["--seed", str(job.seed), "--resume"]
-        command += ["--experiments", str(self.experiments)]
-        if job.trust_code:
-            command.append("--trust-code")
-        for setting in job.settings:
-            command += ["--set", setting]
-        process = subprocess.Popen(
-            command,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.running.add(process)
-        output, _ = process.communicate()
-        self.running.discard(process)
-        if process.returncode:
-            last = output.strip().splitlines()[-1:] or ["it printed nothing"]
-            reason = last[0].removeprefix("error: ")
-            raise RunError(f"{name}: the run ended with status {process.returncode}: {reason}")
-
-
-def _raise(signum: int, frame: FrameType | None) -> None:
-    raise Interrupted(signum)
-
-
-def _complete(directory: RunDirectory, recipe: Recipe) -> bool:
-    """Whether a run has ended: every stage is evaluated, and the samples are written."""
-    if not directory.results.exists():
-        return False
-    directory.check(recipe, resume=True, overwrite=False)
-    evaluated = len(directory.load_results()["steps"])
-    return evaluated == len(recipe.steps) + 1 and directory.samples.exists()
+def _refuse_failures(failures: Mapping[str, str]) -> None:
+    """Say which run failed first, and why, and which others did."""
+    if not failures:
+        return
+    name, reason = next(iter(failures.items()))
+    others = [other for other in failures if other != name]
+    more = f"; {', '.join(others)} failed, too" if others else ""
+    raise RunError(f"{name}: {reason}{more}")

@@ -49,7 +49,8 @@ def test_the_page_on_the_command_line_has_every_command_and_option() -> None:
             shown = (
                 parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.name.upper()
             )
-            (row,) = [line for line in section.splitlines() if line.startswith(f"| `{shown}")]
+            name_alone = re.compile(rf"\| `{re.escape(shown)}(?![\w-])")
+            (row,) = [line for line in section.splitlines() if name_alone.match(line)]
             assert parameter.help, f"{name} {shown}: no help"
             assert parameter.help in row
         assert f"```sh\nmuhdi {name}" in section

@@ -19,8 +19,8 @@ from muhdi.files import write_text
 from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
-from muhdi.workflows import sweep as sweep_module
 from muhdi.workflows.adapt import plan_adaptation
+from muhdi.workflows.sweeps.plan import Job
 from tests.plugins.package import write_foreign, write_lanterns
 from tests.testers import forget
 
@@ -241,8 +241,8 @@ def test_a_trusted_sweep_hands_the_trust_on_and_finds_its_runs(run: Path, tmp_pa
 
 
 def test_the_source_of_a_sweep_is_trained_whatever_is_tested(tmp_path: Path) -> None:
-    job = sweep_module._Job("scenes", 1, ("test.domains=[night]",), trust_code=False)
-    source = job.changed(*sweep_module._SOURCE_ONLY, "name=source").load()
+    job = Job("scenes", 1, ("test.domains=[night]",), trust_code=False)
+    source = job.source_only("source").load()
     assert [stage.name for stage in source.stages()] == ["source"]
     assert job.load().test.domains == ["night"]
 

@@ -69,13 +69,23 @@ def test_remarks_tell_the_two_steps_apart() -> None:
 
 def test_arms_with_other_steps_are_not_drawn_as_if_they_had_the_same() -> None:
     others = returning()
-    # As many steps, in another order.
-    others.steps[3]["name"], others.steps[4]["name"] = "a", "c"
+    # As many steps, one of them another.
+    others.steps[4]["name"] = "d"
     arms = {"one": [run_of(returning())], "two": [run_of(others)], "three": [run_of(returning())]}
     assert with_other_steps(arms) == ["two"]
     (_, chart), *_ = domain_charts(arms, "running")
     assert [(line.name, line.colour) for line in chart.lines] == [("one", 0), ("three", 2)]
     assert chart.ticks[-1] == (4.0, "a, step 4")
+
+
+def test_arms_of_another_order_are_drawn_by_the_numbers_of_the_steps() -> None:
+    others = returning()
+    others.steps[3]["name"], others.steps[4]["name"] = "a", "c"
+    arms = {"one": [run_of(returning())], "two": [run_of(others)]}
+    assert with_other_steps(arms) == []
+    (_, chart), *_ = domain_charts(arms, "running")
+    assert [line.name for line in chart.lines] == ["one", "two"]
+    assert chart.ticks[-1] == (4.0, "step 4")
 
 
 def test_measures_of_some_runs_alone_are_columns_where_there_are_any() -> None:

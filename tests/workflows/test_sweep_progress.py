@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from muhdi.run.directory import RunDirectory
-from muhdi.workflows.sweep import _Watched
+from muhdi.workflows.sweeps.progress import Watched
 
 
 def test_a_target_that_comes_back_is_another_stage(tmp_path: Path) -> None:
     # 10 iterations of 6 images, then 5 of 8 for each of snow, night and snow again.
     stages = [("source", 10, 6), ("snow", 5, 8), ("night", 5, 8), ("snow", 5, 8)]
-    run = _Watched(RunDirectory(tmp_path), stages)
+    run = Watched(RunDirectory(tmp_path), stages)
     assert run.total == 60 + 3 * 40
     assert run.done() == 0
     # evaluated stages, last recorded stage and iteration -> images

@@ -1,0 +1,247 @@
+"""What a sweep runs: every recipe with every order and seed, and the sources that they share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from muhdi.errors import RecipeError
+from muhdi.recipe.load import load_recipe
+from muhdi.recipe.orders import Order, Orders, in_order, order_name, orders_of
+from muhdi.recipe.schema import Recipe
+from muhdi.run.directory import RunDirectory
+
+SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
+
+_LATER = ("name", "steps", "extra_domains", "evaluation")
+"""Keys of the experiment on which the training on the source does not depend."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What ``muhdi train`` is asked for.
+
+    Attributes:
+        recipe: a file, or the name of a shipped recipe.
+        seed: of the run.
+        settings: ``key=value`` changes.
+        trust_code: whether the user trusts code of other packages, whatever names it.
+        order: of the targets; None: the recipe's own.
+    """
+
+    recipe: str
+    seed: int
+    settings: tuple[str, ...]
+    trust_code: bool
+    order: Order | None = None
+
+    def load(self) -> Recipe:
+        """The recipe of the run.
+
+        Raises:
+            RecipeError: it is wrong, or names code that is not trusted.
+        """
+        trust = self.trust_code or None
+        recipe = load_recipe(self.recipe, self.settings, self.seed, trust_code=trust)
+        recipe.check_trusted()
+        return recipe if self.order is None else in_order(recipe, self.order)
+
+    def started_from(self, network: Path) -> Job:
+        """The same job without training on the source."""
+        return self.changed(f"model.init={network}", "source_training.iterations=0")
+
+    def source_only(self, name: str) -> Job:
+        """The job that trains on the source alone, in a run of this name."""
+        return replace(self.changed(*SOURCE_ONLY, f"name={name}"), order=None)
+
+    def changed(self, *settings: str) -> Job:
+        """The same job with further changes."""
+        return replace(self, settings=(*self.settings, *settings))
+
+    def arguments(self, experiments: Path) -> list[str]:
+        """Words that follow ``muhdi`` on a command line."""
+        words = ["train", self.recipe, "--seed", str(self.seed), "--resume"]
+        words += ["--experiments", str(experiments)]
+        if self.order is not None:
+            words += ["--order", ",".join(self.order)]
+        if self.trust_code:
+            words.append("--trust-code")
+        for setting in self.settings:
+            words += ["--set", setting]
+        return words
+
+    def command(self, experiments: Path) -> list[str]:
+        """The command line, for this Python."""
+        return [sys.executable, "-m", "muhdi", *self.arguments(experiments)]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A job, and what follows from its recipe.
+
+    Attributes:
+        job: how it is trained.
+        recipe: of the job.
+        directory: of the run.
+        source: name of the run that has to end first; None: there is none.
+    """
+
+    job: Job
+    recipe: Recipe
+    directory: RunDirectory
+    source: str | None = None
+
+    @classmethod
+    def of(cls, job: Job, experiments: Path, source: str | None = None) -> Run:
+        """The run of a job.
+
+        Raises:
+            RecipeError: the job's recipe is wrong.
+            RunError: the directory belongs to another recipe.
+        """
+        recipe = job.load()
+        directory = RunDirectory.of(recipe, experiments)
+        directory.check(recipe, resume=True, overwrite=False)
+        return cls(job, recipe, directory, source)
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.recipe.name
+
+    def is_complete(self) -> bool:
+        """Whether it has ended: every stage is evaluated, and the samples are written."""
+        if not self.directory.results.exists():
+            return False
+        evaluated = len(self.directory.load_results()["steps"])
+        return evaluated == len(self.recipe.steps) + 1 and self.directory.samples.exists()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a sweep.
+
+    Attributes:
+        sources: train on the source alone.
+        arms: runs by arm, in the order of the seeds.
+        experiments: folder of all of them.
+    """
+
+    sources: list[Run]
+    arms: dict[str, list[Run]]
+    experiments: Path
+
+    @property
+    def runs(self) -> list[Run]:
+        """All runs, in the order in which they are begun: sources first, then seed by seed."""
+        by_seed = zip(*self.arms.values(), strict=True)
+        return [*self.sources, *(run for runs in by_seed for run in runs)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a sweep was asked to run.
+
+    Attributes:
+        files: file or name of each recipe, by what results call it.
+        seeds: of the runs.
+        settings: ``key=value`` changes to all of them.
+        trust_code: whether the user trusts code of other packages.
+        orders: of the targets; None: each recipe's own alone.
+    """
+
+    files: dict[str, str]
+    seeds: Sequence[int]
+    settings: Sequence[str] = ()
+    trust_code: bool = False
+    orders: Orders | None = None
+
+    def jobs(self) -> dict[str, list[Job]]:
+        """Jobs by arm, in the order of the seeds.
+
+        Raises:
+            RecipeError: a recipe is wrong, the recipes have no such orders, or two runs would be
+                called alike.
+        """
+        orders: list[Order | None] = [None]
+        arms: dict[str, list[Job]] = {}
+        for number, (key, file) in enumerate(self.files.items()):
+            first = Job(file, self.seeds[0], tuple(self.settings), self.trust_code)
+            if self.orders is not None and number == 0:
+                orders = [*orders_of(first.load(), self.orders)]
+            for order in orders:
+                name = key if order is None else f"{key}_order_{order_name(order)}"
+                arms[name] = [replace(first, seed=seed, order=order) for seed in self.seeds]
+        return arms
+
+    def recipes(self) -> list[Recipe]:
+        """One recipe of every arm.
+
+        Raises:
+            RecipeError: as of `jobs`.
+        """
+        return [jobs[0].load() for jobs in self.jobs().values()]
+
+
+def planned(asked: Asked, experiments: Path) -> Plan:
+    """The runs, each source trained once for all that start from it.
+
+    Raises:
+        MuhdiError: a recipe is wrong, two runs would be called alike, or a directory belongs to
+            another recipe.
+    """
+    sources: dict[str, Run] = {}
+    arms: dict[str, list[Run]] = {}
+    names: set[str] = set()
+    for arm, jobs in asked.jobs().items():
+        arms[arm] = []
+        for job in jobs:
+            recipe = job.load()
+            _refuse_twice(job, recipe.name, names)
+            arms[arm].append(_started(job, recipe, experiments, sources))
+    # A source that was removed once all that starts from it is done is not trained again.
+    unfinished = [run for runs in arms.values() for run in runs if not run.is_complete()]
+    needed = {run.source for run in unfinished}
+    first = [run for run in sources.values() if run.name in needed or run.is_complete()]
+    return Plan(first, arms, experiments)
+
+
+def _refuse_twice(job: Job, name: str, names: set[str]) -> None:
+    if name in names:
+        raise RecipeError(
+            f"{job.recipe}: two runs would be called {name!r}; give every recipe, order and seed"
+            " once, and each recipe a name of its own"
+        )
+    names.add(name)
+
+
+def _started(job: Job, recipe: Recipe, experiments: Path, sources: dict[str, Run]) -> Run:
+    """The run of a job, which begins with a network of ``sources``, and adds what is missing there.
+
+    Args:
+        job: trains on the source itself.
+        recipe: of the job.
+        experiments: folder of the runs.
+        sources: by key; changed in place.
+    """
+    # A run that exists has begun with a source of its own.
+    begun = RunDirectory.of(recipe, experiments).holds(recipe)
+    if begun or not recipe.source_training.iterations:
+        return Run.of(job, experiments)
+    key = _source_key(recipe)
+    if key not in sources:
+        sources[key] = Run.of(job.source_only(f"source_{key}"), experiments)
+    source = sources[key]
+    iterations = source.recipe.source_training.iterations
+    network = source.directory.model(0, "source", iterations)
+    return Run.of(job.started_from(network), experiments, source.name)
+
+
+def _source_key(recipe: Recipe) -> str:
+    """Identifies what the training on the source depends on."""
+    relevant = {key: value for key, value in recipe.experiment().items() if key not in _LATER}
+    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]

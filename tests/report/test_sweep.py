@@ -1,0 +1,132 @@
+"""What the end of a sweep says: which differences are left after a correction for many arms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from muhdi import MuhdiError, Recipe, Results
+from muhdi.recipe.orders import in_order, own_order
+from muhdi.report.run_files import RunData
+from muhdi.report.significance import Difference, holm
+from muhdi.report.sweep import SweepReport, control_arm
+
+NONE = ("every_step.adaptation=none", "every_step.retention=none")
+
+
+def run(arm: str, seed: int, score: float, order: Sequence[str] = (), *changes: str) -> RunData:
+    """A run that ends with this mIoU on every target."""
+    recipe = Recipe.load("scenes", [f"name={arm}", *changes], seed)
+    recipe = in_order(recipe, order) if order else recipe
+    targets = list(own_order(recipe))
+    results = Results(recipe.name, seed, "sim", ["sim", *targets], targets, [1, 2, 3])
+    entry = {"miou": score, "iou": {"road": score}}
+    for stage in recipe.stages():
+        results.add(stage.name, {"running": dict.fromkeys(results.domains, entry)})
+    return RunData(Path(recipe.name), recipe, "", results, [], [], [])
+
+
+def arm(name: str, scores: Sequence[float], *changes: str) -> list[RunData]:
+    return [run(name, seed, score, (), *changes) for seed, score in enumerate(scores)]
+
+
+def test_p_of_a_paired_t_test() -> None:
+    # With two degrees of freedom, p = 1 - t / sqrt(2 + t^2); here t = 2 / (1 / sqrt(3)).
+    assert Difference((1.0, 2.0, 3.0)).p == pytest.approx(1 - math.sqrt(12 / 14), abs=1e-12)
+    assert Difference((-3.0, -2.0, -1.0)).p == Difference((1.0, 2.0, 3.0)).p
+    assert Difference((2.0,)).p is None
+    assert Difference((2.0, 2.0)).p == 0
+    assert Difference((0.0, 0.0)).p == 1
+
+
+def test_holm() -> None:
+    # 3 x 0.01, then 2 x 0.03, then 0.04, which may not be below the one before.
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+def test_a_difference_may_be_lost_to_the_correction() -> None:
+    # Differences 2, 3, 4 (t^2 = 27) and -1, -1, 17.
+    plain = arm("plain", (20, 22, 24), *NONE)
+    better = arm("better", (22, 25, 28))
+    lucky = arm("lucky", (19, 21, 41))
+    alone = SweepReport([*better, *plain])
+    assert alone.control == "plain"
+    p = 1 - math.sqrt(27 / 29)
+    assert alone.compared("running")["better"].corrected == pytest.approx(p)
+    assert alone.compared("running")["better"].verdict == "higher"
+    assert "better averages 3.0 more than plain" in alone.readings()[0]
+
+    several = SweepReport([*better, *lucky, *plain])
+    found = several.compared("running")
+    assert found["better"].corrected == pytest.approx(2 * p)
+    assert {name: each.verdict for name, each in found.items()} == {
+        "better": "within the noise",
+        "lucky": "within the noise",
+    }
+    (table,) = (each for each in several.tables("running") if "Holm" in each.title)
+    assert table.rows[0] == ["better", "3", "+3.0 ± 2.5", "0.035", "0.070", "within the noise"]
+    assert several.readings() == [
+        "With running statistics, against plain, corrected for 2 arms (Holm): none differs by more"
+        " than the noise."
+    ]
+
+
+def test_what_is_significant_may_be_too_small() -> None:
+    report = SweepReport([*arm("plain", (20, 21, 22)), *arm("close", (21, 22, 23.01))])
+    assert report.compared("running")["close"].corrected < 0.001
+    assert report.compared("running")["close"].verdict == "within the noise"
+
+
+def test_one_seed_is_no_test() -> None:
+    report = SweepReport([run("plain", 1, 20), run("better", 1, 40), run("worse", 1, 10)])
+    assert report.tables("running")[-1].rows[0][3:] == ["-", "-", "one seed, no test"]
+    assert "one seed is no test" in report.readings()[0]
+
+
+def test_orders_are_averaged_before_arms_are_compared() -> None:
+    orders = [["city", "dust", "night"], ["night", "dust", "city"]]
+    runs = []
+    for name, by_order in {"plain": ((20, 21), (22, 25)), "better": ((30, 33), (34, 35))}.items():
+        for order, scores in zip(orders, by_order, strict=True):
+            runs += [run(name, seed, score, order) for seed, score in enumerate(scores)]
+    report = SweepReport(runs, "plain")
+    # Seed 0: 10 and 12; seed 1: 12 and 10. Two orders of a seed are no further evidence.
+    assert report.compared("running")["better"].difference.values == (11, 11)
+    arms, over_orders, _ = report.tables("running")
+    assert [row[0] for row in arms.rows] == [
+        "plain_order_city-dust-night",
+        "plain_order_night-dust-city",
+        "better_order_city-dust-night",
+        "better_order_night-dust-city",
+    ]
+    plain = over_orders.rows[0]
+    # Means of the seeds are 21 and 23, of the orders 20.5 and 23.5.
+    assert (plain[0], plain[1], plain[2].mean, plain[3:]) == ("plain", "2", 22, [20.5, 23.5])
+    assert report.controls["better_order_night-dust-city"] == "plain_order_night-dust-city"
+
+
+def test_the_orders_of_one_recipe_are_its_arms() -> None:
+    runs = []
+    for order, score in ((["city", "dust", "night"], 20), (["night", "dust", "city"], 30)):
+        runs += [run("mine", seed, score + seed, order) for seed in (0, 1)]
+    report = SweepReport(runs)
+    assert report.control == "mine_order_city-dust-night"
+    assert list(report.compared("running")) == ["mine_order_night-dust-city"]
+    assert "averages 10.0 more than mine_order_city-dust-night" in report.readings()[0]
+
+
+def test_the_control_is_the_arm_without_a_method() -> None:
+    plain = Recipe.load("scenes", ["name=plain", *NONE], 1)
+    mine = Recipe.load("scenes", ["name=mine"], 1)
+    masked = Recipe.load("scenes", ["name=masked", *NONE, "every_step.adaptation.masked={}"], 1)
+    assert control_arm([mine, masked, plain], None) == "plain"
+    assert control_arm([mine, masked], None) == "mine"
+    assert control_arm([mine, plain], "mine") == "mine"
+    with pytest.raises(MuhdiError, match="--control plian: no such arm; did you mean 'plain'"):
+        control_arm([mine, plain], "plian")
