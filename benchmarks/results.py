@@ -11,22 +11,18 @@ anything (``--collect``). Nothing was tuned on these seeds.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import muhdi
-from benchmarks import lite_results, parts, teacher_choice
+from benchmarks import lite_results, parts, retentions, teacher_choice
+from benchmarks.keeping import digest, finished_run, read, write
 from muhdi.evaluation.results import Results
-from muhdi.recipe.load import load_recipe
 from muhdi.report.result_table import markdown, text
 from muhdi.report.significance import reading
 from muhdi.report.tables import arms_table
 
-RUNS = Path(__file__).parent / "runs"
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 KINDS = ("running", "domain", "image")
 """Statistics with which the runs of the first two benchmarks are scored."""
@@ -159,48 +155,6 @@ def collect(
     write(name, known)
 
 
-def finished_run(experiments: Path, run: str) -> dict[str, Any] | None:
-    """What is kept of a run; None where it has not ended."""
-    folder = experiments / "snapshots" / run
-    if not (folder / "samples").is_dir():  # the last thing that a run writes
-        return None
-    return _kept(Results.from_json(json.loads((folder / "results.json").read_text())))
-
-
-def write(name: str, runs: dict[str, Any]) -> None:
-    """Keep the runs of a benchmark, one a line."""
-    RUNS.mkdir(exist_ok=True)
-    lines = [f"{json.dumps(run)}: {json.dumps(entry)}" for run, entry in sorted(runs.items())]
-    (RUNS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
-
-
-def _kept(results: Results) -> dict[str, Any]:
-    """What is kept of a run: its scores, but not where its images lay."""
-    data = results.to_json() | {"confusion": {}}
-    del data["summary"]
-    for images in data["scored"].values():
-        images["root"] = ""
-    return data
-
-
-def read(name: str) -> dict[str, Any]:
-    """The finished runs of a benchmark, by name."""
-    path = RUNS / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
-def digest(recipe: str, seed: int, settings: Sequence[str] = ()) -> str:
-    """Identifies what a run computes, by what its recipe says.
-
-    Options that are left out do not count.
-    """
-    loaded = load_recipe(recipe, settings, seed)
-    said = loaded.model_dump(
-        mode="json", exclude={"description", "notes", "runtime"}, exclude_defaults=True
-    )
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
-
-
 def finished(
     name: str, recipes: Sequence[str], seeds: Sequence[int]
 ) -> tuple[dict[str, list[muhdi.Results]], list[int]]:
@@ -235,8 +189,7 @@ def page() -> str:
     if seeds:
         text += ["\n## CamVid with a pretrained network\n", lite_results.lite_section(arms, seeds)]
     text += ["\n## Whose statistics the teacher uses\n", teacher_choice.section()]
-    if parts.sections():
-        text.append(parts.sections())
+    text += [found for found in (parts.sections(), retentions.sections()) if found]
     return "\n".join(text)
 
 

@@ -11,14 +11,17 @@ import pytest
 import torch
 
 from benchmarks import (
+    arms,
     crops,
     gpu,
     gpu_page,
+    keeping,
     masked,
     parts,
     performance,
     rare_classes,
     results,
+    retentions,
     segformer,
     teacher_choice,
     windows,
@@ -84,13 +87,16 @@ def test_a_masked_pass_is_measured() -> None:
     assert found["masked_over_plain"][0] > 1
 
 
-@pytest.mark.parametrize("data", parts.BOTH.values(), ids=list(parts.BOTH))
-def test_arms_of_the_parts_are_recipes_and_their_kept_runs_are_of_them(data: parts.Data) -> None:
-    assert len({parts.recipe(data, arm).name for arm in data.arms}) == len(data.arms)
-    for run, entry in results.read(data.name).items():
+STUDIES = [*parts.STUDIES.values(), *retentions.STUDIES.values()]
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_arms_are_recipes_and_their_kept_runs_are_of_them(study: arms.Study) -> None:
+    assert len({study.recipe(arm).name for arm in study.arms}) == len(study.arms)
+    for run, entry in keeping.read(study.name).items():
         name, _, seed = run.rpartition("_seed")
-        settings = [*data.common, *data.arms[name.removeprefix(f"{data.name}_")]]
-        assert entry["recipe"] == results.digest(data.base, int(seed), settings), run
+        settings = study.settings(name.removeprefix(f"{study.name}_"))
+        assert entry["recipe"] == keeping.digest(study.base, int(seed), settings), run
 
 
 def test_the_choice_of_statistics_is_a_table() -> None:
@@ -172,7 +178,7 @@ def test_growth_is_measured_in_a_process_of_its_own() -> None:
 )
 def test_kept_runs_are_of_the_recipes_as_they_are(name: str, settings: list[str]) -> None:
     """A changed recipe needs its runs again: python -m benchmarks.results."""
-    known = results.read(name)
+    known = keeping.read(name)
     for run, entry in known.items():
         recipe, _, seed = run.rpartition("_seed")
-        assert entry["recipe"] == results.digest(recipe, int(seed), settings), run
+        assert entry["recipe"] == keeping.digest(recipe, int(seed), settings), run

@@ -1,0 +1,138 @@
+"""Every retention, against self-training that keeps nothing.
+
+    MUHDI_CAMVID=FOLDER python -m benchmarks.retentions [--only NAME] [--arms NAME ...]
+    [--experiments DIR] [--jobs N] [--collect]
+
+On sequences whose first target comes back: the drawn scenes of `scenes2` with their small network,
+and CamVid with the pretrained network of `camvid_lite`; each with the source and, after the first
+stage, without it. See `benchmarks.arms`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import muhdi
+from benchmarks import arms
+from benchmarks.arms import Column, Study, after_the_last_step, average, section
+
+SCENES_SEEDS = (11, 12, 13, 14, 15)
+CAMVID_SEEDS = (11, 12, 13)
+_ADAPTATION = "every_step.adaptation"
+_RETENTION = "every_step.retention"
+
+ARMS: dict[str, tuple[str, ...]] = {
+    "none": (f"{_ADAPTATION}=none", f"{_RETENTION}=none"),
+    "selftrain": (f"{_RETENTION}=none",),
+    "distill": (f"{_RETENTION}=distill",),
+    "muhdi": (f"{_RETENTION}=muhdi",),
+    "l2sp": (f"{_RETENTION}=l2sp",),
+    "ewc": (f"{_RETENTION}=ewc",),
+    "mas": (f"{_RETENTION}=mas",),
+    "restore": (f"{_RETENTION}=restore",),
+    "average": (f"{_RETENTION}=average",),
+    "blend": (f"{_RETENTION}=blend",),
+    "style": (f"{_RETENTION}=style",),
+    "replay": (f"{_RETENTION}=replay",),
+    "style_average": (f"{_RETENTION}=[style, average]",),
+    "oracle": (f"{_ADAPTATION}=oracle", f"{_RETENTION}=none"),
+}
+"""What each arm changes; `none` is the control without adaptation, `oracle` has the labels."""
+WITHOUT_SOURCE = ("none", "selftrain", "distill", "muhdi", "l2sp", "mas", "restore", "average")
+"""Those that need no source, but for the two that are made of pseudo-labels or images alone."""
+
+
+def _without_source(study: Study) -> Study:
+    """The same study, whose steps have no source."""
+    kept = {}
+    for arm in (*WITHOUT_SOURCE, "blend", "replay"):
+        kept[arm] = (*study.arms[arm], "every_step.source=none")
+    name = f"{study.name}_free"
+    title = study.title.replace("retentions --only ", "retentions --only free_")
+    title = title.replace("\n", ", steps without the source\n", 1)
+    return replace(study, name=name, title=title, arms=kept)
+
+
+def _title(heading: str, seeds: tuple[int, ...], command: str) -> str:
+    return f"""### {heading}
+
+Mean ± standard deviation of seeds {", ".join(map(str, seeds))}.
+
+```sh
+{command}
+```
+"""
+
+
+SCENES = Study(
+    "retentions_scenes2",
+    "scenes2_selftrain",
+    ("evaluation.statistics=[image, running]", "evaluation.samples=1"),
+    ("image", "running"),
+    _title(
+        "Drawn scenes, day -> snow -> wet night -> abroad -> snow, small network",
+        SCENES_SEEDS,
+        "python -m benchmarks.retentions --only scenes2",
+    ),
+    ARMS,
+    SCENES_SEEDS,
+    "selftrain",
+)
+CAMVID = Study(
+    "retentions_camvid",
+    "camvid_return",
+    ("evaluation.statistics=[blend, running]", "evaluation.samples=1"),
+    ("blend", "running"),
+    _title(
+        "CamVid, day -> bright -> dusk -> bright, pretrained EfficientNet-Lite0",
+        CAMVID_SEEDS,
+        "MUHDI_CAMVID=FOLDER python -m benchmarks.retentions --only camvid",
+    ),
+    ARMS,
+    CAMVID_SEEDS,
+    "selftrain",
+)
+STUDIES = {
+    "scenes2": SCENES,
+    "camvid": CAMVID,
+    "free_scenes2": _without_source(SCENES),
+    "free_camvid": _without_source(CAMVID),
+}
+
+INTRODUCTION = """
+## Ways to keep what was learned
+
+Each arm is self-training with one retention, at its default weights; `selftrain` keeps nothing,
+`none` does not adapt, and `oracle` learns from the labels of each target in turn. All arms of a
+seed start from the same source network, *source alone*. *Lost before the return* is what the first
+target had lost of its best just before it came back. A difference is called noise unless it is
+more than 1.5 points and significant at 5 % in a paired t test, corrected for the number of arms
+(Holm).
+"""
+
+
+def _lost(run: muhdi.Results, kind: str) -> float | None:
+    return run.summary(kind).before_return
+
+
+def _forgotten(run: muhdi.Results, kind: str) -> float | None:
+    return run.summary(kind).forgetting
+
+
+def sections() -> str:
+    """The part of docs/results.md; empty as long as no arm is finished."""
+    found = []
+    for study in STUDIES.values():
+        runs = study.finished()
+        if runs:
+            domains = runs[study.control][0].domains
+            columns: list[Column] = [after_the_last_step(name) for name in domains]
+            columns.append(average("targets"))
+            columns.append(("forgetting", _forgotten))
+            columns.append(("lost before the return", _lost))
+            found.append(section(study, columns))
+    return "\n".join([INTRODUCTION, *found]) if found else ""
+
+
+if __name__ == "__main__":
+    arms.main(__doc__, STUDIES, sections)
