@@ -71,8 +71,7 @@ class PseudoLabels(nn.Module):
         counts = confident.to(confidence.dtype)
         if self.config.confident == "share":
             counts = distributed.all_reduce_mean(counts.mean()).expand_as(counts)
-        if self.config.has_margins:
-            counts = counts * inside(target, self.config.margins)
+        counts = counts * inside(target, self.config.margins)
         self.watch.see(confidence, pseudo)
         return Batch(target.images, pseudo, counts, self._pixels(pseudo))
 
@@ -142,7 +141,10 @@ class PseudoLabels(nn.Module):
 
 
 def inside(batch: Batch, margins: MarginConfig) -> Tensor:
-    """1 for pixels that lie inside the margins of their whole images, 0 for others, [N, H, W]."""
+    """1 for pixels that lie inside the margins of their whole images, 0 for others, [N, H, W].
+
+    Padding lies outside.
+    """
     height, width = batch.size
     device = batch.images.device
     windows = batch.windows

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from muhdi.data.sets import WHOLE, Sample, Size, Window
+from muhdi.data.sets import Sample, Size, Window
 from muhdi.recipe.domains import AugmentConfig
 from muhdi.taxonomy import IGNORE
 
@@ -60,10 +60,10 @@ def augment(
     """
     image = sample.image
     label = sample.label
-    window = WHOLE
+    window = sample.window
     if config.crops:
         crop, label = _drawn_crop(sample, config, rng, wanted)
-        window = _as_shares(crop, image)
+        window = _inside(window, _as_shares(crop, image))
         image = _cut(image, crop, Image.Resampling.BILINEAR)
     if config.flip and rng.random() < 0.5:
         image = image[:, ::-1]
@@ -74,6 +74,19 @@ def augment(
     if config.colour:
         image = _jitter(image, config.colour, rng)
     return Sample(sample.name, image, label, sample.unlisted, window)
+
+
+def _inside(whole: Window, part: Window) -> Window:
+    """Where a part lies, given in shares of what shows ``whole``."""
+    width = whole[2] - whole[0]
+    height = whole[3] - whole[1]
+    left, upper, right, lower = part
+    return (
+        whole[0] + width * left,
+        whole[1] + height * upper,
+        whole[0] + width * right,
+        whole[1] + height * lower,
+    )
 
 
 def _as_shares(crop: Crop, image: Pixels) -> Window:

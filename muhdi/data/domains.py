@@ -102,11 +102,6 @@ class Domains:
                 f"{images.domain!r} has none for train; {images.advice}"
             )
         self._note_if_shared(images)
-        if images.fit == "pad" and step.adaptation.has_margins:
-            raise DataError(
-                f"steps.{number}.adaptation: margins are shares of whole images, but those of"
-                f" {images.domain!r} are padded; leave margins out"
-            )
         size = self._recipe.size_of(step.target)
         return self._prepare(images, size, size, with_labels=labels)
 

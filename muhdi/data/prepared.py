@@ -6,9 +6,12 @@ from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from muhdi.data.cache import SampleCache
-from muhdi.data.resize import pad_label, resize_image, resize_label
-from muhdi.data.sets import ImageSet, Sample, Size
+from muhdi.data.resize import pad_label, resize_image, resize_label, shown_window
+from muhdi.data.sets import WHOLE, Fit, ImageSet, Sample, Size, Window
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,31 @@ class PreparedSet:
         found = cache.get(key)
         if found is not None:
             arrays, unlisted = found
-            if "image" in arrays:
+            # Caches of earlier versions do not say where padding begins.
+            if "image" in arrays and ("window" in arrays or not self._pads):
                 name = self.images.name(index)
-                return Sample(name, arrays["image"], arrays.get("label"), unlisted)
+                window = self._window_of(arrays)
+                return Sample(name, arrays["image"], arrays.get("label"), unlisted, window)
         sample = self._decoded(index)
-        arrays = {"image": sample.image}
+        kept: dict[str, npt.NDArray[Any]] = {"image": sample.image}
+        if self._pads:
+            kept["window"] = np.array(sample.window)
         if sample.label is not None:
-            arrays["label"] = sample.label
-        cache.put(key, arrays, sample.unlisted)
+            kept["label"] = sample.label
+        cache.put(key, kept, sample.unlisted)
         return sample
+
+    @property
+    def _pads(self) -> bool:
+        """Whether images are padded; one that stays as it is cannot be."""
+        return self.size is not None and self.images.fit == "pad"
+
+    @staticmethod
+    def _window_of(arrays: dict[str, npt.NDArray[Any]]) -> Window:
+        if "window" not in arrays:
+            return WHOLE
+        left, upper, right, lower = arrays["window"].tolist()
+        return left, upper, right, lower
 
     def _key(self, index: int) -> Any:
         """What a prepared sample depends on; None if it is not worth a cache."""
@@ -115,12 +134,14 @@ class PreparedSet:
         sample = self.images.read(index, self.with_labels, draft)
         image = sample.image
         label = sample.label
-        # An image that stays as it is cannot be padded.
-        fit = "stretch" if self.size is None else self.images.fit
+        window = WHOLE
+        fit: Fit = "pad" if self._pads else "stretch"
         if self.size is not None:
+            given = (image.shape[1], image.shape[0])
+            window = shown_window(given, self.size, fit)
             image = resize_image(image, self.size, fit)
         if label is not None and self.label_size is not None:
             label = resize_label(label, self.label_size, fit)
         elif label is not None and self.size is not None and fit == "pad":
             label = pad_label(label, self.size)
-        return replace(sample, image=image, label=label)
+        return replace(sample, image=image, label=label, window=window)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from muhdi.data.sets import Fit, Size
+from muhdi.data.sets import WHOLE, Fit, Size, Window
 from muhdi.taxonomy import IGNORE
 
 Pixels = npt.NDArray[np.uint8]
@@ -15,6 +15,17 @@ Pixels = npt.NDArray[np.uint8]
 def resize_image(image: Pixels, size: Size, fit: Fit = "stretch") -> Pixels:
     """Bicubic, on uint8, as the reference does it; padding is black."""
     return _resize(image, size, fit, Image.Resampling.BICUBIC, 0)
+
+
+def shown_window(given: Size, size: Size, fit: Fit) -> Window:
+    """Which part of an image of width and height ``given`` an array of ``size`` shows.
+
+    Where it is padded, the edges of the array lie beyond those of the image.
+    """
+    if fit != "pad":
+        return WHOLE
+    width, height = _fitted(given, size)
+    return 0.0, 0.0, size[0] / width, size[1] / height
 
 
 def resize_label(label: Pixels, size: Size, fit: Fit = "stretch") -> Pixels:

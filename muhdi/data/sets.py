@@ -25,7 +25,7 @@ Unlisted = dict[str, int]
 Window = tuple[float, float, float, float]
 """Left, upper, right and lower edge of a part of an image, as shares of its width and height.
 
-With the left edge beyond the right one it is seen in a mirror.
+With the left edge beyond the right one it is seen in a mirror; what lies outside 0 to 1 is padding.
 """
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
 

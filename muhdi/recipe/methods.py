@@ -86,12 +86,6 @@ class AdaptationConfig(MethodConfig):
         """Whether a mean teacher follows the network."""
         return self.makes_pseudo_labels or self.masked is not None
 
-    @property
-    def has_margins(self) -> bool:
-        """Whether edges of whole target images do not count."""
-        own = None if self.masked is None else self.masked.pseudo_labels
-        return own is not None and own.has_margins
-
     @model_validator(mode="after")
     def _one_teacher(self) -> AdaptationConfig:
         own = self.masked is not None and self.masked.pseudo_labels is not None

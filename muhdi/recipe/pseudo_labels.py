@@ -69,11 +69,6 @@ class PseudoLabelConfig(Section):
     """Whether the loss is the mean over the labelled pixels, or over all of the batch (as in the
     published codes)."""
 
-    @property
-    def has_margins(self) -> bool:
-        """Whether edges of whole target images do not count."""
-        return self.margins != MarginConfig()
-
 
 class StrongColourConfig(Section):
     """How the colours of images that the student alone sees are changed."""

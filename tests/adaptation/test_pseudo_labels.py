@@ -108,6 +108,15 @@ def test_margins_are_of_the_whole_image() -> None:
     assert counted.confidence.mean() == 0.75
 
 
+def test_padding_has_no_pseudo_labels() -> None:
+    # The lower half of the array is padding.
+    padded = Batch(images(), windows=torch.tensor([[0.0, 0.0, 1.0, 2.0]] * len(images())))
+    counts = labels_of(threshold=0.0)(padded).confidence
+    height = counts.shape[1]
+    assert bool((counts[:, : height // 2] == 1).all())
+    assert not counts[:, height // 2 :].any()
+
+
 def test_margins_that_leave_nothing_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"adaptation.margins: left and right leave nothing"):
         Recipe.load(

@@ -59,6 +59,7 @@ def same(one: Sample, two: Sample) -> None:
     assert (one.label is None) == (two.label is None)
     assert one.label is None or np.array_equal(one.label, two.label)
     assert one.unlisted == two.unlisted
+    assert one.window == two.window
 
 
 @pytest.mark.parametrize("with_labels", [True, False])
