@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from muhdi.errors import RecipeError
-from muhdi.evaluation.results import Results
+from muhdi.evaluation.results import Results, row_titles
 from muhdi.files import check_target, write_json, write_text
 
 COLUMNS = (
     "run",
     "seed",
     "step",
+    "stage",
     "domain",
     "statistics",
     "weights",
@@ -31,6 +32,8 @@ ENDINGS = (".csv", ".json")
 TidyRow = dict[str, str | int | float | None]
 """A value by column.
 
+* ``stage``: what tables call the step, with the labels of its target that took part, and whether it
+  had no source: ``city, 8 labels``. Of networks that were scored, their names.
 * ``weights``: ``model``, or ``ema`` where the average of the weights was scored.
 * ``views``: what the softmax was averaged over, in words; empty where every image was looked at
   once, and in results of versions that do not say it.
@@ -57,23 +60,24 @@ def tidy_rows(runs: Sequence[Results], *, sequence: bool = True) -> list[TidyRow
     """
     rows: list[TidyRow] = []
     for run in runs:
-        for step in run.steps:
-            rows += _scores(run, step["step"], step["scores"])
+        for step, title in zip(run.steps, row_titles(run.steps), strict=True):
+            stage = (step["step"], title)
+            rows += _scores(run, stage, step["scores"])
             for point in step.get("curve", []):
-                rows += _scores(run, step["step"], point["scores"], point["iterations"])
+                rows += _scores(run, stage, point["scores"], point["iterations"])
         if sequence:
             rows += _measures(run)
     return rows
 
 
 def _scores(
-    run: Results, step: int, scores: Mapping[str, Any], iterations: int | None = None
+    run: Results, stage: tuple[int, str], scores: Mapping[str, Any], iterations: int | None = None
 ) -> Iterator[TidyRow]:
-    """Rows of one evaluation of all domains."""
+    """Rows of one evaluation of all domains, after a stage of this number and title."""
     for statistics, by_domain in scores.items():
         for domain, entry in by_domain.items():
             for name, iou in {**entry.get("iou", {}), MEAN: entry["miou"]}.items():
-                place = (run.name, run.seed, step, domain, statistics)
+                place = (run.name, run.seed, *stage, domain, statistics)
                 how = (run.scored_weights, _views(run, domain))
                 yield dict(zip(COLUMNS, (*place, *how, name, iou, iterations), strict=True))
 
@@ -83,7 +87,7 @@ def _measures(run: Results) -> Iterator[TidyRow]:
     for statistics in run.statistics:
         for name, value in vars(run.summary(statistics)).items():
             if value is not None:
-                place = (run.name, run.seed, len(run.steps) - 1, "", statistics)
+                place = (run.name, run.seed, len(run.steps) - 1, "", "", statistics)
                 how = (run.scored_weights, "", name)
                 yield dict(zip(COLUMNS, (*place, *how, value, None), strict=True))
 

@@ -24,7 +24,7 @@ def _results() -> Results:
 
 
 def test_a_row_for_every_class_and_for_the_mean() -> None:
-    place = {"run": "x", "seed": 7, "step": 0, "statistics": "running"}
+    place = {"run": "x", "seed": 7, "step": 0, "stage": "source", "statistics": "running"}
     place |= {"weights": "model", "views": "", "iterations": None}
     assert tidy_rows([_results()]) == [
         {**place, "domain": "sim", "class": "a", "iou": 75.0},
