@@ -68,7 +68,7 @@ def test_the_commands_write_them(
     assert (status, errors) == (0, "")
     with open("s.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    columns = "run seed step domain statistics weights views class iou iterations"
+    columns = "run seed step stage domain statistics weights views class iou iterations"
     assert list(rows[0]) == columns.split()
     means = [row for row in rows if row["class"] == "mean"]
     results = Results.load(trained)
