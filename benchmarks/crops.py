@@ -5,7 +5,8 @@
 A 2048x1024 PNG with its label, brought to 1280x640; of it a crop of 512x512, mirrored or not, with
 other colours. Without and with the recipe's ``runtime.cache``: as images per second of CPU time in
 one process, which is what a core gives that does nothing else, and four cores four times at most;
-and as images per second of the clock from one and two loading processes, batches of 2. Pictures as in `benchmarks.data`.
+and as images per second of the clock from one and two loading processes, batches of 2. Pictures as
+in `benchmarks.data`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from muhdi.deploy.predictor import Predictor
+from muhdi.deploy.view import View
 from muhdi.models.backbones.hiera import Order, _parts, _spread, transformers_maps, unit_of
 from muhdi.recipe.backbones import read_backbone
 from muhdi.recipe.load import load_recipe
@@ -95,8 +96,7 @@ def test_it_trains_on_crops_resumes_to_the_bit_and_is_shown_windows(
     settings = [
         f"model.backbone=hf:{tmp_path / 'published'}",
         "augment.crop=[32, 32]",
-        "evaluation.window=[32, 32]",
-        "every_step.adaptation=selftrain",
+        "evaluation.statistics=[running]",
         "evaluation.samples=1",
     ]
     recipe = load_recipe(tiny(), settings)
@@ -109,4 +109,6 @@ def test_it_trains_on_crops_resumes_to_the_bit_and_is_shown_windows(
     assert json.loads((run / "results.json").read_text())["steps"]
     image = np.random.default_rng(0).integers(0, 256, (51, 83, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / "image.png")
-    assert Predictor.load(run).predict(tmp_path / "image.png").ids.shape == (51, 83)
+    predictor = Predictor.load(run)
+    for view in (View(), View(native=True), View(native=True, window=(48, 40))):
+        assert predictor.predict(tmp_path / "image.png", view=view).ids.shape == (51, 83)
