@@ -99,7 +99,8 @@ def test_it_trains_on_crops_resumes_to_the_bit_and_is_shown_windows(
         "evaluation.statistics=[running]",
         "evaluation.samples=1",
     ]
-    recipe = load_recipe(tiny(), settings)
+    city = {"dataset": "scenes", "domain": "city", "train": 4, "val": 2}
+    recipe = load_recipe(tiny(steps=[{"target": city}]), settings)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(recipe, whole, quiet=True)
     train_through_crashes(recipe, broken, monkeypatch, 5)
@@ -110,5 +111,5 @@ def test_it_trains_on_crops_resumes_to_the_bit_and_is_shown_windows(
     image = np.random.default_rng(0).integers(0, 256, (51, 83, 3), np.uint8)
     Image.fromarray(image).save(tmp_path / "image.png")
     predictor = Predictor.load(run)
-    for view in (View(), View(native=True), View(native=True, window=(48, 40))):
+    for view in (View(), View(size=(80, 50)), View(window=True)):
         assert predictor.predict(tmp_path / "image.png", view=view).ids.shape == (51, 83)
