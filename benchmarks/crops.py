@@ -4,8 +4,9 @@
 
 A 2048x1024 PNG with its label, brought to 1280x640; of it a crop of 512x512, mirrored or not, with
 other colours. Without and with the recipe's ``runtime.cache``: as images per second of CPU time in
-one process, and as images per second of the clock from one and two loading processes, batches of 2.
-Pictures as in `benchmarks.data`.
+one process, which is what a core gives that does nothing else, and four cores four times at most;
+and as images per second of the clock from one and two loading processes, batches of 2. Pictures as
+in `benchmarks.data`.
 """
 
 from __future__ import annotations
@@ -109,8 +110,8 @@ def main() -> None:
             found[name] = asdict(rates)
             each = ", ".join(f"{count}: {value:.1f}" for count, value in rates.processes.items())
             print(
-                f"{name}: {rates.cpu:.1f} images per CPU-second; images per second by number of"
-                f" loading processes: {each}"
+                f"{name}: images per second of a core: {rates.cpu:.1f}; of 4 cores, at most:"
+                f" {4 * rates.cpu:.1f}; by number of loading processes here: {each}"
             )
     print(f"load of the machine before: {load:.1f}")
     if options.json:

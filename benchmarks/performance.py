@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import re
@@ -190,17 +191,29 @@ def data(result: dict[str, dict[str, float]]) -> str:
 def crops(result: dict[str, Any]) -> str:
     """The table of `benchmarks.crops`."""
     rows = []
-    ways = [f"`{way}`" for way, rates in result["rates"].items() if 4 * rates["cpu"] >= WANTED]
-    enough = " and ".join(ways) or "neither"
+    enough = []
+    short = []
     for way, rates in result["rates"].items():
         one, two = (rates["processes"][count] for count in ("1", "2"))
-        values = (rates["cpu"], one, two, 4 * rates["cpu"])
-        rows.append([way, *(f"{value:.0f}" for value in values)])
-    header = ["way", "images per CPU-second", "1 process", "2 processes", "4 processes, at most"]
-    text = f"""Training images: the PNG at 1280x640, of which a crop of 512x512, mirrored or not, with other colours. Loading
-        processes: images per second of the clock, at a load of {result["load"]:.1f} from other programs on the same cores.
-        *4 processes*: at most four times what one gives for a second of CPU time; that was not measured. A GPU that
-        trains on {WANTED} images a second needs {WANTED / 4} from each of them: enough here with {enough}."""
+        four = 4 * rates["cpu"]
+        rows.append([way, *(f"{value:.0f}" for value in (rates["cpu"], four, one, two))])
+        if four >= WANTED:
+            enough.append(f"`{way}` keeps up")
+        else:
+            cores = math.ceil(WANTED / rates["cpu"])
+            short.append(f"`{way}` falls short, and would need {cores} cores")
+    header = [
+        "way",
+        "1 core",
+        "4 cores, at most",
+        "1 process, cores taken",
+        "2 processes, cores taken",
+    ]
+    text = f"""Training images: the PNG at 1280x640, of which a crop of 512x512, mirrored or not, with other colours; images
+        per second. *1 core*: of CPU time, in one process. *4 cores*: four times as many, which was not measured: this
+        machine has fewer. The last two: of the clock, from loading processes, while other programs took the same cores
+        (a load of {result["load"]:.1f}). A GPU that trains on {WANTED} images a second beside 4 cores:
+        {"; ".join(enough + short)}."""
     return f"{paragraph(text)}\n\n{markdown(header, rows)}"
 
 

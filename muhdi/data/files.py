@@ -238,7 +238,9 @@ def rgb_pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
         raise DataError(
             f"{name}: its pixels are not integers; save it with 8 or 16 bit per channel"
         )
-    return np.asarray(image.convert("RGB"))
+    if image.mode != "RGB":  # else Pillow would copy it
+        image = image.convert("RGB")
+    return np.asarray(image)
 
 
 def _check_aspect_ratio(

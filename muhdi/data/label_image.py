@@ -195,17 +195,18 @@ def _ids(
     path: Path, image: Image.Image, scale: _Scale, *, first_channel: bool = False
 ) -> npt.NDArray[np.int64]:
     """The ids of a decoded label image, as `read_ids` gives them."""
+    values = np.asarray(image)
     if image.mode in ("RGB", "RGBA"):
-        ids = _first_channel(path, np.asarray(image), equal=not first_channel)
+        ids = _first_channel(path, values, equal=not first_channel)
     elif image.mode in _ONE_NUMBER:
-        values = np.asarray(image)
         ids = scale.undo(values[..., 0] if values.ndim == 3 else values)
     else:
         raise DataError(
             f"{path}: a label image must hold one id per pixel (grey or palette), but this one is"
             f" {image.mode}; save it as a grey PNG of 8 or 16 bit"
         )
-    if ids.size and (ids.min() < 0 or ids.max() >= RAW_IDS):
+    within = values.dtype == np.uint8 or not ids.size  # looking at 8 bits costs time
+    if not within and (ids.min() < 0 or ids.max() >= RAW_IDS):
         raise DataError(f"{path}: label ids must lie between 0 and {RAW_IDS - 1}")
     return ids
 

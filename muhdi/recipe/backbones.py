@@ -141,7 +141,7 @@ class TransformersConfig(PackageConfig):
     """A network of the package transformers: `hf:NAME` of the Hugging Face hub, or `hf:FOLDER`.
 
     MiT (SegFormer's encoder), and everything that its AutoBackbone knows: ConvNeXt, Swin, PVTv2,
-    DINOv2, DINOv3, ResNet and others.
+    Hiera, DINOv2, DINOv3, BEiT, ResNet and others.
     """
 
     builds: ClassVar[str] = "muhdi.models.backbones.transformers:TransformersBackbone"
@@ -154,8 +154,8 @@ class TransformersConfig(PackageConfig):
 class TimmConfig(PackageConfig):
     """A network of the package timm: `timm:NAME`.
 
-    Any that takes images of any size: EfficientNet, ConvNeXt, ResNet, Swin, PVTv2, ViT, EVA-02,
-    DINOv2, DINOv3 and many others.
+    Any that takes images of more than one size: EfficientNet, ConvNeXt, ResNet, Swin, PVTv2, Hiera,
+    MaxViT, ViT, EVA-02, DINOv2, DINOv3 and many others.
     """
 
     builds: ClassVar[str] = "muhdi.models.backbones.timm:TimmBackbone"

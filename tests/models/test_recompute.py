@@ -26,6 +26,7 @@ DROPPING = {
     "segformer": {"drop_path_rate": 0.5, "hidden_dropout_prob": 0.2},
     "swin": {"drop_path_rate": 0.5},
     "dinov2": {"drop_path_rate": 0.5},
+    "hiera": {"drop_path_rate": 0.5},
 }
 """Options with which networks of transformers draw random numbers."""
 

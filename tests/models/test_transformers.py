@@ -17,6 +17,7 @@ from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError
+from muhdi.models.backbones.transformers import LICENCES
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.initial import initialise
 from muhdi.models.segmenter import build_segmenter
@@ -49,11 +50,15 @@ CLASSIFIERS = {
     "resnet": "ResNetForImageClassification",
     "bit": "BitForImageClassification",
     "focalnet": "FocalNetForImageClassification",
+    "hiera": "HieraForImageClassification",
+    "beit": "BeitForImageClassification",
 }
 """What published files hold."""
 
 
-@pytest.mark.parametrize("kind", ["segformer", "convnext", "swin", "dinov2", "dinov3_vit"])
+@pytest.mark.parametrize(
+    "kind", ["segformer", "convnext", "swin", "dinov2", "dinov3_vit", "hiera", "beit"]
+)
 def test_they_are_backbones(kind: str, tmp_path: Path) -> None:
     BackboneTester(TransformersConfig(name=f"hf:{folder_of(kind, tmp_path)}")).run_all()
 
@@ -72,7 +77,7 @@ def test_published_files_fill_them(kind: str, tmp_path: Path) -> None:
         if value.ndim > 1:
             same = [one for one in known if one.shape == value.shape and torch.equal(one, value)]
             assert same, name
-    assert bool(weights.notes) == (kind in ("segformer", "dinov3_vit", "dinov3_convnext"))
+    assert bool(weights.notes) == (kind in LICENCES)
 
 
 @pytest.mark.parametrize(
@@ -209,8 +214,6 @@ def test_what_cannot_be_built_is_said_in_one_line(
     empty.mkdir()
     gpt = tmp_path / "gpt"
     transformers.GPT2Config().save_pretrained(gpt)
-    hiera = tmp_path / "hiera"
-    transformers.HieraConfig().save_pretrained(hiera)
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     (damaged / "config.json").write_text("{")
@@ -219,7 +222,6 @@ def test_what_cannot_be_built_is_said_in_one_line(
         f"backbone=hf:{empty}": "holds no config.json",
         f"backbone=hf:{folder}": "holds no weights (model.safetensors)",
         f"backbone=hf:{gpt}": "is a gpt2, which transformers' AutoBackbone does not know",
-        f"backbone=hf:{hiera}": "takes images of one size only",
         f"backbone=hf:{damaged}": str(damaged),
         f"backbone={{name: 'hf:{folder}', layers: [1, 9]}}": "has 4; give their numbers",
         f"backbone={{name: 'hf:{folder}', options: {{drop_pth_rate: 1}}}}": "'drop_path_rate'",

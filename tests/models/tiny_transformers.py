@@ -43,6 +43,19 @@ CONFIGURATIONS: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("ResNetConfig", {**_STAGES, "embedding_size": 8}),
     "bit": ("BitConfig", {**_STAGES, "embedding_size": 8, "num_groups": 4}),
     "focalnet": ("FocalNetConfig", {**_STAGES, "embed_dim": 8}),
+    "hiera": (
+        "HieraConfig",
+        {
+            "embed_dim": 8,
+            "depths": [1, 1, 1, 1],
+            "num_heads": [1, 1, 2, 2],
+            "image_size": [64, 64],
+        },
+    ),
+    "beit": (
+        "BeitConfig",
+        {**_PLAIN, "patch_size": 16, "image_size": 64, "use_relative_position_bias": True},
+    ),
 }
 """Type of model -> class of its configuration, and its arguments."""
 

@@ -32,7 +32,12 @@ def section(name: str, **options: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [*((name, {}) for name in NAMES), ("resnet18", {"output_stride": 8})],
+    [
+        *((name, {}) for name in NAMES),
+        ("resnet18", {"output_stride": 8}),
+        ("hiera_tiny_224", {}),
+        ("maxvit_nano_rw_256", {"options": {"img_size": 64}}),
+    ],
 )
 def test_they_are_backbones(name: str, options: dict[str, Any]) -> None:
     BackboneTester(section(name, **options)).run_all()
@@ -53,6 +58,7 @@ def test_they_are_backbones(name: str, options: dict[str, Any]) -> None:
         ("vit_tiny_patch16_224", {"layers": [1, 2]}, "plain", [16, 16], 3),
         ("eva02_tiny_patch14_224", {}, "plain", [14, 14, 14, 14], 13),
         ("vit_small_patch16_dinov3", {}, "plain", [16, 16, 16, 16], 13),
+        ("hiera_tiny_224", {}, "pyramid", [4, 8, 16, 32], 13),
     ],
 )
 def test_features_are_found_without_weights(
@@ -76,6 +82,37 @@ def test_features_are_found_without_weights(
     layers = {backbone.layer_of(name) for name in names}
     assert layers - {depth} == set(range(depth))
     assert depth not in layers or backbone.layer_of("model.model.norm.weight") == depth
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "strides", "multiple"),
+    [
+        ("hiera_tiny_224", {"layers": [1, 2]}, [4, 8], 32),
+        ("maxvit_nano_rw_256", {}, [4, 8, 16, 32], 256),
+        ("maxvit_nano_rw_256", {"options": {"img_size": [64, 96]}}, [4, 8, 16, 32], 192),
+    ],
+)
+def test_sides_that_windows_divide(
+    name: str, options: dict[str, Any], strides: list[int], multiple: int
+) -> None:
+    backbone = section(name, **options).build()
+    assert [feature.stride for feature in backbone.features] == strides
+    assert backbone.multiple == multiple
+
+
+@pytest.mark.parametrize("name", ["hiera_tiny_224", "hiera_small_abswin_256"])
+def test_hiera_is_timms_own_at_the_size_that_it_knows(name: str) -> None:
+    torch.manual_seed(0)
+    own = timm.create_model(name, features_only=True).eval()
+    backbone = section(name).build().eval()
+    backbone.model.load_state_dict(own.state_dict())
+    side = 224 if name.endswith("224") else 256
+    images = torch.randint(0, 256, (1, 3, side, side))
+    with torch.no_grad():
+        maps = backbone(images)
+        expected = own(backbone.normalise(images))
+    for one, other in zip(maps, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,6 +182,8 @@ def published(name: str, folder: Path) -> Path:
         ("convnextv2_atto", "no commercial use"),
         ("vit_small_patch16_dinov3", "DINOv3 License"),
         ("mobilevit_xxs", "'cvnets-license'"),
+        ("hiera_tiny_224", "no commercial use"),
+        ("maxvit_nano_rw_256", None),
     ],
 )
 def test_a_file_of_weights_fills_them(name: str, note: str | None, tmp_path: Path) -> None:
@@ -182,6 +221,7 @@ def test_what_cannot_be_built_is_said_in_one_line(
         "name: 'timm:convnext_atto'": "hf download timm/convnext_atto.d2_in1k model.safetensors",
         "name: 'timm:efficientnet_b8'": "timm knows no weights of it",
         "name: 'timm:beit_base_patch16_224'": "does not take images of any size",
+        "name: 'timm:crossvit_tiny_240'": "brings images to one size inside",
         "name: 'timm:inception_v3'": "leaves out the borders",
         "name: 'timm:vit_tiny_patch16_224', output_stride: 8": "backbone.output_stride: ",
         "name: 'timm:hrnet_w18_small', output_stride: 8": "cannot be built",

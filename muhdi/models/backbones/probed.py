@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
@@ -72,7 +73,7 @@ class ProbedBackbone(Backbone):
         elif shape.family == "pyramid":
             self.decoder = "segformer"
         else:
-            self.dilations = _deeplab_dilations(shape.multiple)
+            self.dilations = _deeplab_dilations(shape.features[-1].stride)
         for name in shape.unused:
             model.get_parameter(name).requires_grad_(False)
         self.mean = _three(mean)
@@ -82,31 +83,55 @@ class ProbedBackbone(Backbone):
         self.normalise = Normalise(self.padding, tuple(255 * value for value in self.std))
 
 
-def probe(name: str, build: Build, maps_of: Maps) -> Shape:
+def probe(name: str, build: Build, maps_of: Maps, unit: int | None = None) -> Shape:
     """What a network gives, found without computing anything.
 
     Args:
         name: of the network, for messages.
         build: makes it.
         maps_of: its features.
+        unit: what its sides may have to be multiples of, in pixels, where multiples of its largest
+            stride are not enough; None: no such number is known.
 
     Raises:
         RecipeError: it takes images of one size alone, or its maps do not cover them.
     """
+    try:
+        return _probed(name, build, maps_of, PROBE, None)
+    except _OtherSize:
+        if unit is not None:
+            with suppress(_OtherSize):
+                return _probed(name, build, maps_of, unit, unit)
+        raise
+
+
+class _OtherSize(RecipeError):
+    """A network does not take images of a size."""
+
+
+def _probed(name: str, build: Build, maps_of: Maps, side: int, multiple: int | None) -> Shape:
+    """What a network gives for images of a side, twice it, and that and ``multiple`` more.
+
+    Without a multiple it is the largest stride.
+    """
     with torch.device("meta"):
         model = build().eval()
-    maps = _maps_of_size(name, model, maps_of, (PROBE, PROBE))
+    maps = _maps_of_size(name, model, maps_of, (side, side))
     torch.stack([one.sum() for one in maps]).sum().backward()
     unused = [own for own, weight in model.named_parameters() if weight.grad is None]
     with torch.no_grad():
-        wide = _maps_of_size(name, model, maps_of, (2 * PROBE, PROBE))
+        wide = _maps_of_size(name, model, maps_of, (2 * side, side))
         # By how much a map grows: without the lines that a convolution without padding loses.
         growth = [wider.shape[3] - one.shape[3] for one, wider in zip(maps, wide, strict=True)]
-        strides = [PROBE // lines for lines in growth]
-        multiple = max(strides)
-        _maps_of_size(name, model, maps_of, (2 * PROBE, PROBE + multiple))
+        if 0 in growth:
+            raise RecipeError(
+                f"model.backbone: {name} brings images to one size inside; choose another network"
+            )
+        strides = [side // lines for lines in growth]
+        multiple = multiple or max(strides)
+        _maps_of_size(name, model, maps_of, (2 * side, side + multiple))
     for one, stride in zip(maps, strides, strict=True):
-        if abs(one.shape[3] * stride - PROBE) > stride:
+        if abs(one.shape[3] * stride - side) > stride:
             raise RecipeError(
                 f"model.backbone: {name} leaves out the borders of images; choose a network whose"
                 " convolutions pad"
@@ -150,7 +175,7 @@ def _maps_of_size(name: str, model: nn.Module, maps_of: Maps, size: Size) -> Seq
     try:
         return maps_of(model, torch.zeros(1, 3, height, width, device="meta"))
     except Exception as error:  # networks raise errors of many kinds
-        raise RecipeError(
+        raise _OtherSize(
             f"model.backbone: {name} does not take images of any size ({one_line(error)}); choose"
             " a network that does"
         ) from None

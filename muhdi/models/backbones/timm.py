@@ -1,13 +1,14 @@
 """Networks of the package timm as backbones.
 
-Convolutional and hierarchical ones through its ``features_only``. Plain transformers, whose layers
-all have one stride, through ``forward_intermediates``, with the last norm on every layer, as DINOv2
-is probed.
+Convolutional and hierarchical ones through its ``features_only``, Hiera as
+`muhdi.models.backbones.hiera` has it. Plain transformers, whose layers all have one stride, through
+``forward_intermediates``, with the last norm on every layer, as DINOv2 is probed.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from muhdi.errors import DataError, RecipeError, nearest
 from muhdi.models.backbones.base import Pretrained
+from muhdi.models.backbones.hiera import HieraStages, unit_of
 from muhdi.models.backbones.probed import (
     ProbedBackbone,
     and_more,
@@ -82,12 +84,13 @@ class TimmBackbone(ProbedBackbone):
         self.config = config
         self.plan = Plan(timm, config)
         with in_one_line(config):
-            shape = probe(config.name, self.plan.build, feature_maps)
+            shape = probe(config.name, self.plan.build, feature_maps, self.plan.unit)
             model = self.plan.build()
-        if config.output_stride not in (None, shape.multiple):
+        stride = shape.features[-1].stride
+        if config.output_stride not in (None, stride):
             raise RecipeError(
-                f"model.backbone.output_stride: {config.name} has {shape.multiple}, whatever it is"
-                " asked for; leave it out"
+                f"model.backbone.output_stride: {config.name} has {stride}, whatever it is asked"
+                " for; leave it out"
             )
         if shape.family == "plain" and not self.plan.plain:
             shape = shape._replace(family="dilated")
@@ -189,6 +192,9 @@ class Plan:
         self.configuration: dict[str, Any] = whole.pretrained_cfg
         strides = _strides(config, whole)
         self.plain = len(set(strides)) == 1
+        self.hiera_unit: int | None = None
+        if type(whole).__name__ == "Hiera":
+            self.hiera_unit = unit_of(whole.patch_stride, whole.mask_unit_size)
         self.indices = _indices(config, len(strides), plain=self.plain)
         known = _parameters_of(type(whole))
         self.arguments: dict[str, Any] = {
@@ -200,6 +206,20 @@ class Plan:
         self._check_arguments(config, known)
         self._groups = _groups(timm, whole)
 
+    @property
+    def unit(self) -> int | None:
+        """What sides may have to be multiples of: mask units of Hiera, else what it is built for.
+
+        MaxViT, for one, divides the maps of such an image into windows.
+        """
+        if self.hiera_unit is not None:
+            return self.hiera_unit
+        sides = self.configuration.get("input_size", (3,))[1:]
+        sides = self.arguments.get("img_size", sides)
+        if isinstance(sides, int):
+            return sides
+        return math.lcm(*sides) if sides else None
+
     def build(self, **source: Any) -> nn.Module:
         """The network that gives the features.
 
@@ -209,6 +229,8 @@ class Plan:
         arguments = self.arguments | source
         if self.plain:
             return PlainLayers(self._create(num_classes=0, **arguments), self.indices)
+        if self.hiera_unit is not None:
+            return HieraStages(self._create(num_classes=0, **arguments), self.indices)
         features: nn.Module = self._create(
             features_only=True, out_indices=tuple(self.indices), **arguments
         )

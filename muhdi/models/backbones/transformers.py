@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from muhdi.errors import DataError, MuhdiError, RecipeError, nearest
 from muhdi.models.backbones.base import Pretrained
+from muhdi.models.backbones.hiera import transformers_maps, unit_of
 from muhdi.models.backbones.probed import (
     DINOV3_LICENCE,
     IMAGENET_MEAN,
@@ -42,6 +43,7 @@ LICENCES = {
     "segformer": "MiT's weights are under NVIDIA's Source Code License: no commercial use",
     "dinov3_vit": DINOV3_LICENCE,
     "dinov3_convnext": DINOV3_LICENCE,
+    "hiera": "Hiera's weights are under CC BY-NC 4.0: no commercial use",
 }
 """Type of model -> what a user should know who means to publish or sell."""
 WELL_KNOWN = (
@@ -54,11 +56,11 @@ WELL_KNOWN = (
     *(f"facebook/dinov3-convnext-{size}-pretrain-lvd1689m" for size in ("tiny", "small", "base")),
     *(f"microsoft/swin-{size}-patch4-window7-224" for size in ("tiny", "small", "base")),
     *(f"OpenGVLab/pvt_v2_b{size}" for size in range(6)),
+    *(f"facebook/hiera-{size}-224-hf" for size in ("tiny", "small", "base", "base-plus", "large")),
+    *(f"microsoft/beit-{size}-patch16-224" for size in ("base", "large")),
     *(f"microsoft/resnet-{depth}" for depth in (18, 34, 50, 101)),
 )
 """Names that a mistyped one may have meant."""
-ONE_SIZE = ("hiera",)
-"""Types of models that take images of one size only, that of their configuration."""
 ELSEWHERE = ("timm_backbone", "timm_wrapper")
 """Types of models that another package builds."""
 PREPROCESSOR = "preprocessor_config.json"
@@ -103,7 +105,8 @@ class TransformersBackbone(ProbedBackbone):
         self.config = config
         with _in_one_line(config):
             self.configuration = _configuration(config)
-            shape = probe(config.name, partial(_build, self.configuration), feature_maps)
+            build = partial(_build, self.configuration)
+            shape = probe(config.name, build, feature_maps, _unit(self.configuration))
             model = _build(self.configuration)
             mean, std = _normalisation(config)
         self.adopt(model, shape, mean, std)
@@ -211,9 +214,12 @@ class TransformersBackbone(ProbedBackbone):
 
 def feature_maps(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
     """Normalised images [N, 3, H, W] -> one map [N, K, h, w] for each feature."""
-    if model.config.model_type == "segformer":  # type: ignore[union-attr]
+    model_type = model.config.model_type  # type: ignore[union-attr]
+    if model_type == "segformer":
         maps: tuple[Tensor, ...] = model(images, output_hidden_states=True).hidden_states
         return maps
+    if model_type == "hiera":
+        return transformers_maps(model, images)
     return tuple(model(images).feature_maps)
 
 
@@ -266,11 +272,6 @@ def _choose_layers(configuration: Any, config: TransformersConfig) -> None:
         raise RecipeError(
             f"model.backbone: {config.name} is a network of timm; set model.backbone=timm:NAME"
         )
-    if configuration.model_type in ONE_SIZE:
-        raise RecipeError(
-            f"model.backbone: {config.name} is a {configuration.model_type}, which takes images of"
-            " one size only; choose another network"
-        )
     names = list(getattr(configuration, "stage_names", None) or [])
     layers = [name for name in names if name != "stem"]
     if not layers:
@@ -294,6 +295,13 @@ def _build(configuration: Any) -> nn.Module:
     else:
         model = AutoBackbone.from_config(configuration, trust_remote_code=False)
     return model
+
+
+def _unit(configuration: Any) -> int | None:
+    """What sides may have to be multiples of, in pixels, where strides do not tell."""
+    if configuration.model_type == "hiera":
+        return unit_of(configuration.patch_stride, configuration.masked_unit_size)
+    return None
 
 
 def _normalisation(config: TransformersConfig) -> tuple[Any, Any]:
