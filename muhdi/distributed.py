@@ -114,6 +114,13 @@ def all_gather_objects(value: T) -> list[T]:
     return values  # type: ignore[return-value]
 
 
+def interleaved(own: Sequence[T]) -> list[T]:
+    """The values of all processes, where these have taken them in turn, in their first order."""
+    shares = all_gather_objects(list(own))
+    longest = max(len(share) for share in shares)
+    return [share[place] for place in range(longest) for share in shares if place < len(share)]
+
+
 @torch.no_grad()
 def average_tensors(tensors: Iterable[Tensor]) -> None:
     """Replace tensors in place by their means over the processes.

@@ -17,7 +17,8 @@ from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import batch_norms
 from muhdi.models.teacher import Teacher
 from muhdi.passes import Batch
-from muhdi.recipe.pseudo_labels import MarginConfig, PseudoLabelConfig, TeacherStatistics
+from muhdi.recipe.pseudo_labels import PseudoLabelConfig, TeacherStatistics
+from muhdi.windows import inside
 
 Blend = Callable[[Tensor, Tensor], Tensor]
 """Images and the teacher's probabilities of them -> those that the labels are made from."""
@@ -138,28 +139,6 @@ class PseudoLabels(nn.Module):
         if state["statistics"] != self.statistics:
             self.statistics = state["statistics"]
             self.teacher.use(self.statistics)
-
-
-def inside(batch: Batch, margins: MarginConfig) -> Tensor:
-    """1 for pixels that lie inside the margins of their whole images, 0 for others, [N, H, W].
-
-    Padding lies outside.
-    """
-    height, width = batch.size
-    device = batch.images.device
-    windows = batch.windows
-    if windows is None:
-        windows = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device)
-    left, upper, right, lower = windows.T[:, :, None]
-    across = (torch.arange(width, device=device) + 0.5) / width
-    down = (torch.arange(height, device=device) + 0.5) / height
-    # Where the centre of each column and row lies in the whole image.
-    x = left + (right - left) * across
-    y = upper + (lower - upper) * down
-    columns = (x > margins.left) & (x < 1 - margins.right)
-    rows = (y > margins.top) & (y < 1 - margins.bottom)
-    seen: Tensor = (rows[:, :, None] & columns[:, None, :]).float()
-    return seen.expand(len(batch.images), height, width)
 
 
 def class_medians(confidence: Tensor, predicted: Tensor, classes: int) -> Tensor:

@@ -92,11 +92,18 @@ def area(
         adapted_at: for each target the first step that adapts to it.
 
     Returns:
-        None where nothing was evaluated within a step.
+        None where nothing was evaluated within a step, or a target has no score from the beginning
+        of its step on, as with `domain` statistics, which are measured at its end.
     """
     if not has_curves(steps):
         return None
+    starts = step_starts(steps)
     areas = []
     for target, first in zip(targets, adapted_at, strict=True):
-        areas.append(area_under(curve(steps, statistics, target, first - 1)))
+        if first >= len(steps):
+            continue  # not reached yet
+        points = curve(steps, statistics, target, first - 1)
+        if not points or points[0][0] > starts[first]:
+            return None
+        areas.append(area_under(points))
     return mean_of_known(areas)

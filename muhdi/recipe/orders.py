@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
 import random
@@ -27,6 +28,8 @@ others less one, drawn at random), or the orders themselves.
 
 MOST_ORDERS = 120
 """``all`` orders of five targets; with more of them a number must be given."""
+LONGEST = 80
+"""Characters of an order in a run's name."""
 _DRAW_SEED = 0
 """Orders are drawn with a seed of their own, so that all recipes and seeds have the same ones."""
 
@@ -175,8 +178,12 @@ def base_arm(recipe: Recipe) -> str:
 
 
 def order_name(order: Sequence[str]) -> str:
-    """An order as a part of a run's name."""
-    return "-".join(file_name(name) for name in order)
+    """An order as a part of a run's name: its targets; of a long one the first, and a digest."""
+    named = "-".join(file_name(name) for name in order)
+    if len(named) <= LONGEST:
+        return named
+    digest = hashlib.sha256(named.encode()).hexdigest()[:8]
+    return f"{named[: LONGEST - len(digest) - 1]}-{digest}"
 
 
 def _suffix(order: Sequence[str]) -> str:

@@ -31,7 +31,8 @@ class RetentionConfig(MethodConfig):
     Attributes:
         trains_specialist: whether the head that learns is not the one that answers.
         distils: whether an old model teaches on the images of every step.
-        holds_weights: whether it holds the network's weights near earlier ones, by name.
+        holds_weights: whether it works on the network's weights by name.
+        settles: whether it changes the weights once more when the step is over.
         changes_pseudo_labels: whether it has a say in the adaptation's pseudo-labels.
     """
 
@@ -39,6 +40,7 @@ class RetentionConfig(MethodConfig):
     trains_specialist: ClassVar[bool] = False
     distils: ClassVar[bool] = False
     holds_weights: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
     changes_pseudo_labels: ClassVar[bool] = False
     needs_old_model: ClassVar[bool] = True
 
@@ -130,6 +132,10 @@ class ImportanceConfig(RetentionConfig):
 class EWCConfig(ImportanceConfig):
     """Elastic weight consolidation: importance is the Fisher information on the source."""
 
+    decay: Fraction = 0.0
+    """Factor of earlier importance at the end of each step. It is measured on the same source every
+    time, so that 1, which sums, holds the weights more firmly in every step."""
+
     builds: ClassVar[str] = "muhdi.retention.ewc:EWC"
     needs_source: ClassVar[bool] = True
 
@@ -165,11 +171,13 @@ class AverageConfig(RetentionConfig):
 
     builds: ClassVar[str] = "muhdi.retention.average:WeightAveraging"
     holds_weights: ClassVar[bool] = True
+    settles: ClassVar[bool] = True
 
     method: Literal["average"] = "average"
     """The method's name."""
     old: Fraction = 0.5
-    """Share of the weights at the end of the previous step."""
+    """Share of the weights at the end of the previous step. What is kept or scored within the step
+    is not averaged yet."""
 
 
 class BlendConfig(RetentionConfig):
@@ -207,7 +215,7 @@ class StyleConfig(RetentionConfig):
     """Whether the styles of the current target's images are used, too."""
     beta: Annotated[float, Field(gt=0, le=0.25)] = 0.01
     """Of `fourier`: half of the width of the square of frequencies, relative to the image's shorter
-    side."""
+    side; less where the styles of a domain would take more than 64 KiB."""
 
 
 class ReplayConfig(RetentionConfig):

@@ -385,6 +385,7 @@ class Recipe(Section):
             key = f"steps.{number}"
             step.check_labelled(key)
             step.check_methods(key)
+            step.check_settled(key, self.evaluation)
             self._check_sizes(key, step)
             self._check_own_networks(key, number, step)
             self._check_feature_distance(f"{key}.adaptation", step)

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, model_validator
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import DomainField
+from muhdi.recipe.evaluation import EvaluationConfig
 from muhdi.recipe.methods import NO_ADAPTATION, AdaptationField, MethodConfig
 from muhdi.recipe.presets import step_of_preset
 from muhdi.recipe.rare_classes import RareClassesConfig
@@ -149,13 +150,31 @@ class StepConfig(StageConfig):
             return
         needing = {f"{key}.{place}": one.key for place, one in self.methods if one.needs_source}
         if self.adaptation.feature_distance is not None:
-            needing[f"{key}.adaptation.feature_distance"] = "it"
+            needing[f"{key}.adaptation.feature_distance"] = "the distance"
         if self.rare_classes is not None:
-            needing[f"{key}.rare_classes"] = "it"
-        for place, name in needing.items():
+            needing[f"{key}.rare_classes"] = "the sampling"
+        if needing:
+            place, name = next(iter(needing.items()))
             raise RecipeError(
-                f"{place}: {name} needs source images, but {key}.source is none; leave it out, or"
-                " choose another one"
+                f"{place}: {name} needs source images, but {key}.source is none; leave it out"
+                f" (--set {place}=none), or choose another one"
+            )
+
+    def check_settled(self, key: str, evaluation: EvaluationConfig) -> None:
+        """Refuse to score or choose networks that are not those which the step ends with.
+
+        Args:
+            key: of this section.
+            evaluation: how networks are scored.
+
+        Raises:
+            RecipeError: names both keys.
+        """
+        settling = [part.key for part in self.retention.parts if part.settles]
+        if settling and (evaluation.weights != "model" or evaluation.select != "last"):
+            raise RecipeError(
+                f"{key}.retention: {settling[0]} changes the network at the end of the step, and"
+                " nothing but it; set evaluation.weights: model and evaluation.select: last"
             )
 
     def check_labelled(self, key: str) -> None:

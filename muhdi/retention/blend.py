@@ -12,11 +12,12 @@ from muhdi.retention.base import Retention
 
 
 class BlendedLabels(Retention):
-    """p = (1 - b) p_teacher + b p_old, from which the pseudo-labels are made (arXiv 2401.07459).
+    """p = (1 - b) p_teacher + b p_old, from which the pseudo-labels are made.
 
-    The old model is the network at the end of the previous step, frozen; in the first one that of
-    the source. What both are sure of stays; where they differ the label is less sure, and may not
-    count at all.
+    After arXiv 2401.07459, whose code is not public: here b is a constant, and the old model is the
+    network at the end of the previous step, frozen, where the paper has its teacher; in the first
+    step it is the source's. What both are sure of stays; where they differ the label is less sure,
+    and may not count at all.
     """
 
     config_class = BlendConfig

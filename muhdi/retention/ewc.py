@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from muhdi import distributed
@@ -17,6 +18,7 @@ from muhdi.passes import Batch
 from muhdi.recipe.retentions import EWCConfig, ImportanceConfig, L2SPConfig, MASConfig
 from muhdi.retention.base import Retention
 from muhdi.retention.weights import NamedTensors, trained_weights
+from muhdi.windows import inside
 
 
 class L2SP(Retention):
@@ -53,8 +55,8 @@ class Importance(L2SP):
     """L = w/2 Σ_i F_i (θ_i - θ*_i)²: a weight is held as firmly as it was important.
 
     Over the steps F <- d F + F_new: d = 1 sums (all tasks, around the newest weights), d < 1
-    forgets exponentially (online EWC, Schwarz et al. 2018, section 3). The first step measures F on
-    the source before it begins.
+    forgets exponentially (online EWC, Schwarz et al. 2018, section 3), d = 0 has the newest alone.
+    The first step measures F on the source before it begins.
     """
 
     config: ImportanceConfig
@@ -96,7 +98,8 @@ class EWC(Importance):
     """Elastic weight consolidation (Kirkpatrick et al. 2017, eq. 3).
 
     F is the diagonal of the Fisher information, estimated on the source at the end of every step by
-    the mean over images of (∂CE/∂θ_i)², with the labels and the running statistics.
+    the mean over images of (∂CE/∂θ_i)², with the labels and the running statistics. Since it is the
+    same source every time, the newest F replaces the earlier one by default.
     """
 
     config_class = EWCConfig
@@ -175,4 +178,7 @@ def _cross_entropy(network: Segmenter, image: Batch) -> Tensor:
 def _output_norm(network: Segmenter, image: Batch) -> Tensor:
     """Squared norm of the agnostic head's logits at a pixel, the mean over pixels."""
     logits: Tensor = network(image.images).heads[AGNOSTIC].main
-    return logits.square().sum(1).mean()
+    norms = logits.square().sum(1)
+    # Padding does not count.
+    counts = F.interpolate(inside(image)[:, None], norms.shape[-2:], mode="area")[:, 0]
+    return (norms * counts).sum() / counts.sum().clamp(min=1)

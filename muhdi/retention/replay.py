@@ -12,14 +12,14 @@ from muhdi import distributed
 from muhdi.draws import HostDraws
 from muhdi.losses import Losses
 from muhdi.method import Batches, Memory, MethodContext
-from muhdi.models.outputs import Outputs
+from muhdi.models.outputs import AGNOSTIC, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
 from muhdi.passes import Batch, Pass, level_cross_entropy
 from muhdi.recipe.retentions import ReplayConfig
 from muhdi.retention.base import Retention
-from muhdi.retention.style import in_order
 from muhdi.taxonomy import IGNORE
+from muhdi.windows import inside
 
 
 class Kept(NamedTuple):
@@ -39,7 +39,8 @@ class ImageReplay(Retention):
 
     At the end of every step some of its images are kept, with the labels of which the network is
     sure then. In later steps as many of them as there are target images pass in every iteration,
-    each domain as often as the others, cut to the size of the target's and mirrored at random.
+    each domain as often as the others, cut to the size of the target's and mirrored at random. The
+    head that answers learns from them, also where another one learns the target.
     """
 
     config_class = ReplayConfig
@@ -47,7 +48,6 @@ class ImageReplay(Retention):
 
     def __init__(self, config: ReplayConfig, context: MethodContext) -> None:
         super().__init__(config, context)
-        self.head = context.head
         self.stage = context.stage
         self.draws = HostDraws(context.generator)
         self.memory: Memory = {}
@@ -90,22 +90,24 @@ class ImageReplay(Retention):
     def _learn(self, outputs: Outputs, batch: Batch) -> Losses:
         weights = {"aux": self.config.weight * self.config.aux, "main": self.config.weight}
         used = {level: weight for level, weight in weights.items() if weight}
-        logits = outputs.upsampled(self.head, batch.size)
+        logits = outputs.upsampled(AGNOSTIC, batch.size)
         return level_cross_entropy("replay", logits, batch, used)
 
     def end(self, network: Segmenter, batches: Batches) -> Memory:
         teacher = Teacher(network, "blend")
         images: list[Tensor] = []
         labels: list[Tensor] = []
-        for batch in batches.target(self.config.images):
-            confidence, label = teacher.probabilities(batch.images).max(1)
-            label[confidence < self.config.threshold] = IGNORE
-            images.append(batch.images[0].round().to(torch.uint8).cpu())
-            labels.append(label[0].to(torch.uint8).cpu())
-        whole = in_order(distributed.all_gather_objects(images))
+        with distributed.fail_together():
+            for batch in batches.target(self.config.images):
+                confidence, label = teacher.probabilities(batch.images).max(1)
+                counts = (confidence >= self.config.threshold) & (inside(batch) > 0)
+                label = label.masked_fill(~counts, IGNORE)
+                images.append(batch.images[0].round().to(torch.uint8).cpu())
+                labels.append(label[0].to(torch.uint8).cpu())
+        whole = distributed.interleaved(images)
+        labelled = distributed.interleaved(labels)
         if whole:
             self.memory[f"{self.stage}/images"] = torch.stack(whole)
-            labelled = in_order(distributed.all_gather_objects(labels))
             self.memory[f"{self.stage}/labels"] = torch.stack(labelled)
         return self.memory
 

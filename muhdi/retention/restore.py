@@ -15,8 +15,9 @@ from muhdi.retention.weights import NamedTensors, trained_weights
 class StochasticRestore(Retention):
     """θ_i <- m_i θ*_i + (1 - m_i) θ_i with m_i ~ Bernoulli(p) (CoTTA, Wang et al. 2022, eq. 7, 8).
 
-    After every update each element of every trained weight returns with probability p to what it
-    was at the end of the previous step, θ*.
+    After every update each element of every trained weight returns with probability p to θ*. CoTTA
+    returns to the source's network; here θ* is what it was at the end of the previous step. A mean
+    teacher has followed the update before, as in CoTTA.
     """
 
     config_class = RestoreConfig

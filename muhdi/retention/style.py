@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -20,19 +20,25 @@ from muhdi.retention.styles import (
     Colour,
     amplitude_of,
     colour_of,
+    lowest,
     radius_of,
     recoloured,
     with_amplitude,
 )
+from muhdi.windows import inside
+
+MOST_BYTES = 65536
+"""That the styles of a domain take."""
 
 
 class StyleReplay(Retention):
     """Source images in the styles of all targets so far, with the labels that they have.
 
-    Of every target a few numbers per image are kept: mean and covariance of its colours (as in
-    GTTA, Marsden et al. 2022, of features), or the amplitudes of its low frequencies (FDA, Yang &
-    Soatto 2020). In later steps a source image is painted, with a given probability, in the style
-    of an image of a target, each target as often as the others. No image is kept.
+    Of every target a few numbers per image are kept: mean and covariance of its colours (where
+    GTTA, Marsden et al. 2022, keeps means and deviations of features, by class), or the amplitudes
+    of its low frequencies (FDA, Yang & Soatto 2020). In later steps a source image is painted, with
+    a given probability, in the style of an image of a target, each target as often as the others.
+    No image is kept. Padding has no colour, and stays; among frequencies it counts.
     """
 
     config_class = StyleConfig
@@ -45,14 +51,15 @@ class StyleReplay(Retention):
         super().__init__(config, context)
         self.stage = context.stage
         self.draws = Draws(context.generator)
-        self.painter: Painter = (
-            _Recolouring() if config.of == "colour" else _Amplitudes(config.beta)
-        )
+        self.painter: Painter = _Recolouring()
+        if config.of == "fourier":
+            self.painter = _Amplitudes(config.beta, config.images)
         self.memory: Memory = {}
 
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         self.memory = dict(memory)
-        by_domain = self.painter.alike([memory[name] for name in sorted(memory)])
+        own = [name for name in sorted(memory) if name.startswith(self._prefix)]
+        by_domain = self.painter.alike([memory[name] for name in own])
         counts = torch.tensor([len(styles) for styles in by_domain], dtype=torch.int64)
         # Not saved here: they are made again from the memory, which is.
         self.register_buffer("count", counts, persistent=False)
@@ -75,35 +82,41 @@ class StyleReplay(Retention):
             kept = self.styles[place]
             styles = kept if styles is None else _where(domain < earlier, kept, styles)
         assert styles is not None
-        painted = self.painter.paint(images, styles)
+        painted = self.painter.paint(source, styles)
         changed = _where(changes < self.config.probability, painted, images.float())
         return replace(source, images=changed)
 
     def _current(self, images: Tensor, target: Batch) -> Tensor:
         """Of the target image at the same place in its batch, for each source image."""
         places = torch.arange(len(images), device=images.device)
-        styles = self.painter.measure(target.images)
+        styles = self.painter.measure(target)
         return styles[places * len(target.images) // len(images)]
 
     def end(self, network: Segmenter, batches: Batches) -> Memory:
-        images = batches.target(self.config.images)
-        measured = [self.painter.measure(batch.images)[0].cpu() for batch in images]
-        styles = in_order(distributed.all_gather_objects(measured))
+        with distributed.fail_together():
+            images = batches.target(self.config.images)
+            measured = [self.painter.measure(batch)[0].cpu() for batch in images]
+        styles = distributed.interleaved(measured)
         if styles:
-            self.memory[self.stage] = torch.stack(styles)
+            self.memory[self._prefix + self.stage] = torch.stack(styles)
         return self.memory
+
+    @property
+    def _prefix(self) -> str:
+        """What names in the memory begin with: styles of another kind stay as they are."""
+        return f"{self.config.of}/"
 
 
 class Painter(ABC):
     """A kind of style: a tensor per image."""
 
     @abstractmethod
-    def measure(self, images: Tensor) -> Tensor:
-        """The styles [N, ...] of images [N, 3, H, W]."""
+    def measure(self, batch: Batch) -> Tensor:
+        """The styles of N images, [N, ...]."""
 
     @abstractmethod
-    def paint(self, images: Tensor, styles: Tensor) -> Tensor:
-        """Images in other styles, float32 [N, 3, H, W]."""
+    def paint(self, batch: Batch, styles: Tensor) -> Tensor:
+        """N images in other styles, float32 [N, 3, H, W]."""
 
     def alike(self, styles: list[Tensor]) -> list[Tensor]:
         """Styles of several domains, brought to one form."""
@@ -113,46 +126,44 @@ class Painter(ABC):
 class _Recolouring(Painter):
     """Mean and covariance of the colours: [N, 12]."""
 
-    def measure(self, images: Tensor) -> Tensor:
-        mean, covariance = colour_of(images)
+    def measure(self, batch: Batch) -> Tensor:
+        mean, covariance = colour_of(batch.images, inside(batch))
         return torch.cat([mean, covariance.flatten(1)], 1)
 
-    def paint(self, images: Tensor, styles: Tensor) -> Tensor:
-        return recoloured(images, Colour(styles[:, :3], styles[:, 3:].view(-1, 3, 3)))
+    def paint(self, batch: Batch, styles: Tensor) -> Tensor:
+        style = Colour(styles[:, :3], styles[:, 3:].view(-1, 3, 3))
+        return recoloured(batch.images, style, inside(batch))
 
 
 class _Amplitudes(Painter):
-    """Amplitudes of low frequencies: [N, 3, 2 r + 1, 2 r + 1]."""
+    """Amplitudes of low frequencies: [N, 3, 2 r + 1, 2 r + 1].
 
-    def __init__(self, beta: float) -> None:
+    Args:
+        beta: r, relative to the images' shorter side.
+        images: of a domain, whose styles shall not take more than `MOST_BYTES`.
+    """
+
+    def __init__(self, beta: float, images: int) -> None:
         self.beta = beta
+        floats = MOST_BYTES // (4 * 3 * images)
+        self.largest = max(1, (math.isqrt(floats) - 1) // 2)
         self.radius: int | None = None
 
-    def measure(self, images: Tensor) -> Tensor:
-        radius = radius_of(images, self.beta) if self.radius is None else self.radius
-        return amplitude_of(images, radius)
+    def measure(self, batch: Batch) -> Tensor:
+        radius = self.radius
+        if radius is None:
+            radius = min(radius_of(batch.images, self.beta), self.largest)
+        return amplitude_of(batch.images, radius)
 
-    def paint(self, images: Tensor, styles: Tensor) -> Tensor:
-        return with_amplitude(images, styles)
+    def paint(self, batch: Batch, styles: Tensor) -> Tensor:
+        return with_amplitude(batch.images, styles)
 
     def alike(self, styles: list[Tensor]) -> list[Tensor]:
         """Domains may have images of different sizes: the lowest frequencies that all have."""
         if not styles:
             return styles
         self.radius = min(one.shape[-1] // 2 for one in styles)
-        width = 2 * self.radius + 1
-        cut = []
-        for one in styles:
-            edge = (one.shape[-1] - width) // 2
-            cut.append(one[..., edge : edge + width, edge : edge + width])
-        return cut
-
-
-def in_order(shares: Iterable[list[Tensor]]) -> list[Tensor]:
-    """What processes have of every image, in the images' order: they took them in turn."""
-    lists = [list(share) for share in shares]
-    longest = max((len(share) for share in lists), default=0)
-    return [share[place] for place in range(longest) for share in lists if place < len(share)]
+        return [lowest(one, self.radius) for one in styles]
 
 
 def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:

@@ -28,28 +28,49 @@ class Colour(NamedTuple):
     covariance: Tensor
 
 
-def colour_of(images: Tensor) -> Colour:
-    """Mean and covariance of each image's pixels."""
-    pixels = images.float()
-    mean = pixels.mean((-2, -1))
-    centred = pixels - mean[:, :, None, None]
-    products = centred[:, :, None] * centred[:, None]
-    return Colour(mean, products.mean((-2, -1)))
+def colour_of(images: Tensor, seen: Tensor | None = None) -> Colour:
+    """Mean and covariance of each image's pixels.
 
-
-def recoloured(images: Tensor, style: Colour) -> Tensor:
-    """Images with the moments of other ones (Pitié & Kokaram 2007, the symmetric linear map).
-
-    x' = C_t^½ C_s^-½ (x - m_s) + m_t, float32 [N, 3, H, W], cut to 0..255.
+    Args:
+        images: see above.
+        seen: [N, H, W], 1 for pixels that count and 0 for padding; None: all count.
     """
-    own = colour_of(images)
+    pixels = images.float().flatten(2)
+    weights = torch.ones_like(pixels[:, :1]) if seen is None else seen.float().flatten(1)[:, None]
+    total = weights.sum(-1).clamp(min=1)
+    mean = (pixels * weights).sum(-1) / total
+    centred = pixels - mean[:, :, None]
+    with _exact(images):
+        covariance = (centred * weights) @ centred.transpose(1, 2) / total[:, :, None]
+    return Colour(mean, covariance)
+
+
+def recoloured(images: Tensor, style: Colour, seen: Tensor | None = None) -> Tensor:
+    """Images with the moments of other ones, by a linear map of square roots.
+
+    x' = C_t^½ C_s^-½ (x - m_s) + m_t, float32 [N, 3, H, W], cut to 0..255 (the second of the maps
+    that Pitié & Kokaram 2007 compare). Padding stays as it is.
+
+    Args:
+        images: see above.
+        style: of other images, as many.
+        seen: as in `colour_of`.
+    """
+    own = colour_of(images, seen)
     root, _ = square_roots(style.covariance)
     _, inverse = square_roots(own.covariance)
     change = (root @ inverse).float()
-    centred = images.float() - own.mean[:, :, None, None]
-    # A product and a sum, not a matrix product: autocast would compute that in bf16.
-    changed = (change[:, :, :, None, None] * centred[:, None]).sum(2)
-    return (changed + style.mean[:, :, None, None]).clamp(0, 255)
+    pixels = images.float()
+    centred = pixels.flatten(2) - own.mean[:, :, None]
+    with _exact(images):
+        changed = change @ centred + style.mean[:, :, None]
+    painted = changed.view_as(pixels).clamp(0, 255)
+    return painted if seen is None else torch.where(seen[:, None] > 0, painted, pixels)
+
+
+def _exact(images: Tensor) -> torch.autocast:
+    """Autocast would compute these products in 16 bits, which are too few for colours."""
+    return torch.autocast(images.device.type, enabled=False)
 
 
 def square_roots(covariance: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,13 +92,13 @@ def square_roots(covariance: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def amplitude_of(images: Tensor, radius: int) -> Tensor:
-    """Amplitudes of low frequencies, up to ``radius`` periods an image: [N, 3, 2 r + 1, 2 r + 1].
+    """Amplitudes of low frequencies, up to r periods an image: [N, 3, 2 r + 1, 2 r + 1].
 
-    They are divided by the number of pixels, so that they do not depend on it.
+    They are divided by the number of pixels, so that they do not depend on it. r is ``radius``, or
+    what the images' shorter side allows.
     """
-    spectrum = torch.fft.fft2(images.float())
-    shifted = torch.fft.fftshift(spectrum, dim=(-2, -1))
-    rows, columns = _low(images, radius)
+    shifted = torch.fft.fftshift(torch.fft.fft2(images.float()), dim=(-2, -1))
+    rows, columns = _low(images, _possible(images, radius))
     height, width = images.shape[-2:]
     amplitude: Tensor = shifted[..., rows, columns].abs() / (height * width)
     return amplitude
@@ -86,14 +107,16 @@ def amplitude_of(images: Tensor, radius: int) -> Tensor:
 def with_amplitude(images: Tensor, amplitude: Tensor) -> Tensor:
     """Images with other ones' low frequencies: their amplitudes, the images' own phases.
 
-    FDA, Yang & Soatto 2020, eq. 3, 4. Float32 [N, 3, H, W], cut to 0..255.
+    FDA, Yang & Soatto 2020, eq. 3, 4. Float32 [N, 3, H, W], cut to 0..255. Of images that are too
+    small for all of them, fewer frequencies change.
     """
-    radius = amplitude.shape[-1] // 2
+    radius = _possible(images, amplitude.shape[-1] // 2)
     spectrum = torch.fft.fftshift(torch.fft.fft2(images.float()), dim=(-2, -1))
     rows, columns = _low(images, radius)
     height, width = images.shape[-2:]
     phase = spectrum[..., rows, columns].angle()
-    spectrum[..., rows, columns] = torch.polar(amplitude * (height * width), phase)
+    taken = lowest(amplitude, radius) * (height * width)
+    spectrum[..., rows, columns] = torch.polar(taken, phase)
     changed: Tensor = torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(-2, -1))).real
     return changed.clamp(0, 255)
 
@@ -101,6 +124,17 @@ def with_amplitude(images: Tensor, amplitude: Tensor) -> Tensor:
 def radius_of(images: Tensor, beta: float) -> int:
     """Half of the width of the square of low frequencies: ``beta`` of the shorter side."""
     return max(1, int(beta * min(images.shape[-2:])))
+
+
+def lowest(amplitude: Tensor, radius: int) -> Tensor:
+    """The middle of amplitudes [..., 2 R + 1, 2 R + 1]: [..., 2 r + 1, 2 r + 1], with r <= R."""
+    edge = amplitude.shape[-1] // 2 - radius
+    end = edge + 2 * radius + 1
+    return amplitude[..., edge:end, edge:end]
+
+
+def _possible(images: Tensor, radius: int) -> int:
+    return min(radius, (min(images.shape[-2:]) - 1) // 2)
 
 
 def _low(images: Tensor, radius: int) -> tuple[slice, slice]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from muhdi.adaptation.pseudo_labels import PseudoLabels
 from muhdi.errors import RunError
 from muhdi.method import Batches, Memory, Method, MethodContext
+from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.methods import AdaptationConfig
 from muhdi.recipe.retentions import RetentionConfig
@@ -65,8 +66,9 @@ def begin_methods(
         kept: Retention = part.build(context)
         kept.begin(network, found.memory.get(part.key, {}), found.batches)
         retentions.append(kept)
-    for kept in retentions:
-        kept.start_heads(network)
+    # One of them decides which heads there are: whoever trains another one than the agnostic.
+    others = [kept for kept in retentions if kept.trained_head != AGNOSTIC]
+    (others or retentions)[0].start_heads(network)
     learned = adaptation.build(context)
     learned.begin(network, found.memory.get(adaptation.key, {}), found.batches)
     additions = build_additions(learned, context, found.classes, found.first)

@@ -41,7 +41,7 @@ class StageBatches:
         indices = spread_indices(len(samples), count)
         for index in indices[distributed.rank() :: distributed.world_size()]:
             batch = collate([samples[index]]).to(self._device)
-            yield Batch(batch.images, batch.labels)
+            yield Batch(batch.images, batch.labels, windows=batch.windows)
 
 
 class NoBatches:

@@ -14,7 +14,7 @@ from muhdi.data.paths import find_file
 from muhdi.errors import RecipeError
 from muhdi.evaluation.results import Results
 from muhdi.evaluation.scored_images import scored_images
-from muhdi.method import MethodContext
+from muhdi.method import Memory, MethodContext
 from muhdi.models.adapters import adaptable_layers
 from muhdi.models.checkpoint import recorded_backbone
 from muhdi.models.imagenet import IMAGENET, find_imagenet, has_imagenet
@@ -69,6 +69,7 @@ def start(recipe: Recipe, domains: Domains) -> Start:
         carried.networks = found.networks
         if recipe.optimizer.ema is not None:
             carried.average = found.average
+        notes += _unused_memory(recipe, found.memory)
     else:
         notes = _start_pretrained(network, model.backbone)
         if model.tune.method != "full" and not model.backbone.is_pretrained:
@@ -88,6 +89,20 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     _check_retention(recipe, trained=trained)
     _check_initial_files(recipe, network)
     return Start(carried, trained, notes)
+
+
+def _unused_memory(recipe: Recipe, memory: dict[str, Memory]) -> list[str]:
+    """A line for each method that no step has, and whose memory is handed on all the same."""
+    used = {section.key for step in recipe.steps for _, section in step.methods}
+    lines = []
+    for key, kept in memory.items():
+        if key not in used and kept:
+            size = sum(tensor.nbytes for tensor in kept.values()) / 2**20
+            lines.append(
+                f"the network's file holds what {key!r} remembers, {size:.1f} MiB, and later ones"
+                " will; no step uses it"
+            )
+    return lines
 
 
 def new_network(

@@ -19,8 +19,10 @@ from muhdi.files import file_name
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.preflight.survey import survey
 from muhdi.recipe.domains import DomainConfig, FolderConfig
+from muhdi.recipe.evaluation import EvaluationConfig
 from muhdi.recipe.load import RECIPE
 from muhdi.recipe.methods import NEXT_STEP
+from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
@@ -146,6 +148,11 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         base = _of_network(checkpoint, network)
     else:
         base = _base_recipe(model, run, source, trust_code=trust_code)
+        if base.source is None and not source_free:
+            raise RecipeError(
+                f"{base.name}: has no source; name another recipe with --source RECIPE, or learn"
+                " from the new images alone with --source-free"
+            )
     if checkpoint.classes != base.class_set().classes:
         raise RecipeError(
             f"{network}: its classes are not those of the recipe {base.name!r}; give --source"
@@ -178,11 +185,16 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
 
 def _of_network(checkpoint: Checkpoint, network: Path) -> Recipe:
     """What a network's file says of its run: nothing to train on, and nothing to evaluate."""
+    default = checkpoint.default_statistics
+    statistics = list(dict.fromkeys([*EvaluationConfig().statistics, default]))
+    evaluation = EvaluationConfig.model_validate({"statistics": statistics, "default": default})
     known = [name for name, one in CLASS_SETS.items() if one.classes == checkpoint.classes]
     return Recipe.model_construct(
         name=network.stem,
         classes=known[0] if known else list(checkpoint.classes),
         image_size=checkpoint.image_size,
+        model=ModelConfig(tune=checkpoint.tune),
+        evaluation=evaluation,
     )
 
 
@@ -201,8 +213,6 @@ def _base_recipe(
             f"{model}: is not in a run directory; say with --source RECIPE on which source it was"
             " trained, or learn from the new images alone with --source-free"
         )
-    if base.source is None:
-        raise RecipeError(f"{base.name}: has no source; name another recipe with --source RECIPE")
     return base
 
 

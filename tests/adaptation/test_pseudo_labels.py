@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from muhdi.adaptation.pseudo_labels import PseudoLabels, class_medians, inside
+from muhdi.adaptation.pseudo_labels import PseudoLabels, class_medians
 from muhdi.errors import RecipeError
 from muhdi.method import MethodContext
 from muhdi.models.image_norms import BlendNorm
@@ -15,6 +15,7 @@ from muhdi.passes import Batch
 from muhdi.recipe.pseudo_labels import MarginConfig, PseudoLabelConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.training.stage_batches import NoBatches
+from muhdi.windows import inside
 
 
 def context() -> MethodContext:

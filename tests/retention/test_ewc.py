@@ -145,7 +145,9 @@ def test_a_head_that_was_not_there_is_free(network: Segmenter) -> None:
     assert float(method.penalty(network)["l2sp"]) == 0
 
 
-@pytest.mark.parametrize("retention", ["{method: ewc, weight: 1000.0, samples: 2}", "l2sp"])
+@pytest.mark.parametrize(
+    "retention", ["{method: ewc, weight: 1000.0, samples: 2, decay: 1}", "l2sp"]
+)
 def test_memory_is_in_the_network_and_the_next_step_continues_with_it(
     tiny: Tiny, tmp_path: Path, retention: str
 ) -> None:

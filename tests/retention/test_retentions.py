@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,33 @@ def test_what_replay_keeps_and_shows(network: Segmenter) -> None:
         assert bool((both == image).all((1, 2, 3)).any()), "a window of the image that was kept"
 
 
+def test_replay_keeps_no_label_of_padding(network: Segmenter) -> None:
+    images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8)
+    windows = torch.tensor([[0.0, 0.0, 1.0, 2.0]] * 2)
+
+    class Padded(FewBatches):
+        def target(self, count: int) -> Iterator[Batch]:
+            for image, window in zip(images.split(1), windows.split(1), strict=True):
+                yield Batch(image, windows=window)
+
+    method = ImageReplay(ReplayConfig(threshold=0.0), context())
+    labels = method.end(network, Padded(None, Batch(images)))["city/labels"]
+    assert bool((labels[:, 16:] == 255).all())
+    assert int(labels[:, :16].max()) < 3
+
+
+@pytest.mark.parametrize("listed", ["[muhdi, style, replay]", "[style, replay, muhdi]"])
+def test_the_order_of_a_list_does_not_decide_the_heads(
+    tiny: Tiny, tmp_path: Path, listed: str
+) -> None:
+    settings = [f"every_step.retention={listed}", "every_step.adaptation=selftrain"]
+    recipe = load_recipe(tiny(), settings)
+    train(recipe, tmp_path, quiet=True)
+    run = RunDirectory.of(recipe, tmp_path)
+    network = load_checkpoint(run.model(2, "night", 3)).network
+    assert list(network.heads) == ["agnostic", "specialist"]
+
+
 def test_the_first_step_has_nothing_to_replay(network: Segmenter) -> None:
     method = ImageReplay(ReplayConfig(), context())
     method.begin(network, {}, NoBatches())
@@ -173,7 +200,7 @@ def test_a_run_with_all_of_them_resumes_to_the_bit(
     ]
     first, second = (load_checkpoint(file) for file in files)
     assert first.memory.keys() == {"style", "mas", "replay"}
-    assert first.memory["style"].keys() == {"city", "night"}
+    assert first.memory["style"].keys() == {"colour/city", "colour/night"}
     for name, kept in first.memory.items():
         for key, value in kept.items():
             assert torch.equal(second.memory[name][key], value), (name, key)
@@ -184,6 +211,10 @@ def test_a_run_with_all_of_them_resumes_to_the_bit(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        (
+            ["every_step.retention=average", "evaluation.weights=ema", "optimizer.ema=0.9"],
+            "steps.0.retention: average changes the network at the end of the step, and",
+        ),
         (["every_step.retention=[]"], "every_step.retention: lists no retention"),
         (["every_step.retention=[none, ewc]"], "none does not go with others"),
         (["every_step.retention=[ewc, ewc]"], "ewc is listed twice"),

@@ -106,15 +106,35 @@ def test_what_is_kept_of_a_target(of: str) -> None:
     images = FewBatches(labelled, Batch(photo(1, 2)))
     method = begun({}, of=of)
     memory = method.end(build_segmenter("small", 3), images)
-    assert list(memory) == ["b"]
-    numbers = 12 if of == "colour" else 27
-    assert memory["b"][0].numel() == numbers
-    kept = begun({"a": memory["b"], "b": memory["b"]}, of=of)
-    assert kept.end(build_segmenter("small", 3), images).keys() == {"a", "b"}, "b is renewed"
+    assert list(memory) == [f"{of}/b"]
+    (styles,) = memory.values()
+    assert styles[0].numel() == (12 if of == "colour" else 27)
+    kept = begun({f"{of}/a": styles, f"{of}/b": styles}, of=of)
+    names = kept.end(build_segmenter("small", 3), images).keys()
+    assert names == {f"{of}/a", f"{of}/b"}, "b is renewed"
+
+
+def test_styles_of_another_kind_stay_and_are_not_used() -> None:
+    memory = {"fourier/a": torch.ones(2, 3, 3, 3)}
+    method = begun(memory, current=False)
+    source = Batch(photo(0))
+    assert method.source_batch(source, Batch(photo(1))) is source
+    images = FewBatches(source, Batch(photo(1, 2)))
+    assert method.end(build_segmenter("small", 3), images).keys() == {"fourier/a", "colour/b"}
+
+
+def test_the_styles_of_a_domain_take_64_kib_at_most() -> None:
+    large = Batch(torch.rand(1, 3, 1000, 1000) * 255)
+    for images in (1, 32, 200):
+        painter = begun({}, of="fourier", beta=0.25, images=images).painter
+        kept = images * painter.measure(large).nbytes
+        assert kept <= 65536, images
+    colours = begun({}, images=1000).painter.measure(large)
+    assert 1000 * colours.nbytes <= 65536
 
 
 def test_source_images_are_painted_as_often_as_asked_and_labels_stay() -> None:
-    memory = {"a": torch.cat([torch.full((5, 3), 200.0), torch.zeros(5, 9)], 1)}
+    memory = {"colour/a": torch.cat([torch.full((5, 3), 200.0), torch.zeros(5, 9)], 1)}
     images = photo(0, 200)
     source = Batch(images, torch.zeros(200, 24, 32, dtype=torch.int64))
     method = begun(memory, probability=0.25, current=False)
@@ -127,7 +147,7 @@ def test_source_images_are_painted_as_often_as_asked_and_labels_stay() -> None:
 
 
 def test_the_current_targets_style_counts_as_one_domain_more() -> None:
-    memory = {"a": torch.cat([torch.full((1, 3), 250.0), torch.zeros(1, 9)], 1)}
+    memory = {"colour/a": torch.cat([torch.full((1, 3), 250.0), torch.zeros(1, 9)], 1)}
     source = Batch(photo(0, 100), torch.zeros(100, 24, 32, dtype=torch.int64))
     target = Batch(torch.full((50, 3, 24, 32), 10, dtype=torch.uint8))
     seen = begun(memory, probability=1.0).source_batch(source, target)
@@ -143,8 +163,30 @@ def test_without_any_style_the_source_is_as_it_is() -> None:
 
 
 def test_frequencies_of_domains_of_different_sizes_are_brought_together() -> None:
-    memory = {"a": torch.ones(2, 3, 7, 7), "b": torch.ones(1, 3, 3, 3)}
+    memory = {"fourier/a": torch.ones(2, 3, 7, 7), "fourier/b": torch.ones(1, 3, 3, 3)}
     method = begun(memory, of="fourier")
     assert method.styles.shape == (3, 3, 3, 3)
     source = Batch(photo(0, 2), torch.zeros(2, 24, 32, dtype=torch.int64))
     assert method.source_batch(source, Batch(photo(1, 2))).images.isfinite().all()
+
+
+def test_an_image_that_is_too_small_for_all_frequencies_takes_the_lowest() -> None:
+    amplitude = amplitude_of(photo(1, size=(24, 32)), 6)
+    small = photo(0, size=(5, 8))
+    painted = with_amplitude(small, amplitude)
+    assert painted.shape == small.shape
+    assert painted.isfinite().all()
+
+
+def test_padding_has_no_colour_and_stays() -> None:
+    image = photo(0)
+    padded = torch.zeros(1, 3, 48, 32)
+    padded[:, :, :24] = image
+    seen = torch.zeros(1, 48, 32)
+    seen[:, :24] = 1
+    for own, whole in zip(colour_of(padded, seen), colour_of(image), strict=True):
+        torch.testing.assert_close(own, whole, rtol=1e-4, atol=1e-2)
+    style = colour_of(photo(1))
+    painted = recoloured(padded, style, seen)
+    torch.testing.assert_close(painted[:, :, :24], recoloured(image, style), rtol=0, atol=0.1)
+    assert not painted[:, :, 24:].any()

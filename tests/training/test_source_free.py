@@ -92,6 +92,18 @@ def test_a_network_alone_is_enough_to_adapt(tiny: Tiny, folders: Path, tmp_path:
     )
     assert results.domains == ["train"]
     assert results.steps[-1]["without_source"]
+    # And again, from the run that it made.
+    images.rename(images.with_name("later"))
+    run = tmp_path / "snapshots" / results.name
+    again = adapt(
+        run,
+        images.with_name("later"),
+        source_free=True,
+        changes=changes,
+        experiments=tmp_path,
+        quiet=True,
+    )
+    assert again.domains[0] == "later"
 
 
 def test_images_can_pass_without_anything_being_learned(tiny: Tiny, tmp_path: Path) -> None:
@@ -133,7 +145,7 @@ def test_of_a_run_the_earlier_domains_are_evaluated_still(
         (["every_step.adaptation=advent"], "steps.0.adaptation: advent needs source images"),
         (["every_step.retention=[mas, ewc]"], "steps.0.retention.1: ewc needs source images"),
         (["every_step.retention=style"], "steps.0.retention: style needs source images, but"),
-        (["every_step.rare_classes={}"], "steps.0.rare_classes: it needs source images"),
+        (["every_step.rare_classes={}"], "steps.0.rare_classes: the sampling needs source images"),
         (["every_step.source=maybe"], "every_step.source: unknown value 'maybe'"),
     ],
 )

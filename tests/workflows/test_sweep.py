@@ -90,6 +90,24 @@ def test_arms_orders_and_seeds_share_the_sources(plan: Plan) -> None:
     assert len(names) == len(set(names)) == 10
 
 
+def test_a_run_that_looks_back_at_its_backbone_trains_its_own_source(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    adaptation = "every_step.adaptation={method: minent, feature_distance: {}}"
+    settings = [adaptation, "model.init=weights.pth"]
+    plan = planned(Asked({"tiny": str(tiny())}, [1], settings), tmp_path)
+    assert plan.sources == []
+    (run,) = plan.runs
+    assert not any("source_training.iterations" in word for word in run.job.settings)
+
+
+def test_a_source_is_scored_in_no_special_way(tiny: Tiny, tmp_path: Path) -> None:
+    settings = ["evaluation.weights=teacher", "every_step.adaptation=selftrain"]
+    plan = planned(Asked({"tiny": str(tiny())}, [1], settings), tmp_path)
+    (source,) = plan.sources
+    assert source.recipe.evaluation.weights == "model"
+
+
 def test_a_command_trains_what_was_planned(plan: Plan) -> None:
     run = plan.arms["plain_order_night-city"][1]
     words = run.job.arguments(plan.experiments)

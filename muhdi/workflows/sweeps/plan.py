@@ -15,7 +15,14 @@ from muhdi.recipe.orders import Order, Orders, in_order, order_name, orders_of
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 
-SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
+SOURCE_ONLY = (
+    "steps=[]",
+    "every_step={}",
+    "extra_domains=[]",
+    "test={}",
+    # The arms score the network themselves, each as its recipe says.
+    "evaluation={samples: 1}",
+)
 
 _LATER = ("name", "steps", "extra_domains", "evaluation")
 """Keys of the experiment on which the training on the source does not depend."""
@@ -230,7 +237,9 @@ def _started(job: Job, recipe: Recipe, experiments: Path, sources: dict[str, Run
     """
     # A run that exists has begun with a source of its own.
     begun = RunDirectory.of(recipe, experiments).holds(recipe)
-    if begun or not recipe.source_training.iterations:
+    # A run that starts from the source's network no longer has the backbone that one began with.
+    looks_back = any(step.adaptation.feature_distance is not None for step in recipe.steps)
+    if begun or looks_back or not recipe.source_training.iterations:
         return Run.of(job, experiments)
     key = _source_key(recipe)
     if key not in sources:
