@@ -59,7 +59,7 @@ class BlendNorm(_OfImages):
 
     def forward(self, x: Tensor) -> Tensor:
         # 16 bits are too few for sums over an image.
-        own_mean, own_variance = _moments(x.float())
+        own_mean, own_variance = _moments(x.to(torch.promote_types(x.dtype, torch.float32)))
         mean = (1 - BLEND) * self.running_mean + BLEND * own_mean
         variance = (1 - BLEND) * self.running_var + BLEND * own_variance
         scale = (variance + self.eps).rsqrt() * self.weight

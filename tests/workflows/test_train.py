@@ -144,7 +144,8 @@ def test_what_a_method_trains_moves_and_what_it_keeps_stays(tiny: Tiny, tmp_path
         RunDirectory.of(recipe, tmp_path).model(1, "city", 3)
     ).network.state_dict()
     trainer = state["trainer"]
-    kept = {key.removeprefix("old.model."): value for key, value in trainer["retention"].items()}
+    (saved,) = trainer["retentions"]
+    kept = {key.removeprefix("old.model."): value for key, value in saved.items()}
     assert {key for key in before if "specialist" not in key} == set(kept), (
         "the old model's output is all that is kept"
     )
