@@ -15,14 +15,9 @@ from muhdi.recipe.orders import Order, Orders, in_order, order_name, orders_of
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 
-SOURCE_ONLY = (
-    "steps=[]",
-    "every_step={}",
-    "extra_domains=[]",
-    "test={}",
-    # The arms score the network themselves, each as its recipe says.
-    "evaluation={samples: 1}",
-)
+SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
+NO_TEACHER = "evaluation.weights=model"
+"""Of a source whose arms score their mean teachers: it has none, and its file says so anyway."""
 
 _LATER = ("name", "steps", "extra_domains", "evaluation")
 """Keys of the experiment on which the training on the source does not depend."""
@@ -61,9 +56,17 @@ class Job:
         """The same job without training on the source."""
         return self.changed(f"model.init={network}", "source_training.iterations=0")
 
-    def source_only(self, name: str) -> Job:
-        """The job that trains on the source alone, in a run of this name."""
-        return replace(self.changed(*SOURCE_ONLY, f"name={name}"), order=None)
+    def source_only(self, name: str, recipe: Recipe) -> Job:
+        """The job that trains on the source alone.
+
+        Args:
+            name: of its run.
+            recipe: of this job.
+        """
+        settings = [*SOURCE_ONLY, f"name={name}"]
+        if recipe.evaluation.weights == "teacher":
+            settings.append(NO_TEACHER)
+        return replace(self.changed(*settings), order=None)
 
     def changed(self, *settings: str) -> Job:
         """The same job with further changes."""
@@ -243,7 +246,7 @@ def _started(job: Job, recipe: Recipe, experiments: Path, sources: dict[str, Run
         return Run.of(job, experiments)
     key = _source_key(recipe)
     if key not in sources:
-        sources[key] = Run.of(job.source_only(f"source_{key}"), experiments)
+        sources[key] = Run.of(job.source_only(f"source_{key}", recipe), experiments)
     source = sources[key]
     iterations = source.recipe.source_training.iterations
     network = source.directory.model(0, "source", iterations)
