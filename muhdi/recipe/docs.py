@@ -87,7 +87,10 @@ def _list_sections(definitions: Schema, base: type[Buildable]) -> None:
         "properties": {"class": {"type": "string", "pattern": r"^[\w.]+:[\w.]+$"}},
     }
     words = _words(known) if base.kind != "dataset" else []
-    definitions[base.__name__] = {"anyOf": [*words, *choices, foreign]}
+    # A step may have several retentions.
+    itself = {"$ref": f"#/$defs/{base.__name__}"}
+    lists = [{"type": "array", "items": itself}] if base.kind == "retention" else []
+    definitions[base.__name__] = {"anyOf": [*words, *choices, foreign, *lists]}
 
 
 def _words(names: Iterable[str]) -> list[Schema]:
@@ -126,8 +129,8 @@ def all_sections() -> list[type[BaseModel]]:
     for section in sections(Recipe):
         found[section] = None
         if _is_base(section):
-            known = plugins.sections(section.kind)
-            found |= dict.fromkeys(known.values())
+            for known in plugins.sections(section.kind).values():
+                found |= dict.fromkeys(sections(known))
     return list(found)
 
 

@@ -84,3 +84,8 @@ def test_networks_may_be_named_by_a_word(schema) -> None:
         schema.validate({"model": model})
     for model in ({"backbone": "dinov2"}, {"decoder": "heavy"}, {"tune": "half"}):
         assert not schema.is_valid({"model": model})
+
+
+def test_the_schema_knows_lists_of_retentions() -> None:
+    choices = json_schema()["$defs"]["RetentionConfig"]["anyOf"]
+    assert {"type": "array", "items": {"$ref": "#/$defs/RetentionConfig"}} in choices
