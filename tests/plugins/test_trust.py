@@ -242,7 +242,7 @@ def test_a_trusted_sweep_hands_the_trust_on_and_finds_its_runs(run: Path, tmp_pa
 
 def test_the_source_of_a_sweep_is_trained_whatever_is_tested(tmp_path: Path) -> None:
     job = Job("scenes", 1, ("test.domains=[night]",), trust_code=False)
-    source = job.source_only("source").load()
+    source = job.source_only("source", job.load()).load()
     assert [stage.name for stage in source.stages()] == ["source"]
     assert job.load().test.domains == ["night"]
 
