@@ -15,12 +15,8 @@ from pathlib import Path
 import muhdi
 from benchmarks.keeping import digest, finished_run, read, write
 from muhdi.report.result_table import Cell, markdown, spread
-from muhdi.report.significance import Difference, difference, holm
+from muhdi.report.significance import Compared, Difference, corrected, difference
 
-LEVEL = 0.05
-"""Of the tests."""
-LEAST = 1.5
-"""Points below which a difference is not called one, whatever its p value."""
 SOURCE = "source alone"
 """The row of the network before any step, which all arms of a seed share."""
 Runs = dict[str, list[muhdi.Results]]
@@ -124,24 +120,14 @@ def _before(runs: Sequence[muhdi.Results]) -> list[muhdi.Results]:
     return [replace(run, steps=run.steps[:1]) for run in runs]
 
 
-Tested = tuple[Difference, float | None]
-"""A difference, and its p value once it is corrected for the number of arms."""
-
-
-def differences_to_control(study: Study, runs: Runs, kind: str) -> dict[str, Tested]:
-    """What every other arm averages more than the control, each with its corrected p value."""
+def differences_to_control(study: Study, runs: Runs, kind: str) -> dict[str, Compared]:
+    """What every other arm averages more than the control, corrected for their number."""
     found: dict[str, Difference] = {}
     for arm, own in runs.items():
         more = difference(own, runs[study.control], kind, "average")
         if arm != study.control and more is not None:
             found[arm] = more
-    p_values = [one.p for one in found.values()]
-    known = [p for p in p_values if p is not None]
-    # Of a single seed there is none.
-    corrected: list[float | None] = [None] * len(found)
-    if len(known) == len(p_values):
-        corrected = [*holm(known)]
-    return dict(zip(found, zip(found.values(), corrected, strict=True), strict=True))
+    return corrected(found)
 
 
 def _row(
@@ -149,16 +135,16 @@ def _row(
     runs: Sequence[muhdi.Results],
     kind: str,
     columns: Sequence[Column],
-    tested: Tested | None,
+    compared: Compared | None,
 ) -> list[Cell]:
     row: list[Cell] = [arm]
     row += [spread([value(run, kind) for run in runs]) for _, value in columns]
-    if tested is None:
+    if compared is None:
         return [*row, "", ""]
-    more, p = tested
-    holds = p is not None and p < LEVEL and abs(more.mean) > LEAST
+    more = compared.difference
     by_seed = ", ".join(f"{value:+.1f}" for value in more.values)
-    return [*row, f"{more.mean:+.1f}{'' if holds else ' (within the noise)'}", by_seed]
+    doubt = "" if compared.holds else " (within the noise)"
+    return [*row, f"{more.mean:+.1f}{doubt}", by_seed]
 
 
 def after_the_last_step(domain: str) -> Column:

@@ -102,6 +102,11 @@ def level_cross_entropy(
     return losses
 
 
+def without_zeros(weights: dict[str, float]) -> dict[str, float]:
+    """The factors of the levels that count: nothing is computed for the others."""
+    return {level: weight for level, weight in weights.items() if weight}
+
+
 def merged(*terms: Losses) -> Losses:
     """All loss terms together.
 

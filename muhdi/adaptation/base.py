@@ -82,11 +82,6 @@ class Adaptation(Method):
         return {}
 
 
-def without_zeros(weights: dict[str, float]) -> dict[str, float]:
-    """The factors of the levels that count: nothing is computed for the others."""
-    return {level: weight for level, weight in weights.items() if weight}
-
-
 def level_weights(config: Any) -> dict[str, float]:
     """The factor of each level, from a section with ``weight_main`` and ``weight_aux``."""
     return {"aux": config.weight_aux, "main": config.weight_main}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from muhdi.adaptation.addition import Addition
-from muhdi.adaptation.base import Adaptation, without_zeros
+from muhdi.adaptation.base import Adaptation
 from muhdi.adaptation.pseudo_labels import PseudoLabels
 from muhdi.adaptation.strong import hide_patches, patch_grid, strongly_changed
 from muhdi.draws import Draws
@@ -17,7 +17,7 @@ from muhdi.models.hidden_tokens import HiddenTokens
 from muhdi.models.outputs import Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
-from muhdi.passes import Batch, Pass, level_cross_entropy
+from muhdi.passes import Batch, Pass, level_cross_entropy, without_zeros
 from muhdi.recipe.pseudo_labels import MaskedConfig, PseudoLabelConfig
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from muhdi import distributed
-from muhdi.adaptation.base import Adaptation, level_weights, without_zeros
+from muhdi.adaptation.base import Adaptation, level_weights
 from muhdi.adaptation.pseudo_labels import PseudoLabels
 from muhdi.adaptation.strong import strongly_changed, weakly_changed
 from muhdi.draws import Draws
@@ -17,7 +17,7 @@ from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import Levels
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
-from muhdi.passes import Batch, level_cross_entropy
+from muhdi.passes import Batch, level_cross_entropy, without_zeros
 from muhdi.recipe.methods import SelfTrainConfig
 from muhdi.taxonomy import IGNORE
 

@@ -384,7 +384,8 @@ class Recipe(Section):
         for number, step in enumerate(self.steps):
             key = f"steps.{number}"
             step.check_labelled(key)
-            step.check_methods(key)
+            step.check_pseudo_labels(key)
+            step.check_source(key)
             step.check_settled(key, self.evaluation)
             self._check_sizes(key, step)
             self._check_own_networks(key, number, step)

@@ -130,8 +130,8 @@ class StepConfig(StageConfig):
                     " none: set model.init or source_training.iterations, or retention: none"
                 )
 
-    def check_methods(self, key: str) -> None:
-        """Refuse what has nothing to work on: no pseudo-labels, or no source.
+    def check_pseudo_labels(self, key: str) -> None:
+        """Refuse a retention that changes pseudo-labels where nobody makes any.
 
         Args:
             key: of this section.
@@ -146,6 +146,16 @@ class StepConfig(StageConfig):
                     f" {key}.adaptation: {self.adaptation.key} makes none; choose one that does,"
                     " or set adaptation.masked"
                 )
+
+    def check_source(self, key: str) -> None:
+        """Refuse what needs source images in a step without them.
+
+        Args:
+            key: of this section.
+
+        Raises:
+            RecipeError: names both keys.
+        """
         if self.uses_source:
             return
         needing = {f"{key}.{place}": one.key for place, one in self.methods if one.needs_source}
@@ -156,8 +166,8 @@ class StepConfig(StageConfig):
         if needing:
             place, name = next(iter(needing.items()))
             raise RecipeError(
-                f"{place}: {name} needs source images, but {key}.source is none; leave it out"
-                f" (--set {place}=none), or choose another one"
+                f"{place}: {name} needs source images, but {key}.source is none; leave it out, or"
+                " choose another one"
             )
 
     def check_settled(self, key: str, evaluation: EvaluationConfig) -> None:

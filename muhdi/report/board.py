@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rich.console import Group
-from rich.live import Live
 from rich.text import Text
 
 from muhdi.report.result_table import Cell, ResultTable
-from muhdi.run.progress import PLAIN_SECONDS, Progress, clock
+from muhdi.run.progress import PLAIN_SECONDS, Progress, clock, live_display
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -114,17 +113,7 @@ class LiveBoard:
         self._start = time.monotonic()
         self._begun = 0
         self._shown = self._start
-        self._live: Live | None = None
-        if console.is_terminal and not console.quiet:
-            self._live = Live(
-                self,
-                console=console,
-                transient=True,
-                refresh_per_second=2,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
+        self._live = live_display(self, console, per_second=2, transient=True)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self._board is None:

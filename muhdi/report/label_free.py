@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from muhdi.evaluation.results import LABEL_FREE, LabelFree, Results
+from muhdi.evaluation.results import LABEL_FREE, Entry, LabelFree, Results
 from muhdi.report.result_table import Cell, ResultTable, statistics_title, text
 
 NAMES = {
@@ -46,9 +46,14 @@ def unlabelled(results: Results, statistics: str) -> list[str]:
     found = []
     for target, step in zip(results.targets, results.adapted_at, strict=True):
         entry = row.get(target, {})
-        if step <= adapted and entry.get("reason") == "unlabelled" and "label_free" in entry:
+        if step <= adapted and has_other_scores_alone(entry):
             found.append(target)
     return found
+
+
+def has_other_scores_alone(entry: Entry) -> bool:
+    """Whether a domain has no labels, but scores that need none."""
+    return entry.get("reason") == "unlabelled" and "label_free" in entry
 
 
 def gone_wrong(before: LabelFree, after: LabelFree) -> list[str]:
@@ -105,8 +110,7 @@ def stage_warnings(results: Results, statistics: str) -> list[str]:
     old, new = (step["scores"].get(statistics, {}) for step in results.steps[-2:])
     lines = []
     for domain, entry in new.items():
-        known = "label_free" in entry and "label_free" in old.get(domain, {})
-        if known and entry.get("reason") == "unlabelled":
+        if has_other_scores_alone(entry) and "label_free" in old.get(domain, {}):
             signs = gone_wrong(old[domain]["label_free"], entry["label_free"])
             lines.append(warning(domain, signs))
     return [line for line in lines if line]
@@ -163,9 +167,7 @@ def without_labels(results: Results, statistics: str) -> list[str]:
     found = []
     for domain in results.domains:
         entries = [row.get(domain, {}) for row in rows]
-        if entries and all(
-            entry.get("reason") == "unlabelled" and "label_free" in entry for entry in entries
-        ):
+        if entries and all(map(has_other_scores_alone, entries)):
             found.append(domain)
     return found
 

@@ -11,6 +11,8 @@ from muhdi.evaluation.results import Results
 from muhdi.report.result_table import Spread, spread, text, with_statistics
 from muhdi.report.student import student_quantile, upper_tail
 
+LEVEL = 0.05
+"""P values below it count, once they are corrected."""
 NOISE = 1.5
 """Points of mIoU below which a difference on validation sets of this size is no evidence."""
 
@@ -170,6 +172,42 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, (len(p_values) - rank) * p_values[index])
         corrected[index] = min(largest, 1.0)
     return corrected
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An arm next to the control.
+
+    Attributes:
+        difference: seed by seed.
+        corrected: its p value after Holm's correction for the number of arms; None for a single
+            seed.
+    """
+
+    difference: Difference
+    corrected: float | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether the difference exceeds `NOISE` and is significant after the correction."""
+        significant = self.corrected is not None and self.corrected < LEVEL
+        return significant and abs(self.difference.mean) > NOISE
+
+    @property
+    def verdict(self) -> str:
+        """``higher``, ``lower``, or why neither can be said."""
+        if self.corrected is None:
+            return "one seed, no test"
+        if not self.holds:
+            return "within the noise"
+        return "higher" if self.difference.mean > 0 else "lower"
+
+
+def corrected(differences: Mapping[str, Difference]) -> dict[str, Compared]:
+    """Differences of several arms from one control, corrected for their number, see `holm`."""
+    tested = {arm: found.p for arm, found in differences.items() if found.p is not None}
+    after = dict(zip(tested, holm(list(tested.values())), strict=True))
+    return {arm: Compared(found, after.get(arm)) for arm, found in differences.items()}
 
 
 def _in_words(found: Difference, up: str, down: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import mean
@@ -17,47 +16,15 @@ from muhdi.recipe.schema import Recipe
 from muhdi.report.compare import group, readings, write_comparison
 from muhdi.report.result_table import Cell, ResultTable, spread, statistics_title, with_statistics
 from muhdi.report.run_files import RunData
-from muhdi.report.significance import NOISE, Difference, difference, holm
+from muhdi.report.significance import Compared, Difference, corrected, difference
 from muhdi.report.tables import arms_table
 from muhdi.report.tidy import write_scores
 
 PAGE = "comparison.html"
 SCORES = "scores.csv"
-LEVEL = 0.05
-"""Corrected p values below it count."""
 
 ByOrder = Mapping[str, Sequence[RunData]]
 """Runs of one arm by the order of their targets, in the order of the seeds."""
-
-
-@dataclass(frozen=True)
-class Compared:
-    """An arm next to the control.
-
-    Attributes:
-        difference: in target average, one value per seed, of each the mean over the orders.
-        p: of the paired t test; None for a single seed.
-        corrected: the same after Holm's correction for the number of arms.
-    """
-
-    difference: Difference
-    p: float | None
-    corrected: float | None
-
-    @property
-    def holds(self) -> bool:
-        """Whether the difference exceeds `NOISE` and is significant after the correction."""
-        significant = self.corrected is not None and self.corrected < LEVEL
-        return significant and abs(self.difference.mean) > NOISE
-
-    @property
-    def verdict(self) -> str:
-        """``higher``, ``lower``, or why neither can be said."""
-        if self.corrected is None:
-            return "one seed, no test"
-        if not self.holds:
-            return "within the noise"
-        return "higher" if self.difference.mean > 0 else "lower"
 
 
 class SweepReport:
@@ -115,15 +82,7 @@ class SweepReport:
             found = self._difference(arm, statistics) if arm != self.control else None
             if found is not None:
                 differences[arm] = found
-        tested = {}
-        for arm, found in differences.items():
-            if found.p is not None:
-                tested[arm] = found.p
-        corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-        return {
-            arm: Compared(found, tested.get(arm), corrected.get(arm))
-            for arm, found in differences.items()
-        }
+        return corrected(differences)
 
     def _difference(self, arm: str, statistics: str) -> Difference | None:
         """Target average of an arm minus that of the control: for each seed, over shared orders."""
@@ -152,7 +111,7 @@ class SweepReport:
                     arm,
                     str(len(values.values)),
                     f"{values.mean:+.1f}{error}",
-                    _p_text(found.p),
+                    _p_text(values.p),
                     _p_text(found.corrected),
                     found.verdict,
                 ]

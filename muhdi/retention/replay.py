@@ -15,7 +15,7 @@ from muhdi.method import Batches, Memory, MethodContext
 from muhdi.models.outputs import AGNOSTIC, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.teacher import Teacher
-from muhdi.passes import Batch, Pass, level_cross_entropy
+from muhdi.passes import Batch, Pass, level_cross_entropy, without_zeros
 from muhdi.recipe.retentions import ReplayConfig
 from muhdi.retention.base import Retention
 from muhdi.taxonomy import IGNORE
@@ -89,9 +89,8 @@ class ImageReplay(Retention):
 
     def _learn(self, outputs: Outputs, batch: Batch) -> Losses:
         weights = {"aux": self.config.weight * self.config.aux, "main": self.config.weight}
-        used = {level: weight for level, weight in weights.items() if weight}
         logits = outputs.upsampled(AGNOSTIC, batch.size)
-        return level_cross_entropy("replay", logits, batch, used)
+        return level_cross_entropy("replay", logits, batch, without_zeros(weights))
 
     def end(self, network: Segmenter, batches: Batches) -> Memory:
         teacher = Teacher(network, "blend")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult, RichCast
 from rich.live import Live
 from rich.text import Text
 
@@ -130,6 +130,31 @@ def _shortened(name: str, length: int) -> str:
     return name if len(name) <= length else f"{name[: max(length - 1, 0)]}…"[:length]
 
 
+def live_display(
+    shown: RichCast | ConsoleRenderable, console: Console, *, per_second: int, transient: bool
+) -> Live | None:
+    """Something that a terminal draws again and again, started; None without a terminal.
+
+    Args:
+        shown: what is drawn.
+        console: where.
+        per_second: how often.
+        transient: it is removed at the end.
+    """
+    if not console.is_terminal or console.quiet:
+        return None
+    live = Live(
+        shown,
+        console=console,
+        transient=transient,
+        refresh_per_second=per_second,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    live.start()
+    return live
+
+
 class ProgressLine:
     """Progress on a terminal: one line, drawn again a few times a second.
 
@@ -146,17 +171,7 @@ class ProgressLine:
         self._now = Progress(name)
         self._start = time.monotonic()
         self._shown = self._start
-        self._live: Live | None = None
-        if console.is_terminal and not console.quiet:
-            self._live = Live(
-                self,
-                console=console,
-                transient=transient,
-                refresh_per_second=5,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
+        self._live = live_display(self, console, per_second=5, transient=transient)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         # A terminal whose last column is filled may begin a new line.

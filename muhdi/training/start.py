@@ -28,7 +28,7 @@ from muhdi.recipe.backbones import BackboneConfig
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.stages import StageConfig, StepConfig
-from muhdi.training.carried import Carried
+from muhdi.training.carried import Carried, kept_bytes
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,13 @@ def start(recipe: Recipe, domains: Domains) -> Start:
 def _unused_memory(recipe: Recipe, memory: dict[str, Memory]) -> list[str]:
     """A line for each method that no step has, and whose memory is handed on all the same."""
     used = {section.key for step in recipe.steps for _, section in step.methods}
-    lines = []
-    for key, kept in memory.items():
-        if key not in used and kept:
-            size = sum(tensor.nbytes for tensor in kept.values()) / 2**20
-            lines.append(
-                f"the network's file holds what {key!r} remembers, {size:.1f} MiB, and later ones"
-                " will; no step uses it"
-            )
-    return lines
+    unused = {key: kept for key, kept in memory.items() if key not in used}
+    return [
+        f"the network's file holds what {key!r} remembers, {size / 2**20:.1f} MiB, and later ones"
+        " will; no step uses it"
+        for key, size in kept_bytes(unused, {}).items()
+        if size
+    ]
 
 
 def new_network(

@@ -148,11 +148,11 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         base = _of_network(checkpoint, network)
     else:
         base = _base_recipe(model, run, source, trust_code=trust_code)
-        if base.source is None and not source_free:
-            raise RecipeError(
-                f"{base.name}: has no source; name another recipe with --source RECIPE, or learn"
-                " from the new images alone with --source-free"
-            )
+    if base.source is None and not source_free:
+        raise RecipeError(
+            f"{base.name}: has no source; name another recipe with --source RECIPE, or learn from"
+            " the new images alone with --source-free"
+        )
     if checkpoint.classes != base.class_set().classes:
         raise RecipeError(
             f"{network}: its classes are not those of the recipe {base.name!r}; give --source"
@@ -278,9 +278,13 @@ def _without_its_images(data: dict[str, Any], base: Recipe) -> list[str]:
             for domain in data["extra_domains"]:
                 if domain["dataset"] == source.dataset and not domain.keys() & table.keys():
                     domain.update({key: value for key, value in table.items() if value})
-        name = source.domain_name
-        return [f"{name}: is not evaluated, its images are not there any more ({error})"]
+        return [_gone(source.domain_name, error)]
     return []
+
+
+def _gone(name: str, error: MuhdiError) -> str:
+    """The note on a domain whose images are not there."""
+    return f"{name}: is not evaluated, its images are not there any more ({error})"
 
 
 def _earlier_domains(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list[str]]:
@@ -301,5 +305,5 @@ def _earlier_domains(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list
                 open_split(data, split, context, labels=split == "val")
             kept[name] = data
         except MuhdiError as error:
-            notes.append(f"{name}: is not evaluated, its images are not there any more ({error})")
+            notes.append(_gone(name, error))
     return list(kept.values()), notes

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from muhdi.errors import Interrupted, RecipeError
+from muhdi.errors import RecipeError
+from muhdi.evaluation.results import Results
 from muhdi.method import MethodContext
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.segmenter import Segmenter, build_segmenter
@@ -23,10 +23,10 @@ from muhdi.retention.blend import BlendedLabels
 from muhdi.retention.replay import ImageReplay, at_least
 from muhdi.retention.restore import StochasticRestore
 from muhdi.run.directory import RunDirectory
-from muhdi.training.stage import StageTrainer
 from muhdi.training.stage_batches import NoBatches
 from muhdi.workflows.train import train
 from tests.testers import FewBatches, MethodTester
+from tests.workflows.test_train import train_through_crashes
 
 Tiny = Callable[..., Path]
 ALL = "[style, blend, restore, average, {method: mas, samples: 2}, replay, muhdi]"
@@ -179,20 +179,8 @@ def test_a_run_with_all_of_them_resumes_to_the_bit(
 ) -> None:
     recipe = load_recipe(tiny(), ["every_step.adaptation=selftrain", f"every_step.retention={ALL}"])
     whole = train(recipe, tmp_path / "whole", quiet=True)
-    iterate = StageTrainer.iterate
-    calls = 0
-
-    def stop_once(self: StageTrainer, *batches: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 8:
-            raise Interrupted(15)
-        return iterate(self, *batches)
-
-    monkeypatch.setattr(StageTrainer, "iterate", stop_once)
-    with pytest.raises(Interrupted):
-        train(recipe, tmp_path / "again", quiet=True)
-    again = train(recipe, tmp_path / "again", resume=True, quiet=True)
+    train_through_crashes(recipe, tmp_path / "again", monkeypatch, 7)
+    again = Results.load(RunDirectory.of(recipe, tmp_path / "again").folder)
     assert again.steps == whole.steps
     files = [
         RunDirectory.of(recipe, folder).model(2, "night", 3)
