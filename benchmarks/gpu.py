@@ -107,11 +107,13 @@ class Timed(StageTrainer):
     warm = 0
     began = math.nan
 
-    def iterate(self, source: LoadedBatch, target: LoadedBatch | None) -> tuple[Losses, bool]:
+    def iterate(
+        self, source: LoadedBatch | None, *others: LoadedBatch | None
+    ) -> tuple[Losses, bool]:
         """As `StageTrainer.iterate`."""
         if self.iteration == self.warm:
             self.began = now(self.fabric.device)
-        return super().iterate(source, target)
+        return super().iterate(source, *others)
 
 
 def works(folder: Path, *, tiny: bool) -> dict[str, Work]:
@@ -157,10 +159,9 @@ def alone(recipe: Recipe, work: Work, iterations: int) -> tuple[float, int]:
     device = fabric.device
     forget_peak(device)
     sets = sets_in_memory(recipe, work.batch, work.seen)
-    assert sets.target is not None
     begun = trainer(Timed, fabric, recipe, sets)
     begun.warm = WARM
-    source, target = (whole_batch(one).to(device) for one in (sets.source, sets.target))
+    source, target = (whole_batch(one).to(device) for one in (sets.source, sets.targets[0]))
     for _ in range(WARM + iterations):
         begun.iterate(source, target)
         begun.iteration += 1
@@ -171,10 +172,9 @@ def operations(work: Work) -> int:
     """Of the convolutions and products of an iteration, forward and backward."""
     with freed():
         sets = sets_in_memory(work.recipe, work.batch, work.seen)
-        assert sets.target is not None
         begun = trainer(Timed, build_fabric(work.recipe), work.recipe, sets)
         with FlopCounterMode(display=False) as counter:
-            begun.iterate(whole_batch(sets.source), whole_batch(sets.target))
+            begun.iterate(whole_batch(sets.source), whole_batch(sets.targets[0]))
         return int(counter.get_total_flops())
 
 
@@ -209,7 +209,7 @@ def sets_of_files(images: FileSet, recipe: Recipe, cache: Path | None) -> Sets:
     """Source and target from the same files."""
     size = recipe.image_size
     source = prepared_files(images, size, cache)
-    return Sets(source, prepared_files(images, size, cache, with_labels=False))
+    return Sets(source, (prepared_files(images, size, cache, with_labels=False),))
 
 
 def loaded(recipe: Recipe, sets: Sets, iterations: int, workers: int) -> float:

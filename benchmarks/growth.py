@@ -61,7 +61,7 @@ def iteration(width: int, batch: int, classes: int) -> dict[str, float]:
     for number in range(2):
         start = time.process_time()
         optimizer.zero_grad(set_to_none=True)
-        train_iteration(PlainRunner(model), methods.passes(source, target))
+        train_iteration(PlainRunner(model), methods.passes(source, [target]))
         optimizer.step()
         for own in methods.adaptation.own_networks().values():
             own.optimizer.step()

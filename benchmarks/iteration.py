@@ -110,7 +110,7 @@ def build(version: str, backbone: str, size: tuple[int, int]) -> Iteration:
         for own in owns:
             own.optimizer.zero_grad(set_to_none=True)
         with fabric.autocast():
-            losses = train_iteration(run, methods.passes(source, target))
+            losses = train_iteration(run, methods.passes(source, [target]))
         optimizer.step()
         for own in owns:
             own.optimizer.step()

@@ -92,7 +92,7 @@ def sets_in_memory(recipe: Recipe, count: int, size: Size) -> Sets:
     classes = len(recipe.class_set())
     source = prepared(MadeUp("source", count, size, classes), size, with_labels=True)
     target = prepared(MadeUp("target", count, size, classes), size, with_labels=False)
-    return Sets(source, target)
+    return Sets(source, (target,))
 
 
 def whole_batch(samples: PreparedSet) -> LoadedBatch:

@@ -38,8 +38,7 @@ def iteration(recipe: Recipe, sets: Sets) -> Callable[[], None]:
     """An iteration on batches that are there already."""
     begun = trainer(StageTrainer, build_fabric(recipe), recipe, sets)
     source = next(source_batches(recipe, sets, sampled=False))
-    assert sets.target is not None
-    target = next(endless_batches(sets.target, 2, recipe.augment, (0, 1, 1)))
+    target = next(endless_batches(sets.targets[0], 2, recipe.augment, (0, 1, 1)))
 
     def iterate() -> None:
         begun.iterate(source, target)

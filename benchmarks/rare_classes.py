@@ -58,7 +58,7 @@ def sets_of(recipe: Recipe, count: int) -> Sets:
     for samples in (source, target):
         for index in range(count):
             samples[index]
-    return Sets(source, target, rare)
+    return Sets(source, (target,), rare)
 
 
 def source_batches(recipe: Recipe, sets: Sets, *, sampled: bool) -> Generator[LoadedBatch]:
@@ -72,8 +72,7 @@ def iteration(recipe: Recipe, sets: Sets, *, sampled: bool) -> Work:
     """An iteration, with the loading of its images."""
     begun = trainer(StageTrainer, build_fabric(recipe), recipe, sets)
     source = source_batches(recipe, sets, sampled=sampled)
-    assert sets.target is not None
-    target = endless_batches(sets.target, 2, recipe.augment, (0, 1, 1))
+    target = endless_batches(sets.targets[0], 2, recipe.augment, (0, 1, 1))
 
     def iterate() -> None:
         begun.iterate(next(source), next(target))

@@ -80,8 +80,7 @@ def build(backbone: dict[str, Any], side: int, batch: int, settings: Settings = 
         step=step,
     )
     sets = sets_in_memory(recipe, batch, (side, side))
-    assert sets.target is not None
-    source, target = whole_batch(sets.source), whole_batch(sets.target)
+    source, target = whole_batch(sets.source), whole_batch(sets.targets[0])
     begun = trainer(StageTrainer, Fabric(accelerator="cpu", devices=1), recipe, sets)
     generator = torch.Generator()
     generator.set_state(begun.generator.get_state())

@@ -5,7 +5,8 @@ The loop calls, in this order::
     method = config.build(context)             # the recipe's section builds its class
     method.begin(network, memory, batches)     # a step starts
     in every iteration:
-        method.passes(source, target)          # further forward passes, with their objectives
+        method.passes(source, target)          # further forward passes, with their objectives;
+                                               # once for each target of the step
         method.penalty(network)                # loss terms of the weights themselves
         method.after_step(network)             # after the optimizer's step
     now and then:
@@ -43,11 +44,14 @@ class MethodContext:
     Attributes:
         classes: number of classes C.
         levels: names of the heads' levels, such as ``("aux", "main")``.
-        head: the head that learns from the source's labels and by the adaptation.
+        head: the head that learns from the source's labels and by the adaptation; with a head for
+            each of several targets, the first one's.
         generator: source of all randomness of the method, on the CPU. Its state is saved.
         class_names: names of the classes, in order; empty: unknown.
-        stage: name of the stage, which is the target's.
+        stage: name of the stage, which is the target's, or ``city+night``.
         has_source: whether labelled source images take part.
+        targets: names of the targets that the stage learns together; by itself the stage's.
+        heads: the head that learns each of them, in order; by itself ``head`` learns all.
     """
 
     classes: int
@@ -57,6 +61,14 @@ class MethodContext:
     class_names: tuple[str, ...] = ()
     stage: str = ""
     has_source: bool = True
+    targets: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        # Frozen: what is left out follows from the rest.
+        targets = self.targets or (self.stage,)
+        object.__setattr__(self, "targets", targets)
+        object.__setattr__(self, "heads", self.heads or (self.head,) * len(targets))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,7 +87,10 @@ class Batches(Protocol):
         ...
 
     def target(self, count: int) -> Iterator[Batch]:
-        """Up to ``count`` target images without labels; nothing in a stage without a target."""
+        """Up to ``count`` images of each target without labels, one target after another.
+
+        `Batch.target` says which one it is. Nothing in a stage without a target.
+        """
         ...
 
 
@@ -91,11 +106,14 @@ class OwnNetwork:
         module: also a submodule of the method.
         optimizer: over the module's parameters.
         learning_rate: at the start of the step; it decays as the network's own does.
+        updates: that the optimizer makes of one gradient; more than one only where published code
+            does so by accident.
     """
 
     module: nn.Module
     optimizer: Optimizer
     learning_rate: float
+    updates: int = 1
 
 
 class Method(nn.Module):
@@ -120,9 +138,12 @@ class Method(nn.Module):
     def passes(self, source: Batch | None, target: Batch) -> Sequence[Pass]:
         """Further passes of an iteration, after the ones on the source and on the target.
 
+        In a step with several targets it is called for each of them, and what is learned is
+        averaged over them.
+
         Args:
             source: as the pass on the source sees it; None in a step without the source.
-            target: as it was drawn.
+            target: as it was drawn; `Batch.target` says which one it is.
         """
         return ()
 

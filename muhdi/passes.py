@@ -32,6 +32,8 @@ class Batch:
             every pixel alike; pass it to `muhdi.losses.cross_entropy`.
         windows: [N, 4], which part of its whole image each shows: left, upper, right and lower edge
             as shares of width and height, left beyond right where it is mirrored. None: unknown.
+        target: which of the step's targets it belongs to, from 0: that of its images, or on the
+            source that for whose sake it passes.
     """
 
     images: Tensor
@@ -39,6 +41,7 @@ class Batch:
     confidence: Tensor | None = None
     pixels: Tensor | None = None
     windows: Tensor | None = None
+    target: int = 0
 
     @property
     def size(self) -> tuple[int, int]:
@@ -59,7 +62,7 @@ class Batch:
         # batch has the same weight whichever part it falls into.
         pixels = None if self.pixels is None else self.pixels / parts
         for n in range(parts):
-            yield Batch(images[n], labels[n], confidence[n], pixels, windows[n])
+            yield Batch(images[n], labels[n], confidence[n], pixels, windows[n], self.target)
 
 
 Objective = Callable[[Outputs, Batch], Losses]

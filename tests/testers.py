@@ -21,7 +21,7 @@ from muhdi.recipe import plugins
 from muhdi.recipe.backbones import BackboneConfig, DecoderName
 from muhdi.recipe.methods import NO_ADAPTATION
 from muhdi.recipe.retentions import NO_RETENTION
-from muhdi.retention.base import trained_head
+from muhdi.retention.base import trained_heads
 from muhdi.taxonomy import custom
 from muhdi.training.begin import Surroundings, begin_methods
 from muhdi.training.iteration import train_iteration
@@ -60,19 +60,19 @@ class PlainRunner:
 class FewBatches:
     """Two single images of each domain; none of a source that is not there."""
 
-    def __init__(self, source: Batch | None, target: Batch) -> None:
+    def __init__(self, source: Batch | None, *targets: Batch) -> None:
         self.has_source = source is not None
-        self._batches = {"source": source, "target": target}
+        self._source = source
+        self._targets = targets
 
     def source(self, count: int) -> Iterator[Batch]:
-        return self._some("source", count)
+        if self._source is not None:
+            yield from list(self._source.split(2))[:count]
 
     def target(self, count: int) -> Iterator[Batch]:
-        return self._some("target", count)
-
-    def _some(self, role: str, count: int) -> Iterator[Batch]:
-        batch = self._batches[role]
-        return iter([] if batch is None else list(batch.split(2))[:count])
+        for place, target in enumerate(self._targets):
+            for image in list(target.split(2))[:count]:
+                yield replace(image, target=place)
 
 
 def batches(*, labelled_target: bool) -> tuple[Batch, Batch]:
@@ -86,6 +86,12 @@ def batches(*, labelled_target: bool) -> tuple[Batch, Batch]:
     return Batch(images[:2], labels[:2]), target
 
 
+def mirrored(batch: Batch) -> Batch:
+    """The same images and labels, mirrored."""
+    labels = None if batch.labels is None else batch.labels.flip(-1)
+    return replace(batch, images=batch.images.flip(-1), labels=labels)
+
+
 def begin(
     adaptation: Any,
     retention: Any,
@@ -93,16 +99,19 @@ def begin(
     images: FewBatches,
     generator: torch.Generator | None = None,
     memory: dict[str, Memory] | None = None,
+    targets: tuple[str, ...] = ("city",),
 ) -> Methods:
     """All methods at the start of a step, in the order of a stage."""
-    head = trained_head(retention)
+    heads = trained_heads(retention, len(targets))
     context = MethodContext(
         network.classes,
         network.levels,
-        head,
+        heads[0],
         generator or torch.Generator(),
-        stage="city",
+        stage="+".join(targets),
         has_source=images.has_source,
+        targets=targets,
+        heads=heads,
     )
     first = deepcopy(network).eval()
     found = Surroundings(network, images, memory or {}, CLASS_SET, first)
@@ -118,6 +127,7 @@ class MethodTester:
         backbone: of the network that learns.
         decoder: of the network; None: what suits the backbone.
         has_source: whether source images take part.
+        targets: names of the targets; every second one has the same images, mirrored.
     """
 
     def __init__(
@@ -128,14 +138,18 @@ class MethodTester:
         decoder: DecoderName | None = None,
         *,
         has_source: bool = True,
+        targets: tuple[str, ...] = ("city",),
     ) -> None:
         self.has_source = has_source
+        self.names = targets
         self.backbone = backbone
         self.decoder = decoder
         self.adaptation = adaptation or NO_ADAPTATION
         self.retention = retention or NO_RETENTION
         reads_labels = self.adaptation.reads_target_labels
         self.source, self.target = batches(labelled_target=reads_labels)
+        both = (self.target, mirrored(self.target))
+        self.targets = [both[number % 2] for number in range(len(targets))]
 
     def started(self, memory: dict[str, Memory] | None = None) -> tuple[Segmenter, Methods]:
         """A network that has learned nothing, and the methods at the start of a step."""
@@ -143,12 +157,12 @@ class MethodTester:
         network = build_segmenter(self.backbone, CLASSES, decoder=self.decoder).train()
         self.generator = torch.Generator().manual_seed(5)
         sections = (self.adaptation, self.retention)
-        methods = begin(*sections, network, self.images(), self.generator, memory)
+        methods = begin(*sections, network, self.images(), self.generator, memory, self.names)
         return network, methods
 
     def images(self) -> FewBatches:
         """Images to look at."""
-        return FewBatches(self.source if self.has_source else None, self.target)
+        return FewBatches(self.source if self.has_source else None, *self.targets)
 
     def iterate(self, network: Segmenter, methods: Methods, parts: int = 1) -> Losses:
         """One update of everything that is trained, by plain SGD."""
@@ -156,7 +170,7 @@ class MethodTester:
         modules = [network, *(own.module for own in owns)]
         for module in modules:
             module.zero_grad(set_to_none=True)
-        passes = methods.passes(self.source if self.has_source else None, self.target)
+        passes = methods.passes(self.source if self.has_source else None, self.targets)
         losses = train_iteration(
             PlainRunner(network), passes, lambda: methods.penalty(network), parts
         )
@@ -180,7 +194,7 @@ class MethodTester:
         network, methods = self.started()
         before = {name: value.clone() for name, value in network.named_parameters()}
         losses = self.iterate(network, methods)
-        assert ("seg_main" in losses) == self.has_source
+        assert any(name.startswith("seg_main") for name in losses) == self.has_source
         assert all(value.isfinite().all() for value in losses.values()), losses
         assert any(not torch.equal(before[name], p) for name, p in network.named_parameters())
         check_own_networks(methods.all)

@@ -17,13 +17,16 @@ class Adaptation(Method):
 
     A batch may be computed in parts, and each of several processes has a part of it, too:
     `source_batch` and `target_batch` are called once per iteration, in this order, `on_source` and
-    `on_target` once per part.
+    `on_target` once per part. In a step with several targets all but `source_batch` are called for
+    each of them, which `Batch.target` numbers, and what is learned is averaged over them, or summed
+    if the section says ``sums_targets``.
 
     Args:
         config: the section of the recipe.
         context: what else there is to know.
 
     Attributes:
+        head: the head that learns; of several, which learn a target each, the first one.
         labelled_target: the latest target images with the pseudo-labels that it has made of them,
             if its section says that it makes some: others learn from these, too.
     """
@@ -67,7 +70,7 @@ class Adaptation(Method):
         """Loss terms on the source.
 
         Args:
-            logits: of the trained head, at the size of the images.
+            logits: of the head that learns the target, at the size of the images.
             batch: (a part of) the source's images with their labels.
         """
         return {}
@@ -76,7 +79,7 @@ class Adaptation(Method):
         """Loss terms on the target.
 
         Args:
-            logits: of the trained head, at the size of the images.
+            logits: of the head that learns the target, at the size of the images.
             batch: (a part of) what `target_batch` returned.
         """
         return {}

@@ -51,18 +51,23 @@ class Judgement:
 
 
 def best_statistics(
-    network: Segmenter, head: str, batches: Batches
+    network: Segmenter, heads: Sequence[str], batches: Batches
 ) -> tuple[TeacherStatistics, str] | None:
     """The candidate whose pseudo-labels on the target hold the most information.
 
-    ``blend`` stays unless another one holds clearly more.
+    ``blend`` stays unless another one holds clearly more. Of several targets the mean counts.
+
+    Args:
+        network: that the teacher starts from.
+        heads: the head that learns each target.
+        batches: images to look at.
 
     Returns:
         Its name, and a line for the user; None where there is no image to judge on.
     """
     # One process judges all images: how many there are must not change the choice, and each has as
     # many exchanges with the others as they have.
-    found = distributed.on_rank_zero(lambda: _judgements(network, head, batches))
+    found = distributed.on_rank_zero(lambda: _judgements(network, heads, batches))
     if not found:
         return None
     best = chosen(found)
@@ -73,20 +78,33 @@ def best_statistics(
 
 
 def _judgements(
-    network: Segmenter, head: str, batches: Batches
+    network: Segmenter, heads: Sequence[str], batches: Batches
 ) -> dict[TeacherStatistics, Judgement]:
     """Of all candidates; nothing where there is no image."""
     with distributed.without_peers():
-        images = [batch.images for batch in batches.target(IMAGES)]
+        images: dict[int, list[Tensor]] = {}
+        for batch in batches.target(IMAGES):
+            images.setdefault(batch.target, []).append(batch.images)
         if not images:
             return {}
-        groups = torch.cat(images).split(TOGETHER)  # images of a target have one size
-        teacher = Teacher(network, head=head)
+        teacher = Teacher(network, head=heads[0], others=heads[1:])
         found: dict[TeacherStatistics, Judgement] = {}
         for name in CANDIDATES:
             teacher.use(name)
-            found[name] = judge(teacher, groups)
+            judged = []
+            for target, own in images.items():
+                groups = torch.cat(own).split(TOGETHER)  # images of a target have one size
+                judged.append(judge(teacher, groups, heads[target]))
+            found[name] = _mean(judged)
         return found
+
+
+def _mean(judged: Sequence[Judgement]) -> Judgement:
+    """Over targets, which count alike."""
+    if len(judged) == 1:
+        return judged[0]
+    entropy = sum(one.entropy for one in judged) / len(judged)
+    return Judgement(entropy, sum(one.diversity for one in judged) / len(judged))
 
 
 def chosen(found: Mapping[TeacherStatistics, Judgement]) -> TeacherStatistics:
@@ -97,18 +115,19 @@ def chosen(found: Mapping[TeacherStatistics, Judgement]) -> TeacherStatistics:
 
 
 @torch.no_grad()
-def judge(teacher: Teacher, groups: Sequence[Tensor]) -> Judgement:
+def judge(teacher: Teacher, groups: Sequence[Tensor], head: str | None = None) -> Judgement:
     """What a teacher's labels of some images are like.
 
     Args:
         teacher: that labels.
         groups: images [N, 3, H, W], at least one group.
+        head: that labels; None: the teacher's own.
     """
     surprise = 0.0
     pixels = 0
     total: Tensor | None = None
     for images in groups:
-        probabilities = teacher.probabilities(images)
+        probabilities = teacher.probabilities(images, head)
         surprise += float(entropy_map(probabilities).sum())
         pixels += probabilities[:, 0].numel()
         summed = probabilities.sum((0, 2, 3), dtype=torch.float64)

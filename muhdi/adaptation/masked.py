@@ -45,7 +45,7 @@ class MaskedConsistency(Addition):
     ) -> None:
         super().__init__()
         self.config = config
-        self.head = context.head
+        self.heads = context.heads
         self.draws = Draws(context.generator)
         self.pseudo_labels: PseudoLabels | None = None
         self._adaptation = (adaptation,)  # no submodule: it is saved by itself
@@ -89,7 +89,7 @@ class MaskedConsistency(Addition):
 
     def _learn(self, outputs: Outputs, batch: Batch) -> Losses:
         weights = {"aux": self.config.weight * self.config.aux, "main": self.config.weight}
-        logits = outputs.upsampled(self.head, batch.size)
+        logits = outputs.upsampled(self.heads[batch.target], batch.size)
         return level_cross_entropy("masked", logits, batch, without_zeros(weights))
 
     def after_step(self, network: Segmenter) -> None:

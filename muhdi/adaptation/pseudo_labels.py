@@ -43,8 +43,13 @@ class PseudoLabels(nn.Module):
         super().__init__()
         self.config = config
         self.classes = context.classes
-        self.head = context.head
+        self.heads = context.heads
+        self.targets = context.targets
         self.watch = CollapseWatch(context.names)
+        # Each target has its own; the first one's name is that in states of a single target.
+        self.other_watches = nn.ModuleList(
+            CollapseWatch(context.names) for _ in context.targets[1:]
+        )
         self.statistics: TeacherStatistics = config.teacher_statistics
         self.updates = 0
         # Methods of others, which are saved by themselves.
@@ -56,15 +61,18 @@ class PseudoLabels(nn.Module):
         if self.statistics == "auto":
             self.statistics = "blend"
             # Of an interrupted step there are no images: its state holds the choice.
-            chosen = best_statistics(network, self.head, batches) if batch_norms(network) else None
+            chosen = None
+            if batch_norms(network):
+                chosen = best_statistics(network, self.heads, batches)
             if chosen is not None:
                 self.statistics, remark = chosen
                 self._untold.append(remark)
-        self.teacher = Teacher(network, self.statistics, self.head, follows=True)
+        first, *others = self.heads
+        self.teacher = Teacher(network, self.statistics, first, others=others, follows=True)
 
     def forward(self, target: Batch) -> Batch:
         """The images with pseudo-labels [N, H, W], and what these count."""
-        probabilities = self._probabilities(target.images)
+        probabilities = self._probabilities(target)
         for blend in self.blends:
             probabilities = blend(target.images, probabilities)
         confidence, pseudo = probabilities.max(1)
@@ -73,16 +81,25 @@ class PseudoLabels(nn.Module):
         if self.config.confident == "share":
             counts = distributed.all_reduce_mean(counts.mean()).expand_as(counts)
         counts = counts * inside(target, self.config.margins)
-        self.watch.see(confidence, pseudo)
-        return Batch(target.images, pseudo, counts, self._pixels(pseudo))
+        self.watches[target.target].see(confidence, pseudo)
+        pixels = self._pixels(pseudo)
+        return Batch(target.images, pseudo, counts, pixels, target=target.target)
 
-    def _probabilities(self, images: Tensor) -> Tensor:
+    @property
+    def watches(self) -> list[CollapseWatch]:
+        """Who watches over the labels of each target."""
+        others = [watch for watch in self.other_watches if isinstance(watch, CollapseWatch)]
+        return [self.watch, *others]
+
+    def _probabilities(self, target: Batch) -> Tensor:
         """The teacher's [N, C, H, W]."""
-        own = self.teacher.probabilities(images)
-        if not (self.config.mirror or self.watch.asks_for_mirror()):
+        head = self.heads[target.target]
+        watch = self.watches[target.target]
+        own = self.teacher.probabilities(target.images, head)
+        if not (self.config.mirror or watch.asks_for_mirror()):
             return own
-        mirrored = self.teacher.probabilities(images.flip(-1)).flip(-1)
-        self.watch.compare(own, mirrored)
+        mirrored = self.teacher.probabilities(target.images.flip(-1), head).flip(-1)
+        watch.compare(own, mirrored)
         return (own + mirrored) / 2 if self.config.mirror else own
 
     def _threshold(self, confidence: Tensor, pseudo: Tensor) -> Tensor | float:
@@ -106,7 +123,8 @@ class PseudoLabels(nn.Module):
     def follow(self, student: Segmenter) -> None:
         """The student has made an update."""
         self.updates += 1
-        self.watch.remember()
+        for watch in self.watches:
+            watch.remember()
         self.teacher.follow(student, self._momentum())
 
     def _momentum(self) -> float:
@@ -120,7 +138,10 @@ class PseudoLabels(nn.Module):
 
     def remarks(self) -> list[str]:
         """What the user should know and was not told before; it waits for the device."""
-        told = [*self._untold, *self.watch.warnings()]
+        told = list(self._untold)
+        for name, watch in zip(self.targets, self.watches, strict=True):
+            of = "" if len(self.targets) == 1 else f"{name}: "
+            told += [f"{of}{line}" for line in watch.warnings()]
         self._untold = []
         return told
 

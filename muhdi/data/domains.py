@@ -27,8 +27,8 @@ class Domains:
         validation: images by domain, the source's first; with labels where the domain has them.
         source: labelled training images of the source; None without ``training``, and where no
             stage learns from them.
-        targets: training images by step; their labels are opened only for an adaptation that says
-            it reads them. Empty without ``training``.
+        targets: training images of each target, by step; their labels are opened only for an
+            adaptation that says it reads them. Empty without ``training``.
         labelled: by step, the few target images whose labels take part; None: no label does. Empty
             without ``training``.
         notes: what the user should know.
@@ -55,7 +55,7 @@ class Domains:
         self.cache = cache_of(recipe)
         self.validation: dict[str, PreparedSet] = {}
         self.source: PreparedSet | None = None
-        self.targets: list[PreparedSet] = []
+        self.targets: list[tuple[PreparedSet, ...]] = []
         self.labelled: list[PreparedSet | None] = []
         self.notes: list[str] = []
         for name, (key, data) in self._configs.items():
@@ -87,32 +87,39 @@ class Domains:
             self._note_if_shared(source)
         known: dict[tuple[str, bool], PreparedSet] = {}
         for number, step in enumerate(recipe.steps):
-            key = (step.target.domain_name, step.adaptation.reads_target_labels)
-            if key not in known:
-                known[key] = self._open_target(number, step)
-            self.targets.append(known[key])
+            targets: list[PreparedSet] = []
+            for place, target in step.keyed_domains(f"steps.{number}"):
+                key = (target.domain_name, step.adaptation.reads_target_labels)
+                if key not in known:
+                    known[key] = self._open_target(number, step, place, target)
+                targets.append(known[key])
+            self.targets.append(tuple(targets))
             self.labelled.append(self._open_labelled(number, step))
 
-    def _open_target(self, number: int, step: StepConfig) -> PreparedSet:
+    def _open_target(
+        self, number: int, step: StepConfig, key: str, target: DomainConfig
+    ) -> PreparedSet:
         labels = step.adaptation.reads_target_labels
-        images = self._open(f"steps.{number}.target", step.target, "train", labels=labels)
+        images = self._open(key, target, "train", labels=labels)
         if labels and not images.labelled:
             raise DataError(
                 f"steps.{number}.adaptation: {step.adaptation.key} needs labels, but "
                 f"{images.domain!r} has none for train; {images.advice}"
             )
         self._note_if_shared(images)
-        size = self._recipe.size_of(step.target)
+        size = self._recipe.size_of(target)
         return self._prepare(images, size, size, with_labels=labels)
 
     def _open_labelled(self, number: int, step: StepConfig) -> PreparedSet | None:
         if step.labelled is None:
             return None
         images = open_labelled(number, step, self._context, self._recipe.runtime.root)
-        self.notes += [labelled_note(images, len(self.targets[number])), *self._scored_too(images)]
+        (target,) = self.targets[number]
+        self.notes += [labelled_note(images, len(target)), *self._scored_too(images)]
         # A target that comes back may have the same labels.
         self.notes = list(dict.fromkeys(self.notes))
-        size = self._recipe.size_of(step.target)
+        (config,) = step.domains
+        size = self._recipe.size_of(config)
         return self._prepare(images, size, size, with_labels=True)
 
     def _scored_too(self, images: ImageSet) -> Iterator[str]:

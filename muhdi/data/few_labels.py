@@ -56,7 +56,7 @@ def open_labelled(number: int, step: StepConfig, context: DataContext, root: str
 
     Args:
         number: of the step, from 0.
-        step: with ``labelled``.
+        step: with ``labelled``, and so with a single target.
         context: of the recipe.
         root: the recipe's ``runtime.root``.
 
@@ -66,12 +66,13 @@ def open_labelled(number: int, step: StepConfig, context: DataContext, root: str
     """
     key = f"steps.{number}.labelled"
     assert step.labelled is not None
-    images = open_split(step.target, "train", context, labels=False)
+    (target,) = step.domains
+    images = open_split(target, "train", context, labels=False)
     chosen = chosen_indices(step.labelled, images, root, key)
     names = [images.name(index) for index in chosen]
     few = replace(context, only=frozenset(names))
     try:
-        found = open_split(step.target, "train", few, labels=True)
+        found = open_split(target, "train", few, labels=True)
     except MuhdiError as error:
         raise DataError(f"{key}: {error}") from None
     if not found.labelled:

@@ -190,7 +190,7 @@ def _training(run: Path, results: Results) -> str:
     titles = row_titles(results.steps)
     for number, step in enumerate(recipe.steps, 1):
         # Of an unfinished run the last steps have no results.
-        title = titles[number] if number < len(titles) else step.target.domain_name
+        title = titles[number] if number < len(titles) else step.name
         lines.append(
             f"* {title}: adaptation {step.adaptation.key}, retention"
             f" {step.retention.key}, {step.iterations} iterations"

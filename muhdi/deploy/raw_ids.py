@@ -117,8 +117,9 @@ def _domains(recipe: Recipe) -> dict[str, _Domain]:
         name = recipe.source_name()
         found[name] = _Domain(name, recipe.source, recipe.source, is_target=False)
     for step in recipe.steps:
-        name = step.target.domain_name
-        found[name] = _Domain(name, step.target, recipe.source, is_target=True)
+        for target in step.domains:
+            name = target.domain_name
+            found[name] = _Domain(name, target, recipe.source, is_target=True)
     return found
 
 

@@ -186,6 +186,7 @@ class Results:
         adapted_at: for each target, the first step (from 1) that adapts to it; `visits` has all.
         steps: for each finished stage ``{"step", "name", "scores", "weights"}``, its scores by
             statistics and domain, and the SHA-256 of the network files that were scored;
+            ``targets``, their names, where several were learned together;
             ``labelled``, how many of its target's labels took part, where a few did;
             ``without_source``, true where no source image took part; and
             ``selected`` where its network was chosen, see `muhdi.workflows.select`, and ``remarks``
@@ -256,7 +257,7 @@ class Results:
         """
         found = {}
         for target, first in zip(self.targets, self.adapted_at, strict=True):
-            later = [step["step"] for step in self.steps[first + 1 :] if step["name"] == target]
+            later = [step["step"] for step in self.steps[first + 1 :] if target in adapted_to(step)]
             found[target] = [first, *later]
         return found
 
@@ -377,6 +378,15 @@ class Results:
             default=data.get("default", "running"),
             scored_weights=data.get("scored_weights", "model"),
         )
+
+
+def adapted_to(step: Mapping[str, Any]) -> list[str]:
+    """The targets that a stage has learned: one, which it is called after, or several together.
+
+    Args:
+        step: one of `Results.steps`.
+    """
+    return list(step.get("targets") or [step["name"]])
 
 
 def stage_names(steps: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,6 +17,11 @@ SPECIALIST = "specialist"
 """A head that learns the current target alone."""
 
 
+def specialist(target: int) -> str:
+    """The head that learns one of several targets alone, by its number from 0."""
+    return f"{SPECIALIST}_{target + 1}"
+
+
 class Levels(NamedTuple):
     """Logits of one head, [N, C, h, w]: ``aux`` after stage 3 of the backbone, ``main`` after 4.
 

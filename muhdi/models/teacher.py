@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -27,7 +28,8 @@ class Teacher(nn.Module):
         statistics: ``batch`` normalises with each batch's own statistics, as the student does while
             it trains, so that equal weights give equal outputs; ``running`` with the running ones,
             as the reference does; ``blend`` with those and a tenth of each image's own.
-        head: the only head that is kept.
+        head: that is kept, and whose probabilities are asked for.
+        others: heads that are kept, too.
         follows: whether the running statistics are ``model``'s own ones, now and later, instead of
             a copy.
     """
@@ -38,12 +40,13 @@ class Teacher(nn.Module):
         statistics: str = "batch",
         head: str = AGNOSTIC,
         *,
+        others: Sequence[str] = (),
         follows: bool = False,
     ) -> None:
         super().__init__()
         self.head = head
         self.model = copy.deepcopy(model).requires_grad_(False)
-        self.model.set_heads({head: self.model.heads[head]})
+        self.model.set_heads({name: self.model.heads[name] for name in (head, *others)})
         self.model.eval()
         norms = batch_norms(model)
         # Not registered: those that are in use are a part of the copy.
@@ -73,11 +76,16 @@ class Teacher(nn.Module):
         outputs: Outputs = self.model(images)
         return outputs.full_precision()
 
-    def probabilities(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, 3, H, W] -> probabilities of the head's main level, [N, C, H, W]."""
+    def probabilities(self, images: torch.Tensor, head: str | None = None) -> torch.Tensor:
+        """Images [N, 3, H, W] -> probabilities of a head's main level, [N, C, H, W].
+
+        Args:
+            images: RGB in 0..255.
+            head: one of those that are kept; None: the teacher's own.
+        """
         taught = self(images)
         size = images.shape[-2], images.shape[-1]
-        low = taught.heads[self.head].main
+        low = taught.heads[head or self.head].main
         return upsample(low, size, align_corners=taught.align_corners).softmax(1)
 
     @torch.no_grad()

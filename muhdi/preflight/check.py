@@ -162,12 +162,12 @@ def _splits(recipe: Recipe) -> Iterator[tuple[Split, DomainConfig]]:
 
     A target's training labels are read only for an adaptation that says it reads them.
     """
-    reads_labels = set()
-    trained = set()
+    reads_labels: set[str] = set()
+    trained: set[str] = set()
     for step in recipe.steps:
-        trained.add(step.target.domain_name)
+        trained.update(step.domain_names)
         if step.adaptation.reads_target_labels:
-            reads_labels.add(step.target.domain_name)
+            reads_labels.update(step.domain_names)
     known = set()
     for key, data in recipe.domains():
         name = data.domain_name
@@ -212,7 +212,7 @@ def _open_labelled(recipe: Recipe, report: Report) -> Iterator[ImageSet]:
     totals = {one.domain: one.images for one in report.splits if one.split == "train"}
     known = set()
     for number, step in enumerate(recipe.steps):
-        name = step.target.domain_name
+        name = step.name  # a step with several targets has no labelled
         if step.labelled is None or (name, step.labelled) in known:
             continue
         known.add((name, step.labelled))

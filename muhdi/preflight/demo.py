@@ -95,16 +95,17 @@ def _labels(recipe: Recipe) -> list[str]:
     context = DataContext.of(recipe)
     settings = []
     for number, step in enumerate(recipe.steps):
-        key = "masks" if source.masks else "labels"
-        value = getattr(source, key)
-        candidate = step.target.model_copy(update={key: value, "val_labels": source.val_labels})
-        try:
-            labelled = open_split(candidate, "val", context).labelled
-        except MuhdiError:
-            continue
-        if labelled:
-            settings.append(f"steps.{number}.target.{key}={json.dumps(value)}")
-            if source.val_labels is not None:
-                value = json.dumps(source.val_labels)
-                settings.append(f"steps.{number}.target.val_labels={value}")
+        for place, target in step.keyed_domains(f"steps.{number}"):
+            key = "masks" if source.masks else "labels"
+            value = getattr(source, key)
+            candidate = target.model_copy(update={key: value, "val_labels": source.val_labels})
+            try:
+                labelled = open_split(candidate, "val", context).labelled
+            except MuhdiError:
+                continue
+            if labelled:
+                settings.append(f"{place}.{key}={json.dumps(value)}")
+                if source.val_labels is not None:
+                    value = json.dumps(source.val_labels)
+                    settings.append(f"{place}.val_labels={value}")
     return settings

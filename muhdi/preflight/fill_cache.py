@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from muhdi.data.domains import Domains
 from muhdi.data.prepared import PreparedSet
@@ -21,7 +22,7 @@ def prepared_sets(recipe: Recipe) -> list[PreparedSet]:
     sets = list(domains.validation.values())
     if domains.source is not None:
         sets.append(domains.source)
-        sets += dict.fromkeys(domains.targets)
+        sets += dict.fromkeys(chain.from_iterable(domains.targets))
         sets += [samples for samples in domains.labelled if samples is not None]
     return [samples for samples in sets if samples.images.key(0, samples.with_labels) is not None]
 

@@ -59,6 +59,18 @@ class MethodConfig(Buildable):
             RecipeError: it does not fit.
         """
 
+    def check_step(self, key: str, targets: int, iterations: int) -> None:
+        """Refuse a step in which the method makes no sense.
+
+        Args:
+            key: of this section in the recipe, for the message.
+            targets: number of targets that the step learns together.
+            iterations: of the step.
+
+        Raises:
+            RecipeError: it does not suit the step.
+        """
+
 
 class AdaptationConfig(MethodConfig):
     """How the new target domain is learned.
@@ -68,6 +80,9 @@ class AdaptationConfig(MethodConfig):
         needs_equal_sizes: whether source and target batches must match, in size and number.
         makes_pseudo_labels: whether it labels the target itself, for masked consistency too.
         smallest_side: pixels that the images' sides must have at least.
+        sums_targets: whether the losses on several targets are added, as adversarial ones are in
+            MTAF (Saporta et al. 2021). Else they are averaged, so that the source keeps its weight
+            however many targets there are.
     """
 
     kind: ClassVar[str] = "adaptation"
@@ -75,6 +90,7 @@ class AdaptationConfig(MethodConfig):
     needs_equal_sizes: ClassVar[bool] = False
     makes_pseudo_labels: ClassVar[bool] = False
     smallest_side: ClassVar[int] = 0
+    sums_targets: ClassVar[bool] = False
 
     masked: MaskedConfig | None = None
     """Masked consistency besides: a further pass on target images with hidden patches."""
@@ -124,6 +140,7 @@ class AdventConfig(AdaptationConfig):
     builds: ClassVar[str] = "muhdi.adaptation.advent:AdvEnt"
     needs_source: ClassVar[bool] = True
     smallest_side: ClassVar[int] = 32  # the discriminators halve an image five times
+    sums_targets: ClassVar[bool] = True
 
     method: Literal["advent"] = "advent"
     """The method's name."""
@@ -140,6 +157,14 @@ class AdventConfig(AdaptationConfig):
     not."""
     discriminators: Literal["fresh", "previous"] = "fresh"
     """`fresh` ones in every step, or those of the `previous` step with this method."""
+    discriminators_per: Literal["step", "target", "pair"] = "step"
+    """With several `targets`: one discriminator per level for all of them in a `step`, one for each
+    `target`, or besides those others that tell each `pair` of targets apart (Multi-Dis)."""
+    mtaf_quirks: bool = False
+    """With several `targets`, what MTAF's code does by accident: `step` has the discriminators make
+    as many updates as there are targets on one gradient, `step` and `pair` weigh the source less at
+    the aux level, `target` deceives the last target's aux discriminator alone, and `pair` trains
+    the last one alone of those that tell three targets or more apart at the aux level."""
     init_main: str | None = None
     """File that the main discriminator starts from, the reference's or ours; none: random."""
     init_aux: str | None = None
@@ -164,8 +189,25 @@ class AdventConfig(AdaptationConfig):
                 "wide"
             )
 
+    def check_step(self, key: str, targets: int, iterations: int) -> None:
+        if targets == 1 and self.discriminators_per == "pair":
+            raise RecipeError(
+                f"{key}.discriminators_per: pair tells targets apart, but the step has one; name"
+                " several in targets, or leave it out"
+            )
+        if targets == 1 and self.mtaf_quirks:
+            raise RecipeError(
+                f"{key}.mtaf_quirks: a step with one target has none of them; leave it out"
+            )
+
     @model_validator(mode="after")
     def _one_start(self) -> AdventConfig:
+        started = self.carries or self.initial_files()
+        if started and self.discriminators_per != "step":
+            raise ValueError(
+                f"discriminators_per: {self.discriminators_per} has fresh ones in every step; leave"
+                " discriminators, init_main and init_aux out"
+            )
         if self.carries and self.initial_files():
             raise RecipeError(
                 "adaptation: discriminators: previous and init_main or init_aux exclude each other"

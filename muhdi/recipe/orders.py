@@ -20,7 +20,7 @@ from muhdi.recipe.schema import Recipe
 from muhdi.recipe.stages import StepConfig
 
 Order = tuple[str, ...]
-"""Names of the targets, in the order in which they come."""
+"""Names of the targets, in the order in which they come; together they are ``city+night``."""
 Orders = str | int | Sequence[Sequence[str]]
 """``all``, ``reverse`` (the recipe's own order and its reverse), a number (its own and so many
 others less one, drawn at random), or the orders themselves.
@@ -36,7 +36,7 @@ _DRAW_SEED = 0
 
 def own_order(recipe: Recipe) -> Order:
     """The order of a recipe's targets as it stands there."""
-    return tuple(step.target.domain_name for step in recipe.steps)
+    return tuple(step.name for step in recipe.steps)
 
 
 def in_order(recipe: Recipe, order: Sequence[str]) -> Recipe:
@@ -62,7 +62,7 @@ def in_order(recipe: Recipe, order: Sequence[str]) -> Recipe:
     left = dict(enumerate(recipe.steps))
     steps = []
     for name in order:
-        number = next(n for n, step in left.items() if step.target.domain_name == name)
+        number = next(n for n, step in left.items() if step.name == name)
         steps.append(left.pop(number))
     arm, seed = split_seed(recipe)
     data = {**dict(recipe), "steps": steps, "name": f"{arm}{_suffix(order)}{seed}"}
@@ -153,7 +153,7 @@ def _check_alike(recipe: Recipe) -> None:
 
 
 def _apart_from_target(step: StepConfig) -> dict[str, Any]:
-    data = step.model_dump(mode="json", exclude={"target"})
+    data = step.model_dump(mode="json", exclude={"target", "targets"})
     # A list names images of the target, and goes where that goes; a number might stay.
     if isinstance(step.labelled, str):
         data["labelled"] = None

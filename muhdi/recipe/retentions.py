@@ -20,9 +20,10 @@ from pydantic import (
     model_validator,
 )
 
+from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
 from muhdi.recipe.methods import MethodConfig
-from muhdi.recipe.section import Fraction, Opaque, Positive, Weight
+from muhdi.recipe.section import Fraction, NotNegative, Opaque, Positive, Weight
 
 
 class RetentionConfig(MethodConfig):
@@ -34,6 +35,7 @@ class RetentionConfig(MethodConfig):
         holds_weights: whether it works on the network's weights by name.
         settles: whether it changes the weights once more when the step is over.
         changes_pseudo_labels: whether it has a say in the adaptation's pseudo-labels.
+        sums_targets: whether the losses on several targets are added; else they are averaged.
     """
 
     kind: ClassVar[str] = "retention"
@@ -42,6 +44,7 @@ class RetentionConfig(MethodConfig):
     holds_weights: ClassVar[bool] = False
     settles: ClassVar[bool] = False
     changes_pseudo_labels: ClassVar[bool] = False
+    sums_targets: ClassVar[bool] = False
     needs_old_model: ClassVar[bool] = True
 
     @property
@@ -102,6 +105,49 @@ class MuHDiConfig(DistillConfig):
     """How the heads start a step. `copy`: the agnostic head stays, the specialist is its copy.
     `reference`: where the old network has a specialist, it stays and the agnostic head becomes its
     copy; else the specialist is random."""
+
+
+class MTKTConfig(RetentionConfig):
+    """Multi-target knowledge transfer: a specialist for each of several targets."""
+
+    builds: ClassVar[str] = "muhdi.retention.mtkt:MTKT"
+    trains_specialist: ClassVar[bool] = True
+    needs_old_model: ClassVar[bool] = False
+    needs_source: ClassVar[bool] = True
+    sums_targets: ClassVar[bool] = True
+
+    method: Literal["mtkt"] = "mtkt"
+    """The method's name."""
+    weight_target: Weight = 1.0
+    """Factor of the distillation from each specialist to the agnostic head, on its target."""
+    aux: Weight = 0.1
+    """The aux level's weight, relative to the main one's."""
+    target_loss: Literal["kl", "mse"] = "kl"
+    """Distance on the targets: KL divergence, or squared difference of probabilities."""
+    kl_reduction: Literal["pixel", "element"] = "pixel"
+    """The KL divergence is averaged over `pixel`s, or over pixels and classes (`element`) as in the
+    published code."""
+    teacher_iterations: NotNegative = 0
+    """Iterations in which the specialists learn alone, before they teach."""
+    heads: Literal["copy", "fresh"] = "copy"
+    """Each specialist starts as a `copy` of the agnostic head, or at random (`fresh`) as in the
+    published code."""
+    mean_aux: bool = False
+    """Whether the aux level's distillation is averaged over the targets, as in the published code,
+    although the main level's is summed."""
+
+    def check_step(self, key: str, targets: int, iterations: int) -> None:
+        if targets == 1:
+            raise RecipeError(
+                f"{key}: {self.key} has a specialist for each of several targets, but the step has"
+                " one; name several in targets, or choose another retention"
+            )
+        if self.teacher_iterations >= iterations:
+            raise RecipeError(
+                f"{key}.teacher_iterations: after {self.teacher_iterations} of {iterations}"
+                " iterations nothing is left in which the specialists could teach the head that"
+                " answers; set a smaller number"
+            )
 
 
 class L2SPConfig(RetentionConfig):
@@ -280,6 +326,11 @@ class SeveralRetentionsConfig(RetentionConfig):
         twice = [key for key in keys if keys.count(key) > 1]
         if twice:
             raise ValueError(f"{twice[0]} is listed twice; name each once")
+        specialised = [part.key for part in self.listed if part.trains_specialist]
+        if len(specialised) > 1:
+            raise ValueError(
+                f"{' and '.join(specialised)} both say which heads there are; leave one of them out"
+            )
         distilling = [part.key for part in self.listed if part.distils]
         if len(distilling) > 1:
             raise ValueError(

@@ -35,11 +35,9 @@ from muhdi.recipe.section import (
     Section,
     Size,
 )
-from muhdi.recipe.stages import StageConfig, StepConfig
+from muhdi.recipe.stages import MAX_NAME, StageConfig, StepConfig, has_unknown_name
+from muhdi.recipe.step_checks import check_steps, check_teachers
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
-
-MAX_NAME = 200
-"""Bytes that a domain's name may have in the name of a file."""
 
 
 class Recipe(Section):
@@ -183,12 +181,12 @@ class Recipe(Section):
         return "" if self.source is None else self.source.domain_name
 
     def domains(self) -> list[tuple[str, DomainConfig]]:
-        """Key and section of the source, every step's target and the extra domains, in order."""
+        """Key and section of the source, every step's targets and the extra domains, in order."""
         found: list[tuple[str, DomainConfig]] = []
         if self.source is not None:
             found.append(("source", self.source))
         for number, step in enumerate(self.steps):
-            found.append((f"steps.{number}.target", step.target))
+            found += step.keyed_domains(f"steps.{number}")
         for number, domain in enumerate(self.extra_domains):
             found.append((f"extra_domains.{number}", domain))
         return found
@@ -197,7 +195,7 @@ class Recipe(Section):
         """Those of `domains` that are trained on."""
         if not (self.steps or self.source_training.iterations):
             return []
-        return self.domains()[: len(self.steps) + (self.source is not None)]
+        return self.domains()[: len(self.domains()) - len(self.extra_domains)]
 
     @property
     def trains_on_source(self) -> bool:
@@ -208,7 +206,7 @@ class Recipe(Section):
         """The training on the source, and every step."""
         stages = [Stage(0, "source", "source_training", self.source_training)]
         for number, step in enumerate(self.steps):
-            stages.append(Stage(number + 1, step.target.domain_name, f"steps.{number}", step))
+            stages.append(Stage(number + 1, step.name, f"steps.{number}", step))
         return stages
 
     def iterations_before(self, stage: int) -> int:
@@ -271,7 +269,7 @@ class Recipe(Section):
         steps = {f"steps.{n}": step.iterations for n, step in enumerate(self.steps)}
         self.evaluation.check_selection(self.snapshot_every, steps)
         self.evaluation.check_every(steps)
-        self._check_steps()
+        check_steps(self)
         self._check_test()
         return self
 
@@ -280,7 +278,7 @@ class Recipe(Section):
         names: dict[str, DomainConfig] = {}
         files: dict[str, str] = {}
         for key, data in self.domains():
-            if _has_unknown_name(data):
+            if has_unknown_name(data):
                 continue
             known = names.setdefault(data.domain_name, data)
             if known != data:
@@ -334,7 +332,7 @@ class Recipe(Section):
                 " 0.999 for example, or evaluation.weights: model"
             )
         if trains and self.evaluation.weights == "teacher":
-            self._check_teachers()
+            check_teachers(self)
         if self.compile and self.model.checkpointing:
             raise RecipeError(
                 "compile: torch.compile cannot take model.checkpointing; leave one of them out"
@@ -342,28 +340,6 @@ class Recipe(Section):
         untrained = not self.source_training.iterations and not self.model.init
         if self.steps and untrained:
             self.steps[0].check_old_model("steps.0")
-
-    def _check_teachers(self) -> None:
-        """Every step has a teacher that can be scored."""
-        if not self.steps:
-            raise RecipeError("evaluation.weights: without steps there is no teacher; use model")
-        if self.evaluation.select != "last":
-            raise RecipeError(
-                "evaluation.weights: evaluation.select chooses between networks, not between"
-                " teachers; use model, or evaluation.select: last"
-            )
-        for number, step in enumerate(self.steps):
-            key = f"evaluation.weights: steps.{number}"
-            if not step.adaptation.has_teacher:
-                raise RecipeError(
-                    f"{key}.adaptation has no teacher; use one that makes pseudo-labels,"
-                    " set adaptation.masked, or evaluation.weights: model"
-                )
-            if any(part.trains_specialist for part in step.retention.parts):
-                raise RecipeError(
-                    f"{key}.retention trains a specialist, whose teacher cannot answer for the"
-                    " network; use evaluation.weights: model"
-                )
 
     def _check_stages(self) -> None:
         """Every stage suits the learning rate, and its images the crop."""
@@ -377,86 +353,6 @@ class Recipe(Section):
             size_key = "image_size" if data.image_size is None else f"{key}.image_size"
             self.augment.check_fits(size_key, self.size_of(data))
 
-    def _check_steps(self) -> None:
-        """Every step's images suit its adaptation, and its retention what is trained."""
-        retentions = {f"steps.{n}.retention": step.retention for n, step in enumerate(self.steps)}
-        self.model.tune.check(self.optimizer, retentions)
-        for number, step in enumerate(self.steps):
-            key = f"steps.{number}"
-            step.check_labelled(key)
-            step.check_pseudo_labels(key)
-            step.check_source(key)
-            step.check_settled(key, self.evaluation)
-            self._check_sizes(key, step)
-            self._check_own_networks(key, number, step)
-            self._check_feature_distance(f"{key}.adaptation", step)
-
-    def _check_sizes(self, key: str, step: StepConfig) -> None:
-        adaptation = step.adaptation
-        domains = [step.target]
-        if step.uses_source and self.source is not None:
-            domains.append(self.source)
-        smallest = min(min(self.training_size(data)) for data in domains)
-        if smallest < adaptation.smallest_side:
-            side = adaptation.smallest_side
-            raise RecipeError(
-                f"{key}.adaptation: {adaptation.key} needs images of at least {side}x{side}; set a "
-                f"larger {self.size_key}"
-            )
-        masked = adaptation.masked
-        target = min(self.training_size(step.target))
-        if masked is not None and (masked.block or 0) > target:
-            raise RecipeError(
-                f"{key}.adaptation.masked.block: {masked.block} is larger than the {target} pixels"
-                " that training sees of a side; set a smaller one"
-            )
-        frozen = self.model.batch_norm == "frozen"
-        if frozen and getattr(adaptation, "teacher_statistics", "auto") == "batch":
-            raise RecipeError(
-                f"{key}.adaptation.teacher_statistics: with model.batch_norm: frozen no batch norm"
-                " uses a batch's own; take running, blend or auto"
-            )
-        if not adaptation.needs_equal_sizes or not step.uses_source or self.source is None:
-            return
-        if self.training_size(step.target) != self.training_size(self.source):
-            raise RecipeError(
-                f"{key}.adaptation: {adaptation.key} mixes source and target images, which must "
-                "have one image_size, or an augment.crop in pixels"
-            )
-        if step.target_batch_size not in (None, step.batch_size):
-            raise RecipeError(
-                f"{key}.target_batch_size: {adaptation.key} mixes each source image with a "
-                "target; leave it out"
-            )
-
-    def _check_feature_distance(self, key: str, step: StepConfig) -> None:
-        config = step.adaptation.feature_distance
-        if config is None:
-            return
-        try:
-            config.things(self.class_set())
-        except RecipeError as error:
-            raise RecipeError(f"{key}.{error}") from None
-        if self.model.tune.method == "frozen":
-            raise RecipeError(
-                f"{key}.feature_distance: with model.tune: frozen the features stay anyway; leave"
-                " one of them out"
-            )
-        if self.model.init is None and not self.model.backbone.is_pretrained:
-            raise RecipeError(
-                f"{key}.feature_distance: the backbone starts from random weights, whose features"
-                " are not worth keeping; set model.init, or feature_distance: null"
-            )
-
-    def _check_own_networks(self, key: str, number: int, step: StepConfig) -> None:
-        """What a method continues from suits it; the method's section knows how."""
-        before = [section for earlier in self.steps[:number] for _, section in earlier.methods]
-        for place, section in step.methods:
-            same = [earlier for earlier in before if earlier.kind == section.kind]
-            same = [earlier for earlier in same if earlier.key == section.key]
-            last = same[-1] if same else None
-            section.check_start(f"{key}.{place}", self.model.multi_level, last)
-
     def _check_test(self) -> None:
         test = self.test
         if test.weights and len(test.weights) != len(test.models):
@@ -466,7 +362,7 @@ class Recipe(Section):
         if test.weights and not 0 < sum(test.weights) < math.inf:
             raise RecipeError("test.weights: at least one must be above 0")
         known = sorted({data.domain_name for _, data in self.domains()})
-        is_open = any(_has_unknown_name(data) for _, data in self.domains())
+        is_open = any(has_unknown_name(data) for _, data in self.domains())
         for name in test.domains:
             if name not in known and not is_open:
                 raise RecipeError(
@@ -475,18 +371,13 @@ class Recipe(Section):
                 )
 
 
-def _has_unknown_name(data: DomainConfig) -> bool:
-    """Whether only a class that is not trusted could say what results call a domain."""
-    return isinstance(data, Opaque) and data.name is None
-
-
 @dataclass(frozen=True, repr=False)
 class Stage:
     """A stage of a run.
 
     Attributes:
         number: 0 is the training on the source.
-        name: of the stage: ``source``, or the target's.
+        name: of the stage: ``source``, or the target's; of several targets ``city+night``.
         key: where the recipe describes it.
         config: its section.
     """

@@ -12,14 +12,15 @@ from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
-from muhdi.recipe.retentions import RetentionConfig
+from muhdi.recipe.retentions import MTKTConfig, MuHDiConfig, RetentionConfig
 
 
 class Retention(Method):
     """Base of all retentions.
 
     Attributes:
-        trained_head: the head that learns from the source's labels and by the adaptation.
+        trained_head: the head that learns from the source's labels and by the adaptation, if it is
+            the same one for all targets.
 
     Args:
         config: the section of the recipe.
@@ -38,6 +39,11 @@ class Retention(Method):
         self.config = config
         self.has_source = context.has_source
 
+    @classmethod
+    def trained_heads(cls, targets: int) -> tuple[str, ...]:
+        """The head that learns each of several targets; by itself ``trained_head`` learns all."""
+        return (cls.trained_head,) * targets
+
     def start_heads(self, network: Segmenter) -> None:
         """Give the network the heads of the step, after `begin`; by itself the agnostic one."""
         network.set_heads({AGNOSTIC: network.heads[AGNOSTIC]})
@@ -50,8 +56,10 @@ class Retention(Method):
     def source_batch(self, source: Batch, target: Batch) -> Batch:
         """What the passes of an iteration see of the source; labels stay what they are.
 
+        In a step with several targets it is called for each of them in turn.
+
         Args:
-            source: labelled images.
+            source: labelled images, as the call before has returned them.
             target: images of the new domain.
         """
         return source
@@ -77,11 +85,41 @@ class Retention(Method):
         return {}
 
 
-def trained_head(config: RetentionConfig) -> str:
-    """The head that learns from the source's labels and by the adaptation."""
-    heads: list[str] = [part.target_class().trained_head for part in config.parts]
-    others = [head for head in heads if head != AGNOSTIC]
-    return others[0] if others else AGNOSTIC
+def trained_heads(config: RetentionConfig, targets: int) -> tuple[str, ...]:
+    """The head that learns each target, by the adaptation and from the source's labels.
+
+    Args:
+        config: the section of a retention, or of several.
+        targets: how many are learned together.
+    """
+    found: list[tuple[str, ...]] = [
+        part.target_class().trained_heads(targets) for part in config.parts
+    ]
+    agnostic = (AGNOSTIC,) * targets
+    others = [heads for heads in found if heads != agnostic]
+    return others[0] if others else agnostic
+
+
+def teach_agnostic(
+    config: MuHDiConfig | MTKTConfig, aux: float, specialist: str, outputs: Outputs, batch: Batch
+) -> Losses:
+    """Distillation from a specialist to the agnostic head on target images.
+
+    On upsampled logits, with the gradient to the specialist stopped (MuHDi, eq. 6):
+    w_kt [d(sg specialist_main, agnostic_main) + w_aux d(sg specialist_aux, agnostic_aux)].
+
+    Args:
+        config: says w_kt and the distance d.
+        aux: w_aux, the aux level's weight relative to the main one's.
+        specialist: name of the head that teaches.
+        outputs: of the network, on the batch.
+        batch: images of the target.
+    """
+    weights = {"aux": config.weight_target * aux, "main": config.weight_target}
+    teacher = outputs.upsampled(specialist, batch.size).detach()
+    agnostic = outputs.upsampled(AGNOSTIC, batch.size)
+    reduction = "mse" if config.target_loss == "mse" else config.kl_reduction
+    return distil("kt", teacher, agnostic, weights, reduction)
 
 
 def distil(

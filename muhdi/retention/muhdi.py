@@ -9,7 +9,7 @@ from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch, merged
 from muhdi.recipe.retentions import MuHDiConfig
-from muhdi.retention.base import distil
+from muhdi.retention.base import teach_agnostic
 from muhdi.retention.distill import Distill
 
 
@@ -19,9 +19,9 @@ class MuHDi(Distill):
     The specialist learns the current target; the agnostic head learns only by distillation:
 
     * on source images from the old model, as in `Distill` (eq. 5 and 7);
-    * on target images from the specialist, on upsampled logits (eq. 6):
-      w_kt [KL(sg specialist_main || agnostic_main) + w_aux KL(sg specialist_aux || agnostic_aux)],
-      where sg stops the gradient.
+    * on target images from the specialist, see `teach_agnostic` (eq. 6).
+
+    Of several targets that are learned together there is one specialist.
     """
 
     config_class = MuHDiConfig
@@ -50,11 +50,6 @@ class MuHDi(Distill):
         return True
 
     def on_target(self, outputs: Outputs, batch: Batch) -> Losses:
-        config = self.config
-        aux = config.aux if config.aux_target is None else config.aux_target
-        weights = {"aux": config.weight_target * aux, "main": config.weight_target}
-        specialist = outputs.upsampled(SPECIALIST, batch.size).detach()
-        agnostic = outputs.upsampled(AGNOSTIC, batch.size)
-        reduction = "mse" if config.target_loss == "mse" else config.kl_reduction
-        from_the_specialist = distil("kt", specialist, agnostic, weights, reduction)
-        return merged(super().on_target(outputs, batch), from_the_specialist)
+        aux = self.config.aux if self.config.aux_target is None else self.config.aux_target
+        taught = teach_agnostic(self.config, aux, SPECIALIST, outputs, batch)
+        return merged(super().on_target(outputs, batch), taught)

@@ -48,7 +48,7 @@ class ImageReplay(Retention):
 
     def __init__(self, config: ReplayConfig, context: MethodContext) -> None:
         super().__init__(config, context)
-        self.stage = context.stage
+        self.targets = context.targets
         self.draws = HostDraws(context.generator)
         self.memory: Memory = {}
         self.kept: list[Kept] = []
@@ -94,20 +94,21 @@ class ImageReplay(Retention):
 
     def end(self, network: Segmenter, batches: Batches) -> Memory:
         teacher = Teacher(network, "blend")
-        images: list[Tensor] = []
-        labels: list[Tensor] = []
+        images: list[list[Tensor]] = [[] for _ in self.targets]
+        labels: list[list[Tensor]] = [[] for _ in self.targets]
         with distributed.fail_together():
             for batch in batches.target(self.config.images):
                 confidence, label = teacher.probabilities(batch.images).max(1)
                 counts = (confidence >= self.config.threshold) & (inside(batch) > 0)
                 label = label.masked_fill(~counts, IGNORE)
-                images.append(batch.images[0].round().to(torch.uint8).cpu())
-                labels.append(label[0].to(torch.uint8).cpu())
-        whole = distributed.interleaved(images)
-        labelled = distributed.interleaved(labels)
-        if whole:
-            self.memory[f"{self.stage}/images"] = torch.stack(whole)
-            self.memory[f"{self.stage}/labels"] = torch.stack(labelled)
+                images[batch.target].append(batch.images[0].round().to(torch.uint8).cpu())
+                labels[batch.target].append(label[0].to(torch.uint8).cpu())
+        for name, own, their in zip(self.targets, images, labels, strict=True):
+            whole = distributed.interleaved(own)
+            labelled = distributed.interleaved(their)
+            if whole:
+                self.memory[f"{name}/images"] = torch.stack(whole)
+                self.memory[f"{name}/labels"] = torch.stack(labelled)
         return self.memory
 
 

@@ -49,7 +49,9 @@ class StyleReplay(Retention):
 
     def __init__(self, config: StyleConfig, context: MethodContext) -> None:
         super().__init__(config, context)
-        self.stage = context.stage
+        self.targets = context.targets
+        # Of the iteration, as far as its targets were met.
+        self._seen: list[Tensor] = []
         self.draws = Draws(context.generator)
         self.painter: Painter = _Recolouring()
         if config.of == "fourier":
@@ -59,7 +61,7 @@ class StyleReplay(Retention):
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         self.memory = dict(memory)
         own = [name for name in sorted(memory) if name.startswith(self._prefix)]
-        by_domain = self.painter.alike([memory[name] for name in own])
+        by_domain = self.painter.known([memory[name] for name in own])
         counts = torch.tensor([len(styles) for styles in by_domain], dtype=torch.int64)
         # Not saved here: they are made again from the memory, which is.
         self.register_buffer("count", counts, persistent=False)
@@ -68,14 +70,23 @@ class StyleReplay(Retention):
         self.register_buffer("styles", styles, persistent=False)
 
     def source_batch(self, source: Batch, target: Batch) -> Batch:
+        images = source.images
+        if self.config.current:
+            if not target.target:
+                self._seen = []
+            self._seen.append(self._current(images, target))
+        if target.target < len(self.targets) - 1:
+            return source  # it is painted once, when all targets are known
         earlier = len(self.count)
-        domains = earlier + self.config.current
+        domains = earlier + len(self._seen)
         if not domains:
             return source
-        images = source.images
         changes, domain, which = self.draws.uniform(images, 3).unbind(1)
         domain = (domain * domains).long()
-        styles = self._current(images, target) if self.config.current else None
+        styles: Tensor | None = None
+        for number, current in enumerate(self.painter.alike(self._seen)):
+            known_yet = domain < earlier + number
+            styles = current if styles is None else _where(known_yet, styles, current)
         if earlier:
             known = domain.clamp(max=earlier - 1)
             place = self.first[known] + (which * self.count[known]).long()
@@ -93,12 +104,14 @@ class StyleReplay(Retention):
         return styles[places * len(target.images) // len(images)]
 
     def end(self, network: Segmenter, batches: Batches) -> Memory:
+        measured: list[list[Tensor]] = [[] for _ in self.targets]
         with distributed.fail_together():
-            images = batches.target(self.config.images)
-            measured = [self.painter.measure(batch)[0].cpu() for batch in images]
-        styles = distributed.interleaved(measured)
-        if styles:
-            self.memory[self._prefix + self.stage] = torch.stack(styles)
+            for batch in batches.target(self.config.images):
+                measured[batch.target].append(self.painter.measure(batch)[0].cpu())
+        for name, own in zip(self.targets, measured, strict=True):
+            styles = distributed.interleaved(own)
+            if styles:
+                self.memory[self._prefix + name] = torch.stack(styles)
         return self.memory
 
     @property
@@ -121,6 +134,10 @@ class Painter(ABC):
     def alike(self, styles: list[Tensor]) -> list[Tensor]:
         """Styles of several domains, brought to one form."""
         return styles
+
+    def known(self, styles: list[Tensor]) -> list[Tensor]:
+        """The same; what is measured from now on has their form, too."""
+        return self.alike(styles)
 
 
 class _Recolouring(Painter):
@@ -160,10 +177,14 @@ class _Amplitudes(Painter):
 
     def alike(self, styles: list[Tensor]) -> list[Tensor]:
         """Domains may have images of different sizes: the lowest frequencies that all have."""
-        if not styles:
-            return styles
-        self.radius = min(one.shape[-1] // 2 for one in styles)
-        return [lowest(one, self.radius) for one in styles]
+        radius = min((one.shape[-1] // 2 for one in styles), default=0)
+        return [lowest(one, radius) for one in styles]
+
+    def known(self, styles: list[Tensor]) -> list[Tensor]:
+        alike = self.alike(styles)
+        if alike:
+            self.radius = alike[0].shape[-1] // 2
+        return alike
 
 
 def _where(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:

@@ -6,19 +6,21 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from muhdi.models.outputs import SPECIALIST
+from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
+
+_KEPT = f"heads.{AGNOSTIC}."
 
 
 def trained_weights(network: Segmenter) -> dict[str, nn.Parameter]:
-    """The parameters that training changes, by name, without the specialist's.
+    """The parameters that training changes, by name, without those of specialists.
 
-    That head starts anew in every step: there is nothing to hold it to.
+    These heads start anew in every step: there is nothing to hold them to.
     """
     return {
         name: weight
         for name, weight in network.named_parameters()
-        if weight.requires_grad and not name.startswith(f"heads.{SPECIALIST}.")
+        if weight.requires_grad and (name.startswith(_KEPT) or not name.startswith("heads."))
     }
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from muhdi.adaptation.pseudo_labels import PseudoLabels
 from muhdi.errors import RunError
 from muhdi.method import Batches, Memory, Method, MethodContext
-from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.methods import AdaptationConfig
 from muhdi.recipe.retentions import RetentionConfig
@@ -67,7 +66,7 @@ def begin_methods(
         kept.begin(network, found.memory.get(part.key, {}), found.batches)
         retentions.append(kept)
     # One of them decides which heads there are: whoever trains another one than the agnostic.
-    others = [kept for kept in retentions if kept.trained_head != AGNOSTIC]
+    others = [kept for kept in retentions if kept.config.trains_specialist]
     (others or retentions)[0].start_heads(network)
     learned = adaptation.build(context)
     learned.begin(network, found.memory.get(adaptation.key, {}), found.batches)
@@ -75,7 +74,14 @@ def begin_methods(
     for addition in additions:
         addition.begin(network, {}, found.batches)
     _connect(retentions, (learned, *additions))
-    return Methods(learned, tuple(retentions), weights, additions)
+    return Methods(
+        learned,
+        tuple(retentions),
+        weights,
+        additions,
+        targets=context.targets,
+        heads=context.heads,
+    )
 
 
 def _connect(retentions: Sequence[Retention], methods: Sequence[Method]) -> None:

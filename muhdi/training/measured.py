@@ -61,15 +61,12 @@ class MeasuredTrainer(StageTrainer):
         self.images = 0
 
     def iterate(
-        self,
-        source: LoadedBatch | None,
-        target: LoadedBatch | None = None,
-        labelled: LoadedBatch | None = None,
+        self, source: LoadedBatch | None, *others: LoadedBatch | None
     ) -> tuple[Losses, bool]:
         """As `StageTrainer.iterate`."""
-        given = super().iterate(source, target, labelled)
+        given = super().iterate(source, *others)
         self.ends.append(now(self.fabric.device))
-        batches = [batch for batch in (source, target, labelled) if batch is not None]
+        batches = [batch for batch in (source, *others) if batch is not None]
         self.images = sum(len(batch.names) for batch in batches)
         return given
 

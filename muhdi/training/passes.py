@@ -1,7 +1,8 @@
 """The passes of one iteration: adaptation x retention.
 
-Source: segmentation + what both methods learn on the source. Target: what both methods learn there.
-Then whatever further passes the methods have, and the few target images whose labels take part.
+Source: segmentation + what both methods learn on the source. Target: what both methods learn there,
+and whatever further passes the methods have; so for each of several targets. Then the few target
+images whose labels take part.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Methods:
         weights: factor per level, in the segmentation loss on the source.
         additions: what the adaptation has besides.
         mean_over: pixels that the segmentation loss is averaged over.
+        targets: names of the targets that are learned together.
+        heads: the head that learns each of them, in order; none: the adaptation's one.
     """
 
     adaptation: Adaptation
@@ -41,45 +44,61 @@ class Methods:
     weights: dict[str, float]
     additions: tuple[Addition, ...] = ()
     mean_over: MeanOver = "labelled"
+    targets: tuple[str, ...] = ("",)
+    heads: tuple[str, ...] = ()
 
     @property
     def all(self) -> tuple[Method, ...]:
         """Every method."""
         return (self.adaptation, *self.retentions, *self.additions)
 
-    @property
-    def head(self) -> str:
-        """The head that learns from the source's labels and by the adaptation."""
-        return self.adaptation.head
+    def head(self, target: int = 0) -> str:
+        """The head that learns a target, by the adaptation and from the source's labels."""
+        return self.heads[target] if self.heads else self.adaptation.head
 
     def passes(
-        self, source: Batch | None, target: Batch | None = None, labelled: Batch | None = None
+        self, source: Batch | None, targets: Sequence[Batch] = (), labelled: Batch | None = None
     ) -> list[Pass]:
         """The passes of one iteration, in order.
 
         Args:
             source: labelled images; None where there are none any more.
-            target: images of the new domain; None while training on the source alone.
+            targets: images of each new domain; none while training on the source alone.
             labelled: those of the new domain whose labels take part; None: no label does.
         """
         passes: list[Pass] = []
         shown: Batch | None = None
+        ordered = [replace(batch, target=place) for place, batch in enumerate(targets)]
         if source is not None:
-            if target is not None:
-                for retention in self.retentions:
+            for retention in self.retentions:
+                for target in ordered:
                     source = retention.source_batch(source, target)
             shown = self.adaptation.source_batch(source)
             passes.append(Pass(self._averaged(shown), self._on_source, self.names))
-        if target is not None:
-            seen = self.adaptation.target_batch(source, target)
-            objective = self._on_target if self._learns_on_target else None
-            passes.append(Pass(seen, objective, self.names))
-            for method in self.all:
-                further = method.passes(shown, target)
-                passes += [_owned(method, one) for one in further]
+        for target in ordered:
+            passes += self._passes_on(source, shown, target)
         if labelled is not None:
             passes.append(Pass(self._averaged(labelled), self._on_labelled, self.names))
         return [replace(one, batch=_counted(one.batch)) for one in passes]
+
+    def _passes_on(self, source: Batch | None, shown: Batch | None, target: Batch) -> list[Pass]:
+        """The passes on one target.
+
+        Args:
+            source: labelled images, as they were drawn.
+            shown: as the pass on the source sees them.
+            target: images of the new domain.
+        """
+        seen = self.adaptation.target_batch(source, target)
+        # Whoever makes a batch of its own need not know of several targets.
+        seen = replace(seen, target=target.target)
+        objective = self._on_target if self._learns_on_target else None
+        passes = [Pass(seen, objective, self.names)]
+        for method in self.all:
+            for one in method.passes(shown, target):
+                batch = replace(one.batch, target=target.target)
+                passes.append(self._owned(method, replace(one, batch=batch)))
+        return passes
 
     def penalty(self, network: Segmenter) -> Losses:
         """Loss terms of the weights themselves."""
@@ -119,25 +138,63 @@ class Methods:
         return any(method.learns_on_target for method in methods)
 
     def _on_source(self, outputs: Outputs, batch: Batch) -> Losses:
-        logits = outputs.upsampled(self.head, batch.size)
-        terms: list[tuple[Method, Losses]] = [
-            (self.adaptation, self.adaptation.on_source(logits, batch)),
-        ]
+        terms: list[tuple[Method, Losses]] = []
+        learned: Losses = {}
+        for target, name in enumerate(self.targets):
+            head = self.head(target)
+            logits = outputs.upsampled(head, batch.size)
+            adapted = self.adaptation.on_source(logits, replace(batch, target=target))
+            terms.append((self.adaptation, self._shared(self.adaptation, adapted, target)))
+            if head not in map(self.head, range(target)):
+                # With a head of its own, the term has the target's name.
+                losses = segmentation(logits, batch, self.weights)
+                learned |= losses if self._one_head else _named(losses, name)
         terms += [(retention, retention.on_source(outputs, batch)) for retention in self.retentions]
         terms += [(addition, addition.on_source(outputs, batch)) for addition in self.additions]
-        return self._joined(segmentation(logits, batch, self.weights), terms)
+        return self._joined(learned, terms)
 
     def _on_labelled(self, outputs: Outputs, batch: Batch) -> Losses:
-        logits = outputs.upsampled(self.head, batch.size)
+        logits = outputs.upsampled(self.head(), batch.size)
         return level_cross_entropy("labelled", logits, batch, self.weights)
 
     def _on_target(self, outputs: Outputs, batch: Batch) -> Losses:
-        logits = outputs.upsampled(self.head, batch.size)
+        logits = outputs.upsampled(self.head(batch.target), batch.size)
         terms: list[tuple[Method, Losses]] = [
             (self.adaptation, self.adaptation.on_target(logits, batch)),
         ]
         terms += [(retention, retention.on_target(outputs, batch)) for retention in self.retentions]
-        return self._joined({}, terms)
+        shared = [(one, self._shared(one, losses, batch.target)) for one, losses in terms]
+        return self._joined({}, shared)
+
+    @property
+    def _one_head(self) -> bool:
+        """Whether one head learns all targets."""
+        return len(set(self.heads)) < 2
+
+    def _shared(self, method: Method, losses: Losses, target: int) -> Losses:
+        """What a method learns for one of several targets, in the target's name.
+
+        It is averaged over the targets, unless the method's section says that it is summed.
+        """
+        count = len(self.targets)
+        if count == 1:
+            return losses
+        named = _named(checked(method, losses), self.targets[target])
+        if getattr(method.config, "sums_targets", False):
+            return named
+        return {name: loss / count for name, loss in named.items()}
+
+    def _owned(self, method: Method, one: Pass) -> Pass:
+        """A method's own pass, whose losses are checked in its name."""
+        objective = one.objective
+        if objective is None:
+            return one
+
+        def checked_objective(outputs: Outputs, batch: Batch) -> Losses:
+            losses = checked(method, objective(outputs, batch))
+            return self._shared(method, losses, batch.target)
+
+        return Pass(one.batch, checked_objective, class_name(method))
 
     def _joined(self, own: Losses, terms: Sequence[tuple[Method, Losses]]) -> Losses:
         """The terms of the stage itself and of all methods, once they are what they must be."""
@@ -159,13 +216,6 @@ def _counted(batch: Batch) -> Batch:
     return replace(batch, pixels=distributed.all_reduce_mean(labelled_pixels(batch.labels)))
 
 
-def _owned(method: Method, one: Pass) -> Pass:
-    """A method's own pass, whose losses are checked in its name."""
-    objective = one.objective
-    if objective is None:
-        return one
-
-    def checked_objective(outputs: Outputs, batch: Batch) -> Losses:
-        return checked(method, objective(outputs, batch))
-
-    return Pass(one.batch, checked_objective, class_name(method))
+def _named(losses: Losses, target: str) -> Losses:
+    """The same terms, in the name of a target."""
+    return {f"{name}_{target}": loss for name, loss in losses.items()}

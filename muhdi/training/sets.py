@@ -18,22 +18,28 @@ class Sets:
 
     Attributes:
         source: labelled images of the source; None where there are none any more.
-        target: images of the new domain; None while training on the source alone.
+        targets: images of each new domain; none while training on the source alone.
         rare: the source's, drawn for classes; None: each is drawn once per epoch.
         labelled: the few target images whose labels take part; None: no label does.
     """
 
     source: PreparedSet | None
-    target: PreparedSet | None
+    targets: tuple[PreparedSet, ...] = ()
     rare: RareClasses | None = None
     labelled: PreparedSet | None = None
 
     @property
     def drawn(self) -> tuple[PreparedSet | None, ...]:
         """What an iteration draws a batch from each; None: nothing, while there is no target."""
+        targets = self.targets or (None,)
         if self.labelled is None:
-            return (self.source, self.target)
-        return (self.source, self.target, self.labelled)
+            return (self.source, *targets)
+        return (self.source, *targets, self.labelled)
+
+    @property
+    def seen(self) -> tuple[PreparedSet, ...]:
+        """The domains that there are, the source first."""
+        return self.targets if self.source is None else (self.source, *self.targets)
 
     def batches(
         self, recipe: Recipe, number: int, start: int
@@ -52,10 +58,12 @@ class Sets:
         else:
             yield _stream(drawn, recipe, (number, 0, start), config.batch_size)
         size = config.target_images if isinstance(config, StepConfig) else config.batch_size
-        if self.target is None:
+        if not self.targets:
             yield _no_batches()
-        else:
-            yield _stream(self.target, recipe, (number, 1, start), size)
+        for place, target in enumerate(self.targets):
+            # 0 is the source's role and 2 that of the few labels.
+            role = 1 if not place else 2 + place
+            yield _stream(target, recipe, (number, role, start), size)
         if self.labelled is not None:
             yield _stream(self.labelled, recipe, (number, 2, start), size)
 

@@ -28,7 +28,7 @@ from muhdi.recipe.methods import NO_ADAPTATION
 from muhdi.recipe.retentions import NO_RETENTION
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.stages import StepConfig
-from muhdi.retention.base import trained_head
+from muhdi.retention.base import trained_heads
 from muhdi.training.begin import Surroundings, begin_methods
 from muhdi.training.carried import Carried
 from muhdi.training.fabric import FabricRunner, used_precision
@@ -93,7 +93,7 @@ class StageTrainer:
         self.resumed = state is not None
         self.iteration = 0
         self.finished = False
-        self.batches = StageBatches(sets.source, sets.target, fabric.device)
+        self.batches = StageBatches(sets.source, sets.targets, fabric.device)
         seed = _stage_seed(recipe.seed, number)
         self.generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)
@@ -127,20 +127,25 @@ class StageTrainer:
     def _begin_methods(self) -> Methods:
         adaptation_config: Any = NO_ADAPTATION
         retention_config: Any = NO_RETENTION
+        targets: tuple[str, ...] = (self.name,)
         if isinstance(self.config, StepConfig):
             adaptation_config = self.config.adaptation
             retention_config = self.config.retention
+            targets = self.config.domain_names
+        heads = trained_heads(retention_config, len(targets))
         network = self.network
         network.to(self.fabric.device)
         classes = self.recipe.class_set()
         context = MethodContext(
             network.classes,
             network.levels,
-            trained_head(retention_config),
+            heads[0],
             self.generator,
             classes.classes,
             self.name,
             self.sets.source is not None,
+            targets,
+            heads,
         )
         found = Surroundings(
             network,
@@ -373,23 +378,25 @@ class StageTrainer:
         return names
 
     def iterate(
-        self,
-        source: LoadedBatch | None,
-        target: LoadedBatch | None = None,
-        labelled: LoadedBatch | None = None,
+        self, source: LoadedBatch | None, *others: LoadedBatch | None
     ) -> tuple[Losses, bool]:
         """One update of everything that is trained; whether it was left out for a bad batch.
 
         Public, so that whoever measures a training or injects a fault into it can override it. It
-        gets a batch of each of `Sets.drawn`: two where no labels of the target take part.
+        gets a batch of each of `Sets.drawn`: of the source, of each target, and of the few images
+        whose labels take part.
         """
         self._schedule()
         self._zero_gradients()
         self.skip_bad.snapshot()
         device = self.fabric.device
         with self.fabric.autocast():
-            shown = [_on_device(batch, device) for batch in (source, target, labelled)]
-            passes = self.methods.passes(*shown)
+            shown = _on_device(source, device)
+            drawn = [_on_device(batch, device) for batch in others]
+            # In the training on the source there is None in the target's place.
+            targets = [batch for batch in drawn[: len(self.sets.targets)] if batch is not None]
+            labelled = None if self.sets.labelled is None else drawn[-1]
+            passes = self.methods.passes(shown, targets, labelled)
             losses = train_iteration(
                 self.run,
                 passes,
@@ -402,7 +409,8 @@ class StageTrainer:
         clip_gradients(self.network, self.recipe.optimizer.clip)
         self.optimizer.step()
         for own in self.own_networks.values():
-            own.optimizer.step()
+            for _ in range(own.updates):
+                own.optimizer.step()
         self.methods.after_step(self.network)
         if self.average is not None and self.recipe.optimizer.ema is not None:
             self.average.follow(self.network, self.recipe.optimizer.ema)

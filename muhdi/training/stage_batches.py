@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -18,24 +19,27 @@ class StageBatches:
 
     Args:
         source: labelled images; None where there are none any more.
-        target: images of the new domain; None in a stage without a target.
+        targets: images of each new domain; none in a stage without a target.
         device: where the batches go.
     """
 
     def __init__(
-        self, source: PreparedSet | None, target: PreparedSet | None, device: torch.device
+        self, source: PreparedSet | None, targets: Sequence[PreparedSet], device: torch.device
     ) -> None:
         self._source = source
-        self._target = target
+        self._targets = targets
         self._device = device
 
     def source(self, count: int) -> Iterator[Batch]:
         """Up to ``count`` labelled source images; each process yields its own share."""
-        return iter(()) if self._source is None else self._some(self._source, count)
+        if self._source is not None:
+            yield from self._some(self._source, count)
 
     def target(self, count: int) -> Iterator[Batch]:
-        """Up to ``count`` target images, without labels."""
-        return iter(()) if self._target is None else self._some(self._target, count)
+        """Up to ``count`` images of each target, without labels; each process yields its share."""
+        for place, target in enumerate(self._targets):
+            for batch in self._some(target, count):
+                yield replace(batch, target=place)
 
     def _some(self, samples: PreparedSet, count: int) -> Iterator[Batch]:
         indices = spread_indices(len(samples), count)

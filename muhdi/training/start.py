@@ -156,17 +156,20 @@ def find_initial(model: ModelConfig, root: str) -> Path:
 
 
 def _empty_results(recipe: Recipe, domains: Domains) -> Results:
-    steps = [step.target.domain_name for step in recipe.steps]
-    # Without steps the extra domains are the targets: how well the source alone serves them.
-    targets = list(dict.fromkeys(steps)) or [data.domain_name for data in recipe.extra_domains]
-    adapted_at = [steps.index(name) + 1 if name in steps else 1 for name in targets]
+    first: dict[str, int] = {}
+    for number, step in enumerate(recipe.steps, 1):
+        for name in step.domain_names:
+            first.setdefault(name, number)
+    if not recipe.steps:
+        # The extra domains are the targets: how well the source alone serves them.
+        first = {data.domain_name: 1 for data in recipe.extra_domains}
     return Results(
         recipe.name,
         recipe.seed,
         recipe.source_name(),
         list(domains.validation),
-        targets,
-        adapted_at,
+        list(first),
+        list(first.values()),
         scored=scored_images(domains, recipe),
         mean_over=recipe.evaluation.mean_over,
         default=recipe.evaluation.default_statistics,
@@ -214,7 +217,7 @@ def _smallest_seen(recipe: Recipe, stage: StageConfig) -> tuple[int, int]:
     """Width and height of the smallest images that a stage trains on."""
     domains = [recipe.source]
     if isinstance(stage, StepConfig):
-        domains.append(stage.target)
+        domains += stage.domains
     sizes = [recipe.training_size(data) for data in domains if data is not None]
     return min(sizes, key=max)
 

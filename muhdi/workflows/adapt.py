@@ -236,7 +236,7 @@ def _inherited(base: Recipe) -> dict[str, Any]:
     data["every_step"] = dict(NEXT_STEP)
     if base.steps:
         data["every_step"] = base.steps[-1].model_dump(
-            mode="json", exclude_none=True, exclude={"target", "labelled"}
+            mode="json", exclude_none=True, exclude={"target", "targets", "labelled"}
         )
     return data
 

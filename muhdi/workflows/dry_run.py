@@ -20,8 +20,8 @@ from muhdi.training.measured import MeasuredTrainer, forget_peak, peak_mb, secon
 from muhdi.training.start import start
 from muhdi.training.watcher import Event, Watcher, due
 from muhdi.workflows.select import check_selection
+from muhdi.workflows.session import Session
 from muhdi.workflows.train import (
-    Session,
     check_trainable,
     counted_rare_classes,
     measure_seen_domains,
@@ -137,7 +137,7 @@ def _try_scoring(session: Session, recipe: Recipe, stage: int, images: Mapping[s
     device = session.fabric.device
     measuring = second_time(lambda: measure_seen_domains(session, stage), device)
     sets = session.sets(stage)
-    seen = [len(samples) for samples in (sets.source, sets.target) if samples is not None]
+    seen = [len(samples) for samples in sets.seen]
     measured = sum(min(length, TRIED) for length in seen)
     wanted = sum(min(length, recipe.evaluation.domain_images) for length in seen)
     rows: list[Row] = []

@@ -20,7 +20,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.tune import TuneConfig
 from muhdi.report.kept import size_text
-from muhdi.retention.base import trained_head
+from muhdi.retention.base import trained_heads
 from muhdi.run.costs import DryRun
 from muhdi.training.carried import kept_bytes
 from muhdi.training.optim import freeze_affine
@@ -106,7 +106,8 @@ def _of_recipe(recipe: Recipe, size: tuple[int, int] | None) -> Info:
     model = recipe.model
     heads = [AGNOSTIC]
     if recipe.steps:
-        heads.append(trained_head(recipe.steps[-1].retention))
+        last = recipe.steps[-1]
+        heads += trained_heads(last.retention, len(last.domains))
     network = new_network(recipe, tuple(dict.fromkeys(heads)))
     convert_norms(network, model.batch_norm)
     summary = summarise(network, size or recipe.image_size)

@@ -136,12 +136,19 @@ def _recipe_of(run: Path, *, trust_code: bool) -> Recipe:
 def _target(recipe: Recipe, domain: str | None) -> tuple[str, DomainConfig]:
     """Key of the last step that trains on a target, and the target's section."""
     targets = {
-        step.target.domain_name: (f"steps.{n}", step.target) for n, step in enumerate(recipe.steps)
+        data.domain_name: (f"steps.{number}", data)
+        for number, step in enumerate(recipe.steps)
+        for data in step.domains
     }
     if not targets:
         raise RecipeError(f"{recipe.name}: has no steps, so there is no target to label")
     if domain is None:
-        return targets[recipe.steps[-1].target.domain_name]
+        newest = recipe.steps[-1].domain_names
+        if len(newest) > 1:
+            raise RecipeError(
+                f"--domain: the last step learns {' and '.join(newest)} together; name one of them"
+            )
+        return targets[newest[0]]
     if domain not in targets:
         raise RecipeError(
             f"--domain {domain}: the run has no such target{nearest(domain, list(targets))}"

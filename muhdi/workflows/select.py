@@ -25,7 +25,7 @@ from muhdi.training.stage import StageTrainer
 from muhdi.workflows.change import scored_file
 
 if TYPE_CHECKING:
-    from muhdi.workflows.train import Session
+    from muhdi.workflows.session import Session
 
 FILE = "selection.json"
 """In a step's folder: what was chosen, and the scores of all candidates."""
@@ -40,7 +40,9 @@ def check_selection(recipe: Recipe, domains: Domains) -> None:
     """
     by = recipe.evaluation.select
     for step in recipe.steps:
-        target = step.target.domain_name
+        if by == "last":
+            continue
+        target = step.name  # of several targets nothing can be chosen
         labelled = domains.validation[target].with_labels
         if by == "best" and not labelled:
             raise DataError(

@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
 from muhdi import distributed
 from muhdi.data.domains import Domains
 from muhdi.data.rare_classes import RareClasses
-from muhdi.data.sets import Fit
-from muhdi.data.stream import LoadedBatch
-from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import Interrupted, RecipeError
 from muhdi.evaluation.domains import Scored, evaluate_domains, measure_domain
 from muhdi.evaluation.results import Results, absent_classes, row_titles, untrained_row
 from muhdi.evaluation.samples import network_after, save_samples
 from muhdi.files import sha256, writing
-from muhdi.models.average import stand_ins
-from muhdi.models.checkpoint import Checkpoint, save_checkpoint
-from muhdi.models.segmenter import Segmenter
+from muhdi.models.checkpoint import save_checkpoint
 from muhdi.models.tensor_files import save_tensors
 from muhdi.preflight.count_classes import (
     count_classes,
     rare_classes,
     rare_stages,
-    sampling_notes,
 )
-from muhdi.recipe.evaluation import WeightsChoice
 from muhdi.recipe.schema import Recipe
 from muhdi.report.label_free import stage_warnings
-from muhdi.run.directory import RunDirectory, open_run
+from muhdi.run.directory import open_run
 from muhdi.run.environment import recorded
 from muhdi.run.log import RunLog
 from muhdi.run.loggers import check_loggers
 from muhdi.run.progress import Screen, progress_bar
 from muhdi.run.signals import noted_signals
-from muhdi.training.carried import Carried
 from muhdi.training.fabric import (
     check_batches,
     launch,
@@ -52,20 +41,14 @@ from muhdi.training.resume import (
     restore,
     training_state,
 )
-from muhdi.training.sets import Sets
 from muhdi.training.stage import StageTrainer, first_signal
-from muhdi.training.start import Start, start
+from muhdi.training.start import start
 from muhdi.training.watcher import Event, Watcher
 from muhdi.workflows.change import record_run_change, scored_file
 from muhdi.workflows.report import report
 from muhdi.workflows.select import check_selection, select_network, selection
+from muhdi.workflows.session import Session
 from muhdi.workflows.within import evaluate_within, tell_scores
-
-REPORT_UNLISTED_AFTER = 50
-"""Training batches after which label ids that no table lists are reported.
-
-Long before the first evaluation: hours may lie between.
-"""
 
 
 def train(
@@ -174,116 +157,6 @@ def run_stages(session: Session, position: Position) -> None:
             stop_if_asked(session)
 
 
-@dataclass
-class Session:
-    """What the stages of a run share.
-
-    Attributes:
-        rare: what stages that sample rare classes draw source images from, by number.
-        unlisted: label ids that no table lists, as they are met.
-        batches: training batches so far.
-        told_absent: whether the user knows which classes the evaluation's labels lack.
-    """
-
-    fabric: Fabric
-    recipe: Recipe
-    domains: Domains
-    run: RunDirectory
-    log: RunLog
-    start: Start
-    rare: dict[int, RareClasses] = field(default_factory=dict)
-    signals: list[int] = field(default_factory=list)
-    unlisted: UnlistedIds = field(default_factory=UnlistedIds)
-    batches: int = 0
-    told_absent: bool = False
-
-    @property
-    def carried(self) -> Carried:
-        """What goes from stage to stage."""
-        return self.start.carried
-
-    @property
-    def scored(self) -> Scored:
-        """The network, and how the recipe wants it scored."""
-        statistics = self.recipe.evaluation.statistics
-        known = stand_ins(self.carried.average, self.carried.teacher)
-        scored = known.get(self.recipe.evaluation.weights)
-        if scored is not None:
-            return Scored(scored.network, scored.statistics, statistics)
-        return Scored(self.carried.network, self.carried.statistics, statistics)
-
-    def has_learned(self, stage: int) -> bool:
-        """Whether the network's heads are worth a score after a stage."""
-        return bool(stage or self.recipe.source_training.iterations or self.start.trained)
-
-    def stage_name(self, stage: int) -> str:
-        """Of the source, or of the stage's target domain."""
-        return self.recipe.stages()[stage].name
-
-    def sets(self, stage: int) -> Sets:
-        """Where the images of a stage come from."""
-        source = self.domains.source
-        if not stage:
-            return Sets(source, None, self.rare.get(stage))
-        target = self.domains.targets[stage - 1]
-        labelled = self.domains.labelled[stage - 1]
-        if not self.recipe.steps[stage - 1].uses_source:
-            return Sets(None, target, labelled=labelled)
-        return Sets(source, target, self.rare.get(stage), labelled)
-
-    def checkpoint(self, network: Segmenter) -> Checkpoint:
-        """What a network's file holds."""
-        carried = self.carried
-        return Checkpoint(
-            network,
-            self.recipe.model.backbone,
-            self.recipe.class_set().classes,
-            self.recipe.image_size,
-            statistics=carried.statistics,
-            memory=carried.memory,
-            networks=carried.networks,
-            fit=self._fit,
-            default_statistics=self.recipe.evaluation.default_statistics,
-            average=carried.average,
-            teacher=carried.teacher,
-            default_weights=self._default_weights,
-            tune=self.recipe.model.tune,
-        )
-
-    @property
-    def _fit(self) -> Fit:
-        """How images were brought to the network's size."""
-        sets = (self.domains.source, *self.domains.targets)
-        return next((one.images.fit for one in sets if one is not None), "stretch")
-
-    @property
-    def _default_weights(self) -> WeightsChoice:
-        """What the recipe scores, or the network's own weights where there is no teacher yet."""
-        wanted = self.recipe.evaluation.weights
-        return "model" if wanted == "teacher" and self.carried.teacher is None else wanted
-
-    def print_notes(self, notes: list[str]) -> None:
-        """Tell the user what the recipe, the data and the saved state have to say."""
-        found = [*self.recipe.notes, *self.domains.notes, *self.start.notes]
-        for note in [*found, *sampling_notes(self.recipe, self.rare), *notes]:
-            self.log.print(note)
-
-    def count_unlisted(self, domain: str, batch: LoadedBatch) -> None:
-        """Count the raw ids of a training batch that the label table does not list."""
-        self.batches += 1
-        for image, counts in batch.unlisted.items():
-            self.unlisted.add(domain, image, counts)
-        if self.batches == REPORT_UNLISTED_AFTER:
-            self.report_unlisted()
-
-    def report_unlisted(self) -> None:
-        """Report the raw ids that were met, of all processes, each domain once."""
-        for files in distributed.all_gather_objects(self.unlisted.files):
-            self.unlisted.merge(files)
-        for line in self.unlisted.report():
-            self.log.print(line)
-
-
 def train_stage(session: Session, stage: int, position: Position) -> None:
     """Train one stage (0: the source) to its end, measure statistics, and save everything.
 
@@ -339,7 +212,7 @@ def train_on(session: Session, stage: int, trainer: StageTrainer) -> None:
 
 
 def measure_seen_domains(session: Session, stage: int) -> None:
-    """Measure the source, where its images are there, and the stage's target.
+    """Measure the source, where its images are there, and the stage's targets.
 
     The statistics of earlier targets stay as they were measured, since their images are gone.
     """
@@ -352,9 +225,7 @@ def measure_seen_domains(session: Session, stage: int) -> None:
         # Before the first teacher follows, it is the network itself.
         teacher = carried.network if carried.teacher is None else carried.teacher.network
         found.append((teacher, carried.teacher_statistics))
-    for samples in (sets.source, sets.target):
-        if samples is None:
-            continue
+    for samples in sets.seen:
         for network, statistics in found:
             measured = measure_domain(network, samples, session.recipe, session.fabric.device)
             statistics[samples.images.domain] = measured
@@ -412,7 +283,9 @@ def beside_scores(session: Session, stage: int) -> dict[str, Any]:
     """What the results hold of a stage besides its scores, see `Results`."""
     carried = session.carried
     sets = session.sets(stage)
+    targets = [samples.images.domain for samples in sets.targets]
     found: dict[str, Any] = {
+        "targets": targets if len(targets) > 1 else None,
         "labelled": None if sets.labelled is None else len(sets.labelled),
         "without_source": True if stage and sets.source is None else None,
         "remarks": carried.remarks or None,

@@ -15,7 +15,7 @@ from muhdi.report.logged import logged_scores
 from muhdi.training.stage import StageTrainer
 
 if TYPE_CHECKING:
-    from muhdi.workflows.train import Session
+    from muhdi.workflows.session import Session
 
 
 def evaluate_within(session: Session, stage: int, trainer: StageTrainer) -> None:

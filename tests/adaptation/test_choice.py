@@ -19,7 +19,7 @@ class Fixed:
     def __init__(self, left: list[float], right: list[float]) -> None:
         self.halves = torch.tensor([left, right])
 
-    def probabilities(self, images: Tensor) -> Tensor:
+    def probabilities(self, images: Tensor, head: str | None) -> Tensor:
         columns = self.halves.repeat_interleave(images.shape[-1] // 2, 0)
         return columns.T[None, :, None].expand(len(images), -1, images.shape[-2], -1)
 
@@ -45,14 +45,14 @@ def test_blend_stays_unless_another_is_clearly_better(
     monkeypatch: pytest.MonkeyPatch, batch: float, chosen: str
 ) -> None:
     values = iter([0.5, batch, 0.45])
-    monkeypatch.setattr(choice, "judge", lambda teacher, groups: Judgement(0.0, next(values)))
+    monkeypatch.setattr(choice, "judge", lambda teacher, groups, head: Judgement(0.0, next(values)))
     source, target = batches(labelled_target=False)
     network = build_segmenter("small", 3)
-    found = best_statistics(network, "agnostic", FewBatches(source, target))
+    found = best_statistics(network, ("agnostic",), FewBatches(source, target))
     assert found is not None
     assert found[0] == chosen
     assert found[1].startswith(f"teacher_statistics: auto chose {chosen} (mutual information")
 
 
 def test_without_images_there_is_no_choice() -> None:
-    assert best_statistics(build_segmenter("small", 3), "agnostic", NoBatches()) is None
+    assert best_statistics(build_segmenter("small", 3), ("agnostic",), NoBatches()) is None

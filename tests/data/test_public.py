@@ -362,7 +362,10 @@ def test_every_domain_has_its_own_size(trees: Path) -> None:
         )
 
     assert shapes(domains.source[0]) == ((32, 48), (32, 48))
-    assert [shapes(target[0]) for target in domains.targets] == [((32, 64), None), ((32, 48), None)]
+    assert [shapes(target[0]) for (target,) in domains.targets] == [
+        ((32, 64), None),
+        ((32, 48), None),
+    ]
     assert [shapes(images[0])[0] for images in domains.unlabelled()] == [
         (32, 48),
         (32, 64),
@@ -375,7 +378,7 @@ def test_every_domain_has_its_own_size(trees: Path) -> None:
         load_recipe(path, ["evaluation.input_size=[40, 24]", "evaluation.size=[20, 10]"])
     )
     assert shapes(sized.validation["cityscapes"][0]) == ((24, 40), (10, 20))
-    assert shapes(sized.targets[0][0]) == ((32, 64), None)
+    assert shapes(sized.targets[0][0][0]) == ((32, 64), None)
 
 
 def test_a_sequence_trains_on_target_splits_without_any_label_file(trees: Path) -> None:

@@ -237,7 +237,7 @@ def test_trajectory(golden: Path, variant: tuple[str, str]) -> None:
             set_learning_rate(own.optimizer, rate)
             own.optimizer.zero_grad()
         source, target = (batch(kind_, i, size, facts["salt"], kind) for kind_ in ("src", "trg"))
-        losses = train_iteration(PlainRunner(model), methods.passes(source, target))
+        losses = train_iteration(PlainRunner(model), methods.passes(source, [target]))
         optimizer.step()
         for own in adaptation.own_networks().values():
             own.optimizer.step()

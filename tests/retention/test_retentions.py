@@ -103,7 +103,7 @@ def test_blending_changes_the_pseudo_labels() -> None:
         shift(network, 0.05)
         for _ in range(3):
             methods.after_step(network)
-        methods.passes(tester.source, tester.target)
+        methods.passes(tester.source, [tester.target])
         labels.append(methods.adaptation.labelled_target.labels)
     assert not torch.equal(*labels)
 

@@ -59,7 +59,7 @@ def test_a_batch_in_parts_weighs_every_pixel_alike() -> None:
         main = outputs.upsampled("agnostic", batch.size).main
         return {"x": cross_entropy(main, batch.labels, pixels=batch.pixels)}
 
-    counted = methods.passes(source, None)[0].batch
+    counted = methods.passes(source)[0].batch
     assert int(counted.pixels) == int((source.labels != 255).sum())
     values = []
     for parts in (1, 2):

@@ -29,7 +29,7 @@ def test_nothing_is_pasted_and_the_teachers_labels_stay() -> None:
     section = plugins.sections("adaptation")["selftrain"](colour_jitter=0, threshold=0)
     tester = MethodTester(section, has_source=False)
     _, methods = tester.started()
-    (one,) = methods.passes(None, tester.target)
+    (one,) = methods.passes(None, [tester.target])
     assert torch.equal(one.batch.images, tester.target.images.float())
     assert torch.equal(one.batch.labels, methods.adaptation.labelled_target.labels)
 
