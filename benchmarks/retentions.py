@@ -10,6 +10,7 @@ stage, without it. See `benchmarks.arms`.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import muhdi
@@ -37,9 +38,27 @@ ARMS: dict[str, tuple[str, ...]] = {
     "style_average": (f"{_RETENTION}=[style, average]",),
     "oracle": (f"{_ADAPTATION}=oracle", f"{_RETENTION}=none"),
 }
-"""What each arm changes; `none` is the control without adaptation, `oracle` has the labels."""
+"""What each arm changes; `none` is the control without adaptation, `oracle` has the labels.
+
+With the source there is `joint`, too, see `_with_joint`.
+"""
 WITHOUT_SOURCE = ("none", "selftrain", "distill", "muhdi", "l2sp", "mas", "restore", "average")
 """Those that need no source, but for the two that are made of pseudo-labels or images alone."""
+
+
+def _with_joint(base: str) -> dict[str, tuple[str, ...]]:
+    """The arms, and `joint`: all targets at once, for as long as the whole sequence takes.
+
+    Args:
+        base: recipe of the study.
+    """
+    recipe = muhdi.Recipe.load(base)
+    targets = {domain.domain_name: domain for step in recipe.steps for domain in step.domains}
+    step = {
+        "targets": [one.model_dump(mode="json", exclude_defaults=True) for one in targets.values()],
+        "iterations": sum(step.iterations for step in recipe.steps),
+    }
+    return {**ARMS, "joint": (f"{_RETENTION}=none", f"steps={json.dumps([step])}")}
 
 
 def _without_source(study: Study) -> Study:
@@ -74,7 +93,7 @@ SCENES = Study(
         SCENES_SEEDS,
         "python -m benchmarks.retentions --only scenes2",
     ),
-    ARMS,
+    _with_joint("scenes2_selftrain"),
     SCENES_SEEDS,
     "selftrain",
 )
@@ -88,7 +107,7 @@ CAMVID = Study(
         CAMVID_SEEDS,
         "MUHDI_CAMVID=FOLDER python -m benchmarks.retentions --only camvid",
     ),
-    ARMS,
+    _with_joint("camvid_return"),
     CAMVID_SEEDS,
     "selftrain",
 )
@@ -103,9 +122,11 @@ INTRODUCTION = """
 ## Ways to keep what was learned
 
 Each arm is self-training with one retention, at its default weights; `selftrain` keeps nothing,
-`none` does not adapt, and `oracle` learns from the labels of each target in turn. All arms of a
-seed start from the same source network, *source alone*. *Lost before the return* is what the first
-target had lost of its best just before it came back. A difference is called noise unless it is
+`none` does not adapt, and `oracle` learns from the labels of each target in turn. `joint` has all
+targets at once, in one step with as many iterations as the sequence: the upper bound without
+labels, which can forget nothing. All arms of a seed start from the same source network, *source
+alone*. *Lost before the return* is what the first target had lost of its best just before it came
+back. A difference is called noise unless it is
 more than 1.5 points and significant at 5 % in a paired t test, corrected for the number of arms
 (Holm).
 """

@@ -182,3 +182,14 @@ def test_kept_runs_are_of_the_recipes_as_they_are(name: str, settings: list[str]
     for run, entry in known.items():
         recipe, _, seed = run.rpartition("_seed")
         assert entry["recipe"] == keeping.digest(recipe, int(seed), settings), run
+
+
+@pytest.mark.parametrize("name", ["scenes2", "camvid"])
+def test_all_targets_at_once_for_as_long_as_the_sequence(name: str) -> None:
+    study = retentions.STUDIES[name]
+    sequence = study.recipe("selftrain")
+    (step,) = study.recipe("joint").steps
+    assert step.iterations == sum(one.iterations for one in sequence.steps)
+    assert set(step.domain_names) == {name for one in sequence.steps for name in one.domain_names}
+    assert step.adaptation == sequence.steps[0].adaptation
+    assert "joint" not in retentions.STUDIES[f"free_{name}"].arms
