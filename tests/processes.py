@@ -44,6 +44,14 @@ HF = [("selftrain", "muhdi")]
 FROZEN = ["model.batch_norm=frozen"]
 BOUNDED = ["optimizer.clip=0.1", "augment.crop=[40,32]", "steps.0.labelled=3"]
 """Clipped gradients, crops of a fixed size, and a third stream of images."""
+JOINT = [("selftrain", "mtkt"), ("pair", "replay")]
+"""With a head for each target, and with discriminators between targets and kept images."""
+TWO_TARGETS = [
+    "steps=[{targets: [{dataset: folder, name: city, images: 'rain/{split}/*.png',"
+    " labels: 'labels/{stem}.png'}, {dataset: folder, name: town, images: 'day/{split}/*.png'}]},"
+    " {target: {dataset: folder, name: town, images: 'day/{split}/*.png'}, retention: replay,"
+    " adaptation: none}]"
+]
 WATCHED = [("selftrain", "distill")]
 """Scored within a step, while each process has running statistics of its own."""
 SHORT = ["every_step.iterations=3", "log_every=1"]
@@ -75,8 +83,9 @@ def draw(data: Path) -> None:
 
 def recipe(data: Path, adaptation: str, retention: str, *settings: str) -> Recipe:
     """Five iterations after one on the source."""
+    pair = {"pair": "{method: advent, width: 4, discriminators_per: pair}"}
     methods = [
-        f"every_step.adaptation={ADAPTATIONS[adaptation]}",
+        f"every_step.adaptation={(ADAPTATIONS | pair)[adaptation]}",
         f"every_step.retention={retention}",
     ]
     if adaptation == "advent":
@@ -148,6 +157,7 @@ def main() -> None:
     run_all(data, experiments / "frozen", *FROZEN)
     synced = ["model.batch_norm=synced", *BOUNDED]
     run_all(data, experiments / "synced", *synced, combinations=SYNCED)
+    run_all(data, experiments / "joint", *FROZEN, *TWO_TARGETS, combinations=JOINT)
     plain = [*SHORT, "snapshot_every=2"]
     run_all(data, experiments / "plain", *plain, combinations=WATCHED)
     run_all(data, experiments / "within", *SHORT, "evaluation.every=2", combinations=WATCHED)

@@ -111,10 +111,9 @@ def _known_keys(loc: Location, data: Any, model: type[BaseModel]) -> list[str]:
     models = [model]
     for key in loc:
         data = _inside(data, key)
-        if isinstance(key, int):
-            continue
-        fields = [m.model_fields[key].annotation for m in models if key in m.model_fields]
-        models = [nested for annotation in fields for nested in nested_models(annotation)]
+        if isinstance(key, str):
+            fields = [m.model_fields[key].annotation for m in models if key in m.model_fields]
+            models = [nested for annotation in fields for nested in nested_models(annotation)]
         models = [_registered(nested, data) for nested in models]
     return sorted({key for nested in models for key in _keys(nested)})
 

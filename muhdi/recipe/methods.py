@@ -183,6 +183,11 @@ class AdventConfig(AdaptationConfig):
             raise RecipeError(
                 f"{key}.init_aux: with model.multi_level: false there is no aux discriminator"
             )
+        if self.carries and earlier is not None and earlier.discriminators_per != "step":
+            raise RecipeError(
+                f"{key}.discriminators: the previous ones are by {earlier.discriminators_per}, and"
+                " none of them is for all targets of a step; set fresh"
+            )
         if self.carries and earlier is not None and earlier.width != self.width:
             raise RecipeError(
                 f"{key}.width: the previous discriminators, which continue, are {earlier.width} "

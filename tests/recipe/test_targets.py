@@ -109,6 +109,19 @@ def test_a_network_is_not_chosen_by_several_targets(tiny: Tiny) -> None:
         load_recipe(path, ["evaluation.select=entropy"])
 
 
+def test_discriminators_do_not_continue_from_those_of_each_target(tiny: Tiny) -> None:
+    per_target = {"method": "advent", "discriminators_per": "target"}
+    steps = [
+        {"targets": [CITY, NIGHT], "adaptation": per_target},
+        {"target": DUST, "adaptation": {"method": "advent", "discriminators": "previous"}},
+    ]
+    message = r"steps\.1\.adaptation\.discriminators: the previous ones are by target, and none"
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tiny(steps=steps))
+    steps[0]["adaptation"] = {"method": "advent"}
+    assert load_recipe(tiny(steps=steps)).steps[1].adaptation.carries
+
+
 def test_a_target_of_a_step_may_come_again_in_a_later_one_only_as_it_is(tiny: Tiny) -> None:
     steps = [{"targets": [CITY, NIGHT]}, {"target": {**CITY, "train": 9}}]
     with pytest.raises(RecipeError, match=r"steps\.1\.target: another domain is called 'city' too"):

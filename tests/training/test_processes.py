@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from muhdi.cli import app
 from muhdi.errors import MuhdiError
+from muhdi.models.checkpoint import load_checkpoint
 from muhdi.models.norms import convert_norms
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.load import load_recipe
@@ -32,9 +33,11 @@ from tests.processes import (
     EACH,
     FROZEN,
     HF,
+    JOINT,
     RECIPE,
     SHORT,
     SYNCED,
+    TWO_TARGETS,
     WATCHED,
     draw,
     hf,
@@ -139,6 +142,21 @@ def frozen(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 def test_two_processes_train_as_one_with_the_whole_batch(two: Path, frozen: Path) -> None:
     assert_equal_runs(frozen, two / "frozen")
+
+
+def test_several_targets_in_one_step(tmp_path: Path, data: Path, two: Path) -> None:
+    run_all(data, tmp_path, *FROZEN, *TWO_TARGETS, combinations=JOINT)
+    assert_equal_runs(tmp_path, two / "joint", JOINT)
+    kept = [
+        load_checkpoint(
+            folder / "snapshots" / "pair_replay" / "1_city_town" / "model_5.safetensors"
+        )
+        for folder in (tmp_path, two / "joint")
+    ]
+    names = ["city/images", "city/labels", "town/images", "town/labels"]
+    assert [sorted(one.memory["replay"]) for one in kept] == [names, names]
+    for name in names:
+        assert torch.equal(*(one.memory["replay"][name] for one in kept)), name
 
 
 def test_synced_statistics_are_those_of_the_whole_batch(

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from muhdi.evaluation.results import Results
 from muhdi.models.checkpoint import load_checkpoint
@@ -65,9 +64,38 @@ def test_two_targets_then_one_of_them_from_training_to_the_report(
     assert "city+night" in page
     status, output, errors = muhdi("report", run)
     assert status == 0, errors
+    status, output, errors = muhdi("label-sample", run, "--count", 1, "-o", tmp_path / "chosen")
+    assert status == 0, errors
     status, output, errors = muhdi("info", path)
     assert status == 0, errors
     assert "city+night 3" in output
+
+
+def test_a_target_to_label_is_named(muhdi: Command, tiny: Tiny, tmp_path: Path) -> None:
+    evaluation = {"statistics": ["running"], "samples": 0}
+    assert muhdi("train", tiny(steps=TWO, evaluation=evaluation))[0] == 0
+    run = tmp_path / "experiments" / "snapshots" / "tiny"
+    chosen = ("--count", 1, "-o", tmp_path / "chosen")
+    status, _, errors = muhdi("label-sample", run, *chosen)
+    assert status == 2
+    assert "--domain: the last step learns city and night together; name one of them" in errors
+    status, output, errors = muhdi("label-sample", run, *chosen, "--domain", "night")
+    assert status == 0, errors
+
+
+def test_beside_the_sequence_of_the_same_targets(
+    muhdi: Command, tiny: Tiny, tmp_path: Path
+) -> None:
+    statistics = {"evaluation": {"statistics": ["running"], "samples": 0}}
+    for name, steps in (("joint", TWO), ("sequence", [{"target": CITY}, {"target": NIGHT}])):
+        status, _, errors = muhdi("train", tiny(name=name, steps=steps, **statistics))
+        assert status == 0, errors
+    runs = [tmp_path / "experiments" / "snapshots" / name for name in ("sequence", "joint")]
+    status, output, errors = muhdi("compare", *runs)
+    assert status == 0, errors
+    rows = [line for line in output.splitlines() if "joint" in line and "│" in line]
+    assert rows
+    assert "-" in rows[0].split("│")[-2], "it has nothing to forget"
 
 
 @pytest.mark.parametrize(
@@ -141,24 +169,3 @@ def test_batches_of_each_target_are_drawn_on_their_own(tiny: Tiny, tmp_path: Pat
         seen.append([json.loads(line)["seg_main"] for line in lines[:4]])
     # The first iteration of the step has the same weights and the same source images.
     assert seen[0] == seen[1]
-
-
-def test_two_processes_share_the_batches_of_every_target(tiny: Tiny, tmp_path: Path) -> None:
-    every = {"iterations": 2, "batch_size": 2, "adaptation": "selftrain", "retention": "replay"}
-    path = tiny(
-        steps=TWO,
-        every_step=every,
-        evaluation={"statistics": ["running"], "samples": 0},
-        source_training={"iterations": 1, "batch_size": 2},
-    )
-    settings = ["device=cpu", "devices=2"]
-    results = train(load_recipe(path, settings), tmp_path / "two", quiet=True)
-    assert len(results.steps) == 2
-    memory = load_checkpoint(
-        RunDirectory.of(load_recipe(path, settings), tmp_path / "two").last_model()
-    ).memory["replay"]
-    assert sorted(memory) == ["city/images", "city/labels", "night/images", "night/labels"]
-    alone = load_recipe(path)
-    train(alone, tmp_path / "one", quiet=True)
-    kept = load_checkpoint(RunDirectory.of(alone, tmp_path / "one").last_model()).memory["replay"]
-    assert torch.equal(memory["night/images"], kept["night/images"])
