@@ -134,27 +134,29 @@ def _recipe_of(run: Path, *, trust_code: bool) -> Recipe:
 
 
 def _target(recipe: Recipe, domain: str | None) -> tuple[str, DomainConfig]:
-    """Key of the last step that trains on a target, and the target's section."""
-    targets = {
-        data.domain_name: (f"steps.{number}", data)
-        for number, step in enumerate(recipe.steps)
-        for data in step.domains
-    }
-    if not targets:
+    """Key of the last step that trains on a target alone, and the target's section."""
+    targets: dict[str, tuple[str, DomainConfig]] = {}
+    together: dict[str, str] = {}
+    for number, step in enumerate(recipe.steps):
+        key = f"steps.{number}"
+        if step.targets is not None:
+            together |= dict.fromkeys(step.domain_names, key)
+        else:
+            targets |= {data.domain_name: (key, data) for data in step.domains}
+    if not recipe.steps:
         raise RecipeError(f"{recipe.name}: has no steps, so there is no target to label")
-    if domain is None:
-        newest = recipe.steps[-1].domain_names
-        if len(newest) > 1:
-            raise RecipeError(
-                f"--domain: the last step learns {' and '.join(newest)} together; name one of them"
-            )
-        return targets[newest[0]]
-    if domain not in targets:
+    wanted = recipe.steps[-1].name if domain is None else domain
+    if wanted in targets:
+        return targets[wanted]
+    if wanted in together or domain is None:
         raise RecipeError(
-            f"--domain {domain}: the run has no such target{nearest(domain, list(targets))}"
-            f" (targets: {', '.join(targets)})"
+            f"--domain {wanted}: {together.get(wanted, 'the last step')} learns several targets"
+            " together, and labelled takes images of one; give it a step with that target alone"
         )
-    return targets[domain]
+    raise RecipeError(
+        f"--domain {domain}: the run has no such target{nearest(wanted, list(targets))}"
+        f" (targets: {', '.join(targets)})"
+    )
 
 
 def _check_count(count: int, images: ImageSet) -> None:

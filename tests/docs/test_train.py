@@ -38,13 +38,20 @@ def test_its_commands_are_understood() -> None:
 
 
 def test_its_sections_are_parts_of_a_recipe() -> None:
-    block, chosen, adapted = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+    _, block, chosen, adapted = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
     iterations = {"source_training.iterations": 1500, "every_step.iterations": 1500}
     recipe = Recipe.load("scenes", **yaml.safe_load(block), **iterations)
     assert recipe.training_size(recipe.steps[0].target) == (512, 512)
     steps = {"every_step.iterations": 1500}
     assert Recipe.load("scenes", **yaml.safe_load(chosen), **steps).evaluation.select == "entropy"
     assert Recipe.load("scenes", **yaml.safe_load(adapted)).model.tune.lora_rank == 16
+
+
+def test_all_targets_at_once_is_the_shipped_recipe(tmp_path: Path) -> None:
+    block, *_ = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)
+    (tmp_path / "scenes2_joint.yml").write_text(block)
+    written = load_recipe(tmp_path / "scenes2_joint.yml").experiment()
+    assert written == load_recipe("scenes2_joint").experiment()
 
 
 def test_its_keys_are_those_of_a_recipe() -> None:

@@ -71,16 +71,19 @@ def test_two_targets_then_one_of_them_from_training_to_the_report(
     assert "city+night 3" in output
 
 
-def test_a_target_to_label_is_named(muhdi: Command, tiny: Tiny, tmp_path: Path) -> None:
+def test_labels_are_for_steps_with_one_target(muhdi: Command, tiny: Tiny, tmp_path: Path) -> None:
     evaluation = {"statistics": ["running"], "samples": 0}
     assert muhdi("train", tiny(steps=TWO, evaluation=evaluation))[0] == 0
     run = tmp_path / "experiments" / "snapshots" / "tiny"
     chosen = ("--count", 1, "-o", tmp_path / "chosen")
-    status, _, errors = muhdi("label-sample", run, *chosen)
-    assert status == 2
-    assert "--domain: the last step learns city and night together; name one of them" in errors
-    status, output, errors = muhdi("label-sample", run, *chosen, "--domain", "night")
-    assert status == 0, errors
+    for domain, named in (
+        ((), "city+night: the last step"),
+        (("--domain", "night"), "night: steps.0"),
+    ):
+        status, _, errors = muhdi("label-sample", run, *chosen, *domain)
+        assert status == 2
+        assert f"--domain {named} learns several targets together" in errors
+    assert not (tmp_path / "chosen").exists()
 
 
 def test_beside_the_sequence_of_the_same_targets(
