@@ -139,7 +139,7 @@ class Method(nn.Module):
         """Further passes of an iteration, after the ones on the source and on the target.
 
         In a step with several targets it is called for each of them, and what is learned is
-        averaged over them.
+        averaged over them, or summed if the section says ``sums_targets``.
 
         Args:
             source: as the pass on the source sees it; None in a step without the source.

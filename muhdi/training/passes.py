@@ -174,13 +174,15 @@ class Methods:
     def _shared(self, method: Method, losses: Losses, target: int) -> Losses:
         """What a method learns for one of several targets, in the target's name.
 
-        It is averaged over the targets, unless the method's section says that it is summed.
+        It is averaged over the targets, unless the method's section says that it is summed, or each
+        target has a head of its own: that learns as much from the source.
         """
         count = len(self.targets)
         if count == 1:
             return losses
         named = _named(checked(method, losses), self.targets[target])
-        if getattr(method.config, "sums_targets", False):
+        own_head = not self._one_head and method not in self.retentions
+        if own_head or getattr(method.config, "sums_targets", False):
             return named
         return {name: loss / count for name, loss in named.items()}
 

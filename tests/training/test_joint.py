@@ -284,6 +284,19 @@ def test_what_is_learned_is_averaged_over_the_targets_or_summed() -> None:
         torch.testing.assert_close(together["seg_main"], alone["seg_main"])
 
 
+def test_with_a_head_for_each_target_nothing_is_averaged() -> None:
+    """Each specialist, a copy of the one head, learns as much as that does alone."""
+    losses = []
+    for retention, names in ((None, ("a",)), (MTKTConfig(), ("a", "b"))):
+        tester = MethodTester(MinEntConfig(), retention, targets=names)
+        tester.targets = [tester.target] * len(names)
+        losses.append(tester.iterate(*tester.started()))
+    alone, together = losses
+    for name in ("seg_main", "ent_main", "ent_aux"):
+        for target in ("a", "b"):
+            torch.testing.assert_close(together[f"{name}_{target}"], alone[name])
+
+
 def test_styles_of_all_targets_are_used_and_kept() -> None:
     section = StyleConfig(probability=1.0)
     tester = MethodTester(MinEntConfig(), section, targets=("a", "b"))
