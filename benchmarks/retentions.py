@@ -12,9 +12,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import muhdi
 from benchmarks import arms
-from benchmarks.arms import Column, Study, after_the_last_step, average, section
+from benchmarks.arms import (
+    Column,
+    Study,
+    after_the_last_step,
+    average,
+    forgotten,
+    lost_before_return,
+    section,
+)
 
 SCENES_SEEDS = (11, 12, 13, 14, 15)
 CAMVID_SEEDS = (11, 12, 13)
@@ -111,14 +118,6 @@ more than 1.5 points and significant at 5 % in a paired t test, corrected for th
 """
 
 
-def _lost(run: muhdi.Results, kind: str) -> float | None:
-    return run.summary(kind).before_return
-
-
-def _forgotten(run: muhdi.Results, kind: str) -> float | None:
-    return run.summary(kind).forgetting
-
-
 def sections() -> str:
     """The part of docs/results.md; empty as long as no arm is finished."""
     found = []
@@ -128,8 +127,8 @@ def sections() -> str:
             domains = runs[study.control][0].domains
             columns: list[Column] = [after_the_last_step(name) for name in domains]
             columns.append(average("targets"))
-            columns.append(("forgetting", _forgotten))
-            columns.append(("lost before the return", _lost))
+            columns.append(("forgetting", forgotten))
+            columns.append(("lost before the return", lost_before_return))
             found.append(section(study, columns))
     return "\n".join([INTRODUCTION, *found]) if found else ""
 
