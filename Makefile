@@ -49,6 +49,8 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.crops --json benchmarks/measured/crops.json
 	$(BIN)/python -m benchmarks.rare_classes --json benchmarks/measured/rare_classes.json
 	$(BIN)/python -m benchmarks.masked --json benchmarks/measured/masked.json
+	for name in small efficientnet_lite0; do $(BIN)/python -m benchmarks.retention_cost --backbone $$name \
+	  --json benchmarks/measured/retention_cost_$$name.json || exit 1; done
 	$(BIN)/python -m benchmarks.evaluation --json benchmarks/measured/evaluation.json
 	$(BIN)/python -m benchmarks.windows --json benchmarks/measured/windows.json
 	$(BIN)/python -m benchmarks.growth --json benchmarks/measured/growth.json

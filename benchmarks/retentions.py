@@ -4,8 +4,8 @@
     [--experiments DIR] [--jobs N] [--collect]
 
 On sequences whose first target comes back: the drawn scenes of `scenes2` with their small network,
-and CamVid with the pretrained network of `camvid_lite`; each with the source and, after the first
-stage, without it. See `benchmarks.arms`.
+and CamVid, without and with IDD Lite (`MUHDI_IDD_LITE`), with the pretrained network of
+`camvid_lite`; each with the source and, after the first stage, without it. See `benchmarks.arms`.
 """
 
 from __future__ import annotations
@@ -99,11 +99,23 @@ CAMVID = Study(
     CAMVID_SEEDS,
     "selftrain",
 )
+INDIA = replace(
+    CAMVID,
+    name="retentions_india",
+    base="camvid_india",
+    title=_title(
+        "CamVid and IDD Lite, day -> dusk -> India -> dusk, pretrained EfficientNet-Lite0",
+        CAMVID_SEEDS,
+        "MUHDI_CAMVID=FOLDER MUHDI_IDD_LITE=FOLDER python -m benchmarks.retentions --only india",
+    ),
+)
 STUDIES = {
     "scenes2": SCENES,
     "camvid": CAMVID,
+    "india": INDIA,
     "free_scenes2": _without_source(SCENES),
     "free_camvid": _without_source(CAMVID),
+    "free_india": _without_source(INDIA),
 }
 
 INTRODUCTION = """
