@@ -24,12 +24,13 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/muhdi demo
 
+# The two processes of pytest take neighbours: what a file sets up is set up once.
 test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check muhdi tests benchmarks
 	$(BIN)/ruff check muhdi tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 # timm imports torchvision, which has to be of torch's release and build.
 $(VENV_TIMM)/installed: pyproject.toml
