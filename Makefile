@@ -24,12 +24,13 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/muhdi demo
 
+# The two processes of pytest take neighbours: what a file sets up is set up once.
 test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check muhdi tests benchmarks
 	$(BIN)/ruff check muhdi tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 # timm imports torchvision, which has to be of torch's release and build.
 $(VENV_TIMM)/installed: pyproject.toml
@@ -49,6 +50,8 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.crops --json benchmarks/measured/crops.json
 	$(BIN)/python -m benchmarks.rare_classes --json benchmarks/measured/rare_classes.json
 	$(BIN)/python -m benchmarks.masked --json benchmarks/measured/masked.json
+	for name in small efficientnet_lite0; do $(BIN)/python -m benchmarks.retention_cost --backbone $$name \
+	  --json benchmarks/measured/retention_cost_$$name.json || exit 1; done
 	$(BIN)/python -m benchmarks.evaluation --json benchmarks/measured/evaluation.json
 	$(BIN)/python -m benchmarks.windows --json benchmarks/measured/windows.json
 	$(BIN)/python -m benchmarks.growth --json benchmarks/measured/growth.json

@@ -161,6 +161,16 @@ def average(title: str) -> Column:
     return title, lambda run, kind: run.summary(kind).average
 
 
+def forgotten(run: muhdi.Results, kind: str) -> float | None:
+    """What the targets have lost of their best by the end, on average."""
+    return run.summary(kind).forgetting
+
+
+def lost_before_return(run: muhdi.Results, kind: str) -> float | None:
+    """What a target had lost of its best just before it came back."""
+    return run.summary(kind).before_return
+
+
 def main(description: str | None, studies: Mapping[str, Study], page: Callable[[], str]) -> None:
     """The command line of a module of studies."""
     arms = list(dict.fromkeys(arm for study in studies.values() for arm in study.arms))

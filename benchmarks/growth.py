@@ -74,8 +74,10 @@ def held_mib() -> float:
     return int(re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024  # type: ignore[index]
 
 
-def steps(count: int) -> list[dict[str, float]]:
-    """CPU seconds and MiB of every step of a sequence, in this process."""
+def steps(count: int, retention: Any = "muhdi") -> list[dict[str, float]]:
+    """CPU seconds, and MiB that the process holds, of every step of a sequence, in this process;
+    and the bytes that the retention hands on after it.
+    """
     torch.set_num_threads(1)
     looks = ("city", "dust", "night", "rain")
     scenes = {"dataset": "scenes", "train": 16, "val": 2}
@@ -92,7 +94,7 @@ def steps(count: int) -> list[dict[str, float]]:
                 "iterations": 8,
                 "batch_size": 4,
                 "adaptation": "selftrain",
-                "retention": "muhdi",
+                "retention": retention,
             }
             for i in range(count)
         ],
@@ -107,7 +109,9 @@ def steps(count: int) -> list[dict[str, float]]:
 
     sequence.StageTrainer = Measured  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as folder:
-        sequence.train(Recipe.model_validate(values), folder, quiet=True)
+        results = sequence.train(Recipe.model_validate(values), folder, quiet=True)
+    for found, step in zip(measured, results.steps, strict=True):
+        found["kept_bytes"] = sum(step["kept"].values()) - step["kept"]["statistics"]
     return measured[1:]
 
 
@@ -219,6 +223,12 @@ def main() -> None:
     for number in sorted({2, len(result["steps"])}):
         step = result["steps"][number - 1]
         print(f"step {number}: {step['cpu_s']:.2f} CPU-s, {step['held_mib']:.0f} MiB held")
+    few = {"count": len(result["steps"])}
+    result["styles"] = {}
+    for kind in ("colour", "fourier"):
+        found = apart("steps", few | {"retention": {"method": "style", "of": kind}})
+        result["styles"][kind] = found
+        print(f"styles, {kind}: {found[-1]['kept_bytes']} bytes after step {len(found)}")
     result["files"] = []
     for count in FILES[: 1 if options.quick else None]:
         found = apart("files", {"count": count})
@@ -231,7 +241,7 @@ def main() -> None:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def apart(name: str, arguments: dict[str, int], processes: int = 1) -> Any:
+def apart(name: str, arguments: dict[str, Any], processes: int = 1) -> Any:
     """What a function of this file returns in a process of its own, or in several that torchrun
     starts.
     """

@@ -19,6 +19,7 @@ import platform
 import re
 import textwrap
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -79,6 +80,7 @@ def page() -> str:
         crops(measured("crops")),
         rare_classes(measured("rare_classes")),
         masked(measured("masked")),
+        retention_cost(),
         "## Evaluation",
         evaluation(measured("evaluation")),
         windows(measured("windows")),
@@ -237,6 +239,19 @@ def masked(result: dict[str, Any]) -> str:
     )
 
 
+def retention_cost() -> str:
+    """The table of `benchmarks.retention_cost`."""
+    names = ("small", "efficientnet_lite0")
+    found = [measured(f"retention_cost_{name}")["over_none"] for name in names]
+    rows: list[Sequence[str]] = []
+    for retention in found[0]:
+        rows.append([retention, *(with_spread(ratios[retention], 3) for ratios in found)])
+    text = """What a retention makes of an iteration of self-training, in the second step, as a multiple of its CPU time
+        without one (same images and crops, batch 2). The first seven let no second network see an image; `replay` shows
+        kept images to the network, the others show images to an old one."""
+    return f"{paragraph(text)}\n\n{markdown(['retention', *names], rows)}"
+
+
 def evaluation(result: dict[str, Any]) -> str:
     """The sentences of `benchmarks.evaluation`."""
     pixels = paragraph(
@@ -287,6 +302,12 @@ def growth(result: dict[str, Any]) -> str:
         f"{f['files']:,} in {f['first_s']:.1f} s, again in {f['warm_s']:.1f} s" for f in files
     )
     one, two = result["devices"]
+    sizes = {
+        kind: [step["kept_bytes"] for step in found] for kind, found in result["styles"].items()
+    }
+    for kept in sizes.values():
+        assert {after - before for before, after in pairwise([0, *kept])} == {kept[0]}
+    styles = ", ".join(f"{kept[-1]:,} bytes (`of: {kind}`)" for kind, kept in sizes.items())
     return "\n\n".join(
         [
             "One MuHDi iteration with a ResNet-50; where nothing else is said, 320x160, batch 1, 7 classes:",
@@ -295,6 +316,10 @@ def growth(result: dict[str, Any]) -> str:
             and the process held {steps[1]["held_mib"]:.0f} MiB after it; step {len(steps)} took
             {steps[-1]["cpu_s"]:.2f} and held {steps[-1]["held_mib"]:.0f} MiB. The images of the domains in between are
             kept for evaluation, up to `runtime.memory_mb`."""),
+            paragraph(
+                f"""What `style` hands on after {len(steps)} steps, 32 images a domain at most: {styles}; each step added
+                the same."""
+            ),
             paragraph(f"Finding the files of a domain with labels at the start of a run: {found}."),
             paragraph(f"""Two processes of one thread each (`--devices 2`) on a batch of {one["batch"]}, ResNet-50, 320x160:
             {two["images_per_s"]:.2f} images per second against {one["images_per_s"]:.2f} of one process,

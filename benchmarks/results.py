@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import muhdi
-from benchmarks import lite_results, parts, retentions, teacher_choice
+from benchmarks import defaults, lite_results, parts, retentions, teacher_choice
 from benchmarks.keeping import digest, finished_run, read, write
 from muhdi.evaluation.results import Results
 from muhdi.report.result_table import markdown, text
@@ -189,7 +189,9 @@ def page() -> str:
     if seeds:
         text += ["\n## CamVid with a pretrained network\n", lite_results.lite_section(arms, seeds)]
     text += ["\n## Whose statistics the teacher uses\n", teacher_choice.section()]
-    text += [found for found in (parts.sections(), retentions.sections()) if found]
+    text += [
+        found for found in (parts.sections(), retentions.sections(), defaults.sections()) if found
+    ]
     return "\n".join(text)
 
 

@@ -4,8 +4,8 @@
     [--experiments DIR] [--jobs N] [--collect]
 
 On sequences whose first target comes back: the drawn scenes of `scenes2` with their small network,
-and CamVid with the pretrained network of `camvid_lite`; each with the source and, after the first
-stage, without it. See `benchmarks.arms`.
+and CamVid, without and with IDD Lite (`MUHDI_IDD_LITE`), with the pretrained network of
+`camvid_lite`; each with the source and, after the first stage, without it. See `benchmarks.arms`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import muhdi
 from benchmarks import arms
-from benchmarks.arms import Column, Study, after_the_last_step, average, section
+from benchmarks.arms import (
+    Column,
+    Study,
+    after_the_last_step,
+    average,
+    forgotten,
+    lost_before_return,
+    section,
+)
 
 SCENES_SEEDS = (11, 12, 13, 14, 15)
 CAMVID_SEEDS = (11, 12, 13)
@@ -111,11 +118,23 @@ CAMVID = Study(
     CAMVID_SEEDS,
     "selftrain",
 )
+INDIA = replace(
+    CAMVID,
+    name="retentions_india",
+    base="camvid_india",
+    title=_title(
+        "CamVid and IDD Lite, day -> dusk -> India -> dusk, pretrained EfficientNet-Lite0",
+        CAMVID_SEEDS,
+        "MUHDI_CAMVID=FOLDER MUHDI_IDD_LITE=FOLDER python -m benchmarks.retentions --only india",
+    ),
+)
 STUDIES = {
     "scenes2": SCENES,
     "camvid": CAMVID,
+    "india": INDIA,
     "free_scenes2": _without_source(SCENES),
     "free_camvid": _without_source(CAMVID),
+    "free_india": _without_source(INDIA),
 }
 
 INTRODUCTION = """
@@ -132,14 +151,6 @@ more than 1.5 points and significant at 5 % in a paired t test, corrected for th
 """
 
 
-def _lost(run: muhdi.Results, kind: str) -> float | None:
-    return run.summary(kind).before_return
-
-
-def _forgotten(run: muhdi.Results, kind: str) -> float | None:
-    return run.summary(kind).forgetting
-
-
 def sections() -> str:
     """The part of docs/results.md; empty as long as no arm is finished."""
     found = []
@@ -149,8 +160,8 @@ def sections() -> str:
             domains = runs[study.control][0].domains
             columns: list[Column] = [after_the_last_step(name) for name in domains]
             columns.append(average("targets"))
-            columns.append(("forgetting", _forgotten))
-            columns.append(("lost before the return", _lost))
+            columns.append(("forgetting", forgotten))
+            columns.append(("lost before the return", lost_before_return))
             found.append(section(study, columns))
     return "\n".join([INTRODUCTION, *found]) if found else ""
 

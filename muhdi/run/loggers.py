@@ -132,6 +132,9 @@ class Wandb(RunLogger):
             config=recipe.model_dump(mode="json", exclude_none=True),
             settings=Settings(silent=quiet),
         )
+        # Asking W&B for its step instead would wait for its process each time, which a busy machine
+        # answers too late.
+        self._step = int(self._run.starting_step)
         _remember_id(directory, "wandb", self._run.id)
 
     @property
@@ -147,8 +150,8 @@ class Wandb(RunLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Numbers by name after ``step`` iterations of the whole run."""
         # A resumed run repeats iterations after its last state, with equal numbers. W&B has them.
-        if step is None or step >= self._run.step:
-            self._run.log(dict(metrics), step=step)
+        if step is None or step >= self._step:
+            self._log(dict(metrics), step)
 
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any
@@ -161,7 +164,12 @@ class Wandb(RunLogger):
         from wandb import Image as WandbImage
 
         shown = {f"samples/{path.stem}": WandbImage(str(path)) for path in images}
-        self._run.log(shown, step=max(step, self._run.step))
+        self._log(shown, max(step, self._step))
+
+    def _log(self, values: dict[str, Any], step: int | None) -> None:
+        self._run.log(values, step=step)
+        if step is not None:
+            self._step = step
 
     def log_artefact(self, path: Path) -> None:
         """Keep a file with the run."""

@@ -13,6 +13,7 @@ import torch
 from benchmarks import (
     arms,
     crops,
+    defaults,
     gpu,
     gpu_page,
     keeping,
@@ -21,6 +22,7 @@ from benchmarks import (
     performance,
     rare_classes,
     results,
+    retention_cost,
     retentions,
     segformer,
     teacher_choice,
@@ -87,7 +89,16 @@ def test_a_masked_pass_is_measured() -> None:
     assert found["masked_over_plain"][0] > 1
 
 
-STUDIES = [*parts.STUDIES.values(), *retentions.STUDIES.values()]
+def test_retentions_are_measured_where_they_have_something_to_keep() -> None:
+    recipe = rare_classes.recipe_of("small", (64, 32), (32, 32))
+    sets = rare_classes.sets_of(recipe, 2)
+    tried = {"style": "style", "distill": "distill"}
+    found = retention_cost.measure(recipe, sets, tried, 1, 10)
+    assert list(found) == ["style", "distill"]
+    assert found["distill"][0] > 1.02, "the old network sees every image"
+
+
+STUDIES = [*defaults.STUDIES.values(), *parts.STUDIES.values(), *retentions.STUDIES.values()]
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
@@ -167,8 +178,9 @@ def test_what_waits_is_what_loading_adds() -> None:
 
 
 def test_growth_is_measured_in_a_process_of_its_own() -> None:
-    steps = apart("steps", {"count": 2})
+    steps = apart("steps", {"count": 2, "retention": "style"})
     assert len(steps) == 2
+    assert steps[1]["kept_bytes"] == 2 * steps[0]["kept_bytes"] > 0
     assert all(step["cpu_s"] > 0 and step["held_mib"] > 50 for step in steps)
 
 
