@@ -63,8 +63,7 @@ def iteration(recipe: Recipe, sets: Sets) -> Callable[[], None]:
     fabric = build_fabric(recipe)
     first = trainer(StageTrainer, fabric, recipe, sets)
     source = next(source_batches(recipe, sets, sampled=False))
-    assert sets.target is not None
-    target = next(endless_batches(sets.target, 2, recipe.augment, (0, 1, 1)))
+    target = next(endless_batches(sets.targets[0], 2, recipe.augment, (0, 1, 1)))
     first.iterate(source, target)
     first.finish()
     second = StageTrainer(fabric, recipe, 2, first.carried, sets)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import muhdi
 from benchmarks import arms
 from benchmarks.arms import (
     Column,
@@ -122,6 +123,7 @@ INDIA = replace(
     CAMVID,
     name="retentions_india",
     base="camvid_india",
+    arms=_with_joint("camvid_india"),
     title=_title(
         "CamVid and IDD Lite, day -> dusk -> India -> dusk, pretrained EfficientNet-Lite0",
         CAMVID_SEEDS,

@@ -196,12 +196,13 @@ def test_kept_runs_are_of_the_recipes_as_they_are(name: str, settings: list[str]
         assert entry["recipe"] == keeping.digest(recipe, int(seed), settings), run
 
 
-@pytest.mark.parametrize("name", ["scenes2", "camvid"])
+@pytest.mark.parametrize("name", ["scenes2", "camvid", "india"])
 def test_all_targets_at_once_for_as_long_as_the_sequence(name: str) -> None:
     study = retentions.STUDIES[name]
     sequence = study.recipe("selftrain")
     (step,) = study.recipe("joint").steps
     assert step.iterations == sum(one.iterations for one in sequence.steps)
     assert set(step.domain_names) == {name for one in sequence.steps for name in one.domain_names}
+    assert all(one.target in step.domains for one in sequence.steps)
     assert step.adaptation == sequence.steps[0].adaptation
     assert "joint" not in retentions.STUDIES[f"free_{name}"].arms
