@@ -18,6 +18,7 @@ from PIL.ExifTags import Base as ExifTag
 
 from muhdi.data.label_image import colour_code, open_image, read_colours, read_ids
 from muhdi.data.masks import MaskFiles
+from muhdi.data.polygons import PolygonIds
 from muhdi.data.sets import Fit, ImageSet, Sample, Size, Unlisted
 from muhdi.errors import DataError
 from muhdi.taxonomy import IGNORE, UNLISTED, Colour, hex_colour
@@ -63,6 +64,8 @@ class LabelFiles:
         strict: refuse ids that the table does not list.
         palette: given if label images hold colours instead of raw ids.
         first_channel: the raw id is the first of an RGB label's channels, of 8 or 16 bit.
+        polygons: given if the files hold polygons from which raw ids are drawn.
+        shared: whether several images have one label on purpose.
     """
 
     paths: list[Path]
@@ -70,6 +73,8 @@ class LabelFiles:
     strict: bool = False
     palette: Palette | None = None
     first_channel: bool = False
+    polygons: PolygonIds | None = None
+    shared: bool = False
 
     def files(self, index: int) -> list[Path]:
         """The files of an image."""
@@ -82,6 +87,8 @@ class LabelFiles:
         if self.palette is not None:
             palette = sorted(self.palette.ids.items())
         text = repr((self.table.tobytes(), palette, self.first_channel, self.strict))
+        if self.polygons is not None:  # caches that exist are found by the text without them
+            text += repr((sorted(self.polygons.ids.items()), self.polygons.undrawn))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], Unlisted]:
@@ -92,7 +99,10 @@ class LabelFiles:
         """
         path = self.paths[index]
         values: npt.NDArray[Any]
-        if self.palette is None:
+        if self.polygons is not None:
+            values = self.polygons.draw(path)
+            label = self.table[values]
+        elif self.palette is None:
             values = read_ids(path, first_channel=self.first_channel)
             label = self.table[values]
         else:

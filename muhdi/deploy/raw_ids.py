@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from muhdi.data.public.known import LAYOUTS
 from muhdi.data.public.labels import raw_labels
-from muhdi.data.public.layouts import LAYOUTS
 from muhdi.errors import RecipeError, nearest
 from muhdi.recipe.domains import DomainConfig, FolderConfig, PublicConfig
 from muhdi.recipe.load import RECIPE, load_recipe

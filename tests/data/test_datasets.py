@@ -16,6 +16,7 @@ from muhdi.errors import DataError, MuhdiError
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import DomainConfig, FolderConfig, ScenesConfig
 from muhdi.taxonomy import CLASS_SETS
+from tests.official_trees import TREES, write_official
 from tests.testers_data import DatasetTester
 from tests.trees import DATASETS, config, write_tree
 
@@ -39,12 +40,15 @@ def section_of(dataset: str, folders: Path) -> DomainConfig:
     if dataset == "folder":
         return folder_section(folders)
     root = folders / dataset
+    if dataset in TREES:
+        write_official(dataset, root)
+        return config(dataset, root)
     for split in ("train", "val"):
         write_tree(dataset, root, split)
     return config(dataset, root)
 
 
-BUILT_IN = ("scenes", "folder", *DATASETS)
+BUILT_IN = ("scenes", "folder", *DATASETS, *TREES)
 
 
 @pytest.mark.parametrize("dataset", BUILT_IN)
