@@ -63,7 +63,7 @@ def find_raw_ids(choice: str, classes: ClassSet, run: Path | None) -> RawIds:
     if choice in domains:
         return domains[choice].raw_ids(classes)
     if choice in LAYOUTS:
-        return RawIds(choice, _public_ids(choice, classes))
+        return RawIds(choice, public_ids(choice, classes))
     known = [POSITIONS, RAW, *domains, *LAYOUTS]
     raise RecipeError(
         f"--ids {choice}: is unknown{nearest(choice, known)}; give one of {', '.join(known)}"
@@ -95,7 +95,7 @@ class _Domain:
         """
         positions = RawIds(self.name, tuple(range(len(classes))))
         if isinstance(self.config, PublicConfig):
-            return RawIds(self.name, _public_ids(self.config.dataset, classes))
+            return RawIds(self.name, public_ids(self.config.dataset, classes))
         labels = self.config
         if not isinstance(labels, FolderConfig):
             return positions
@@ -143,8 +143,13 @@ def _of_targets(domains: Mapping[str, _Domain], classes: ClassSet) -> RawIds:
     return tables[-1]
 
 
-def _public_ids(dataset: str, classes: ClassSet) -> tuple[int, ...]:
+def public_ids(dataset: str, classes: ClassSet, option: str | None = None) -> tuple[int, ...]:
     """The ids of a public data set: of the label of each class's name, or the only one it is for.
+
+    Args:
+        dataset: its name.
+        classes: of the network.
+        option: of the command line that asks for them, for messages; None: ``--ids``.
 
     Raises:
         RecipeError: a class is none of its labels, but a group of them.
@@ -155,9 +160,9 @@ def _public_ids(dataset: str, classes: ClassSet) -> tuple[int, ...]:
         same_class = [label.id for label in raw_labels(dataset) if label.urban19 == name]
         if not same_name and len(same_class) != 1:
             raise RecipeError(
-                f"--ids {dataset}: the data set has no label {name!r} of its own, which is a class"
-                " of the network; only a network of single classes (such as urban19) can be written"
-                " in its ids"
+                f"{option or f'--ids {dataset}'}: the data set has no label {name!r} of its own,"
+                " which is a class of the network; only a network of single classes (such as"
+                " urban19) can be written in its ids"
             )
         ids.append((same_name or same_class)[0])
     return tuple(ids)
