@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.ExifTags import Base as ExifTag
 
 from muhdi.data.label_image import colour_code, open_image, read_colours, read_ids
-from muhdi.data.masks import MaskFiles
 from muhdi.data.polygons import PolygonIds
 from muhdi.data.sets import Fit, ImageSet, Sample, Size, Unlisted
 from muhdi.errors import DataError
@@ -130,8 +129,27 @@ class LabelFiles:
         return hex_colour((value >> 16, value >> 8 & 255, value & 255))
 
 
-Labels = LabelFiles | MaskFiles
-"""Labels in one file for each image, or in several."""
+class Labels(Protocol):
+    """The labels of a set, in one file for each image, in several, or in tables.
+
+    Attributes:
+        paths: all files.
+        meaning: a digest of all that turns the files into classes.
+    """
+
+    @property
+    def paths(self) -> list[Path]: ...
+
+    @property
+    def meaning(self) -> str: ...
+
+    def files(self, index: int) -> list[Path]:
+        """The files of an image."""
+        ...
+
+    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], Unlisted]:
+        """A label, uint8 [H, W], and the pixels by raw id or colour that no table lists."""
+        ...
 
 
 class FileSet(ImageSet):

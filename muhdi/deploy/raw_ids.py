@@ -103,10 +103,7 @@ class _Domain:
             labels = self.source
         if labels.colours is not None or labels.masks is not None:
             what = "are masks" if labels.masks is not None else "hold colours"
-            raise RecipeError(
-                f"--ids: the labels of {self.name} {what}, without ids; leave --ids out, the"
-                " folder colour/ has the classes as colours"
-            )
+            raise _without_ids(self.name, what)
         return positions if labels.ids is None else _listed_ids(self.name, labels.ids, classes)
 
 
@@ -143,29 +140,33 @@ def _of_targets(domains: Mapping[str, _Domain], classes: ClassSet) -> RawIds:
     return tables[-1]
 
 
-def public_ids(dataset: str, classes: ClassSet, option: str | None = None) -> tuple[int, ...]:
+def public_ids(dataset: str, classes: ClassSet) -> tuple[int, ...]:
     """The ids of a public data set: of the label of each class's name, or the only one it is for.
 
-    Args:
-        dataset: its name.
-        classes: of the network.
-        option: of the command line that asks for them, for messages; None: ``--ids``.
-
     Raises:
-        RecipeError: a class is none of its labels, but a group of them.
+        RecipeError: its labels hold colours, or a class is none of its labels, but a group of them.
     """
+    if all(kind.format == "colours" for kind in LAYOUTS[dataset].labels):
+        raise _without_ids(dataset, "hold colours")
     ids = []
     for name in classes.classes:
         same_name = [label.id for label in raw_labels(dataset) if label.name == name]
         same_class = [label.id for label in raw_labels(dataset) if label.urban19 == name]
         if not same_name and len(same_class) != 1:
             raise RecipeError(
-                f"{option or f'--ids {dataset}'}: the data set has no label {name!r} of its own,"
-                " which is a class of the network; only a network of single classes (such as"
-                " urban19) can be written in its ids"
+                f"--ids {dataset}: the data set has no label {name!r} of its own, which is a class"
+                " of the network; only a network of single classes (such as urban19) can be written"
+                " in its ids"
             )
         ids.append((same_name or same_class)[0])
     return tuple(ids)
+
+
+def _without_ids(name: str, what: str) -> RecipeError:
+    return RecipeError(
+        f"--ids: the labels of {name} {what}, without ids; leave --ids out, the folder colour/ has"
+        " the classes as colours"
+    )
 
 
 def _listed_ids(domain: str, table: Mapping[int, str], classes: ClassSet) -> RawIds:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from muhdi.deploy.inputs import Input
@@ -45,7 +45,8 @@ class Submission:
         ending: what stands there in the names of predictions.
         keeps_folders: whether a prediction lies in a folder named after its image's.
         scored: the classes that the server scores, in the words of the data set.
-        ids: the id of each of a network's classes, for the server.
+        joint: other classes that a network may know, and as which of them each is scored.
+        label_ids_of: the data set whose label ids are written; None: positions in ``scored``.
     """
 
     benchmark: str
@@ -54,19 +55,30 @@ class Submission:
     ending: str
     keeps_folders: bool
     scored: tuple[str, ...]
-    ids: Callable[[ClassSet], tuple[int, ...]]
+    joint: Mapping[str, str] = field(default_factory=dict)
+    label_ids_of: str | None = None
 
     def raw_ids(self, classes: ClassSet) -> RawIds:
         """The ids of a network's classes.
 
         Raises:
-            RecipeError: the data set has no label for a class.
+            RecipeError: a class is none that the server scores.
         """
-        return RawIds(self.benchmark, self.ids(classes))
+        scored = [self.joint.get(name, name) for name in classes.classes]
+        for name, known in zip(classes.classes, scored, strict=True):
+            if known not in self.scored:
+                raise RecipeError(
+                    f"--submission {self.benchmark}: the benchmark has no class {name!r}, which is"
+                    " one of the network's; only a network of single classes (such as urban19) can"
+                    " take part"
+                )
+        if self.label_ids_of is not None:
+            return RawIds(self.benchmark, public_ids(self.label_ids_of, classes))
+        return RawIds(self.benchmark, tuple(self.scored.index(known) for known in scored))
 
     def untold(self, classes: ClassSet) -> tuple[str, ...]:
         """The classes that the server scores and the network does not know."""
-        told = {_scored_as(self, name) for name in classes.classes}
+        told = {self.joint.get(name, name) for name in classes.classes}
         return tuple(name for name in self.scored if name not in told)
 
     def named(self, inputs: Sequence[Input]) -> list[Input]:
@@ -96,40 +108,6 @@ class Submission:
         return [replace(item, name=name) for name, item in found.items()]
 
 
-def _scored_as(submission: Submission, name: str) -> str:
-    if submission.scored is not _IDD_LEVEL3:
-        return name
-    return _IDD_JOINT.get(name, name)
-
-
-def _label_ids(classes: ClassSet) -> tuple[int, ...]:
-    return public_ids("cityscapes", classes, "--submission cityscapes")
-
-
-def _train_ids(classes: ClassSet) -> tuple[int, ...]:
-    return _positions(classes, _URBAN19, {}, "acdc")
-
-
-def _level3_ids(classes: ClassSet) -> tuple[int, ...]:
-    return _positions(classes, _IDD_LEVEL3, _IDD_JOINT, "idd")
-
-
-def _positions(
-    classes: ClassSet, scored: tuple[str, ...], joint: dict[str, str], benchmark: str
-) -> tuple[int, ...]:
-    """Where each class stands in a benchmark's list."""
-    found = []
-    for name in classes.classes:
-        known = joint.get(name, name)
-        if known not in scored:
-            raise RecipeError(
-                f"--submission {benchmark}: the benchmark has no class {name!r}, which is one of"
-                " the network's; only a network of single classes (such as urban19) can take part"
-            )
-        found.append(scored.index(known))
-    return tuple(found)
-
-
 SUBMISSIONS = {
     "cityscapes": Submission(
         benchmark="cityscapes",
@@ -138,7 +116,7 @@ SUBMISSIONS = {
         ending="_labelIds",
         keeps_folders=False,
         scored=_URBAN19,
-        ids=_label_ids,
+        label_ids_of="cityscapes",
     ),
     "acdc": Submission(
         benchmark="acdc",
@@ -147,7 +125,6 @@ SUBMISSIONS = {
         ending="_rgb_anon",
         keeps_folders=False,
         scored=_URBAN19,
-        ids=_train_ids,
     ),
     "idd": Submission(
         benchmark="idd",
@@ -156,7 +133,7 @@ SUBMISSIONS = {
         ending="_gtFine_labellevel3Ids",
         keeps_folders=True,
         scored=_IDD_LEVEL3,
-        ids=_level3_ids,
+        joint=_IDD_JOINT,
     ),
 }
 """By the name of the benchmark."""

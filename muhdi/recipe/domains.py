@@ -382,6 +382,30 @@ class PotsdamConfig(PublicConfig):
         return "2_Ortho_RGB" if self.bands == "rgb" else "3_Ortho_IRRG"
 
 
+class NuImagesConfig(DomainConfig):
+    """nuImages: photographs of six cameras in Boston and Singapore."""
+
+    builds: ClassVar[str] = "muhdi.data.public.nuimages:open_nuimages"
+
+    dataset: Literal["nuimages"]
+    """The data set's name."""
+    root: str | None = None
+    """Its folder, relative to `runtime.root`; none: `data/nuimages`."""
+    camera: (
+        Literal["front", "front_left", "front_right", "back", "back_left", "back_right"] | None
+    ) = None
+    """One of its cameras; none: all of them."""
+    train: Name = "v1.0-train"
+    """Folder of the training split's tables; `v1.0-mini` is a small one."""
+    val: Name = "v1.0-val"
+    """Folder of the evaluation split's tables."""
+
+    @property
+    def domain_name(self) -> str:
+        """``name``, or else the data set."""
+        return self.name or self.dataset
+
+
 class OpaqueDomainConfig(Opaque, DomainConfig):
     """A data set of another package, read without trust: it imports nothing."""
 

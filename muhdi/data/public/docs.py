@@ -10,8 +10,9 @@ from typing import Any
 
 from muhdi.data.paths import SplitImages, label_files
 from muhdi.data.public.known import LAYOUTS
-from muhdi.data.public.labels import NONE, Labels, class_of
+from muhdi.data.public.labels import NONE, Labels, class_of, raw_labels
 from muhdi.data.public.layout import Layout, stem_of
+from muhdi.data.public.nuimages import ROOT
 from muhdi.data.public.sources import SOURCES
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import PublicConfig
@@ -37,6 +38,7 @@ def reference_page() -> str:
     shown: dict[Labels, str] = {}
     for dataset, layout in LAYOUTS.items():
         lines += _section(dataset, layout, shown)
+    lines += _nuimages()
     return "\n".join(lines) + "\n"
 
 
@@ -81,6 +83,32 @@ def _section(dataset: str, layout: Layout, shown: dict[Labels, str]) -> list[str
         return [*lines, f"Labels: as of [`{shown[labels]}`](#{shown[labels]}).", ""]
     shown[labels] = dataset
     return [*lines, *_classes(labels, source.classes, by_colour=_by_colour(layout))]
+
+
+def _nuimages() -> list[str]:
+    """The part of nuImages, whose labels lie in tables."""
+    source = SOURCES["nuimages"]
+    return [
+        "## nuimages",
+        "",
+        f"[{source.title}]({source.page}): {source.terms}.",
+        "",
+        "```text",
+        f"{ROOT}/",
+        "├── samples/CAM_FRONT/n003-2018-01-02-11-48-43+0800__CAM_FRONT__1514864923000000.jpg",
+        "└── v1.0-train/",
+        "    ├── category.json",
+        "    ├── sample_data.json",
+        "    ├── object_ann.json",
+        "    └── surface_ann.json",
+        "```",
+        "",
+        *_options("nuimages"),
+        "Labels are drawn from the masks in the tables, surfaces first. They need the tables in",
+        "memory, about 2 GB for the training split; targets need none of it.",
+        "",
+        *_classes(raw_labels("nuimages"), source.classes, by_colour=False),
+    ]
 
 
 def _options(dataset: str) -> list[str]:

@@ -124,6 +124,13 @@ SOURCES: dict[str, Source] = {
         "CC BY-NC-SA 3.0",
         split=_EVERY_5TH,
     ),
+    "nuimages": Source(
+        "nuImages",
+        "Boston and Singapore, six cameras",
+        "67,279 + 16,445",
+        "https://www.nuscenes.org/nuimages",
+        "CC BY-NC-SA 4.0, registration",
+    ),
     "a2d2": Source(
         "A2D2, semantic segmentation (camera_lidar_semantic)",
         "South German roads, six cameras",
