@@ -77,6 +77,15 @@ def _a2d2(drive: str, number: int = 1) -> Pairs:
     return {image: _A2D2.format(s=drive, k="label", n=number)}
 
 
+def _a2d2_side(drive: str) -> Pairs:
+    ((image, label),) = _a2d2(drive).items()
+    return {
+        image.replace("cam_front_center", "cam_side_left"): label.replace(
+            "cam_front_center", "cam_side_left"
+        )
+    }
+
+
 _COMMA = "{k}/{n:04d}_a2a0ccea32023010_2018-08-19--13-26-08_11_86{d}.png"
 _COMMA2 = "{k}/{n:05d}_{c}_20f59690c1da9379_2021-02-08--09-26-00_7_64{d}.png"
 
@@ -207,6 +216,15 @@ VARIANTS: dict[str, tuple[str, Tree]] = {
         Tree(
             train=_numbered("images/train/{n}.jpg", "labels/train/{n}_train_id.png", 11, 12),
             val=_numbered("images/val/{n}.jpg", "labels/val/{n}_train_id.png", 14),
+        ),
+    ),
+    "all cameras": (
+        "a2d2",
+        Tree(
+            train={**_a2d2(_DRIVES[1]), **_a2d2_side(_DRIVES[1])},
+            val=_a2d2(_DRIVES[0]),
+            colours=True,
+            options={"camera": "all"},
         ),
     ),
     "later device": (

@@ -1,4 +1,4 @@
-"""Predictions in the ids of a data set's own label images, as its benchmark wants them."""
+"""Predictions in the ids of a data set's own label images."""
 
 from __future__ import annotations
 

@@ -312,18 +312,21 @@ class A2D2Config(PublicConfig):
 
     dataset: Literal["a2d2"]  # type: ignore[assignment]
     """The data set's name."""
-    camera: (
-        Literal[
-            "front_center", "front_left", "front_right", "side_left", "side_right", "rear_center"
-        ]
-        | None
-    ) = "front_center"
-    """One of its cameras; null: all of them."""
+    camera: Literal[
+        "front_center",
+        "front_left",
+        "front_right",
+        "side_left",
+        "side_right",
+        "rear_center",
+        "all",
+    ] = "front_center"
+    """Which of its cameras."""
 
     @property
     def variant(self) -> str:
         """The camera's folder."""
-        return "*" if self.camera is None else f"cam_{self.camera}"
+        return "*" if self.camera == "all" else f"cam_{self.camera}"
 
 
 _OF_CAMERA = {"eon": "imgs/*", "road": "imgs2/*_f_*", "wide": "imgs2/*_e_*"}
