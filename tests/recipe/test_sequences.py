@@ -43,3 +43,11 @@ def test_one_setting_chooses_the_retention_of_every_step_after_the_first(
         "none",
         *[retention] * (len(recipe.steps) - 1),
     ]
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_several_retentions_at_once(name: str) -> None:
+    recipe: Recipe = load_recipe(name, ["every_step.retention=[style, average]"])
+    first, *others = (step.retention for step in recipe.steps)
+    assert first.key == "none"
+    assert all([part.key for part in one.parts] == ["style", "average"] for one in others)

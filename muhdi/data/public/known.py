@@ -180,7 +180,6 @@ _STREETS: dict[str, Layout] = {
         endings=(".jpg",),
         labels=(LabelKind("ids", "labels/{stem}.png"),),
         held_out=5,
-        fit="pad",
     ),
     "kitti": Layout(
         root="data/kitti_semantics",
