@@ -169,6 +169,7 @@ _THINGS: tuple[str, ...] = (
     "car",
 )
 _THINGS += ("truck", "bus", "train", "motorcycle", "bicycle")
+_THINGS += ("traffic-light", "traffic-sign", "on-rails")  # as RailSem19 writes them
 _URBAN7: dict[str, Colour] = {
     "flat": (128, 64, 128),
     "construction": (70, 70, 70),
@@ -177,6 +178,52 @@ _URBAN7: dict[str, Colour] = {
     "sky": (70, 130, 180),
     "human": (220, 20, 60),
     "vehicle": (0, 0, 142),
+}
+
+_RAIL19: dict[str, Colour] = {
+    "road": (128, 64, 128),
+    "sidewalk": (244, 35, 232),
+    "construction": (70, 70, 70),
+    "tram-track": (192, 0, 128),
+    "fence": (190, 153, 153),
+    "pole": (153, 153, 153),
+    "traffic-light": (250, 170, 30),
+    "traffic-sign": (220, 220, 0),
+    "vegetation": (107, 142, 35),
+    "terrain": (152, 251, 152),
+    "sky": (70, 130, 180),
+    "human": (220, 20, 60),
+    "rail-track": (230, 150, 140),
+    "car": (0, 0, 142),
+    "truck": (0, 0, 70),
+    "trackbed": (90, 40, 40),
+    "on-rails": (0, 80, 100),
+    "rail-raised": (0, 254, 254),
+    "rail-embedded": (0, 68, 63),
+}
+_COMMA5: dict[str, Colour] = {
+    "road": (64, 32, 32),
+    "lane markings": (255, 0, 0),
+    "undrivable": (128, 128, 96),
+    "movable": (0, 255, 102),
+    "my car": (204, 0, 255),
+}
+_LOVEDA7: dict[str, Colour] = {
+    "background": (255, 255, 255),
+    "building": (255, 0, 0),
+    "road": (255, 255, 0),
+    "water": (0, 0, 255),
+    "barren": (159, 129, 183),
+    "forest": (0, 255, 0),
+    "agriculture": (255, 195, 128),
+}
+_ISPRS6: dict[str, Colour] = {
+    "impervious surface": (255, 255, 255),
+    "building": (0, 0, 255),
+    "low vegetation": (0, 255, 255),
+    "tree": (0, 255, 0),
+    "car": (255, 255, 0),
+    "clutter": (255, 0, 0),
 }
 
 
@@ -190,10 +237,15 @@ CLASS_SETS: dict[str, ClassSet] = {
     "urban7c": _set("urban7c", _URBAN7),
     "urban16": _set("urban16", {k: v for k, v in _CITYSCAPES.items() if k not in _NOT_IN_SYNTHIA}),
     "urban19": _set("urban19", _CITYSCAPES),
+    "rail19": _set("rail19", _RAIL19),
+    "comma5": _set("comma5", _COMMA5),
+    "loveda7": _set("loveda7", _LOVEDA7),
+    "isprs6": _set("isprs6", _ISPRS6),
 }
 """The class sets of the field.
 
-7 super-classes, the 16 that SYNTHIA shares with Cityscapes, Cityscapes' 19.
+7 super-classes, the 16 that SYNTHIA shares with Cityscapes, Cityscapes' 19; and the classes of
+RailSem19, comma10k, LoveDA and the ISPRS benchmarks, which no set of the street holds.
 
 ``urban7`` groups raw ids as it was published, each data set a little differently; ``urban7c`` has
 the same classes and groups them alike everywhere. `muhdi.data.public.labels` holds the tables.

@@ -13,7 +13,8 @@ from PIL import Image
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.public.labels import label_table, raw_labels
 from muhdi.data.sets import ImageSet
-from muhdi.recipe.domains import ACDCConfig, PublicConfig
+from muhdi.recipe import plugins
+from muhdi.recipe.domains import PublicConfig
 from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, ClassSet
 
 SIZE = (53, 37)
@@ -154,7 +155,7 @@ def write_tree(
 
 
 def config(dataset: str, root: Path | str | None, **options: object) -> PublicConfig:
-    kind = ACDCConfig if dataset == "acdc" else PublicConfig
+    kind = plugins.find_section("dataset", dataset)
     return kind(dataset=dataset, root=None if root is None else str(root), **options)
 
 

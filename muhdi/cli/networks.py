@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from muhdi.deploy import export as exporting
     from muhdi.deploy.exported import ExportedPredictor
     from muhdi.deploy.predictor import Predictor
+    from muhdi.deploy.raw_ids import RawIds
+    from muhdi.deploy.submission import Submission
+    from muhdi.taxonomy import ClassSet
 
 Predicting = Annotated[
     Path,
@@ -79,6 +82,14 @@ Ids = Annotated[
         help="What ids/ holds: positions in the list of classes (classes), the ids in the labels of"
         " the run's targets (raw), or those of a domain of the run or of a public data set, such as"
         " cityscapes.",
+    ),
+]
+ForBenchmark = Annotated[
+    Optional[str],
+    typer.Option(
+        "--submission",
+        help="Write what the server of a benchmark wants, and nothing else: cityscapes, acdc or"
+        " idd. The images are those of its test split.",
     ),
 ]
 Every = Annotated[
@@ -167,6 +178,7 @@ def predict(
     batch_size: BatchSize = 8,
     probabilities: Probabilities = False,
     ids: Ids = "classes",
+    submission: ForBenchmark = None,
     every: Every = 1,
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
@@ -178,10 +190,8 @@ def predict(
     Predictions have the size of their image. A file that cannot be read does not stop the others:
     it is listed at the end, and the exit status is 1.
     """
-    from muhdi.deploy.find import run_of
     from muhdi.deploy.inputs import find_inputs, left_out
     from muhdi.deploy.predict_files import output_folders, predict_files
-    from muhdi.deploy.raw_ids import find_raw_ids
     from muhdi.deploy.view import View
 
     factors = (1.0,) if scales is None else read_scales(scales)
@@ -191,13 +201,10 @@ def predict(
         typer.echo(f"note: {one_line(note)}", err=True)
     chosen = Chosen(head, statistics, domain, weights)
     predictor = _predictor(model, chosen, device, trust_code=trust_code)
-    written_ids = find_raw_ids(ids, predictor.classes, run_of(model))
-    if written_ids.ignored:
-        typer.echo(
-            f"note: {one_line(written_ids.name)} has no id for {', '.join(written_ids.ignored)};"
-            " ids/ holds one that it ignores there",
-            err=True,
-        )
+    wanted = _wanted(submission, ids, probabilities=probabilities)
+    if wanted is not None:
+        inputs = wanted.named(inputs)
+    written_ids = _written_ids(wanted, ids, predictor.classes, model)
     with progress("predicting", quiet=quiet) as bar:
         count, failures = predict_files(
             predictor,
@@ -208,6 +215,7 @@ def predict(
             overwrite=overwrite,
             every=every,
             ids=written_ids,
+            only=None if wanted is None else wanted.folder,
             progress=bar.update,
         )
     console().print(f"{count} images predicted, in {output}", soft_wrap=True, markup=False)
@@ -216,6 +224,41 @@ def predict(
     if failures:
         typer.echo(f"{len(failures)} of {len(inputs)} files failed", err=True)
         raise typer.Exit(1)
+
+
+def _wanted(submission: str | None, ids: str, *, probabilities: bool) -> Submission | None:
+    """What the server of a benchmark wants; None where nobody submits anything."""
+    from muhdi.deploy.raw_ids import POSITIONS
+    from muhdi.deploy.submission import find_submission
+
+    if submission is None:
+        return None
+    if ids != POSITIONS or probabilities:
+        raise RecipeError(
+            "--submission: says itself what is written; leave --ids and --probabilities out"
+        )
+    return find_submission(submission)
+
+
+def _written_ids(wanted: Submission | None, ids: str, classes: ClassSet, model: Path) -> RawIds:
+    """The ids that are written, with a note on classes for which there are none."""
+    from muhdi.deploy.find import run_of
+    from muhdi.deploy.raw_ids import find_raw_ids
+
+    note = ""
+    if wanted is None:
+        found = find_raw_ids(ids, classes, run_of(model))
+        if found.ignored:
+            missing = ", ".join(found.ignored)
+            note = f"{found.name} has no id for {missing}; ids/ holds one that it ignores there"
+    else:
+        found = wanted.raw_ids(classes)
+        untold = ", ".join(wanted.untold(classes))
+        if untold:
+            note = f"the benchmark scores {untold} too, which the network does not know: they get 0"
+    if note:
+        typer.echo(f"note: {one_line(note)}", err=True)
+    return found
 
 
 def _predictor(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +22,18 @@ from muhdi.data.paths import (
     label_files,
     matches,
 )
+from muhdi.data.polygons import PolygonIds
 from muhdi.data.public.labels import colour_ids, label_table
+from muhdi.data.public.layout import LabelKind
 from muhdi.data.public.layouts import (
-    LAYOUTS,
-    LabelKind,
     find_images,
     find_labels,
+    find_layout,
+    find_root,
     label_kinds,
     label_paths,
 )
+from muhdi.data.public.sources import own_classes
 from muhdi.data.scenes.scene_set import SceneSet
 from muhdi.data.scenes.styles import CLASSES
 from muhdi.data.sets import ImageSet, Size
@@ -246,20 +249,21 @@ def open_public(config: PublicConfig, split: str, context: DataContext, labels: 
         RecipeError: the recipe's classes share none with the data set.
         DataError: files are missing.
     """
-    layout = LAYOUTS[config.dataset]
-    root = expand_root(context.root, layout.root if config.root is None else config.root)
+    root = find_root(config, context.root)
+    layout = find_layout(config, split, root)
     list_folders = [Path(expand(context.root, "runtime.root")), root, Path()]
     found = find_images(config, split, root, list_folders)
     if context.only is not None:
         found = SplitImages(context.wanted(found.paths), found.name, found.base, chosen=True)
-    labelled = find_labels(config, found, root) if labels else None
+    labelled = find_labels(config, found, root, layout) if labels else None
     if labelled is not None:
         kind, files = labelled
         decoded = _public_labels(config, kind, files, root, context.classes)
+        decoded = replace(decoded, shared=layout.shares_labels)
         return FileSet(config.domain_name, found.paths, decoded, fit=layout.fit)
     images = FileSet(config.domain_name, found.paths, fit=layout.fit)
     if labels:
-        first = label_paths(config, label_kinds(config)[0], found, root)[0]
+        first = label_paths(config, label_kinds(config, layout)[0], found, root, layout)[0]
         images.advice = f"add them; the first was looked for as {first}"
     return images
 
@@ -274,12 +278,15 @@ def _public_labels(
     if (table >= UNLISTED).all():
         raise RecipeError(
             f"classes: no label of {config.dataset} is any of {', '.join(classes.classes)};"
-            " name classes of urban19 or urban7, or the data set's own labels"
+            f" set classes: {own_classes(config.dataset)}, or name the data set's own labels"
         )
     palette = None
     if kind.format == "colours":
         palette = Palette(colour_ids(known, table))
-    return LabelFiles(files, table, config.strict, palette, kind.first_channel)
+    polygons = None
+    if kind.format == "polygons":
+        polygons = PolygonIds({label.name: label.id for label in known}, kind.undrawn)
+    return LabelFiles(files, table, config.strict, palette, kind.first_channel, polygons)
 
 
 def labelling_advice(config: DomainConfig, context: DataContext) -> str:
@@ -288,9 +295,9 @@ def labelling_advice(config: DomainConfig, context: DataContext) -> str:
         return "their labels are drawn with them"
     patterns: list[str] = []
     if isinstance(config, PublicConfig):
-        layout = LAYOUTS[config.dataset]
-        root = expand_root(context.root, layout.root if config.root is None else config.root)
-        patterns = [label_kinds(config)[0].pattern]
+        root = find_root(config, context.root)
+        layout = find_layout(config, "train", root)
+        patterns = [label_kinds(config, layout)[0].pattern]
     elif isinstance(config, FolderConfig):
         root = expand_root(context.root, config.root)
         patterns = list((config.masks or {}).values())

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.ExifTags import Base as ExifTag
 
 from muhdi.data.label_image import colour_code, open_image, read_colours, read_ids
-from muhdi.data.masks import MaskFiles
+from muhdi.data.polygons import PolygonIds
 from muhdi.data.sets import Fit, ImageSet, Sample, Size, Unlisted
 from muhdi.errors import DataError
 from muhdi.taxonomy import IGNORE, UNLISTED, Colour, hex_colour
@@ -63,6 +63,8 @@ class LabelFiles:
         strict: refuse ids that the table does not list.
         palette: given if label images hold colours instead of raw ids.
         first_channel: the raw id is the first of an RGB label's channels, of 8 or 16 bit.
+        polygons: given if the files hold polygons from which raw ids are drawn.
+        shared: whether several images have one label on purpose.
     """
 
     paths: list[Path]
@@ -70,6 +72,8 @@ class LabelFiles:
     strict: bool = False
     palette: Palette | None = None
     first_channel: bool = False
+    polygons: PolygonIds | None = None
+    shared: bool = False
 
     def files(self, index: int) -> list[Path]:
         """The files of an image."""
@@ -82,6 +86,8 @@ class LabelFiles:
         if self.palette is not None:
             palette = sorted(self.palette.ids.items())
         text = repr((self.table.tobytes(), palette, self.first_channel, self.strict))
+        if self.polygons is not None:  # caches that exist are found by the text without them
+            text += repr((sorted(self.polygons.ids.items()), self.polygons.undrawn))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], Unlisted]:
@@ -92,7 +98,10 @@ class LabelFiles:
         """
         path = self.paths[index]
         values: npt.NDArray[Any]
-        if self.palette is None:
+        if self.polygons is not None:
+            values = self.polygons.draw(path)
+            label = self.table[values]
+        elif self.palette is None:
             values = read_ids(path, first_channel=self.first_channel)
             label = self.table[values]
         else:
@@ -120,8 +129,27 @@ class LabelFiles:
         return hex_colour((value >> 16, value >> 8 & 255, value & 255))
 
 
-Labels = LabelFiles | MaskFiles
-"""Labels in one file for each image, or in several."""
+class Labels(Protocol):
+    """The labels of a set, in one file for each image, in several, or in tables.
+
+    Attributes:
+        paths: all files.
+        meaning: a digest of all that turns the files into classes.
+    """
+
+    @property
+    def paths(self) -> list[Path]: ...
+
+    @property
+    def meaning(self) -> str: ...
+
+    def files(self, index: int) -> list[Path]:
+        """The files of an image."""
+        ...
+
+    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], Unlisted]:
+        """A label, uint8 [H, W], and the pixels by raw id or colour that no table lists."""
+        ...
 
 
 class FileSet(ImageSet):

@@ -170,7 +170,9 @@ def _count(state: Tensors, source: Path) -> int:
 def _class_names(name: str | None, count: int, source: Path) -> tuple[str, ...]:
     if name is not None and name not in CLASS_SETS:
         raise MuhdiError(f"--classes {name}: unknown class set (known: {', '.join(CLASS_SETS)})")
-    fitting = [s for s in CLASS_SETS.values() if len(s) == count and name in (None, s.name)]
+    # The reference knows no other classes than those of streets.
+    names = [known for known in CLASS_SETS if known.startswith("urban")] if name is None else [name]
+    fitting = [CLASS_SETS[known] for known in names if len(CLASS_SETS[known]) == count]
     if not fitting:
         raise MuhdiError(
             f"{source}: it has {count} classes; --classes must name a class set of as many"

@@ -53,6 +53,13 @@ def output_folders(out: Path) -> list[Path]:
     return [out / folder for folder in OUTPUT_FOLDERS]
 
 
+def output_names(*, probabilities: bool, only: str | None = None) -> list[str]:
+    """The folders that are written, that of the ids first; with ``only`` it alone, so named."""
+    if only is not None:
+        return [only]
+    return [name for name in OUTPUT_FOLDERS if probabilities or name != "probabilities"]
+
+
 def predict_files(  # noqa: PLR0913 - options by name
     predictor: Predictor | ExportedPredictor,
     inputs: Sequence[Input],
@@ -63,6 +70,7 @@ def predict_files(  # noqa: PLR0913 - options by name
     overwrite: bool = False,
     every: int = 1,
     ids: RawIds | None = None,
+    only: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> tuple[int, list[str]]:
     """Predict every input and write the outputs.
@@ -78,6 +86,7 @@ def predict_files(  # noqa: PLR0913 - options by name
         overwrite: replace outputs that exist; inputs are never replaced.
         every: of videos, only every n-th frame.
         ids: what ``ids/`` holds; None: class positions.
+        only: write nothing but the ids, to the folder of this name.
         progress: called with the number of inputs done and of all.
 
     Returns:
@@ -87,9 +96,10 @@ def predict_files(  # noqa: PLR0913 - options by name
         MuhdiError: an output exists, or is an input, or cannot be written. The first two are found
             before anything is written.
     """
-    _check_outputs(inputs, out, overwrite=overwrite, probabilities=probabilities)
+    folders = output_names(probabilities=probabilities, only=only)
+    _check_outputs(inputs, out, folders, overwrite=overwrite)
     ids = ids or find_raw_ids(POSITIONS, predictor.classes, None)
-    writer = _Writer(predictor, out, view, ids, probabilities=probabilities)
+    writer = _Writer(predictor, out, view, ids, folders)
     _write_classes(predictor, out, ids, overwrite=overwrite)
     for number, item in enumerate(inputs):
         progress(number, len(inputs))
@@ -116,15 +126,15 @@ class _Writer:
         out: Path,
         view: View,
         ids: RawIds,
-        *,
-        probabilities: bool,
+        folders: Sequence[str],
     ) -> None:
         self.predictor = predictor
         self.out = out
         self.view = view
         self.ids = ids
-        self.probabilities = probabilities
-        self.smallest = predictor.check(view, probabilities=probabilities)
+        self.folders = folders
+        self.probabilities = "probabilities" in folders
+        self.smallest = predictor.check(view, probabilities=self.probabilities)
         self.count = 0
         self.failures: list[str] = []
         self._batch: list[_Waiting] = []
@@ -164,7 +174,7 @@ class _Writer:
             probabilities=self.probabilities,
         )
         for waiting, prediction in zip(self._batch, predictions, strict=True):
-            _write(self.out, waiting, prediction, self.ids)
+            _write(self.out, waiting, prediction, self.ids, self.folders)
         self._batch.clear()
 
     def _add(self, waiting: _Waiting) -> None:
@@ -214,7 +224,7 @@ def _write_classes(
 
 
 def _output(out: Path, folder: str, name: Path) -> Path:
-    return (out / folder / name).with_name(f"{name.name}{OUTPUT_FOLDERS[folder]}")
+    return (out / folder / name).with_name(f"{name.name}{OUTPUT_FOLDERS.get(folder, '.png')}")
 
 
 def _video_overlay(out: Path, item: Input) -> Path:
@@ -222,15 +232,12 @@ def _video_overlay(out: Path, item: Input) -> Path:
 
 
 def _check_outputs(
-    inputs: Sequence[Input], out: Path, *, overwrite: bool, probabilities: bool
+    inputs: Sequence[Input], out: Path, folders: Sequence[str], *, overwrite: bool
 ) -> None:
     """Refuse to replace an input, and without ``overwrite`` anything."""
     if any(item.is_video for item in inputs):
         pyav()
     ours = {os.path.realpath(item.path): item.path for item in inputs}
-    folders = list(OUTPUT_FOLDERS)
-    if not probabilities:
-        folders.remove("probabilities")
     for item in inputs:
         for folder in folders:
             path = out / folder / item.name if item.is_video else _output(out, folder, item.name)
@@ -247,12 +254,13 @@ def _check_outputs(
                 )
 
 
-def _write(out: Path, waiting: _Waiting, prediction: Prediction, ids: RawIds) -> None:
-    images = {
-        "ids": ids.image(prediction.ids),
-        "colour": prediction.colour(),
-        "overlay": prediction.overlay(),
-    }
+def _write(
+    out: Path, waiting: _Waiting, prediction: Prediction, ids: RawIds, folders: Sequence[str]
+) -> None:
+    first, *others = folders
+    images = {first: ids.image(prediction.ids)}
+    if "overlay" in others:
+        images |= {"colour": prediction.colour(), "overlay": prediction.overlay()}
     if waiting.video is not None:
         waiting.video.add(np.asarray(images.pop("overlay")))
     for folder, image in images.items():

@@ -1,4 +1,4 @@
-"""Predictions in the ids of a data set's own label images, as its benchmark wants them."""
+"""Predictions in the ids of a data set's own label images."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from muhdi.data.public.known import LAYOUTS
 from muhdi.data.public.labels import raw_labels
-from muhdi.data.public.layouts import LAYOUTS
 from muhdi.errors import RecipeError, nearest
 from muhdi.recipe.domains import DomainConfig, FolderConfig, PublicConfig
 from muhdi.recipe.load import RECIPE, load_recipe
@@ -63,7 +63,7 @@ def find_raw_ids(choice: str, classes: ClassSet, run: Path | None) -> RawIds:
     if choice in domains:
         return domains[choice].raw_ids(classes)
     if choice in LAYOUTS:
-        return RawIds(choice, _public_ids(choice, classes))
+        return RawIds(choice, public_ids(choice, classes))
     known = [POSITIONS, RAW, *domains, *LAYOUTS]
     raise RecipeError(
         f"--ids {choice}: is unknown{nearest(choice, known)}; give one of {', '.join(known)}"
@@ -95,7 +95,7 @@ class _Domain:
         """
         positions = RawIds(self.name, tuple(range(len(classes))))
         if isinstance(self.config, PublicConfig):
-            return RawIds(self.name, _public_ids(self.config.dataset, classes))
+            return RawIds(self.name, public_ids(self.config.dataset, classes))
         labels = self.config
         if not isinstance(labels, FolderConfig):
             return positions
@@ -103,10 +103,7 @@ class _Domain:
             labels = self.source
         if labels.colours is not None or labels.masks is not None:
             what = "are masks" if labels.masks is not None else "hold colours"
-            raise RecipeError(
-                f"--ids: the labels of {self.name} {what}, without ids; leave --ids out, the"
-                " folder colour/ has the classes as colours"
-            )
+            raise _without_ids(self.name, what)
         return positions if labels.ids is None else _listed_ids(self.name, labels.ids, classes)
 
 
@@ -144,12 +141,14 @@ def _of_targets(domains: Mapping[str, _Domain], classes: ClassSet) -> RawIds:
     return tables[-1]
 
 
-def _public_ids(dataset: str, classes: ClassSet) -> tuple[int, ...]:
+def public_ids(dataset: str, classes: ClassSet) -> tuple[int, ...]:
     """The ids of a public data set: of the label of each class's name, or the only one it is for.
 
     Raises:
-        RecipeError: a class is none of its labels, but a group of them.
+        RecipeError: its labels hold colours, or a class is none of its labels, but a group of them.
     """
+    if all(kind.format == "colours" for kind in LAYOUTS[dataset].labels):
+        raise _without_ids(dataset, "hold colours")
     ids = []
     for name in classes.classes:
         same_name = [label.id for label in raw_labels(dataset) if label.name == name]
@@ -162,6 +161,13 @@ def _public_ids(dataset: str, classes: ClassSet) -> tuple[int, ...]:
             )
         ids.append((same_name or same_class)[0])
     return tuple(ids)
+
+
+def _without_ids(name: str, what: str) -> RecipeError:
+    return RecipeError(
+        f"--ids: the labels of {name} {what}, without ids; leave --ids out, the folder colour/ has"
+        " the classes as colours"
+    )
 
 
 def _listed_ids(domain: str, table: Mapping[int, str], classes: ClassSet) -> RawIds:

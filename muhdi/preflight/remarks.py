@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from muhdi.data.files import FileSet
+from muhdi.data.files import FileSet, LabelFiles
 from muhdi.data.paths import expand_root, list_files
 from muhdi.data.sets import Fit, ImageSet, Size
 from muhdi.errors import MuhdiError
@@ -21,6 +21,8 @@ DARK = 32
 def shared_labels(images: ImageSet) -> str:
     """A note on labels that serve several images; empty if none does."""
     if not isinstance(images, FileSet) or images.labels is None:
+        return ""
+    if isinstance(images.labels, LabelFiles) and images.labels.shared:
         return ""
     path, count = Counter(images.labels.paths).most_common(1)[0]
     if count < 2:

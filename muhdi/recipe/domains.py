@@ -182,11 +182,22 @@ class FolderConfig(DomainConfig):
 
 
 class PublicConfig(DomainConfig):
-    """A public data set in its official directory layout, see `muhdi.data.public.layouts`."""
+    """A public data set in its official directory layout, see `muhdi.data.public.known`."""
 
     builds: ClassVar[str] = "muhdi.data.catalog:open_public"
 
-    dataset: Literal["gta5", "synthia", "cityscapes", "idd", "mapillary"]
+    dataset: Literal[
+        "gta5",
+        "synthia",
+        "cityscapes",
+        "idd",
+        "mapillary",
+        "bdd100k",
+        "wilddash2",
+        "kitti",
+        "railsem19",
+        "vaihingen",
+    ]
     """The data set's name."""
     root: str | None = None
     """Its folder, relative to `runtime.root`; none: the documented one, such as `data/GTA5`."""
@@ -199,9 +210,9 @@ class PublicConfig(DomainConfig):
     folders are walked."""
     val_list: str | None = None
     """File with one evaluation image per line; none: the folders are walked."""
-    label_format: Literal["auto", "ids", "train_ids", "colours"] = "auto"
-    """What label images hold: raw `ids`, `train_ids` (0-18), or `colours` of the data set's
-    palette; `auto` takes the first that is there."""
+    label_format: Literal["auto", "ids", "train_ids", "colours", "polygons"] = "auto"
+    """What label files hold: raw `ids`, `train_ids` (0-18), `colours` of the data set's palette, or
+    `polygons` from which ids are drawn; `auto` takes the first that is there."""
     strict: bool = False
     """Refuse a raw id that the data set does not define, instead of ignoring and counting it."""
 
@@ -209,6 +220,11 @@ class PublicConfig(DomainConfig):
     def domain_name(self) -> str:
         """``name``, or else the data set."""
         return self.name or self.dataset
+
+    @property
+    def variant(self) -> str:
+        """What stands for ``{variant}`` in the data set's layout; ``*`` is any."""
+        return "*"
 
 
 class ACDCConfig(PublicConfig):
@@ -223,6 +239,174 @@ class ACDCConfig(PublicConfig):
     def domain_name(self) -> str:
         """``name``, or else the condition, or the data set."""
         return self.name or self.condition or self.dataset
+
+    @property
+    def variant(self) -> str:
+        """The condition."""
+        return self.condition or "*"
+
+
+class DarkZurichConfig(PublicConfig):
+    """Dark Zurich: the same streets by day, at dusk and by night."""
+
+    dataset: Literal["dark_zurich"]  # type: ignore[assignment]
+    """The data set's name."""
+    condition: Literal["day", "twilight", "night"] = "night"
+    """Which of its training images; those with labels, for the evaluation, are of the night."""
+
+    @property
+    def domain_name(self) -> str:
+        """``name``, or else the data set with the condition."""
+        return self.name or f"{self.dataset}_{self.condition}"
+
+    @property
+    def variant(self) -> str:
+        """The condition."""
+        return self.condition
+
+
+DENSITIES = (0.005, 0.01, 0.02)
+"""Of the fog in Foggy Cityscapes, per metre."""
+
+
+def _is_a_density(beta: float) -> float:
+    if beta not in DENSITIES:
+        known = ", ".join(map(str, DENSITIES))
+        raise plugins.explained(f"must be one of {known} (it is {beta})")
+    return beta
+
+
+class FoggyCityscapesConfig(PublicConfig):
+    """Foggy Cityscapes: the images of Cityscapes with fog computed into them."""
+
+    dataset: Literal["foggy_cityscapes"]  # type: ignore[assignment]
+    """The data set's name."""
+    beta: Annotated[
+        float, AfterValidator(_is_a_density), Field(json_schema_extra={"enum": list(DENSITIES)})
+    ] = 0.02
+    """Density of the fog, per metre: one sees 600, 300 or 150 metres."""
+
+    @property
+    def variant(self) -> str:
+        """The density, as file names have it."""
+        return str(self.beta)
+
+
+class RainyCityscapesConfig(PublicConfig):
+    """Rainy Cityscapes: images of Cityscapes with rain and haze computed into them."""
+
+    dataset: Literal["rainy_cityscapes"]  # type: ignore[assignment]
+    """The data set's name."""
+    rain: Name = "*"
+    """Which of the 36 kinds of rain that each image has, as file names say it behind `_rain_`, such
+    as `alpha_0.01_beta_0.005_dropsize_0.01_pattern_1`; `*` stands for any text."""
+
+    @property
+    def variant(self) -> str:
+        """The kind of rain."""
+        return self.rain
+
+
+class A2D2Config(PublicConfig):
+    """A2D2, the data set of Audi's cars."""
+
+    dataset: Literal["a2d2"]  # type: ignore[assignment]
+    """The data set's name."""
+    camera: Literal[
+        "front_center",
+        "front_left",
+        "front_right",
+        "side_left",
+        "side_right",
+        "rear_center",
+        "all",
+    ] = "front_center"
+    """Which of its cameras."""
+
+    @property
+    def variant(self) -> str:
+        """The camera's folder."""
+        return "*" if self.camera == "all" else f"cam_{self.camera}"
+
+
+_OF_CAMERA = {"eon": "imgs/*", "road": "imgs2/*_f_*", "wide": "imgs2/*_e_*"}
+"""Pattern of a camera's images in comma10k."""
+
+
+class Comma10kConfig(PublicConfig):
+    """comma10k, crowd-sourced labels of frames behind windscreens."""
+
+    dataset: Literal["comma10k"]  # type: ignore[assignment]
+    """The data set's name."""
+    camera: Literal["eon", "road", "wide"] = "eon"
+    """The first device's, `imgs/`, or the later device's: `road` and `wide` of `imgs2/`."""
+
+    @property
+    def domain_name(self) -> str:
+        """``name``, or else the data set with the camera."""
+        return self.name or f"{self.dataset}_{self.camera}"
+
+    @property
+    def variant(self) -> str:
+        """Pattern of the camera's images."""
+        return _OF_CAMERA[self.camera]
+
+
+class LoveDAConfig(PublicConfig):
+    """LoveDA: Chinese towns and country from above."""
+
+    dataset: Literal["loveda"]  # type: ignore[assignment]
+    """The data set's name."""
+    area: Literal["urban", "rural"] | None = None
+    """One of its two domains; none: both."""
+
+    @property
+    def domain_name(self) -> str:
+        """``name``, or else the area, or the data set."""
+        return self.name or self.area or self.dataset
+
+    @property
+    def variant(self) -> str:
+        """The area's folder."""
+        return "*" if self.area is None else self.area.capitalize()
+
+
+class PotsdamConfig(PublicConfig):
+    """Potsdam of the ISPRS benchmark: true orthophotos, 5 cm per pixel."""
+
+    dataset: Literal["potsdam"]  # type: ignore[assignment]
+    """The data set's name."""
+    bands: Literal["rgb", "irrg"] = "rgb"
+    """Which channels the images hold; Vaihingen's are infrared, red and green (`irrg`)."""
+
+    @property
+    def variant(self) -> str:
+        """The bands' folder."""
+        return "2_Ortho_RGB" if self.bands == "rgb" else "3_Ortho_IRRG"
+
+
+class NuImagesConfig(DomainConfig):
+    """nuImages: photographs of six cameras in Boston and Singapore."""
+
+    builds: ClassVar[str] = "muhdi.data.public.nuimages:open_nuimages"
+
+    dataset: Literal["nuimages"]
+    """The data set's name."""
+    root: str | None = None
+    """Its folder, relative to `runtime.root`; none: `data/nuimages`."""
+    camera: (
+        Literal["front", "front_left", "front_right", "back", "back_left", "back_right"] | None
+    ) = None
+    """One of its cameras; none: all of them."""
+    train: Name = "v1.0-train"
+    """Folder of the training split's tables; `v1.0-mini` is a small one."""
+    val: Name = "v1.0-val"
+    """Folder of the evaluation split's tables."""
+
+    @property
+    def domain_name(self) -> str:
+        """``name``, or else the data set."""
+        return self.name or self.dataset
 
 
 class OpaqueDomainConfig(Opaque, DomainConfig):

@@ -14,8 +14,10 @@ from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.sets import ImageSet, Sample, Size
 from muhdi.errors import DataError, MuhdiError
 from muhdi.recipe import plugins
-from muhdi.recipe.domains import DomainConfig, FolderConfig, ScenesConfig
+from muhdi.recipe.domains import DomainConfig, FolderConfig, NuImagesConfig, ScenesConfig
 from muhdi.taxonomy import CLASS_SETS
+from tests.data.test_nuimages import write_nuimages
+from tests.official_trees import TREES, write_official
 from tests.testers_data import DatasetTester
 from tests.trees import DATASETS, config, write_tree
 
@@ -39,12 +41,19 @@ def section_of(dataset: str, folders: Path) -> DomainConfig:
     if dataset == "folder":
         return folder_section(folders)
     root = folders / dataset
+    if dataset == "nuimages":
+        for version in ("v1.0-train", "v1.0-val"):
+            write_nuimages(root, version)
+        return NuImagesConfig(dataset="nuimages", root=str(root))
+    if dataset in TREES:
+        write_official(dataset, root)
+        return config(dataset, root)
     for split in ("train", "val"):
         write_tree(dataset, root, split)
     return config(dataset, root)
 
 
-BUILT_IN = ("scenes", "folder", *DATASETS)
+BUILT_IN = ("scenes", "folder", *DATASETS, *TREES, "nuimages")
 
 
 @pytest.mark.parametrize("dataset", BUILT_IN)

@@ -59,6 +59,18 @@ def test_groups_of_labels_have_no_id() -> None:
         find_raw_ids("mapillary", URBAN19, None)
 
 
+@pytest.mark.parametrize(("dataset", "classes"), [("comma10k", "comma5"), ("potsdam", "isprs6")])
+def test_labels_of_colours_have_no_ids(dataset: str, classes: str) -> None:
+    with pytest.raises(RecipeError, match=f"the labels of {dataset} hold colours, without ids"):
+        find_raw_ids(dataset, CLASS_SETS[classes], None)
+
+
+def test_train_ids_and_classes_of_ones_own_are_ids_too() -> None:
+    assert find_raw_ids("bdd100k", URBAN19, None).ids == tuple(range(19))
+    assert find_raw_ids("railsem19", CLASS_SETS["rail19"], None).ids == tuple(range(19))
+    assert find_raw_ids("loveda", CLASS_SETS["loveda7"], None).ids == tuple(range(1, 8))
+
+
 def test_a_folder_has_the_first_id_of_its_table_and_the_sources_table_without_one(
     tmp_path: Path,
 ) -> None:

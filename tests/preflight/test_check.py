@@ -200,3 +200,22 @@ def test_the_command_prints_tables_writes_json_and_tells_by_its_status(
     assert "two\nlines" in json.loads((tmp_path / "found.json").read_text())["problems"][0]
     assert command(monkeypatch, recipe, "--set", "sorce=1") == 2
     assert not (tmp_path / "experiments").exists(), "nothing is written but the given output"
+
+
+def test_every_public_data_set_that_is_missing_is_told_with_its_page_and_terms(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    report = check(load_recipe("acdc_sequence_muhdi"), jobs=1)
+    assert len(report.problems) == 5
+    source, fog, *_ = report.problems
+    assert source == (
+        "source: root: the folder data/cityscapes does not exist; give the right one with --set"
+        " runtime.root=FOLDER; Cityscapes is to be had at"
+        " https://www.cityscapes-dataset.com/downloads/ (non-commercial, registration)"
+    )
+    assert fog.startswith("steps.0.target: root: the folder data/ACDC does not exist")
+    assert fog.endswith(
+        "ACDC is to be had at https://acdc.vision.ee.ethz.ch/ (non-commercial, registration)"
+    )
+    assert command(monkeypatch, "comma10k") == 1

@@ -52,7 +52,12 @@ Labels = tuple[RawLabel, ...]
 _PUBLISHED_GTA5 = {"terrain": "flat", "caravan": NONE, "trailer": NONE}
 """Where GTA5's published super-classes differ from Cityscapes', whose ids it shares."""
 
-_TABLES = {"gta5": "cityscapes", "acdc": "cityscapes", "mapillary": MAPILLARY_V1}
+_OF_CITYSCAPES = ("gta5", "acdc", "dark_zurich", "foggy_cityscapes", "rainy_cityscapes", "kitti")
+_TABLES = {
+    **dict.fromkeys(_OF_CITYSCAPES, "cityscapes"),
+    **dict.fromkeys(("potsdam", "vaihingen"), "isprs"),
+    "mapillary": MAPILLARY_V1,
+}
 """The file of a data set in ``tables/``, where it has another name."""
 
 _ROAD = ("road", "service-lane", "bike-lane", "crosswalk-plain", "road-shoulder")
@@ -131,8 +136,8 @@ def raw_labels(dataset: str) -> Labels:
     """Every raw id that a data set defines.
 
     Args:
-        dataset: ``gta5``, ``synthia``, ``cityscapes``, ``idd``, ``acdc``, ``mapillary_v1.2`` (also
-            ``mapillary``) or ``mapillary_v2.0``.
+        dataset: a key of `muhdi.data.public.known.LAYOUTS`, ``mapillary_v1.2`` (which
+            ``mapillary`` is too) or ``mapillary_v2.0``.
     """
     file = f"{_TABLES.get(dataset, dataset)}.csv"
     table = resources.files("muhdi") / "data" / "tables" / file

@@ -1,194 +1,87 @@
-"""The public data sets: where their official directory layouts keep images and labels.
+"""Finding the images and labels of the public data sets in their official directory layouts.
 
-| data set | images | labels |
-|---|---|---|
-| gta5 | images/ | labels/ |
-| synthia | RGB/ | GT/CLASSES/, or GT/LABELS/ (16-bit RGB), GT/COLOR/ (colours) |
-| cityscapes | leftImg8bit/SPLIT/CITY/ | gtFine/SPLIT/CITY/ |
-| idd | leftImg8bit/SPLIT/SEQUENCE/ | gtFine/SPLIT/SEQUENCE/ |
-| mapillary | SPLIT/images/ | SPLIT/labels/, SPLIT/v1.2/labels/ or SPLIT/v2.0/labels/ |
-| acdc | rgb_anon/CONDITION/SPLIT/SEQUENCE/ | gt/CONDITION/SPLIT/SEQUENCE/ |
-
-GTA5 and SYNTHIA have no splits: ``train`` (or ``all``) is every image, ``val`` every 50th of them
-in the order of their names, so both share images; lists may divide them otherwise. Labels are
-paired with images by name. Of Mapillary's two versions the older is taken where both are there; a
-``config.json`` (``config_v1.2.json``, ``config_v2.0.json``) in the root says what its ids mean, and
-without one the official lists do.
+Labels are paired with images by name. A data set whose splits have no folders is divided by a rule
+that its layout names, see `muhdi.data.public.layout.Layout`; lists may divide it otherwise. Of
+Mapillary's two versions the older is taken where both are there; a ``config.json``
+(``config_v1.2.json``, ``config_v2.0.json``) in the root says what its ids mean, and without one the
+official lists do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
 from glob import escape
 from pathlib import Path
-from typing import Literal
 
 from muhdi.data.paths import (
     SplitImages,
     all_or_none,
+    expand_root,
     find_list,
     fixed_part,
     label_files,
     matches,
     read_list,
 )
-from muhdi.data.public.labels import (
-    MAPILLARY_V1,
-    MAPILLARY_V2,
-    Labels,
-    raw_labels,
-    read_mapillary_config,
-)
-from muhdi.data.sets import Fit
+from muhdi.data.public.known import LAYOUTS
+from muhdi.data.public.layout import LabelKind, Layout, stem_of
+from muhdi.data.public.sources import whence
 from muhdi.errors import DataError, RecipeError
-from muhdi.recipe.domains import ACDCConfig, PublicConfig
-
-Format = Literal["ids", "train_ids", "colours"]
+from muhdi.recipe.domains import PublicConfig
 
 
-@dataclass(frozen=True)
-class LabelKind:
-    """One way in which a data set comes with labels.
+def find_root(config: PublicConfig, base: str) -> Path:
+    """The folder of a data set.
 
-    Attributes:
-        format: what a label image holds.
-        pattern: path below the root; ``{split}``, ``{parent}`` and ``{stem}`` are filled in per
-            image.
-        first_channel: the id is the first of an RGB image's three channels.
-        table: the raw labels' name in `muhdi.data.public.labels.raw_labels`, where it is not the
-            data set's.
-        configs: files in the root of which the first that exists is read instead of ``table``.
+    Args:
+        config: of the data set.
+        base: the recipe's ``runtime.root``.
+
+    Raises:
+        DataError: it does not exist; the message says where the data set is to be had.
     """
-
-    format: Format
-    pattern: str
-    first_channel: bool = False
-    table: str | None = None
-    configs: tuple[str, ...] = ()
-
-    def labels(self, dataset: str, root: Path) -> Labels:
-        """The raw labels that such images hold."""
-        for name in self.configs:
-            if (root / name).is_file():
-                return read_mapillary_config(root / name)
-        return raw_labels(self.table or dataset)
+    documented = LAYOUTS[config.dataset].root
+    try:
+        return expand_root(base, documented if config.root is None else config.root)
+    except DataError as error:
+        raise DataError(f"{error}; {whence(config.dataset)}") from None
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Where a data set keeps its files, below its root.
+def find_layout(config: PublicConfig, split: str, root: Path) -> Layout:
+    """The layout of the release that lies in a folder, with the variant that the recipe chooses.
 
-    Attributes:
-        root: where the documentation puts the data set.
-        folder: of the images; lists are relative to it. May hold ``{split}``.
-        images: pattern of the images below ``folder``, without ``endings``; may hold ``{split}``,
-            ``{condition}``.
-        endings: of the images' names; what comes before is the stem that labels share.
-        labels: the kinds of labels; ``auto`` takes the first that is there.
-        train: names that the split's folder may have; the first that exists counts.
-        val: the same.
-        every: where splits have no folders: name of a split -> n, where every n-th image belongs to
-            it.
-        fit: how images come to the size that the network sees.
+    Args:
+        config: of the data set.
+        split: ``train`` or ``val``.
+        root: of the data set.
     """
-
-    root: str
-    folder: str
-    images: str
-    endings: tuple[str, ...]
-    labels: tuple[LabelKind, ...]
-    train: tuple[str, ...] = ("train",)
-    val: tuple[str, ...] = ("val",)
-    every: Mapping[str, int] = field(default_factory=dict)
-    fit: Fit = "stretch"
+    newest = LAYOUTS[config.dataset]
+    for layout in (newest, *newest.older):
+        chosen = _of_variant(layout, config, split)
+        names = _split_names(config, layout, split)
+        if any((root / fixed_part(_pattern(chosen, name))).is_dir() for name in names):
+            return chosen
+    return _of_variant(newest, config, split)
 
 
-def _suffixed(pattern: str, ids: str, train_ids: str, colours: str) -> tuple[LabelKind, ...]:
-    """Kinds of labels that lie side by side, told apart by how their names end."""
-    return (
-        LabelKind("ids", f"{pattern}_{ids}.png"),
-        LabelKind("train_ids", f"{pattern}_{train_ids}.png"),
-        LabelKind("colours", f"{pattern}_{colours}.png"),
+def _of_variant(layout: Layout, config: PublicConfig, split: str) -> Layout:
+    """A layout with a variant filled in."""
+    variant = config.variant
+    if split == "val" and layout.val_variant is not None:
+        variant = layout.val_variant
+    return replace(
+        layout,
+        folder=layout.folder.replace("{variant}", variant),
+        images=layout.images.replace("{variant}", variant),
+        endings=tuple(ending.replace("{variant}", variant) for ending in layout.endings),
     )
 
 
-def _mapillary(format: Format) -> tuple[LabelKind, ...]:
-    v1 = "config_v1.2.json"
-    v2 = "config_v2.0.json"
-    return (
-        LabelKind(
-            format, "{split}/labels/{stem}.png", table=MAPILLARY_V1, configs=("config.json", v1, v2)
-        ),
-        LabelKind(format, "{split}/v1.2/labels/{stem}.png", table=MAPILLARY_V1, configs=(v1,)),
-        LabelKind(format, "{split}/v2.0/labels/{stem}.png", table=MAPILLARY_V2, configs=(v2,)),
-    )
-
-
-_FORMATS: tuple[Format, ...] = ("ids", "train_ids", "colours")
-_EVERY = {"train": 1, "all": 1, "val": 50}
-
-LAYOUTS: dict[str, Layout] = {
-    "gta5": Layout(
-        root="data/GTA5",
-        folder="images",
-        images="*",
-        endings=(".png", ".jpg"),
-        labels=tuple(LabelKind(format, "labels/{stem}.png") for format in _FORMATS),
-        train=("train", "all"),
-        every=_EVERY,
-    ),
-    "synthia": Layout(
-        root="data/SYNTHIA",
-        folder="RGB",
-        images="*",
-        endings=(".png", ".jpg"),
-        labels=(
-            LabelKind("ids", "GT/CLASSES/{stem}.png"),
-            LabelKind("ids", "GT/LABELS/{stem}.png", first_channel=True),
-            LabelKind("train_ids", "GT/CLASSES/{stem}.png"),
-            LabelKind("colours", "GT/COLOR/{stem}.png"),
-        ),
-        train=("train", "all"),
-        every=_EVERY,
-    ),
-    "cityscapes": Layout(
-        root="data/cityscapes",
-        folder="leftImg8bit/{split}",
-        images="*/*",
-        endings=("_leftImg8bit.png",),
-        labels=_suffixed(
-            "gtFine/{split}/{parent}/{stem}_gtFine", "labelIds", "labelTrainIds", "color"
-        ),
-    ),
-    "idd": Layout(
-        root="data/IDD",
-        folder="leftImg8bit/{split}",
-        images="*/*",
-        endings=("_leftImg8bit.png", "_leftImg8bit.jpg"),
-        labels=_suffixed(
-            "gtFine/{split}/{parent}/{stem}_gtFine", "labelids", "labelcsTrainIds", "color"
-        ),
-    ),
-    "mapillary": Layout(
-        root="data/mapillary",
-        folder="{split}/images",
-        images="*",
-        endings=(".jpg", ".jpeg", ".png"),
-        labels=tuple(kind for format in _FORMATS for kind in _mapillary(format)),
-        train=("train", "training"),
-        val=("validation", "val"),
-        fit="pad",
-    ),
-    "acdc": Layout(
-        root="data/ACDC",
-        folder="rgb_anon",
-        images="{condition}/{split}/*/*",
-        endings=("_rgb_anon.png",),
-        labels=_suffixed("gt/{parent}/{stem}_gt", "labelIds", "labelTrainIds", "labelColor"),
-    ),
-}
-"""Layout by the data set's name in recipes."""
+def _pattern(layout: Layout, name: str) -> str:
+    """The pattern of a split's images, without their endings."""
+    return f"{layout.folder}/{layout.images}".replace("{split}", escape(name))
 
 
 def find_images(
@@ -206,7 +99,7 @@ def find_images(
         RecipeError: the data set has no such split.
         DataError: a folder, the list, an image of it, or every image is missing.
     """
-    layout = LAYOUTS[config.dataset]
+    layout = find_layout(config, split, root)
     names = _split_names(config, layout, split)
     list_file = config.train_list if split == "train" else config.val_list
     if list_file is not None:
@@ -214,16 +107,44 @@ def find_images(
         path = find_list(list_folders, files, f"{split}_list")
         name = _first_with_folder(names, lambda name: _folder(layout, root, name))
         base = _folder(layout, root, name)
-        return SplitImages(read_list(path, base, _condition(config)), name, base)
-    if layout.every and names[0] not in layout.every:
+        return SplitImages(read_list(path, base, _listed_folder(config)), name, base)
+    if layout.splits and names[0] not in layout.splits:
         raise RecipeError(
             f"{split}: {config.dataset} has no split {names[0]!r}; name one of"
-            f" {', '.join(layout.every)}, or set train_list and val_list to files that divide the"
+            f" {', '.join(layout.splits)}, or set train_list and val_list to files that divide the"
             " images"
         )
     name, images = _walk(config, layout, root, names)
-    kept = images[:: layout.every.get(name, 1)]
-    return SplitImages(kept, name, _folder(layout, root, name))
+    folder = _folder(layout, root, name)
+    return SplitImages(_of_split(layout, name, images, folder), name, folder)
+
+
+def _of_split(layout: Layout, name: str, images: list[Path], folder: Path) -> list[Path]:
+    """The images of a split, of all that its folder holds.
+
+    Raises:
+        DataError: there are none.
+    """
+    if layout.held_out is None or name == "all":
+        return images[:: layout.every.get(name, 1)]
+    held_out = _held_out(layout.held_out, images, folder)
+    found = [image for image in images if (image in held_out) == (name == "val")]
+    if not found:
+        raise DataError(
+            f"{folder}: none of its {len(images)} images belongs to {name}; complete the data set,"
+            f" take another split, or set {name}_list"
+        )
+    return found
+
+
+def _held_out(rule: int | tuple[str, ...], images: list[Path], folder: Path) -> set[Path]:
+    """The images that are held out for evaluation, see `Layout.held_out`."""
+    if not isinstance(rule, int):
+        return {path for path in images if any(fnmatchcase(path.name, one) for one in rule)}
+    groups = {path: path.relative_to(folder).parts[0] for path in images}
+    # Ordered as the images are, so each group once.
+    chosen = set(list(dict.fromkeys(groups.values()))[::rule])
+    return {path for path, group in groups.items() if group in chosen}
 
 
 def _split_names(config: PublicConfig, layout: Layout, split: str) -> tuple[str, ...]:
@@ -234,8 +155,10 @@ def _split_names(config: PublicConfig, layout: Layout, split: str) -> tuple[str,
     return layout.train if split == "train" else layout.val
 
 
-def _condition(config: PublicConfig) -> str | None:
-    return config.condition if isinstance(config, ACDCConfig) else None
+def _listed_folder(config: PublicConfig) -> str | None:
+    """The folder that a list's images must lie in, where the recipe chooses one of several."""
+    chooses = LAYOUTS[config.dataset].images.startswith("{variant}/")
+    return config.variant if chooses and config.variant != "*" else None
 
 
 def _folder(layout: Layout, root: Path, name: str) -> Path:
@@ -254,24 +177,20 @@ def _walk(
     config: PublicConfig, layout: Layout, root: Path, names: Sequence[str]
 ) -> tuple[str, list[Path]]:
     """Name of the first split that has folders, and its images."""
-    condition = _condition(config) or "*"
-    patterns = {}
-    for name in names:
-        pattern = f"{layout.folder}/{layout.images}".replace("{split}", escape(name))
-        patterns[name] = pattern.replace("{condition}", condition)
+    patterns = {name: _pattern(layout, name) for name in names}
     name = _first_with_folder(names, lambda name: root / fixed_part(patterns[name]))
     pattern = patterns[name]
     folder = root / fixed_part(pattern)
     expected = f"{config.dataset} keeps its images as {root / pattern}{layout.endings[0]}"
     if not folder.is_dir():
         raise DataError(
-            f"{folder}: this folder is missing; {expected}; correct the root, or the split's name"
+            f"{folder}: this folder is missing; {expected}; correct the root, or the split's name;"
+            f" {whence(config.dataset)}"
         )
-    endings = tuple(ending.lower() for ending in layout.endings)
     images = []
     for path in matches(root, pattern):
         hidden = path.name.startswith(".")  # macOS leaves "._name.png" next to every copied file
-        if path.name.lower().endswith(endings) and not hidden:
+        if not hidden and stem_of(path.name, layout.endings) is not None:
             images.append(path)
     if not images:
         raise DataError(
@@ -281,49 +200,57 @@ def _walk(
     return name, images
 
 
-def label_kinds(config: PublicConfig) -> list[LabelKind]:
-    """The kinds of labels that ``label_format`` allows, the preferred one first."""
+def label_kinds(config: PublicConfig, layout: Layout) -> list[LabelKind]:
+    """The kinds of labels that ``label_format`` allows, the preferred one first.
+
+    Raises:
+        RecipeError: the data set has none of them.
+    """
     kinds: dict[str, LabelKind] = {}
-    for kind in LAYOUTS[config.dataset].labels:
+    for kind in layout.labels:
         if config.label_format in ("auto", kind.format):
             # Several formats may share a pattern: the first is what such files hold.
             kinds.setdefault(kind.pattern, kind)
+    if not kinds:
+        formats = dict.fromkeys(kind.format for kind in layout.labels)
+        raise RecipeError(
+            f"label_format: {config.dataset} has no labels as {config.label_format}; choose one of"
+            f" auto, {', '.join(formats)}"
+        )
     return list(kinds.values())
 
 
 def label_paths(
-    config: PublicConfig, kind: LabelKind, images: SplitImages, root: Path
+    config: PublicConfig, kind: LabelKind, images: SplitImages, root: Path, layout: Layout
 ) -> list[Path]:
     """Where the labels of a kind should lie, one per image.
 
     Raises:
         DataError: an image of a list has no ending of the data set's images.
     """
-    endings = LAYOUTS[config.dataset].endings
     stems = []
     for image in images.paths:
-        for ending in endings:
-            if image.name.lower().endswith(ending.lower()):
-                stems.append(image.name[: -len(ending)])
-                break
-        else:
+        stem = stem_of(image.name, layout.endings)
+        if stem is None:
             raise DataError(
-                f"{image}: images of {config.dataset} end in {' or '.join(endings)}; correct the"
-                " list"
+                f"{image}: images of {config.dataset} end in {' or '.join(layout.endings)};"
+                " correct the list"
             )
+        stems.append(stem)
     return label_files(root, kind.pattern, images, stems, config.domain_name)
 
 
 def find_labels(
-    config: PublicConfig, images: SplitImages, root: Path
+    config: PublicConfig, images: SplitImages, root: Path, layout: Layout
 ) -> tuple[LabelKind, list[Path]] | None:
     """Kind and files of the labels, or None if no image has one.
 
     Raises:
+        RecipeError: the data set has no labels of the format that is asked for.
         DataError: some images have a label and some do not.
     """
-    for kind in label_kinds(config):
-        wanted = label_paths(config, kind, images, root)
+    for kind in label_kinds(config, layout):
+        wanted = label_paths(config, kind, images, root, layout)
         advice = images.advice("add the missing labels, or take all of them away")
         domain = config.domain_name
         files = all_or_none(images.paths, wanted, required=False, domain=domain, advice=advice)
