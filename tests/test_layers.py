@@ -111,7 +111,7 @@ PLACES = (
 """Where methods may be named."""
 
 
-ORDINARY_WORDS = {"none", "muhdi", "average", "blend", "replay", "restore", "style"}
+ORDINARY_WORDS = {"none", "bn", "muhdi", "average", "blend", "replay", "restore", "style"}
 """Methods that are called what other things are called, too."""
 
 HELP = ("COMMANDS", "DEMO", "INTRO")

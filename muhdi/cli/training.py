@@ -253,19 +253,8 @@ def adapt(
     With --online it predicts a stream, and adapts to every image right after. --set then changes an
     option of the method (learning_rate=1e-4), or with a recipe a key of that.
     """
-    how = OnlineOptions(
-        method,
-        rounds,
-        learning_rates,
-        output,
-        size,
-        every,
-        device,
-        head,
-        statistics,
-        domain,
-        weights,
-    )
+    use = (head, statistics, domain, weights)
+    how = OnlineOptions(method, rounds, learning_rates, output, size, every, device, *use)
     training = {
         "--images": images,
         "--source": source,
@@ -275,18 +264,11 @@ def adapt(
         "--resume": resume,
     }
     given = [name for name, value in training.items() if value not in (None, False)]
+    common = {"overwrite": overwrite, "quiet": quiet, "trust_code": trust_code}
     if online is not None:
         if given:
             raise RecipeError(f"{given[0]}: trains a step, but --online does not; give one of them")
-        adapt_online(
-            model,
-            online,
-            how,
-            settings,
-            overwrite=overwrite,
-            quiet=quiet,
-            trust_code=trust_code,
-        )
+        adapt_online(model, online, how, settings, **common)
         return
     if how.given():
         raise RecipeError(f"{how.given()[0]}: is for --online; name a stream with it")
@@ -300,11 +282,9 @@ def adapt(
         source_free=source_free,
         settings=settings,
         seed=seed,
-        trust_code=trust_code,
         experiments=experiments,
         resume=resume,
-        overwrite=overwrite,
-        quiet=quiet,
+        **common,
     )
 
 
@@ -316,6 +296,7 @@ def _train_step(
     resume: bool,
     overwrite: bool,
     quiet: bool,
+    trust_code: bool,
     **planned: Any,
 ) -> None:
     """One more step, from a folder of images."""
@@ -325,7 +306,7 @@ def _train_step(
     from muhdi.run.directory import RunDirectory
     from muhdi.workflows.adapt import adapt_as_planned, plan_adaptation
 
-    plan = plan_adaptation(model, images, **planned)
+    plan = plan_adaptation(model, images, trust_code=trust_code, **planned)
     for note in plan.notes:
         typer.echo(f"note: {one_line(note)}")
     results = adapt_as_planned(plan, experiments, resume=resume, overwrite=overwrite, quiet=quiet)

@@ -20,7 +20,8 @@ from muhdi.recipe.online import LearnerConfig, Moves
 class Learner(Online):
     """A method that makes a step on some of the network's weights after each image.
 
-    A method has `learn`, and where it keeps more than its weights, `reset` and `kept`.
+    A method has `learn`, and where it keeps more than its weights, `reset` and `kept`. After a
+    collapse the prediction is that of the network as it began.
 
     Args:
         config: the section that describes the method.
@@ -73,13 +74,14 @@ class Learner(Online):
         with torch.enable_grad():
             logits = self.learn(images)
         if not self._why and self.seen % self.config.check_every == 0:
-            logits = self._compare(images, logits)
+            self._compare(images, logits)
         self.seen += 1
-        if self._why:
-            self.resets += 1
-            self.remark(f"image {self.seen}: the network has collapsed and is reset: {self._why}")
-            self.reset()
-        return logits
+        if not self._why:
+            return logits
+        self.resets += 1
+        self.remark(f"image {self.seen}: the network has collapsed and is reset: {self._why}")
+        self.reset()
+        return self.predict(images)
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -134,17 +136,14 @@ class Learner(Online):
             return torch.optim.SGD(weights, rate, momentum=momentum, weight_decay=decay)
         return torch.optim.Adam(weights, rate, (momentum, 0.999), weight_decay=decay)
 
-    def _compare(self, images: Tensor, logits: Tensor) -> Tensor:
-        """Logits of the network as it began, if it predicts many more classes; else those given."""
+    def _compare(self, images: Tensor, logits: Tensor) -> None:
+        """Whether many classes are no longer predicted, which the network as it began does."""
         if not (self.seen and self.config.reset_below):
-            return logits
-        first = self.logits_with(self.anchor, images)
-        before = number_of_classes(first)
+            return
+        before = number_of_classes(self.logits_with(self.anchor, images))
         now = number_of_classes(logits)
-        if now >= self.config.reset_below * before:
-            return logits
-        self.collapse(f"it predicts {now:.1f} classes where it had predicted {before:.1f}")
-        return first
+        if now < self.config.reset_below * before:
+            self.collapse(f"it predicts {now:.1f} classes where it had predicted {before:.1f}")
 
 
 def number_of_classes(logits: Tensor) -> float:
