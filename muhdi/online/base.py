@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from muhdi.models.image_norms import OfBatchNorm, replace_norm
 from muhdi.models.inference import Inference
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import Statistics, batch_norms
@@ -63,7 +64,12 @@ class OnlineContext:
 
     def inference(self, statistics: str) -> Inference:
         """Images in, logits out, by the network's very weights, which gradients can reach."""
-        return Inference(self.network, self.head, statistics)
+        if statistics != "image":
+            return Inference(self.network, self.head, statistics)
+        made = Inference(self.network, self.head, "running")
+        for name, norm in batch_norms(made.network).items():
+            replace_norm(made.network, name, OfBatchNorm(norm))
+        return made
 
 
 class Online:

@@ -22,11 +22,16 @@ from muhdi.models.statistics import batch_norms, read_statistics
 from muhdi.online.base import Online, OnlineContext
 from muhdi.recipe.online import MomentsConfig
 
+LARGE = 2**13
+"""From so many pixels on, a map's moments are those of some of its rows."""
+EVERY = 4
+
 
 class Moments(Online):
     """Only the moments of batch norms adapt; no weight moves.
 
-    An image's own variance is the unbiased one, as batch norms collect it while they train.
+    An image's own variance is the unbiased one, as batch norms collect it while they train. Of maps
+    of `LARGE` pixels and more, every fourth row counts.
     """
 
     config_class = MomentsConfig
@@ -85,7 +90,20 @@ class _Following(nn.Module):
             if not self.remembers:
                 mean = mean.clone()
                 variance = variance.clone()
-            # PyTorch's own kernel: one pass over the map, where other ways take three.
-            torch.batch_norm_update_stats(x, mean, variance, self.share)
+            # PyTorch's own kernel, which is many times as fast as sums of its operations.
+            torch.batch_norm_update_stats(_sampled(x), mean, variance, self.share)
         normalised = F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
         return self.after(normalised)  # type: ignore[no-any-return]
+
+
+def _sampled(x: Tensor) -> Tensor:
+    """A map, or every `EVERY`-th row of a large one.
+
+    Rows of large maps resemble their neighbours. With all of them, an image took 1.14 times as long
+    as plain prediction by EfficientNet-Lite0, with some 1.09 times.
+    """
+    if x.shape[-2] * x.shape[-1] < LARGE:
+        return x
+    rows = x[:, :, EVERY // 2 :: EVERY]
+    last = x.is_contiguous(memory_format=torch.channels_last)
+    return rows.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

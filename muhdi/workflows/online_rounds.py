@@ -117,9 +117,9 @@ def adapt_in_rounds(  # noqa: PLR0913 - options by name
         )
     out = Path(output)
     arms = recipe.online.arms()
-    domains = _open_domains(recipe, recipe.online)
     options: dict[str, Any] = {"device": device or recipe.runtime.device, "trust_code": trust_code}
     _check(model, recipe, arms, options | use)
+    domains = _open_domains(recipe, recipe.online)
     check_output(out, overwrite=overwrite)
     for name in arms:
         check_output(out / file_name(name), overwrite=overwrite)
