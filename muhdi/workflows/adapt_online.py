@@ -101,7 +101,8 @@ def adapt_online(  # noqa: PLR0913 - options by name
         every: of films, only every n-th frame.
         device: ``cpu``, ``cuda``, ``cuda:1``; ``auto``: a GPU where there is one.
         overwrite: replace outputs that exist.
-        trust_code: whether classes of other packages are imported.
+        trust_code: whether classes of other packages that the network names are imported; a class
+            that ``method`` names is.
         on_progress: called with the number of files that are done, and of all; None: unknown.
         on_remark: called with each line for the user, such as a reset.
         use: ``head``, ``statistics``, ``domain``, ``weights``, as for `Predictor.load`.
@@ -114,7 +115,7 @@ def adapt_online(  # noqa: PLR0913 - options by name
     check_type("model", model, str, Path)
     check_type("output", output, str, Path)
     out = Path(output)
-    section = read_online(method, options or {}, trust_code=trust_code)
+    section = read_online(method, options or {})
     view = View(size, batch_size=1)
     inputs = _inputs(stream, out)
     check_output(out, overwrite=overwrite)

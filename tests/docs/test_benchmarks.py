@@ -17,6 +17,7 @@ from benchmarks import (
     gpu_page,
     keeping,
     masked,
+    online,
     parts,
     performance,
     rare_classes,
@@ -85,6 +86,12 @@ def test_a_masked_pass_is_measured() -> None:
     # Several iterations: what other programs take from a single one may be more than the pass.
     found = masked.measure(recipe, rare_classes.sets_of(recipe, 2), 1, 10)
     assert found["masked_over_plain"][0] > 1
+
+
+def test_adapting_is_measured_over_plain_prediction() -> None:
+    found = online.measure("small", (64, 32), 1, 1)
+    assert {name for name in found if "_over_" not in name} == {"plain", *online.METHODS}
+    assert found["cotta_over_plain"][0] > 2
 
 
 STUDIES = [*parts.STUDIES.values(), *retentions.STUDIES.values()]
