@@ -70,7 +70,7 @@ class OnlineSession:
     """Images one after another: each is predicted, and then the network adapts to it.
 
     Args:
-        checkpoint: the network that adapts; it is changed in place.
+        checkpoint: the network that adapts, on its device; it is changed in place.
         usage: the head that predicts, and what batch norms normalise with at first.
         stored: the statistics, with ``domain`` and ``pooled``.
         section: describes the method.
@@ -94,7 +94,7 @@ class OnlineSession:
         self.section = section
         self.classes = class_set_of(checkpoint.classes)
         self.head = usage.head
-        self.domain = usage.domain
+        self.domain = None
         self.image_size = checkpoint.image_size
         self.latency = Latency()
         self.before_image: Callable[[], None] = lambda: None

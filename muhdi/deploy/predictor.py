@@ -243,7 +243,13 @@ class Predictor(nn.Module):
         """
         check_type("method", method, str, OnlineConfig)
         section = read_online(method, options)
+        # Moving a module to a device makes buffers that the network does not share.
+        network = self.used.network.to(self.inference.device)
         self.online = OnlineSession(self.used, self.usage, self.stored_statistics, section)
+        self.statistics = self.online.statistics
+        self.stored_statistics = None
+        self.domain = None
+        self.inference = Inference(network, self.head, self.statistics)
         return self.online
 
     def adapt(
@@ -255,7 +261,7 @@ class Predictor(nn.Module):
     ) -> Prediction:
         """Predict one image of any size, and then adapt to it, by ``bn`` unless `adapt_by` chose.
 
-        From then on `predict` uses the adapted weights, too.
+        From then on `predict` uses the adapted weights and statistics, too.
 
         Args:
             image: a file, a PIL image, or uint8 RGB [H, W, 3].

@@ -89,14 +89,35 @@ def test_python_does_what_the_command_does(muhdi, trained: Path, tmp_path: Path)
     assert np.array_equal(again, found[2].ids)
 
 
-def test_plain_prediction_is_predict(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("domain", [None, "night"])
+def test_plain_prediction_is_predict(trained: Path, tmp_path: Path, domain: str | None) -> None:
     (photo,) = take_photos(tmp_path / "photos", 1)
-    predictor = library.Predictor.load(trained)
+    predictor = library.Predictor.load(trained, domain=domain)
     expected = predictor.predict(photo, probabilities=True)
     predictor.adapt_by("none")
     found = predictor.adapt(photo, probabilities=True)
     assert np.array_equal(found.ids, expected.ids)
     assert np.allclose(found.probabilities, expected.probabilities, atol=1e-6)
+    predictor.save_adapted(tmp_path / "same.safetensors")
+    loaded = library.Predictor.load(tmp_path / "same.safetensors")
+    again = loaded.predict(photo, probabilities=True)
+    assert np.allclose(again.probabilities, expected.probabilities, atol=1e-6)
+
+
+def test_predict_uses_what_was_adapted(trained: Path, tmp_path: Path) -> None:
+    photos = take_photos(tmp_path / "photos")
+    predictor = library.Predictor.load(trained)
+    before = predictor.predict(photos[0], probabilities=True).probabilities
+    for photo in photos:
+        predictor.adapt(photo)
+    after = predictor.predict(photos[0], probabilities=True).probabilities
+    assert not np.allclose(after, before, atol=1e-4)
+    predictor.save_adapted(tmp_path / "adapted.safetensors")
+    loaded = library.Predictor.load(tmp_path / "adapted.safetensors")
+    assert np.allclose(loaded.predict(photos[0], probabilities=True).probabilities, after)
+    predictor.online.reset()
+    again = predictor.predict(photos[0], probabilities=True).probabilities
+    assert np.allclose(again, before, atol=1e-6)
 
 
 def test_a_mean_teacher_is_what_the_file_names(trained: Path, tmp_path: Path) -> None:
