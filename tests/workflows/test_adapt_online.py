@@ -17,6 +17,7 @@ from PIL import Image
 
 import muhdi as library
 from muhdi.models.checkpoint import load_checkpoint
+from muhdi.online.bn import Moments
 from muhdi.run.directory import RunDirectory
 
 
@@ -325,3 +326,20 @@ def test_nothing_to_save_before_anything_has_adapted(trained: Path, tmp_path: Pa
     session = predictor.adapt_by("bn")
     with pytest.raises(library.RecipeError, match="each seen once"):
         session.check(library.View(flip=True), probabilities=False)
+
+
+def test_after_a_signal_the_command_says_where_everything_is(
+    muhdi, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_photos(tmp_path / "photos")
+    observe = Moments.observe
+
+    def interrupted(self: Moments, images: torch.Tensor) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGINT)
+        return observe(self, images)
+
+    monkeypatch.setattr(Moments, "observe", interrupted)
+    status, _, errors = muhdi("adapt", trained, "--online", "photos", "--quiet")
+    assert status == 128 + signal.SIGINT
+    assert errors == "Stopped; what was adapted so far is in adapted\n"
+    assert json.loads((tmp_path / "adapted/online.json").read_text())["images"] == 1
