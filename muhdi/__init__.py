@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from muhdi.data.catalog import DataContext
     from muhdi.data.sets import ImageSet, Sample
     from muhdi.deploy.export import export
-    from muhdi.deploy.predictor import Prediction, Predictor
+    from muhdi.deploy.prediction import Prediction
+    from muhdi.deploy.predictor import Predictor
     from muhdi.deploy.view import View
     from muhdi.errors import DataError, Interrupted, MuhdiError, RecipeError, RunError
     from muhdi.evaluation.results import Results
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
     from muhdi.models.checkpoint import Checkpoint, load_checkpoint
     from muhdi.models.outputs import Levels, Outputs
     from muhdi.models.segmenter import Segmenter
+    from muhdi.online.base import Online, OnlineContext
+    from muhdi.online.learner import Learner
     from muhdi.passes import Batch, Pass
     from muhdi.recipe.backbones import BackboneConfig
     from muhdi.recipe.domains import DomainConfig
     from muhdi.recipe.load import shipped_recipes
     from muhdi.recipe.methods import AdaptationConfig
+    from muhdi.recipe.online import LearnerConfig, OnlineConfig
     from muhdi.recipe.retentions import RetentionConfig
     from muhdi.recipe.schema import Recipe
     from muhdi.recipe.section import Fraction, Positive, Weight
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
     from muhdi.run.costs import DryRun
     from muhdi.taxonomy import ClassSet
     from muhdi.workflows.adapt import adapt
+    from muhdi.workflows.adapt_online import adapt_online
     from muhdi.workflows.dry_run import dry_run
     from muhdi.workflows.evaluate import evaluate
     from muhdi.workflows.label_sample import LabelSample, label_sample
@@ -59,6 +64,8 @@ _HOME = {
     "Fraction": "muhdi.recipe.section",
     "ImageSet": "muhdi.data.sets",
     "Interrupted": "muhdi.errors",
+    "Learner": "muhdi.online.learner",
+    "LearnerConfig": "muhdi.recipe.online",
     "Levels": "muhdi.models.outputs",
     "LabelSample": "muhdi.workflows.label_sample",
     "Losses": "muhdi.losses",
@@ -66,11 +73,14 @@ _HOME = {
     "MethodContext": "muhdi.method",
     "MuhdiError": "muhdi.errors",
     "Normalise": "muhdi.models.backbones.base",
+    "Online": "muhdi.online.base",
+    "OnlineConfig": "muhdi.recipe.online",
+    "OnlineContext": "muhdi.online.base",
     "Outputs": "muhdi.models.outputs",
     "OwnNetwork": "muhdi.method",
     "Pass": "muhdi.passes",
     "Positive": "muhdi.recipe.section",
-    "Prediction": "muhdi.deploy.predictor",
+    "Prediction": "muhdi.deploy.prediction",
     "Predictor": "muhdi.deploy.predictor",
     "Recipe": "muhdi.recipe.schema",
     "RecipeError": "muhdi.errors",
@@ -83,6 +93,7 @@ _HOME = {
     "View": "muhdi.deploy.view",
     "Weight": "muhdi.recipe.section",
     "adapt": "muhdi.workflows.adapt",
+    "adapt_online": "muhdi.workflows.adapt_online",
     "dry_run": "muhdi.workflows.dry_run",
     "evaluate": "muhdi.workflows.evaluate",
     "export": "muhdi.deploy.export",

@@ -75,6 +75,12 @@ def entropy_map(probabilities: Tensor) -> Tensor:
     return -probabilities * torch.log2(probabilities + 1e-30) / math.log2(probabilities.shape[1])
 
 
+def pixel_entropy(logits: Tensor) -> Tensor:
+    """Shannon entropy of every pixel in nats, [N, C, H, W] -> [N, H, W]: 0 to ln C."""
+    log_probabilities = logits.log_softmax(1)
+    return -(log_probabilities.exp() * log_probabilities).sum(1)
+
+
 def entropy(probabilities: Tensor) -> Tensor:
     """Normalised entropy, averaged over pixels: 0 is certain, 1 uniform (ADVENT, equation 3)."""
     return entropy_map(probabilities).sum(1).mean()

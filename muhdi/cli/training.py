@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from muhdi.cli.complete import recipe_names
+from muhdi.cli.online import (
+    Adapted,
+    EveryFrame,
+    LearningRates,
+    Methods,
+    OnlineDevice,
+    OnlineOptions,
+    Rounds,
+    Stream,
+    adapt_online,
+)
 from muhdi.cli.options import (
+    Domain,
     Experiments,
     Format,
+    Head,
     Jobs,
     ModelArgument,
     OverwriteRun,
@@ -20,7 +33,9 @@ from muhdi.cli.options import (
     Resume,
     Seed,
     Set,
+    Statistics,
     TrustCode,
+    Weights,
     read_orders,
 )
 from muhdi.cli.output import (
@@ -71,7 +86,16 @@ TryOut = Annotated[
     ),
 ]
 NewImages = Annotated[
-    Path, typer.Option("--images", help="Folder of images of the new place; no labels needed.")
+    Optional[Path],
+    typer.Option("--images", help="Folder of images of the new place; no labels needed."),
+]
+InputSize = Annotated[
+    Optional[tuple[int, int]],
+    typer.Option(
+        "--size",
+        help="With --online: width and height at which the network sees an image. By default as in"
+        " training.",
+    ),
 ]
 SourceRecipe = Annotated[
     Optional[str],
@@ -196,7 +220,8 @@ def train(
 
 def adapt(
     model: ModelArgument,
-    images: NewImages,
+    images: NewImages = None,
+    online: Stream = None,
     source: SourceRecipe = None,
     source_free: SourceFree = False,
     settings: Set = [],  # noqa: B006 - typer reads the default
@@ -204,31 +229,84 @@ def adapt(
     experiments: Experiments = None,
     resume: Resume = False,
     overwrite: OverwriteRun = False,
+    method: Methods = [],  # noqa: B006 - typer reads the default
+    rounds: Rounds = None,
+    learning_rates: LearningRates = None,
+    output: Adapted = None,
+    size: InputSize = None,
+    every: EveryFrame = None,
+    device: OnlineDevice = None,
+    head: Head = None,
+    statistics: Statistics = None,
+    domain: Domain = None,
+    weights: Weights = None,
     quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
     """Adapt a trained network to a new place, and report what changed on every domain.
 
-    It trains one more step like the last one of the network's run (--set every_step.iterations=500
-    changes it), into a run of its own. Domains with labels are scored before and after. For all of
-    them, confidence, entropy and the agreement of the old and the new network are measured.
-    """
-    from muhdi import distributed
-    from muhdi.report.run_files import read_run
-    from muhdi.report.tables import change_table
-    from muhdi.run.directory import RunDirectory
-    from muhdi.workflows.adapt import adapt_as_planned, plan_adaptation
+    With --images it trains one more step like the last one of the network's run (--set
+    every_step.iterations=500 changes it), into a run of its own. Domains with labels are scored
+    before and after. For all of them, confidence, entropy and the agreement of the old and the new
+    network are measured.
 
+    With --online it predicts a stream, and adapts to every image right after. --set then changes an
+    option of the method (learning_rate=1e-4), or with a recipe a key of that.
+    """
+    use = (head, statistics, domain, weights)
+    how = OnlineOptions(method, rounds, learning_rates, output, size, every, device, *use)
+    training = {
+        "--images": images,
+        "--source": source,
+        "--source-free": source_free,
+        "--seed": seed,
+        "--experiments": experiments,
+        "--resume": resume,
+    }
+    given = [name for name, value in training.items() if value not in (None, False)]
+    common = {"overwrite": overwrite, "quiet": quiet, "trust_code": trust_code}
+    if online is not None:
+        if given:
+            raise RecipeError(f"{given[0]}: trains a step, but --online does not; give one of them")
+        adapt_online(model, online, how, settings, **common)
+        return
+    if how.given():
+        raise RecipeError(f"{how.given()[0]}: is for --online; name a stream with it")
+    if images is None:
+        raise RecipeError("--images: is missing; name a folder of images, or a stream by --online")
     _refuse_both(resume=resume, overwrite=overwrite)
-    plan = plan_adaptation(
+    _train_step(
         model,
         images,
         source=source,
         source_free=source_free,
         settings=settings,
         seed=seed,
-        trust_code=trust_code,
+        experiments=experiments,
+        resume=resume,
+        **common,
     )
+
+
+def _train_step(
+    model: Path,
+    images: Path,
+    *,
+    experiments: Path | None,
+    resume: bool,
+    overwrite: bool,
+    quiet: bool,
+    trust_code: bool,
+    **planned: Any,
+) -> None:
+    """One more step, from a folder of images."""
+    from muhdi import distributed
+    from muhdi.report.run_files import read_run
+    from muhdi.report.tables import change_table
+    from muhdi.run.directory import RunDirectory
+    from muhdi.workflows.adapt import adapt_as_planned, plan_adaptation
+
+    plan = plan_adaptation(model, images, trust_code=trust_code, **planned)
     for note in plan.notes:
         typer.echo(f"note: {one_line(note)}")
     results = adapt_as_planned(plan, experiments, resume=resume, overwrite=overwrite, quiet=quiet)

@@ -31,7 +31,8 @@ from muhdi.data.files import read_image
 from muhdi.deploy.card import NO_LICENCE, CardNotes
 from muhdi.deploy.find import run_of
 from muhdi.deploy.folder import check_folder, move_files, write_card, write_network
-from muhdi.deploy.predictor import Pixels, Predictor
+from muhdi.deploy.prediction import Pixels
+from muhdi.deploy.predictor import Predictor
 from muhdi.errors import MuhdiError, RecipeError
 from muhdi.evaluation.views import resized
 from muhdi.files import TEMPORARY, check_target, writing

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from muhdi.data.arrays import images_tensor
 from muhdi.deploy.plain_program import is_plain
-from muhdi.deploy.predictor import Pixels, Prediction
+from muhdi.deploy.prediction import Pixels, Prediction
 from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.evaluation.views import Views, probabilities_of

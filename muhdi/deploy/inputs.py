@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from muhdi.data.lists import read_pairs
 from muhdi.data.paths import IMAGE_ENDINGS, fixed_part, list_files, matches
 from muhdi.errors import MuhdiError
 
@@ -61,6 +62,22 @@ def find_inputs(arguments: Sequence[str], ours: Sequence[Path] = ()) -> list[Inp
         ):
             found.setdefault(os.path.realpath(item.path), item)
     return _distinct(list(found.values()))
+
+
+def list_inputs(path: Path) -> list[Input]:
+    """The files that a text file names, one a line, in its order; names begin where they part.
+
+    Raises:
+        MuhdiError: the list cannot be read, a file is missing, or it names labels.
+    """
+    images, labels = read_pairs(path, path.parent)
+    if labels is not None:
+        raise MuhdiError(
+            f"{path}: names labels, whose meaning only a recipe can say; list the images alone"
+        )
+    folders = [os.path.abspath(image.parent) for image in images]
+    base = Path(os.path.commonpath(folders))
+    return _distinct([Input(image, _relative(image.absolute(), base)) for image in images])
 
 
 def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:

@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from muhdi.data.files import read_image
 from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.inputs import Input
-from muhdi.deploy.predictor import Pixels, Prediction, Predictor
+from muhdi.deploy.online import OnlineSession
+from muhdi.deploy.prediction import Pixels, Prediction, as_pixels
+from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.raw_ids import POSITIONS, RawIds, find_raw_ids
 from muhdi.deploy.video import Video, VideoWriter, pyav
 from muhdi.deploy.view import View
@@ -30,6 +33,8 @@ from muhdi.files import read_json, write_bytes, write_json, write_png
 OUTPUT_FOLDERS = {"ids": ".png", "colour": ".png", "overlay": ".png", "probabilities": ".npz"}
 """Folders of outputs, and how the files in them end."""
 
+AnyPredictor = Predictor | ExportedPredictor | OnlineSession
+"""What predicts."""
 Progress = Callable[[int, int | None], None]
 
 
@@ -61,7 +66,7 @@ def output_names(*, probabilities: bool, only: str | None = None) -> list[str]:
 
 
 def predict_files(  # noqa: PLR0913 - options by name
-    predictor: Predictor | ExportedPredictor,
+    predictor: AnyPredictor,
     inputs: Sequence[Input],
     out: Path,
     view: View = View(),  # noqa: B008 - it never changes
@@ -112,6 +117,43 @@ def predict_files(  # noqa: PLR0913 - options by name
     return writer.count, writer.failures
 
 
+def predict_stream(
+    predictor: AnyPredictor,
+    images: Iterable[Any],
+    out: Path,
+    view: View,
+    *,
+    overwrite: bool = False,
+) -> int:
+    """Predict images as they come, and write the outputs by number: ``ids/000000.png`` and so on.
+
+    Args:
+        predictor: the network.
+        images: files, PIL images, or uint8 RGB [H, W, 3].
+        out: folder of the outputs.
+        view: how the network is shown the images.
+        overwrite: replace outputs that exist.
+
+    Returns:
+        How many images were predicted.
+
+    Raises:
+        MuhdiError: an image cannot be read, or outputs exist or cannot be written.
+    """
+    existing = [folder for folder in output_folders(out) if folder.exists()]
+    if existing and not overwrite:
+        raise MuhdiError(
+            f"{existing[0]}: exists already; choose another folder, or give --overwrite"
+        )
+    ids = find_raw_ids(POSITIONS, predictor.classes, None)
+    writer = _Writer(predictor, out, view, ids, output_names(probabilities=False))
+    _write_classes(predictor, out, ids, overwrite=overwrite)
+    for number, image in enumerate(images):
+        writer.write_pixels(Path(f"{number:06d}"), as_pixels(image))
+    writer.flush()
+    return writer.count
+
+
 class _Writer:
     """Predicts images in batches, and writes their outputs.
 
@@ -122,7 +164,7 @@ class _Writer:
 
     def __init__(
         self,
-        predictor: Predictor | ExportedPredictor,
+        predictor: AnyPredictor,
         out: Path,
         view: View,
         ids: RawIds,
@@ -146,7 +188,11 @@ class _Writer:
         except (MuhdiError, OSError) as error:
             self.failures.append(str(error))
             return
-        self._add(_Waiting(item.name, pixels, None))
+        self.write_pixels(item.name, pixels)
+
+    def write_pixels(self, name: Path, pixels: Pixels) -> None:
+        """An image that was read: what its outputs are called, and uint8 RGB [H, W, 3]."""
+        self._add(_Waiting(name, pixels, None))
 
     def write_video(self, item: Input, every: int) -> None:
         """Every n-th frame of a video; if it is damaged, those before the damage."""
@@ -198,9 +244,7 @@ class _Writer:
             self.failures.append(str(error))
 
 
-def _write_classes(
-    predictor: Predictor | ExportedPredictor, out: Path, ids: RawIds, *, overwrite: bool
-) -> None:
+def _write_classes(predictor: AnyPredictor, out: Path, ids: RawIds, *, overwrite: bool) -> None:
     """``classes.json``: which class each id is, whose ids they are, how the network was asked.
 
     Raises:

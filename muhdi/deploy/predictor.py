@@ -3,74 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from muhdi.data.arrays import images_tensor
-from muhdi.data.files import read_image, rgb_pixels
 from muhdi.data.resize import padded_size, resize_image
 from muhdi.data.sets import Fit, Size
 from muhdi.deploy.card import NO_LICENCE, CardNotes, Usage
 from muhdi.deploy.find import device_of, exported_config, network_file, run_of
 from muhdi.deploy.folder import check_folder, write_card, write_network
 from muhdi.deploy.hub import downloaded, push_to_hub
+from muhdi.deploy.online import OnlineSession
+from muhdi.deploy.prediction import Pixels, Prediction, as_pixels
 from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError, check_type, nearest
 from muhdi.evaluation.views import classes_of, probabilities_of
 from muhdi.losses import upsample
-from muhdi.models.checkpoint import Checkpoint, load_checkpoint
+from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.inference import Inference, check_head, check_statistics
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.models.statistics import Statistics, pool_statistics
 from muhdi.recipe.evaluation import SMALLEST
-from muhdi.taxonomy import ClassSet, class_set_of
-
-Pixels = npt.NDArray[np.uint8]
-_NO_IMAGE = "an image must be a file, a PIL image, or an array of uint8 RGB [H, W, 3]"
-_PAGE_HEIGHT = 320
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a network makes of one image.
-
-    Attributes:
-        image: uint8 RGB [H, W, 3].
-        ids: position of the most likely class in ``classes``, uint8 [H, W].
-        classes: names and colours.
-        probabilities: float32 [C, H, W], sums to 1 over the classes; None unless they were asked
-            for.
-    """
-
-    image: Pixels
-    ids: Pixels
-    classes: ClassSet
-    probabilities: npt.NDArray[np.float32] | None = None
-
-    def colour(self) -> Image.Image:
-        """The classes in their colours: a palette image, whose pixels still hold the ids."""
-        return self.classes.palette_image(self.ids)
-
-    def overlay(self, opacity: float = 0.5) -> Image.Image:
-        """The colours laid over the image."""
-        return Image.blend(Image.fromarray(self.image), self.colour().convert("RGB"), opacity)
-
-    def beside(self) -> Image.Image:
-        """The image and its overlay, side by side, at a size for a page."""
-        height, width = self.image.shape[:2]
-        shown = min(_PAGE_HEIGHT, height)
-        size = (max(1, round(width * shown / height)), shown)
-        halves = [half.resize(size) for half in (Image.fromarray(self.image), self.overlay())]
-        return Image.fromarray(np.concatenate([np.asarray(half) for half in halves], 1))
+from muhdi.recipe.online import USUAL, OnlineConfig, read_online
+from muhdi.taxonomy import class_set_of
 
 
 class Predictor(nn.Module):
@@ -116,6 +78,8 @@ class Predictor(nn.Module):
         self.checkpoint = checkpoint
         self.run: Path | None = None
         """Directory of the run that the network lies in, where it was loaded from one."""
+        self.online: OnlineSession | None = None
+        """How the network adapts while it predicts; None before `adapt_by` or `adapt`."""
         self.backbone = checkpoint.backbone.key
         self.classes = class_set_of(checkpoint.classes)
         self.image_size = checkpoint.image_size
@@ -263,6 +227,64 @@ class Predictor(nn.Module):
         """
         return self.predict_many([as_pixels(image)], view, probabilities=probabilities)[0]
 
+    def adapt_by(self, method: str | OnlineConfig = USUAL, **options: Any) -> OnlineSession:
+        """Choose how `adapt` adapts; it begins with the network as it is now.
+
+        Args:
+            method: ``bn``, ``tent``, ``cotta``, ``sar``, ``none``, or ``package.module:Name``.
+            options: of the method, ``learning_rate=1e-4`` for example.
+
+        Returns:
+            The session, which also says how long images take, and what was reset.
+
+        Raises:
+            RecipeError: there is no such method, an option is wrong, or the method does not suit
+                the network.
+        """
+        check_type("method", method, str, OnlineConfig)
+        section = read_online(method, options)
+        # Moving a module to a device makes buffers that the network does not share.
+        network = self.used.network.to(self.inference.device)
+        self.online = OnlineSession(self.used, self.usage, self.stored_statistics, section)
+        self.statistics = self.online.statistics
+        self.stored_statistics = None
+        self.domain = None
+        self.inference = Inference(network, self.head, self.statistics)
+        return self.online
+
+    def adapt(
+        self,
+        image: Path | str | Image.Image | Pixels,
+        *,
+        size: Size | None = None,
+        probabilities: bool = False,
+    ) -> Prediction:
+        """Predict one image of any size, and then adapt to it, by ``bn`` unless `adapt_by` chose.
+
+        From then on `predict` uses the adapted weights and statistics, too.
+
+        Args:
+            image: a file, a PIL image, or uint8 RGB [H, W, 3].
+            size: width and height at which the network sees it; None: as in training.
+            probabilities: give them too.
+
+        Raises:
+            MuhdiError: the file cannot be read, or the array is something else.
+        """
+        session = self.online or self.adapt_by()
+        return session.adapt(as_pixels(image), size=size, probabilities=probabilities)
+
+    def save_adapted(self, path: Path | str) -> None:
+        """Write the adapted network to a file, ``.safetensors``, that every command takes.
+
+        Raises:
+            RecipeError: nothing has adapted.
+            MuhdiError: the file cannot be written.
+        """
+        if self.online is None:
+            raise RecipeError("save_adapted: nothing has adapted yet; call adapt first")
+        save_checkpoint(Path(path), self.online.checkpoint())
+
     def check(self, view: View, *, probabilities: bool) -> int:
         """Refuse, before anything is written, what the network cannot do.
 
@@ -395,27 +417,6 @@ def _stored_statistics(
             f"(stored: {known}); use --statistics image or running"
         )
     return checkpoint.statistics[domain]
-
-
-def as_pixels(image: Path | str | Image.Image | Pixels) -> Pixels:
-    """An image as uint8 RGB [H, W, 3].
-
-    Raises:
-        DataError: a file cannot be read, an array is of another kind, or it has no pixels.
-    """
-    if isinstance(image, (str, Path)):
-        return read_image(Path(image))
-    if isinstance(image, Image.Image):
-        pixels = rgb_pixels(image.copy(), getattr(image, "filename", "") or "the image")
-    else:
-        pixels = image
-    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8:
-        raise DataError(_NO_IMAGE)
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise DataError(_NO_IMAGE)
-    if not pixels.size:
-        raise DataError(f"an image of shape {pixels.shape} has no pixels")
-    return pixels
 
 
 def load(path: Path | str, **options: Any) -> Predictor:

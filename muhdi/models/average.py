@@ -46,9 +46,9 @@ class WeightAverage:
     statistics: dict[str, Statistics] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, network: Segmenter) -> WeightAverage:
-        """One that begins, as a copy."""
-        return cls(_untrained(deepcopy(network)))
+    def of(cls, network: Segmenter, updates: int = 0) -> WeightAverage:
+        """One that begins, or has followed for some iterations, as a copy."""
+        return cls(_untrained(deepcopy(network)), updates)
 
     def follow(self, student: Segmenter, momentum: float) -> None:
         """An iteration has changed the student."""

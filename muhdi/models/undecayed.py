@@ -15,6 +15,12 @@ _TERM = re.compile(
 """Names of positions, tokens and scales, as timm and transformers call them."""
 
 
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module normalises: by batch, by layer, by group or however else."""
+    named = _NORM.search(type(module).__name__) is not None
+    return named or isinstance(module, nn.BatchNorm2d)
+
+
 def undecayed_parameters(module: nn.Module) -> set[str]:
     """Names of the parameters that are no weights.
 
@@ -24,10 +30,10 @@ def undecayed_parameters(module: nn.Module) -> set[str]:
     """
     found: set[str] = set()
     for owner, part in module.named_modules():
-        is_norm = _NORM.search(type(part).__name__) is not None
+        of_norm = is_norm(part)
         for own_name, parameter in part.named_parameters(recurse=False):
             name = f"{owner}.{own_name}" if owner else own_name
             is_term = own_name.endswith("bias") or _TERM.search(name) is not None
-            if is_norm or is_term or parameter.ndim < 2:
+            if of_norm or is_term or parameter.ndim < 2:
                 found.add(name)
     return found

@@ -223,4 +223,6 @@ def _shown(value: Any) -> str:
         return value.key
     if isinstance(value, BaseModel):
         return "its defaults"
+    if isinstance(value, list) and all(isinstance(one, Buildable) for one in value) and value:
+        return f"[{', '.join(one.key for one in value)}]"
     return "null" if value is None else json.dumps(value)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from muhdi.errors import DataError, RecipeError
+from muhdi.errors import DataError, RecipeError, nearest
 from muhdi.recipe.section import NotNegative, Positive, Section, Size, Weight
 
 SMALLEST = 16
@@ -225,3 +225,26 @@ class TestConfig(Section):
     """Folder of the snapshots, where it is not the run's."""
     domains: list[str] = []
     """Names of the domains that are scored; none: all targets and extra domains."""
+
+    def check(self, known: Sequence[str], *, is_open: bool) -> None:
+        """Refuse factors that do not fit the networks, and domains that the recipe does not have.
+
+        Args:
+            known: names of the recipe's domains.
+            is_open: whether there may be others, whose names only code that is not trusted knows.
+
+        Raises:
+            RecipeError: names the key.
+        """
+        if self.weights and len(self.weights) != len(self.models):
+            raise RecipeError(
+                f"test.weights: give one for each of the {len(self.models)} test.models"
+            )
+        if self.weights and not 0 < sum(self.weights) < math.inf:
+            raise RecipeError("test.weights: at least one must be above 0")
+        for name in self.domains:
+            if name not in known and not is_open:
+                raise RecipeError(
+                    f"test.domains: no domain is called {name!r}{nearest(name, known)} (known: "
+                    f"{', '.join(known)})"
+                )

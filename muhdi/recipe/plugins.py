@@ -26,6 +26,7 @@ SectionClass = Any
 GROUPS = {
     "adaptation": "muhdi.adaptations",
     "retention": "muhdi.retentions",
+    "online method": "muhdi.online_methods",
     "backbone": "muhdi.backbones",
     "dataset": "muhdi.datasets",
 }
@@ -34,6 +35,7 @@ GROUPS = {
 _BASES = {
     "adaptation": "muhdi.adaptation.base:Adaptation",
     "retention": "muhdi.retention.base:Retention",
+    "online method": "muhdi.online.base:Online",
     "backbone": "muhdi.models.backbones.base:Backbone",
     "dataset": "muhdi.data.sets:ImageSet",
 }

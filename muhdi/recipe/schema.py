@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from muhdi.recipe.domains import AugmentConfig, DomainConfig, DomainField, Folde
 from muhdi.recipe.evaluation import EvaluationConfig, TestConfig
 from muhdi.recipe.explain import explain
 from muhdi.recipe.model import ModelConfig
+from muhdi.recipe.online import OnlineRoundsConfig
 from muhdi.recipe.optimizer import OptimizerConfig
 from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.read import (
@@ -77,6 +77,8 @@ class Recipe(Section):
     """How networks are scored."""
     test: TestConfig = TestConfig()
     """What `muhdi evaluate RECIPE` scores."""
+    online: OnlineRoundsConfig | None = None
+    """What `muhdi adapt MODEL --online RECIPE` does; no training looks at it."""
     precision: Literal["32-true", "bf16-mixed", "auto"] = "32-true"
     """Precision while training; evaluation is always float32. `auto`: bf16-mixed on a GPU that
     computes in bf16, else 32-true."""
@@ -219,6 +221,8 @@ class Recipe(Section):
         found.append(self.model.backbone)
         for step in self.steps:
             found += [section for _, section in step.methods]
+        if self.online is not None:
+            found += self.online.methods
         return found
 
     def foreign_classes(self) -> list[str]:
@@ -270,7 +274,7 @@ class Recipe(Section):
         self.evaluation.check_selection(self.snapshot_every, steps)
         self.evaluation.check_every(steps)
         check_steps(self)
-        self._check_test()
+        self._check_names()
         return self
 
     def _check_domains(self) -> None:
@@ -321,10 +325,11 @@ class Recipe(Section):
                 "source: this key is missing; training needs a labelled source, unless every step"
                 " says source: none"
             )
-        if not (trains or self.model.init or self.test.models or self.test.mode == "best"):
+        tests = bool(self.model.init or self.test.models or self.test.mode == "best")
+        if not (trains or tests or self.online):
             raise RecipeError(
-                "steps: nothing to do; add steps, source_training.iterations, model.init or "
-                "test.models"
+                "steps: nothing to do; add steps, source_training.iterations, model.init, "
+                "test.models or online"
             )
         if trains and self.evaluation.weights == "ema" and self.optimizer.ema is None:
             raise RecipeError(
@@ -353,22 +358,13 @@ class Recipe(Section):
             size_key = "image_size" if data.image_size is None else f"{key}.image_size"
             self.augment.check_fits(size_key, self.size_of(data))
 
-    def _check_test(self) -> None:
-        test = self.test
-        if test.weights and len(test.weights) != len(test.models):
-            raise RecipeError(
-                f"test.weights: give one for each of the {len(test.models)} test.models"
-            )
-        if test.weights and not 0 < sum(test.weights) < math.inf:
-            raise RecipeError("test.weights: at least one must be above 0")
+    def _check_names(self) -> None:
+        """Domains that sections name are there."""
         known = sorted({data.domain_name for _, data in self.domains()})
         is_open = any(has_unknown_name(data) for _, data in self.domains())
-        for name in test.domains:
-            if name not in known and not is_open:
-                raise RecipeError(
-                    f"test.domains: no domain is called {name!r}{nearest(name, known)} (known: "
-                    f"{', '.join(known)})"
-                )
+        self.test.check(known, is_open=is_open)
+        if self.online is not None:
+            self.online.check(known, is_open=is_open)
 
 
 @dataclass(frozen=True, repr=False)

@@ -6,6 +6,7 @@ import torch
 
 from muhdi.draws import HostDraws
 from muhdi.method import Batches, Memory, MethodContext
+from muhdi.models.restoring import restore_some
 from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.retentions import RestoreConfig
 from muhdi.retention.base import Retention
@@ -13,7 +14,7 @@ from muhdi.retention.weights import NamedTensors, trained_weights
 
 
 class StochasticRestore(Retention):
-    """θ_i <- m_i θ*_i + (1 - m_i) θ_i with m_i ~ Bernoulli(p) (CoTTA, Wang et al. 2022, eq. 7, 8).
+    """CoTTA's restore, see `restore_some` (Wang et al. 2022, equations 7 and 8).
 
     After every update each element of every trained weight returns with probability p to θ*. CoTTA
     returns to the source's network; here θ* is what it was at the end of the previous step. A mean
@@ -31,14 +32,10 @@ class StochasticRestore(Retention):
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         self.anchor.fill(trained_weights(network))
 
-    @torch.no_grad()
     def after_step(self, network: Segmenter) -> None:
         device = next(network.parameters()).device
         # One number is the same in every process; the many are drawn where the weights lie.
         draws = torch.Generator(device).manual_seed(self.draws.next().getrandbits(62))
         for name, weight in trained_weights(network).items():
             if name in self.anchor:
-                numbers = torch.rand(weight.shape, generator=draws, device=device)
-                weight.copy_(
-                    torch.where(numbers < self.config.probability, self.anchor[name], weight)
-                )
+                restore_some(weight, self.anchor[name], self.config.probability, draws)

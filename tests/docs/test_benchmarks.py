@@ -18,6 +18,7 @@ from benchmarks import (
     gpu_page,
     keeping,
     masked,
+    online,
     parts,
     performance,
     rare_classes,
@@ -96,6 +97,12 @@ def test_retentions_are_measured_where_they_have_something_to_keep() -> None:
     found = retention_cost.measure(recipe, sets, tried, 1, 10)
     assert list(found) == ["style", "distill"]
     assert found["distill"][0] > 1.02, "the old network sees every image"
+
+
+def test_adapting_is_measured_over_plain_prediction() -> None:
+    found = online.measure("small", (64, 32), 1, 1)
+    assert {name for name in found if "_over_" not in name} == {"plain", *online.METHODS}
+    assert found["cotta_over_plain"][0] > 2
 
 
 STUDIES = [*defaults.STUDIES.values(), *parts.STUDIES.values(), *retentions.STUDIES.values()]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -25,7 +26,7 @@ PAGE = (Path(__file__).parents[2] / "docs/extending.md").read_text()
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """The page's code as the package ``mypackage``."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE, re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     (tmp_path / "mypackage.py").write_text("\n".join(blocks))
     monkeypatch.syspath_prepend(str(tmp_path))
     forget("mypackage")
@@ -65,6 +66,17 @@ def test_its_classes_pass_the_testers(package, tmp_path: Path) -> None:
     BackboneTester(package.FourConvolutionsConfig()).run_all()
     context = DataContext(custom(["dark", "light"]), (48, 32), ".", 0)
     DatasetTester(package.StripesConfig(name="dim", shade=0.4), context, tmp_path).run_all()
+
+
+def test_its_online_method_adapts(package, trained: Path) -> None:
+    predictor = Predictor.load(trained)
+    session = predictor.adapt_by("mypackage:Squares", weight=0.5, learning_rate=1e-3)
+    before = {name: value.clone() for name, value in session.method.weights.items()}
+    frame = np.random.default_rng(0).integers(0, 256, (32, 64, 3), np.uint8)
+    assert predictor.adapt(frame).ids.shape == (32, 64)
+    after = session.method.weights
+    assert any(not before[name].equal(after[name]) for name in before)
+    assert session.section.model_dump(mode="json", by_alias=True)["class"] == "mypackage:Squares"
 
 
 def test_its_entry_point_is_toml_of_a_known_group() -> None:

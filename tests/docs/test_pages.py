@@ -40,6 +40,12 @@ def test_files_that_a_page_names_exist(page: Path) -> None:
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 
+def test_the_page_on_streams_names_every_online_method() -> None:
+    page = (ROOT / "docs/online.md").read_text()
+    for name in plugins.sections("online method"):
+        assert f"| **{name}** |" in page, name
+
+
 def test_the_methods_page_names_every_method() -> None:
     page = (ROOT / "docs/methods.md").read_text()
     for kind in ("adaptation", "retention"):
