@@ -16,6 +16,7 @@ from muhdi.data.augment import augment
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.files import FileSet, LabelFiles
 from muhdi.data.prepared import Loading, PreparedSet
+from muhdi.data.public.known import LAYOUTS
 from muhdi.data.scenes.draw import draw_scene
 from muhdi.data.scenes.styles import CLASSES, STYLES
 from muhdi.data.sets import Sample, spread_indices
@@ -305,16 +306,7 @@ def test_spread_indices_begin_and_end_with_the_set(length: int, count: int) -> N
 
 
 def test_the_catalogue_holds_exactly_the_data_sets_that_recipes_may_name() -> None:
-    assert set(plugins.sections("dataset")) == {
-        "scenes",
-        "folder",
-        "gta5",
-        "synthia",
-        "cityscapes",
-        "idd",
-        "mapillary",
-        "acdc",
-    }
+    assert set(plugins.sections("dataset")) == {"scenes", "folder", "nuimages", *LAYOUTS}
 
 
 # --- order and augmentation ---

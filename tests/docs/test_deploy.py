@@ -44,6 +44,8 @@ def test_the_page_runs_from_top_to_bottom(muhdi, tmp_path: Path) -> None:
             exec(compile(block, "deploy", "exec"), names)
             done.append("python")
             continue
+        if language == "console":  # needs a public data set: tests/deploy/test_submission.py
+            continue
         assert language == "sh"
         for line in block.splitlines():
             program, *words = shlex.split(line)
