@@ -225,6 +225,31 @@ class ACDCConfig(PublicConfig):
         return self.name or self.condition or self.dataset
 
 
+class ShardsConfig(DomainConfig):
+    """A domain in shards that `muhdi prepare --shards` has written."""
+
+    builds: ClassVar[str] = "muhdi.data.shards.opening:open_shards"
+
+    dataset: Literal["shards"]
+    """The data set's name."""
+    root: str
+    """Folder of the domain's shards, relative to `runtime.root`, or an address such as
+    `s3://bucket/shards/day`."""
+    mixed: Positive = 8
+    """Shards whose images are drawn in one random order; an epoch goes through all of them so."""
+    kept: str | None = None
+    """Folder where shards of an address are kept, relative to `runtime.root`; none:
+    `~/.cache/muhdi/shards`."""
+    keep_mb: Positive = 8192
+    """MiB of an address's shards that are kept of each split; those that were not used for the
+    longest time go first."""
+
+    @property
+    def domain_name(self) -> str:
+        """``name``, or else the last part of ``root``, or the data set."""
+        return self.name or PurePath(self.root).name or self.dataset
+
+
 class OpaqueDomainConfig(Opaque, DomainConfig):
     """A data set of another package, read without trust: it imports nothing."""
 
