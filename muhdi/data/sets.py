@@ -132,6 +132,7 @@ class ImageSet(ABC):
 
     def expect(self, index: int) -> None:
         """Told that image ``index`` will be read soon; a set may begin to fetch it."""
+        return
 
     @abstractmethod
     def fingerprint(self) -> str:

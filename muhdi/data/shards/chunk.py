@@ -105,7 +105,7 @@ def read_parts(
         raise ValueError("the lengths in it do not add up")
     wanted = lengths if with_label else lengths[: len(PARTS) - 1]
     # Into an array of our own, which a sample's pixels may then be a part of.
-    buffer = memoryview(np.empty(sum(wanted), np.uint8))
+    buffer = np.empty(sum(wanted), np.uint8).data
     done = 0
     while done < len(buffer):
         read = file.readinto(buffer[done:])
@@ -120,9 +120,7 @@ def read_parts(
     return parts
 
 
-def unpack_item(
-    parts: Sequence[memoryview], *, decoded: bool, draft: Size | None = None
-) -> Sample:
+def unpack_item(parts: Sequence[memoryview], *, decoded: bool, draft: Size | None = None) -> Sample:
     """The sample of an item's parts.
 
     Args:
@@ -137,15 +135,10 @@ def unpack_item(
     name = bytes(parts[1]).decode("utf-8", "surrogateescape")
     notes = json.loads(bytes(parts[2]))
     window = tuple(notes.get("window", WHOLE))
+    image = _unpack_array(parts[0], 3) if decoded else decode_rgb(bytes(parts[0]), name, draft)
     label = None
-    if decoded:
-        image = _unpack_array(parts[0], 3)
-    else:
-        image = decode_rgb(bytes(parts[0]), name, draft)
-    if len(parts) == len(PARTS) and decoded:
-        label = _unpack_array(parts[3], 2)
-    elif len(parts) == len(PARTS):
-        label = np.asarray(decode_image(io.BytesIO(parts[3]), f"{name} (label)"))
+    if len(parts) == len(PARTS):
+        label = _unpack_array(parts[-1], 2) if decoded else _read_png(parts[-1], f"{name} (label)")
     return Sample(name, image, label, notes.get("unlisted", {}), window)
 
 
@@ -154,7 +147,7 @@ def index_config(labelled: bool, decoded: bool) -> dict[str, Any]:
     pixels = "numpy" if decoded else "bytes"
     names = PARTS if labelled else PARTS[:-1]
     kinds = {"image": pixels, "name": "str", "notes": "str", "label": pixels}
-    leaf = {"type": None, "context": None, "children_spec": []}
+    leaf: dict[str, Any] = {"type": None, "context": None, "children_spec": []}
     tree = {
         "type": "builtins.dict",
         "context": json.dumps(names),
@@ -189,3 +182,7 @@ def _png(pixels: Pixels) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     return file.getvalue()
+
+
+def _read_png(part: memoryview, name: str) -> Pixels:
+    return np.asarray(decode_image(io.BytesIO(part), name))

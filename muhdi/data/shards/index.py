@@ -9,11 +9,11 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from muhdi.data.sets import Fit, Size
 from muhdi.data.shards.chunk import index_config
 from muhdi.data.shards.storage import Storage
-from muhdi.data.sets import Fit, Size
 from muhdi.errors import DataError
 
 INDEX = "index.json"

@@ -130,7 +130,7 @@ class Storage:
             files.rm_file(f"{path}/{name}")
 
     def _opened(self) -> tuple[Any, str]:
-        """fsspec's file system and the path in it.
+        """The file system of fsspec and the path in it.
 
         fsspec keeps one for each process: nothing is shared with one that this one started.
         """
@@ -164,7 +164,8 @@ def _reason(error: Exception, folder: Path | None) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     said = f"{type(error).__name__} {text}".lower().replace(" ", "")
     if folder is not None:
-        return f"cannot be reached: {getattr(error, 'strerror', None) or text}; correct the folder's permissions"
+        said = getattr(error, "strerror", None) or text
+        return f"cannot be read: {said}; correct the folder's permissions"
     if isinstance(error, PermissionError) or any(word in said for word in _CREDENTIALS):
         return (
             f"access is refused ({text}); give credentials where the store's package looks for"
