@@ -250,7 +250,8 @@ def write_as_shards(
     for one in found:
         labels = "with labels" if one.labelled else "without labels"
         there = "" if one.new else ", there already"
-        line = f"{one.images} images {labels} in {one.shards} shards{there}: {one.address}"
+        shards = "1 shard" if one.shards == 1 else f"{one.shards} shards"
+        line = f"{one.images} images {labels} in {shards}{there}: {one.address}"
         console().print(
             one_line(f"{one.domain}, {one.split}: {line}"), soft_wrap=True, markup=False
         )

@@ -308,6 +308,7 @@ def test_the_catalogue_holds_exactly_the_data_sets_that_recipes_may_name() -> No
     assert set(plugins.sections("dataset")) == {
         "scenes",
         "folder",
+        "shards",
         "gta5",
         "synthia",
         "cityscapes",

@@ -13,8 +13,11 @@ import pytest
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.sets import ImageSet, Sample, Size
 from muhdi.errors import DataError, MuhdiError
+from muhdi.preflight.shard_plan import recipe_of_shards
+from muhdi.preflight.write_shards import write_shards
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import DomainConfig, FolderConfig, ScenesConfig
+from muhdi.recipe.load import load_recipe
 from muhdi.taxonomy import CLASS_SETS
 from tests.testers_data import DatasetTester
 from tests.trees import DATASETS, config, write_tree
@@ -38,13 +41,19 @@ def section_of(dataset: str, folders: Path) -> DomainConfig:
         return ScenesConfig(dataset="scenes", domain="night", train=4, val=3)
     if dataset == "folder":
         return folder_section(folders)
+    if dataset == "shards":
+        written = load_recipe("scenes").model_copy(
+            update={"source": folder_section(folders), "steps": []}
+        )
+        write_shards(written, str(folders / "shards"), jobs=1)
+        return recipe_of_shards(written, str(folders / "shards")).source
     root = folders / dataset
     for split in ("train", "val"):
         write_tree(dataset, root, split)
     return config(dataset, root)
 
 
-BUILT_IN = ("scenes", "folder", *DATASETS)
+BUILT_IN = ("scenes", "folder", "shards", *DATASETS)
 
 
 @pytest.mark.parametrize("dataset", BUILT_IN)
