@@ -18,7 +18,7 @@ from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Size
 from muhdi.data.shards.index import VERSION, Decoding
 from muhdi.data.shards.storage import Storage
-from muhdi.errors import DataError, MuhdiError, RecipeError
+from muhdi.errors import DataError, MuhdiError
 from muhdi.files import file_name
 from muhdi.recipe.domains import DomainConfig, ShardsConfig
 from muhdi.recipe.schema import Recipe
@@ -92,20 +92,14 @@ def planned(recipe: Recipe, out: str, *, decoded: bool, shard_mb: int) -> list[S
         MuhdiError: a domain cannot be opened, or lacks labels that are learned from.
     """
     plans: list[SplitPlan] = []
-    folders: dict[str, str] = {}
+    known: set[str] = set()
     for key, data in recipe.domains():
         name = data.domain_name
-        folder = file_name(name)
-        if name == folders.setdefault(folder, name):
-            known = any(plan.domain == name for plan in plans)
-            opened = [] if known else _opened(recipe, key, data)
-        else:
-            raise RecipeError(
-                f"{key}: {name!r} and {folders[folder]!r} would lie in one folder, {folder}; give"
-                " one of them another name"
-            )
-        for found in opened:
-            storage = Storage(out).below(folder).below(found.name)
+        if name in known:
+            continue
+        known.add(name)
+        for found in _opened(recipe, key, data):
+            storage = Storage(out).below(file_name(name)).below(found.name)
             decoding = _decoding(recipe, data, found) if decoded else None
             plans.append(_plan(recipe, found, storage, decoding, shard_mb * _MB))
     return plans

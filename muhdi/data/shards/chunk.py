@@ -26,7 +26,7 @@ PARTS = ("image", "name", "notes", "label")
 """Of an item, in order; the label is the last, so that it is not even read where it must not be."""
 MOST_BYTES = 2**32 - 1
 """Of a shard: offsets have four bytes."""
-_UINT8 = 1
+_UINT8 = 4
 """What litdata calls the type."""
 
 Pixels = npt.NDArray[np.uint8]

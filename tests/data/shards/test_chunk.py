@@ -28,7 +28,7 @@ def u32(*numbers: int) -> bytes:
 
 def test_a_shard_is_what_its_format_says() -> None:
     item = pack_item(Sample("ab", PIXELS, None), None, decoded=True)
-    array = u32(1, 3, 1, 2, 3) + bytes(range(6))
+    array = u32(4, 3, 1, 2, 3) + bytes(range(6))
     assert item == u32(len(array), 2, 2) + array + b"ab" + b"{}"
     assert pack_shard([item, b"xyz"]) == u32(2, 16, 16 + len(item), 19 + len(item)) + item + b"xyz"
 
