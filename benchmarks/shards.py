@@ -94,7 +94,10 @@ def speeds(ways: dict[str, PreparedSet], seconds: float, rounds: int) -> dict[st
     for samples in ways.values():
         for index in range(len(samples)):
             samples[index]
-    found: dict[str, Any] = {"read": {way: [] for way in ways}, "batches": {way: [] for way in ways}}
+    found: dict[str, Any] = {
+        "read": {way: [] for way in ways},
+        "batches": {way: [] for way in ways},
+    }
     for _ in range(rounds):
         for way, samples in ways.items():
             found["read"][way].append(rate(samples, seconds))
@@ -144,7 +147,9 @@ def epoch(folder: Path, count: int) -> dict[str, Any]:
     most = 0.0
     total = count // BATCH
     names = set()
-    for number, batch in enumerate(islice(endless_batches(samples, BATCH, AugmentConfig(), (0,)), total)):
+    for number, batch in enumerate(
+        islice(endless_batches(samples, BATCH, AugmentConfig(), (0,)), total)
+    ):
         names.update(batch.names)
         if (number + 1) % max(1, total // 10) == 0:
             memory.append(resident_mb())

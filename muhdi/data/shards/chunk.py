@@ -136,9 +136,10 @@ def unpack_item(parts: Sequence[memoryview], *, decoded: bool, draft: Size | Non
     notes = json.loads(bytes(parts[2]))
     window = tuple(notes.get("window", WHOLE))
     image = _unpack_array(parts[0], 3) if decoded else decode_rgb(bytes(parts[0]), name, draft)
-    label = None
-    if len(parts) == len(PARTS):
-        label = _unpack_array(parts[-1], 2) if decoded else _read_png(parts[-1], f"{name} (label)")
+    if len(parts) < len(PARTS):
+        # What the label does not list would tell of the label.
+        return Sample(name, image, None, window=window)
+    label = _unpack_array(parts[-1], 2) if decoded else _read_png(parts[-1], f"{name} (label)")
     return Sample(name, image, label, notes.get("unlisted", {}), window)
 
 
