@@ -205,8 +205,9 @@ def shards(result: dict[str, Any]) -> str:
     epoch = result["epoch"]
     memory = epoch["resident_mb"]
     small = f"""An epoch of {epoch["images"]:,} images of 64x32 in {epoch["shards"]} shards, {epoch["set_mb"]:.0f} MiB, at an
-        address: {epoch["fetched"]} shards were fetched, up to {epoch["kept_mb"]:.0f} MiB were kept of {epoch["keep_mb"]}
-        allowed, and the process had {memory[0]:.1f} MiB in memory after a tenth of the epoch and {memory[-1]:.1f} MiB
+        address: {epoch["fetched_once"]} shards were fetched, and {epoch["fetched"] - epoch["fetched_once"]} ahead for the
+        next epoch; up to {epoch["kept_mb"]:.0f} MiB were kept of {epoch["keep_mb"]}
+        allowed. The process had {memory[0]:.1f} MiB in memory after a tenth of the epoch and {memory[-1]:.1f} MiB
         after all of it."""
     return f"{paragraph(read)}\n\n{markdown(header, rows)}\n\n{paragraph(small)}"
 

@@ -1,6 +1,6 @@
 """Shards against the cache and against files, and memory over an epoch of 20,000 small images.
 
-    python -m benchmarks.shards [--images 12] [--seconds 2] [--rounds 5] [--small 20000] [--json FILE]
+    python -m benchmarks.shards [--images 12] [--seconds 2] [--small 20000] [--json FILE]
 
 A 2048x1024 PNG with its label, brought to 640x320; in each round the ways are measured in turns,
 in CPU time. The small images are read at an address, so that every shard is fetched, checked and

@@ -102,8 +102,10 @@ class ShardSet(ImageSet):
     def key(self, index: int, with_label: bool) -> Any:
         if self.index.decoded:
             return None
-        table = None if self.reading.table is None else self.reading.table.tolist()
-        return ["shards", self.index.digest, index, table if with_label else None]
+        meaning: Any = "no label"
+        if with_label:
+            meaning = None if self.reading.table is None else self.reading.table.tolist()
+        return ["shards", self.index.digest, index, meaning]
 
     def fingerprint(self) -> str:
         return self.index.digest

@@ -99,7 +99,7 @@ def test_a_store_without_credentials_or_bucket_is_one_line(
     import s3fs
 
     context = DataContext.of(recipe(folders))
-    with pytest.raises(MuhdiError, match="holds no finished shards|cannot be reached") as caught:
+    with pytest.raises(MuhdiError, match=r"holds no finished shards|cannot be reached") as caught:
         shard_set("s3://there-is-no-such-bucket/day", "train", context)
     assert "\n" not in str(caught.value)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -111,6 +111,6 @@ def test_a_store_without_credentials_or_bucket_is_one_line(
         lambda: shard_set(f"{bucket}/day", "train", context),
         lambda: write_shards(recipe(folders), f"{bucket}/other", jobs=1),
     ):
-        with pytest.raises(MuhdiError, match="access is refused .* give credentials") as caught:
+        with pytest.raises(MuhdiError, match=r"access is refused .* give credentials") as caught:
             action()
         assert "\n" not in str(caught.value)
