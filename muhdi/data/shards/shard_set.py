@@ -94,7 +94,8 @@ class ShardSet(ImageSet):
         return len(self.index)
 
     def name(self, index: int) -> str:
-        return self.index.names[index]
+        # No path of a file: those that the images came from are of another machine.
+        return f"{self.storage}/{self.index.names[index]}"
 
     def stored_size(self, index: int) -> Size | None:
         return self.index.size(index)
@@ -150,9 +151,10 @@ class ShardSet(ImageSet):
                     with_label=labelled and with_label,
                 )
             sample = unpack_item(parts, decoded=self.index.decoded, draft=draft)
-        if sample.label is not None and self.reading.table is not None:
-            return replace(sample, label=self.reading.table[sample.label])
-        return sample
+        label = sample.label
+        if label is not None and self.reading.table is not None:
+            label = self.reading.table[label]
+        return replace(sample, name=self.name(index), label=label)
 
     def _shard_of(self, index: int) -> int:
         return bisect_right(self._starts, index) - 1

@@ -433,7 +433,7 @@ def test_litdata_reads_the_same_files(folders: Path, tmp_path: Path, decoded: bo
             label = np.asarray(Image.open(io.BytesIO(label)))
         assert np.array_equal(image, sample.image)
         assert np.array_equal(label, sample.label)
-        assert item["name"] == sample.name
+        assert sample.name == f"{root}/train/{item['name']}"
         assert json.loads(item["notes"]).get("unlisted", {}) == sample.unlisted
 
 
