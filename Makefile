@@ -47,6 +47,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.iteration --rounds 1 --versions bf16 compiled --json benchmarks/measured/compiled.json
 	$(BIN)/python -m benchmarks.segformer --json benchmarks/measured/segformer.json
 	$(BIN)/python -m benchmarks.data --json benchmarks/measured/data.json
+	$(BIN)/python -m benchmarks.shards --json benchmarks/measured/shards.json
 	$(BIN)/python -m benchmarks.crops --json benchmarks/measured/crops.json
 	$(BIN)/python -m benchmarks.rare_classes --json benchmarks/measured/rare_classes.json
 	$(BIN)/python -m benchmarks.masked --json benchmarks/measured/masked.json

@@ -29,7 +29,7 @@ from muhdi.data.files import FileSet
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import Size
 from muhdi.data.stream import endless_batches
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 
 SIZE = (1280, 640)
 BATCH = 2

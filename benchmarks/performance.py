@@ -77,6 +77,7 @@ def page() -> str:
         precision(),
         "## Data",
         data(measured("data")),
+        shards(measured("shards")),
         crops(measured("crops")),
         rare_classes(measured("rare_classes")),
         masked(measured("masked")),
@@ -188,6 +189,29 @@ def data(result: dict[str, dict[str, float]]) -> str:
     text = """Read and brought to 640x320; `cached` is the recipe's `runtime.cache`, bit for bit what `raw` gives; `draft` is
         the recipe's `draft: true`, which does change pixels a little."""
     return f"{paragraph(text)}\n\n{table}"
+
+
+def shards(result: dict[str, Any]) -> str:
+    """The table and the sentences of `benchmarks.shards`."""
+    rows = []
+    for way, rounds in result["read"].items():
+        cells = [way]
+        for rates in (rounds, result["batches"][way]):
+            cached = result["read" if rates is rounds else "batches"]["cached"]
+            ratios = [one / other for one, other in zip(rates, cached, strict=True)]
+            cells += [f"{mean(rates):.1f}", with_spread(ratios, 3)]
+        rows.append(cells)
+    header = ["way", "images per CPU-second", "times cached", "training images", "times cached"]
+    read = """[Shards](shards.md) of the same PNG with its label, at 640x320. *Training images*: a crop of 256x256, mirrored or
+        not, with other colours, per CPU-second of one process."""
+    epoch = result["epoch"]
+    memory = epoch["resident_mb"]
+    small = f"""An epoch of {epoch["images"]:,} images of 64x32 in {epoch["shards"]} shards, {epoch["set_mb"]:.0f} MiB, at an
+        address: {epoch["fetched_once"]} shards were fetched, and {epoch["fetched"] - epoch["fetched_once"]} ahead for the
+        next epoch; up to {epoch["kept_mb"]:.0f} MiB were kept of {epoch["keep_mb"]}
+        allowed. The process had {memory[0]:.1f} MiB in memory after a tenth of the epoch and {memory[-1]:.1f} MiB
+        after all of it."""
+    return f"{paragraph(read)}\n\n{markdown(header, rows)}\n\n{paragraph(small)}"
 
 
 def crops(result: dict[str, Any]) -> str:

@@ -151,6 +151,11 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def sha256_of(data: bytes) -> str:
+    """The SHA-256 of bytes, as `sha256` of a file that holds them."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def file_name(name: str) -> str:
     """Any name as a part of a file name."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
@@ -12,6 +12,9 @@ from muhdi.cli.complete import recipe_names
 from muhdi.cli.options import Format, Jobs, OverwriteFiles, Quiet, RecipeArgument, Set, TrustCode
 from muhdi.cli.output import check_format, console, one_line, print_tables, progress
 from muhdi.errors import RecipeError
+
+if TYPE_CHECKING:
+    from muhdi.recipe.schema import Recipe
 
 RecipeName = Annotated[
     Optional[str],
@@ -41,6 +44,32 @@ LabelsCounted = Annotated[
 CheckJson = Annotated[
     Optional[Path],
     typer.Option("--json", help="Write everything that was found, file by file, to this file."),
+]
+
+Shards = Annotated[
+    Optional[str],
+    typer.Option(
+        "--shards",
+        help="Write shards to this folder or address, such as s3://bucket/folder.",
+        metavar="FOLDER",
+    ),
+]
+Decoded = Annotated[
+    bool,
+    typer.Option(
+        "--decoded",
+        help="Shards hold pixels at the recipe's size. By default they hold the images' files.",
+    ),
+]
+ShardMb = Annotated[
+    Optional[int],
+    typer.Option(
+        "--shard-mb", min=1, max=1024, help="About as many MiB are in a shard. By default 64."
+    ),
+]
+ShardRecipe = Annotated[
+    Optional[Path],
+    typer.Option("--output", "-o", help="Write the recipe, changed to read the shards, here."),
 ]
 
 
@@ -167,18 +196,65 @@ def check(
 def prepare(
     recipe: RecipeArgument,
     settings: Set = [],  # noqa: B006 - typer reads the default
+    shards: Shards = None,
+    decoded: Decoded = False,
+    shard_mb: ShardMb = None,
+    output: ShardRecipe = None,
     jobs: Jobs = None,
     quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Decode and resize every image of a recipe into its cache, before training.
+    """Decode and resize every image of a recipe into its cache, or write shards, before training.
 
-    Images that are in the cache already are left as they are.
+    Images that are in the cache already are left as they are. With --shards nothing goes into the
+    cache: all domains are written as a few large files, which dataset: shards reads.
     """
     from muhdi.preflight.fill_cache import prepare as run_prepare
     from muhdi.recipe.load import load_recipe
 
     loaded = load_recipe(recipe, settings, trust_code=trust_code or None)
+    if shards is not None:
+        write_as_shards(loaded, shards, decoded, shard_mb or 64, output, jobs, quiet)
+        return
+    for option, given in (("decoded", decoded), ("shard-mb", shard_mb), ("output", output)):
+        if given:
+            raise RecipeError(f"--{option}: is for --shards; give --shards FOLDER, or leave it out")
     with progress("decoding", quiet=quiet) as bar:
         count = run_prepare(loaded, jobs, bar.update)
     console().print(f"{count} samples are in {loaded.runtime.cache}", soft_wrap=True)
+
+
+def write_as_shards(
+    recipe: Recipe,
+    out: str,
+    decoded: bool,
+    shard_mb: int,
+    output: Path | None,
+    jobs: int | None,
+    quiet: bool,
+) -> None:
+    """What `prepare` does with ``--shards``."""
+    from muhdi.files import check_target, write_text
+    from muhdi.preflight.shard_plan import recipe_of_shards
+    from muhdi.preflight.write_shards import write_shards
+    from muhdi.recipe.load import save_recipe
+
+    if output is not None:
+        check_target(output)
+        if output.exists():
+            raise RecipeError(f"{output}: exists already; choose another name with --output")
+    with progress("writing", quiet=quiet) as bar:
+        found = write_shards(
+            recipe, out, decoded=decoded, shard_mb=shard_mb, jobs=jobs, on_progress=bar.update
+        )
+    for one in found:
+        labels = "with labels" if one.labelled else "without labels"
+        there = "" if one.new else ", there already"
+        shards = "1 shard" if one.shards == 1 else f"{one.shards} shards"
+        line = f"{one.images} images {labels} in {shards}{there}: {one.address}"
+        console().print(
+            one_line(f"{one.domain}, {one.split}: {line}"), soft_wrap=True, markup=False
+        )
+    if output is not None:
+        write_text(output, save_recipe(recipe_of_shards(recipe, out)))
+        typer.echo(f"Written to {one_line(output)}: the recipe, which reads the shards")

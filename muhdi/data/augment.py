@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from muhdi.data.sets import Sample, Size, Window
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 from muhdi.taxonomy import IGNORE
 
 Pixels = npt.NDArray[np.uint8]

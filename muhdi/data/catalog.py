@@ -38,7 +38,13 @@ from muhdi.data.scenes.scene_set import SceneSet
 from muhdi.data.scenes.styles import CLASSES
 from muhdi.data.sets import ImageSet, Size
 from muhdi.errors import DataError, RecipeError
-from muhdi.recipe.domains import DomainConfig, FolderConfig, PublicConfig, ScenesConfig
+from muhdi.recipe.domains import (
+    DomainConfig,
+    FolderConfig,
+    PublicConfig,
+    ScenesConfig,
+    ShardsConfig,
+)
 from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import UNLISTED, ClassSet, parsed_colour
 
@@ -293,6 +299,8 @@ def labelling_advice(config: DomainConfig, context: DataContext) -> str:
     """What to do so that a recipe finds further labels of a domain's training images."""
     if isinstance(config, ScenesConfig):
         return "their labels are drawn with them"
+    if isinstance(config, ShardsConfig):
+        return "draw their labels, and write the shards once more from a recipe with them"
     patterns: list[str] = []
     if isinstance(config, PublicConfig):
         root = find_root(config, context.root)

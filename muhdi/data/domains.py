@@ -11,6 +11,7 @@ from muhdi.data.few_labels import labelled_note, open_labelled
 from muhdi.data.paths import expand
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Size
+from muhdi.data.shards.shard_set import check_decoding
 from muhdi.errors import DataError, MuhdiError
 from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.evaluation import check_scales, smallest_side
@@ -146,6 +147,7 @@ class Domains:
     def _prepare(
         self, images: ImageSet, size: Size | None, label_size: Size | None, *, with_labels: bool
     ) -> PreparedSet:
+        check_decoding(images, size, label_size if with_labels else None, self._recipe.draft)
         return PreparedSet(
             images,
             size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -16,7 +17,14 @@ import numpy.typing as npt
 from PIL import Image, ImageFile, ImageOps
 from PIL.ExifTags import Base as ExifTag
 
-from muhdi.data.label_image import colour_code, open_image, read_colours, read_ids
+from muhdi.data.label_image import (
+    Prepare,
+    colour_code,
+    decode_image,
+    open_image,
+    read_colours,
+    read_ids,
+)
 from muhdi.data.polygons import PolygonIds
 from muhdi.data.sets import Fit, ImageSet, Sample, Size, Unlisted
 from muhdi.errors import DataError
@@ -238,8 +246,25 @@ def read_image(path: Path, draft: Size | None = None) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, or is not an image that can be read.
     """
-    image = open_image(path, partial(_draft, size=draft) if draft is not None else None)
-    return rgb_pixels(image, str(path))
+    return rgb_pixels(open_image(path, _drafted(draft)), str(path))
+
+
+def decode_rgb(data: bytes, name: str, draft: Size | None = None) -> npt.NDArray[np.uint8]:
+    """`read_image` of a file's contents.
+
+    Args:
+        data: of an image file.
+        name: of it, for messages.
+        draft: as for `ImageSet.read`.
+
+    Raises:
+        DataError: it is not an image that can be read.
+    """
+    return rgb_pixels(decode_image(io.BytesIO(data), name, _drafted(draft)), name)
+
+
+def _drafted(size: Size | None) -> Prepare | None:
+    return None if size is None else partial(_draft, size=size)
 
 
 def rgb_pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -48,24 +48,41 @@ def open_image(path: Path, prepare: Prepare | None = None) -> Image.Image:
         # Opened here, not by Pillow: given a path it maps TIFF files into memory, and scrambles the
         # pixels of those whose orientation exchanges width and height (seen in 13.0).
         with path.open("rb") as file:
-            image = Image.open(file)
-            if prepare is not None:
-                prepare(image)
-            image.load()
+            return decode_image(file, str(path), prepare)
+    except FileNotFoundError:
+        raise DataError(f"{path}: the file is missing") from None
+    except (OSError, ValueError) as error:  # names that the system refuses
+        raise DataError(f"{path}: the image cannot be read: {error}") from None
+
+
+def decode_image(file: BinaryIO, name: str, prepare: Prepare | None = None) -> Image.Image:
+    """A decoded image from an open file, or from bytes.
+
+    Args:
+        file: where the image begins.
+        name: of it, for messages.
+        prepare: called before the pixels are decoded.
+
+    Raises:
+        DataError: it is not an image that can be read.
+    """
+    try:
+        image = Image.open(file)
+        if prepare is not None:
+            prepare(image)
+        image.load()
     except Image.DecompressionBombError:
         raise DataError(
-            f"{path}: has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels;"
+            f"{name}: has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels;"
             " cut it into tiles or save it at a smaller size (in Python, PIL.Image.MAX_IMAGE_PIXELS"
             " sets the limit)"
         ) from None
-    except FileNotFoundError:
-        raise DataError(f"{path}: the file is missing") from None
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not an image") from None
+        raise DataError(f"{name}: not an image") from None
     except DataError:
         raise
     except Exception as error:  # whatever the decoders make of arbitrary bytes
-        raise DataError(f"{path}: the image cannot be read: {error}") from None
+        raise DataError(f"{name}: the image cannot be read: {error}") from None
     return image
 
 

@@ -70,6 +70,20 @@ class PreparedSet:
         few._free = self.loading.memory * few._length // len(self)
         return few
 
+    @property
+    def lead(self) -> int:
+        """How many draws before its turn `expect` is to name a sample; 0: it need not."""
+        return self.images.lead
+
+    def epoch_order(self, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """The order in which training draws the images in an epoch."""
+        return self.images.epoch_order(len(self), rng)
+
+    def expect(self, index: int) -> None:
+        """Told that a sample will be wanted soon."""
+        if index not in self._kept:
+            self.images.expect(index)
+
     def __getitem__(self, index: int) -> Sample:
         if index in self._kept:
             return self._kept[index]
@@ -138,7 +152,8 @@ class PreparedSet:
         fit: Fit = "pad" if self._pads else "stretch"
         if self.size is not None:
             given = (image.shape[1], image.shape[0])
-            window = shown_window(given, self.size, fit)
+            # One that was padded before keeps what it says about that.
+            window = sample.window if given == self.size else shown_window(given, self.size, fit)
             image = resize_image(image, self.size, fit)
         if label is not None and self.label_size is not None:
             label = resize_label(label, self.label_size, fit)

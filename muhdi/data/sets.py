@@ -62,6 +62,7 @@ class ImageSet(ABC):
         labelled: whether every image has a label.
         advice: what to do if labels are needed and there are none.
         fit: how its images are brought to the size that the network sees.
+        lead: how many draws before its turn `expect` is to name an image; 0: it need not.
     """
 
     config_class: ClassVar[type[Any]]
@@ -69,6 +70,7 @@ class ImageSet(ABC):
     labelled: bool
     advice: str = "set 'labels' to where they are"
     fit: Fit = "stretch"
+    lead: int = 0
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -119,6 +121,18 @@ class ImageSet(ABC):
         None if reading is no slower than a cache.
         """
         return None
+
+    def epoch_order(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+        """The order in which training draws the first ``count`` images in an epoch: each once.
+
+        It may depend on nothing else than the set, ``count`` and ``rng``. A set whose images are
+        slow to reach one by one keeps those together that lie together.
+        """
+        return rng.permutation(count)
+
+    def expect(self, index: int) -> None:
+        """Told that image ``index`` will be read soon; a set may begin to fetch it."""
+        return
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -29,7 +30,7 @@ from muhdi.data.rare_classes import RareClasses
 from muhdi.data.sets import Sample, Unlisted
 from muhdi.data.workers import end_with_process
 from muhdi.errors import STOP_SIGNALS, MuhdiError, RunError
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Draw:
         number: of the draw.
         index: of the image.
         wanted: what its crop should show; None: nothing in particular.
+        expected: index of the image of a later draw, for the set to prepare; None: none.
     """
 
     number: int
     index: int
     wanted: Wanted | None = None
+    expected: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,33 +98,44 @@ class EndlessSampler:
     Several processes share each batch in order: together they draw what one process would.
 
     Args:
-        count: number of images.
+        samples: what is drawn from.
         batch_size: draws per batch; a batch may reach over the end of an epoch.
         seed: any integers >= 0.
         start: number of the first batch.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: tuple[int, ...], start: int = 0) -> None:
-        self.count = count
+    def __init__(
+        self, samples: PreparedSet, batch_size: int, seed: tuple[int, ...], start: int = 0
+    ) -> None:
+        self.samples = samples
         self.batch_size = batch_size
         self.seed = seed
         self.start = start
+        self._orders: dict[int, npt.NDArray[np.int64]] = {}
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        epoch = -1
-        order = np.empty(0, int)
+        lead = self.samples.lead
         draw = self.start * self.batch_size
         while True:
             batch = []
             for number in range(draw, draw + self.batch_size):
-                if number // self.count != epoch:
-                    epoch = number // self.count
-                    # Stream 0 orders the epochs, 1 augments, 2 draws for classes: none disturbs
-                    # another.
-                    order = np.random.default_rng([*self.seed, 0, epoch]).permutation(self.count)
-                batch.append(Draw(number, int(order[number % self.count])))
+                expected = self._index(number + lead) if lead else None
+                batch.append(Draw(number, self._index(number), expected=expected))
             draw += self.batch_size
             yield list(distributed.local_slice(batch))
+
+    def _index(self, number: int) -> int:
+        """The image of a draw."""
+        count = len(self.samples)
+        epoch = number // count
+        if epoch not in self._orders:
+            # Stream 0 orders the epochs, 1 augments, 2 draws for classes: none disturbs another.
+            rng = np.random.default_rng([*self.seed, 0, epoch])
+            self._orders[epoch] = self.samples.epoch_order(rng)
+            # A batch, and what is expected with it, may reach over the end of several epochs.
+            reach = 2 + (self.batch_size + self.samples.lead) // count
+            self._orders.pop(epoch - reach, None)
+        return int(self._orders[epoch][number % count])
 
 
 class RareClassSampler:
@@ -184,7 +198,7 @@ def endless_batches(
         draws = RareClassSampler(samples, batch_size, seed, start)
         samples = samples.samples
     else:
-        draws = EndlessSampler(len(samples), batch_size, seed, start)
+        draws = EndlessSampler(samples, batch_size, seed, start)
     return _loaded(_Augmented(samples, augmentation, seed), draws, workers)
 
 
@@ -242,6 +256,8 @@ class _Augmented(Dataset["Sample | MuhdiError"]):
 
     def __getitem__(self, draw: Draw) -> Sample | MuhdiError:
         rng = np.random.default_rng([*self.seed, 1, draw.number])
+        if draw.expected is not None:
+            self.samples.expect(draw.expected)
         try:
             return augment(self.samples[draw.index], self.config, rng, draw.wanted)
         except MuhdiError as error:

@@ -61,6 +61,8 @@ def predict(
     first = distributed.rank() if share else 0
     stride = distributed.world_size() if share else 1
     for start in range(first * batch_size, number, stride * batch_size):
+        if start + samples.lead < number:
+            samples.expect(start + samples.lead)
         batch = [samples[i] for i in range(start, min(start + batch_size, number))]
         for _, alike in groupby(batch, key=lambda sample: sample.image.shape):
             same_size = list(alike)

@@ -12,6 +12,7 @@ from pathlib import Path
 from muhdi.data.domains import Domains
 from muhdi.data.files import FileSet
 from muhdi.data.prepared import PreparedSet
+from muhdi.data.shards.shard_set import ShardSet
 from muhdi.evaluation.results import ScoredImages
 from muhdi.evaluation.views import Views
 from muhdi.recipe.schema import Recipe
@@ -45,8 +46,10 @@ def _size_text(size: Sequence[int]) -> str:
 
 
 def _files_of(samples: PreparedSet) -> tuple[str, str]:
-    """The folder that holds all images, and a digest of the files; both empty without files."""
+    """The folder or address that holds all images, and a digest; both empty without files."""
     images = samples.images
+    if isinstance(images, ShardSet):
+        return str(images.storage), images.fingerprint()
     if not isinstance(images, FileSet):
         return "", ""
     root = _common_folder(images.images)

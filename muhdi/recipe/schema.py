@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from muhdi.errors import MuhdiError, RecipeError, nearest
 from muhdi.files import file_name
-from muhdi.recipe.domains import AugmentConfig, DomainConfig, DomainField, FolderConfig
+from muhdi.recipe.augment import AugmentConfig
+from muhdi.recipe.domains import DomainConfig, DomainField, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig, TestConfig
 from muhdi.recipe.explain import explain
 from muhdi.recipe.model import ModelConfig

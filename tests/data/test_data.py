@@ -19,11 +19,12 @@ from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.public.known import LAYOUTS
 from muhdi.data.scenes.draw import draw_scene
 from muhdi.data.scenes.styles import CLASSES, STYLES
-from muhdi.data.sets import Sample, spread_indices
+from muhdi.data.sets import ImageSet, Sample, spread_indices
 from muhdi.data.stream import EndlessSampler, endless_batches
 from muhdi.errors import MuhdiError
 from muhdi.recipe import plugins
-from muhdi.recipe.domains import AugmentConfig, FolderConfig, ScenesConfig
+from muhdi.recipe.augment import AugmentConfig
+from muhdi.recipe.domains import FolderConfig, ScenesConfig
 from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, custom, hex_colour
 
 URBAN = CLASS_SETS["urban7"]
@@ -306,10 +307,29 @@ def test_spread_indices_begin_and_end_with_the_set(length: int, count: int) -> N
 
 
 def test_the_catalogue_holds_exactly_the_data_sets_that_recipes_may_name() -> None:
-    assert set(plugins.sections("dataset")) == {"scenes", "folder", "nuimages", *LAYOUTS}
+    assert set(plugins.sections("dataset")) == {"scenes", "folder", "shards", "nuimages", *LAYOUTS}
 
 
 # --- order and augmentation ---
+
+
+class Numbered(ImageSet):
+    """A number of images that nobody reads."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def name(self, index: int) -> str:
+        return str(index)
+
+    def read(self, index: int, with_label: bool, draft: object = None) -> Sample:
+        pytest.fail("was read")
+
+    def fingerprint(self) -> str:
+        return str(self.count)
 
 
 @given(st.integers(1, 40), st.integers(1, 9), st.integers(0, 30), st.integers(0, 5))
@@ -317,10 +337,9 @@ def test_the_catalogue_holds_exactly_the_data_sets_that_recipes_may_name() -> No
 def test_every_image_once_per_epoch_from_any_resume_point(
     count: int, batch: int, start: int, seed: int
 ) -> None:
-    whole, resumed = (
-        EndlessSampler(count, batch, (seed,)),
-        EndlessSampler(count, batch, (seed,), start),
-    )
+    images = PreparedSet(Numbered(count), (8, 8), None, with_labels=False)
+    whole = EndlessSampler(images, batch, (seed,))
+    resumed = EndlessSampler(images, batch, (seed,), start)
     stream = iter(whole)
     batches = [next(stream) for _ in range(start + 2 * count)]
     stream = iter(resumed)

@@ -13,8 +13,11 @@ import pytest
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.sets import ImageSet, Sample, Size
 from muhdi.errors import DataError, MuhdiError
+from muhdi.preflight.shard_plan import recipe_of_shards
+from muhdi.preflight.write_shards import write_shards
 from muhdi.recipe import plugins
 from muhdi.recipe.domains import DomainConfig, FolderConfig, NuImagesConfig, ScenesConfig
+from muhdi.recipe.load import load_recipe
 from muhdi.taxonomy import CLASS_SETS
 from tests.data.test_nuimages import write_nuimages
 from tests.official_trees import TREES, write_official
@@ -40,6 +43,12 @@ def section_of(dataset: str, folders: Path) -> DomainConfig:
         return ScenesConfig(dataset="scenes", domain="night", train=4, val=3)
     if dataset == "folder":
         return folder_section(folders)
+    if dataset == "shards":
+        written = load_recipe("scenes").model_copy(
+            update={"source": folder_section(folders), "steps": []}
+        )
+        write_shards(written, str(folders / "shards"), jobs=1)
+        return recipe_of_shards(written, str(folders / "shards")).source
     root = folders / dataset
     if dataset == "nuimages":
         for version in ("v1.0-train", "v1.0-val"):
@@ -53,7 +62,7 @@ def section_of(dataset: str, folders: Path) -> DomainConfig:
     return config(dataset, root)
 
 
-BUILT_IN = ("scenes", "folder", *DATASETS, *TREES, "nuimages")
+BUILT_IN = ("scenes", "folder", "shards", *DATASETS, *TREES, "nuimages")
 
 
 @pytest.mark.parametrize("dataset", BUILT_IN)

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image, ImageOps
 
-from muhdi.data.catalog import open_split
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.files import FileSet, LabelFiles
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import Draw, EndlessSampler
@@ -320,7 +320,9 @@ def test_a_file_that_vanishes_while_training_costs_nothing(
     aside.rename(lost)
     run = RunDirectory.of(recipe, broken)
     done = run.states.load()[0]["trainer"]["iteration"]
-    order = [draw.index for batch in _first(EndlessSampler(4, 2, (0, 1, 1)), 4) for draw in batch]
+    images = open_split(recipe.steps[0].target, "train", DataContext.of(recipe), labels=False)
+    drawn = EndlessSampler(PreparedSet(images, (8, 8), None, with_labels=False), 2, (0, 1, 1))
+    order = [draw.index for batch in _first(drawn, 4) for draw in batch]
     assert done == order.index(2) // 2 == 1, (
         "every iteration before the one that needs the file is saved"
     )
@@ -349,8 +351,8 @@ KILLED = """
 import faulthandler, multiprocessing, os, signal, sys
 from pathlib import Path
 faulthandler.dump_traceback_later(45, exit=True)
-from muhdi.recipe.domains import AugmentConfig
-from muhdi.data.catalog import open_split
+from muhdi.recipe.augment import AugmentConfig
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import endless_batches, worker_ended
 from muhdi.errors import MuhdiError

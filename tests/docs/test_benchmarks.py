@@ -26,13 +26,14 @@ from benchmarks import (
     retention_cost,
     retentions,
     segformer,
+    shards,
     teacher_choice,
     windows,
 )
 from benchmarks.growth import apart
 from benchmarks.iteration import VERSIONS, disagreement, measure
 from benchmarks.made_up import MadeUp, prepared, segformer_folder
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 
 
 def test_the_plain_iteration_has_our_losses() -> None:
@@ -81,6 +82,14 @@ def test_rare_class_sampling_is_measured() -> None:
     found = rare_classes.measure(recipe, rare_classes.sets_of(recipe, 2), 1, 1)
     assert len(found) == 6
     assert all(len(rounds) == 1 and rounds[0] > 0 for rounds in found.values())
+
+
+def test_shards_are_measured(tmp_path: Path) -> None:
+    found = shards.epoch(tmp_path, 100)
+    assert found["images"] == 100
+    assert found["fetched_once"] == found["shards"] == 1
+    assert len(found["resident_mb"]) == 2
+    assert 0 < found["kept_mb"] <= found["keep_mb"]
 
 
 def test_a_masked_pass_is_measured() -> None:

@@ -1,0 +1,1 @@
+"""Images and labels in a few large files, which may lie anywhere."""
