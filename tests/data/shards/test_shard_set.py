@@ -76,12 +76,12 @@ def test_shards_hold_what_the_files_hold(
     shards = Domains(kept_in(recipe_of_shards(whole, place), tmp_path))
     assert files.source[0].unlisted, "there is something to count"
     equal(files.source, shards.source)
-    equal(files.targets[0], shards.targets[0])
+    equal(files.targets[0][0], shards.targets[0][0])
     for name, samples in files.validation.items():
         equal(samples, shards.validation[name])
         assert shards.validation[name].images.labelled == (name == "day")
     assert isinstance(shards.source.images, ShardSet)
-    assert not shards.targets[0].images.index.labelled, "a target's labels stay where they are"
+    assert not shards.targets[0][0].images.index.labelled, "a target's labels stay where they are"
 
 
 def kept_in(changed: Recipe, folder: Path) -> Recipe:
