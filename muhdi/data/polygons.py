@@ -40,7 +40,8 @@ class PolygonIds:
         """The label image that a file of polygons describes, raw ids [H, W].
 
         Later polygons cover earlier ones, and a polygon holds its outline, as in cityscapesScripts
-        (``json2labelImg.py``) and in IDD's public code.
+        (``json2labelImg.py``) and in IDD's public code. What has fewer than three corners is no
+        polygon. These tools pass over a label that they do not know; here it is an error.
 
         Args:
             path: JSON with ``imgWidth``, ``imgHeight`` and ``objects``, each with a ``label`` and a
@@ -54,7 +55,7 @@ class PolygonIds:
         canvas = ImageDraw.Draw(image)
         for name, points in _objects(path, annotation):
             known = self._known(path, name)
-            if known not in self.undrawn and len(points) > 1:
+            if known not in self.undrawn and len(points) > 2:
                 canvas.polygon(points, fill=self.ids[known])
         return np.asarray(image)
 

@@ -18,8 +18,8 @@ _BITS = 5
 def read_runs(text: bytes) -> list[int]:
     """The lengths of runs, outside and inside the mask in turn, that a compressed text holds.
 
-    A number is in groups of five bits, the lowest first, with its sign; from the third on it is
-    the difference to the last but one (``rleFrString`` of COCO's API).
+    A number is in groups of five bits, the lowest first, with its sign; from the fourth on it
+    is the difference to the last but one (``rleFrString`` of COCO's API).
 
     Raises:
         DataError: the text ends within a number, or holds other characters.

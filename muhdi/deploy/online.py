@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from statistics import median, quantiles
 from typing import Any
@@ -22,6 +23,7 @@ from muhdi.evaluation.argmax import classes_at
 from muhdi.losses import upsample
 from muhdi.models.average import WeightAverage
 from muhdi.models.checkpoint import Checkpoint
+from muhdi.models.inference import Inference
 from muhdi.models.statistics import Statistics
 from muhdi.online.base import Online, OnlineContext
 from muhdi.recipe.online import OnlineConfig
@@ -148,8 +150,22 @@ class OnlineSession:
         """Bring the network back to where it began."""
         self.method.reset()
 
+    def adapted(self) -> Inference:
+        """The network as its file will be used; it goes on adapting with the session."""
+        network = self._checkpoint.network
+        taught = self.method.teacher()
+        if taught is not None:
+            network = deepcopy(network).requires_grad_(False)
+            for name, weight in network.named_parameters():
+                if name in taught:
+                    weight.data = taught[name]
+        return Inference(network, self.head, self.statistics)
+
     def checkpoint(self) -> Checkpoint:
-        """The adapted network, with what is needed to use it."""
+        """The adapted network, with what is needed to use it.
+
+        Where weights have moved, it has no statistics of domains: they were measured before.
+        """
         own = self._checkpoint
         statistics = self.statistics if self.statistics != "none" else own.default_statistics
         taught = self.method.teacher()
@@ -162,6 +178,7 @@ class OnlineSession:
                     weights[name].copy_(value)
         return replace(
             own,
+            statistics={} if self.method.moves_weights else own.statistics,
             average=None,
             teacher=teacher,
             default_statistics=statistics,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -166,8 +167,13 @@ class Predictor(nn.Module):
         """
         folder = Path(folder)
         check_folder(folder, overwrite=overwrite)
-        write_network(folder, self.checkpoint, self.usage)
-        write_card(folder, self.checkpoint, self.usage, CardNotes(self.run, licence))
+        checkpoint = self.checkpoint
+        usage = self.usage
+        if self.online is not None:
+            checkpoint = self.online.checkpoint()
+            usage = replace(usage, weights=checkpoint.default_weights)
+        write_network(folder, checkpoint, usage)
+        write_card(folder, checkpoint, usage, CardNotes(self.run, licence))
         return folder
 
     def push_to_hub(
@@ -244,12 +250,12 @@ class Predictor(nn.Module):
         check_type("method", method, str, OnlineConfig)
         section = read_online(method, options)
         # Moving a module to a device makes buffers that the network does not share.
-        network = self.used.network.to(self.inference.device)
+        self.used.network.to(self.inference.device)
         self.online = OnlineSession(self.used, self.usage, self.stored_statistics, section)
         self.statistics = self.online.statistics
         self.stored_statistics = None
         self.domain = None
-        self.inference = Inference(network, self.head, self.statistics)
+        self.inference = self.online.adapted()
         return self.online
 
     def adapt(

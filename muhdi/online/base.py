@@ -95,11 +95,13 @@ class Online:
 
     Attributes:
         config_class: the section's class.
+        moves_weights: whether more than running statistics changes.
         statistics: what batch norms of the adapted network are used with later: `muhdi predict`
             takes it from the network's file. ``none`` without batch norms.
     """
 
     config_class: ClassVar[type[Any]] = OnlineConfig
+    moves_weights: ClassVar[bool] = False
     inference: Inference
 
     def __init_subclass__(cls, **options: Any) -> None:

@@ -1,10 +1,11 @@
 """Batch norms whose moments follow the images (Schneider et al. 2020; Nado et al. 2020).
 
 With a share a of an image's own moments: mean = (1 - a) running + a own, and so for the variance.
-``blend`` computes that anew for each image, from the running moments of training, as Schneider et
-al. do. ``exponential`` keeps the result as the running moments of the next image. ``batch`` has a =
+``exponential`` keeps the result as the running moments of the next image. ``blend`` computes it
+anew for each image, from the running moments of training, as Schneider et al. do. ``batch`` has a =
 1, as Nado et al. do, and as the published baselines of Cityscapes -> ACDC do with batch norms in
-training mode (qinenergy/cotta, issue 17).
+training mode (qinenergy/cotta, issue 17). These two are statistics that every network can be used
+with, ``blend`` and ``image``.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ EVERY = 4
 class Moments(Online):
     """Only the moments of batch norms adapt; no weight moves.
 
-    An image's own variance is the unbiased one, as batch norms collect it while they train. Of maps
-    of `LARGE` pixels and more, every fourth row counts.
+    What follows the stream (``exponential``) collects an image's variance as batch norms do while
+    they train, the unbiased one. Of maps of `LARGE` pixels and more, every fourth row counts there.
     """
 
     config_class = MomentsConfig
@@ -45,15 +46,25 @@ class Moments(Online):
                 f"{config.shown_name}: the network has no batch norms whose moments could adapt;"
                 " use a method that moves weights"
             )
-        self.inference = context.inference("running")
-        for name, norm in batch_norms(self.inference.network).items():
-            replace_norm(self.inference.network, name, _Following(norm, config))
-        self.anchor = read_statistics(network) if config.moments == "exponential" else {}
         known = {"exponential": "running", "blend": "blend", "batch": "image"}
         self.statistics = known[config.moments]
+        self.inference = context.inference(self.statistics)
+        self.following = self.inference
+        self.anchor: dict[str, Tensor] = {}
+        if config.moments == "exponential":
+            self.anchor = read_statistics(network)
+            self.following = context.inference("running")
+            for name, norm in batch_norms(self.following.network).items():
+                replace_norm(self.following.network, name, _Following(norm, config.momentum))
+        if context.statistics not in ("running", self.statistics):
+            self.remark(
+                f"{config.shown_name}: begins with the running statistics; without it the network"
+                f" is used with {context.statistics}"
+            )
 
+    @torch.no_grad()
     def observe(self, images: Tensor) -> Tensor:
-        return self.predict(images)
+        return self.following(images)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -66,19 +77,18 @@ class Moments(Online):
 
 
 class _Following(nn.Module):
-    """Stands in a batch norm's place, with its weights and running moments."""
+    """Stands in a batch norm's place, with its weights and running moments, which follow."""
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, norm: nn.BatchNorm2d, config: MomentsConfig) -> None:
+    def __init__(self, norm: nn.BatchNorm2d, share: float) -> None:
         super().__init__()
         self.weight = norm.weight
         self.bias = norm.bias
         self.eps = norm.eps
         self.after = what_follows(norm)
-        self.share = 1.0 if config.moments == "batch" else config.momentum
-        self.remembers = config.moments == "exponential"
+        self.share = share
         # The network's own, so that it keeps what is learned.
         self.register_buffer("running_mean", norm.running_mean, persistent=False)
         self.register_buffer("running_var", norm.running_var, persistent=False)
@@ -87,9 +97,6 @@ class _Following(nn.Module):
         mean = self.running_mean
         variance = self.running_var
         if x.numel() > x.shape[1]:  # a single value has no variance
-            if not self.remembers:
-                mean = mean.clone()
-                variance = variance.clone()
             # PyTorch's own kernel, which is many times as fast as sums of its operations.
             torch.batch_norm_update_stats(_sampled(x), mean, variance, self.share)
         normalised = F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
@@ -102,7 +109,8 @@ def _sampled(x: Tensor) -> Tensor:
     Rows of large maps resemble their neighbours. With all of them, an image took 1.14 times as long
     as plain prediction by EfficientNet-Lite0, with some 1.09 times.
     """
-    if x.shape[-2] * x.shape[-1] < LARGE:
+    height, width = x.shape[-2:]
+    if height * width < LARGE or height < EVERY:
         return x
     rows = x[:, :, EVERY // 2 :: EVERY]
     last = x.is_contiguous(memory_format=torch.channels_last)

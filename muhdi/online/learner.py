@@ -35,6 +35,7 @@ class Learner(Online):
         resets: how often the network was reset since it had collapsed.
     """
 
+    moves_weights = True
     config: LearnerConfig
 
     def __init__(self, config: LearnerConfig, context: OnlineContext) -> None:

@@ -33,6 +33,7 @@ class Sar(Learner):
         self.largest_entropy = math.log(context.network.classes)
         self.moving_mean: float | None = None
         self._below: list[Tensor] = []
+        self._is_sure = False
 
     def moving(self, context: OnlineContext) -> dict[str, nn.Parameter]:
         found = super().moving(context)
@@ -86,10 +87,17 @@ class Sar(Learner):
 
     def _remember(self, entropy: float) -> None:
         """The moving mean goes on; below the limit the network has collapsed."""
-        before = entropy if self.moving_mean is None else self.moving_mean
-        self.moving_mean = _KEPT * before + (1 - _KEPT) * entropy
         limit = self.config.reset_entropy * self.largest_entropy
-        if self.moving_mean < limit:
+        if self.moving_mean is None:
+            self.moving_mean = entropy
+            self._is_sure = entropy < limit
+            if self._is_sure:
+                self.remark(
+                    f"{self.config.shown_name}: reset_entropy does not apply, since the network as"
+                    f" it began is surer: its entropy is {entropy:.3f}, below {limit:.3f}"
+                )
+        self.moving_mean = _KEPT * self.moving_mean + (1 - _KEPT) * entropy
+        if self.moving_mean < limit and not self._is_sure:
             self.collapse(
                 f"the mean entropy of reliable pixels is {self.moving_mean:.3f}, below {limit:.3f}"
             )

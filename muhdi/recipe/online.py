@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from muhdi.errors import RecipeError, nearest
+from muhdi.files import file_name
 from muhdi.recipe import plugins
 from muhdi.recipe.evaluation import Scale
 from muhdi.recipe.explain import explain
@@ -38,6 +39,8 @@ from muhdi.recipe.yaml_text import parse_yaml
 
 _SHARE = 0.1
 """Of an image's own moments, where nothing else is said."""
+_RESTING = 0.25
+"""Of a backbone's layers, the last ones, whose norms `sar` leaves alone."""
 
 Moves = Literal["norms", "decoder", "all"]
 """Which weights a method moves."""
@@ -80,13 +83,13 @@ class MomentsConfig(OnlineConfig):
     that stay, blended anew with those of each image (`blend`), or those of each image alone
     (`batch`), as the published baseline of Cityscapes -> ACDC has them."""
     momentum: Fraction = _SHARE
-    """The share of an image's own moments, in `exponential` and `blend`."""
+    """The share of an image's own moments in `exponential`; in `blend` it is always 0.1."""
 
     @model_validator(mode="after")
     def _has_a_share(self) -> MomentsConfig:
         # A default may be written out, as in the recipes of runs.
-        if self.moments == "batch" and self.momentum != _SHARE:
-            raise ValueError("momentum: is that of exponential and blend; leave it out")
+        if self.moments != "exponential" and self.momentum != _SHARE:
+            raise ValueError("momentum: is that of moments: exponential; leave it out")
         return self
 
 
@@ -177,17 +180,24 @@ class SarConfig(LearnerConfig):
     """Who makes the steps: one after each image."""
     learning_rate: Rate = 2.5e-4
     """Of every step."""
-    resting: Fraction = 0.25
+    resting: Fraction = _RESTING
     """The share of the backbone's layers, the last ones, whose norms stay, as do those of the
     decoder: the last stage of a ResNet, three of twelve blocks of a transformer. With `moves:
-    norms` alone; 0: all norms move."""
+    norms`; 0: all norms move."""
     margin: Fraction = 0.4
     """Pixels are reliable whose entropy is below this share of ln C."""
     radius: Weight = 0.05
     """Length of the step uphill, at whose end the gradient is taken."""
     reset_entropy: Fraction = 0.029
     """The network is reset, too, when the moving mean (0.9) of the reliable pixels' entropy falls
-    below this share of ln C: 0.2 of ln 1000 in the paper. 0: never."""
+    below this share of ln C: 0.2 of ln 1000 in the paper. A network that is as sure as that of the
+    first image is not reset by this rule, and a line says so. 0: never."""
+
+    @model_validator(mode="after")
+    def _has_norms(self) -> SarConfig:
+        if self.moves != "norms" and self.resting != _RESTING:
+            raise ValueError("resting: is for moves: norms; leave it out")
+        return self
 
 
 class OpaqueOnlineConfig(Opaque, OnlineConfig):
@@ -295,15 +305,17 @@ class OnlineRoundsConfig(Section):
             rates = self.learning_rates if hasattr(method, "learning_rate") else []
             each = {f"{method.shown_name}_lr{rate:g}": {"learning_rate": rate} for rate in rates}
             for name, changed in (each or {method.shown_name: {}}).items():
-                if name in found:
+                # Each has a folder of that name.
+                if file_name(name).lower() in {file_name(known).lower() for known in found}:
                     raise RecipeError(
-                        f"online.methods: two are called {name!r}; give one of them a 'name'"
+                        f"online.methods: two are called {name!r}, or have folders of one name;"
+                        " give one of them another 'name'"
                     )
                 found[name] = method.model_copy(update=changed)
         return found
 
     def check(self, known: Sequence[str], *, is_open: bool) -> None:
-        """Refuse domains that the recipe does not have, and names that stand for two methods.
+        """Refuse domains that the recipe lacks or lists twice, and names that two methods share.
 
         Args:
             known: names of the recipe's domains.
@@ -313,7 +325,12 @@ class OnlineRoundsConfig(Section):
             RecipeError: names the key.
         """
         self.arms()
-        for name in self.domains:
+        for place, name in enumerate(self.domains):
+            if name in self.domains[:place]:
+                raise RecipeError(
+                    f"online.domains: {name!r} is listed twice; name each once, it comes back in"
+                    " the next round"
+                )
             if name not in known and not is_open:
                 raise RecipeError(
                     f"online.domains: no domain is called {name!r}{nearest(name, known)} (known:"

@@ -105,18 +105,35 @@ def test_plain_prediction_is_predict(trained: Path, tmp_path: Path, domain: str 
     assert np.allclose(again.probabilities, expected.probabilities, atol=1e-6)
 
 
-def test_predict_uses_what_was_adapted(trained: Path, tmp_path: Path) -> None:
+MOVING = {
+    "bn": {},
+    "tent": {"learning_rate": 1e-2},
+    "cotta": {"learning_rate": 1e-2, "teacher_momentum": 0.5, "scales": [1.0]},
+    "sar": {"learning_rate": 1e-1, "margin": 1.0},
+}
+STAYING = [("none", {}), ("bn", {"moments": "blend"}), ("bn", {"moments": "batch"})]
+
+
+@pytest.mark.parametrize(("method", "options"), [*MOVING.items(), *STAYING])
+def test_predict_uses_what_was_adapted_and_so_do_its_files(
+    trained: Path, tmp_path: Path, method: str, options: dict
+) -> None:
     photos = take_photos(tmp_path / "photos")
-    predictor = library.Predictor.load(trained)
+    predictor = library.Predictor.load(trained, statistics="running")
+    session = predictor.adapt_by(method, **options)
     before = predictor.predict(photos[0], probabilities=True).probabilities
     for photo in photos:
         predictor.adapt(photo)
     after = predictor.predict(photos[0], probabilities=True).probabilities
-    assert not np.allclose(after, before, atol=1e-4)
+    moves = options == MOVING.get(method)
+    assert np.allclose(after, before, atol=1e-4) is not moves
     predictor.save_adapted(tmp_path / "adapted.safetensors")
-    loaded = library.Predictor.load(tmp_path / "adapted.safetensors")
-    assert np.allclose(loaded.predict(photos[0], probabilities=True).probabilities, after)
-    predictor.online.reset()
+    predictor.save_pretrained(tmp_path / "folder")
+    for written in ("adapted.safetensors", "folder"):
+        loaded = library.Predictor.load(tmp_path / written)
+        found = loaded.predict(photos[0], probabilities=True).probabilities
+        assert np.allclose(found, after, atol=1e-6), written
+    session.reset()
     again = predictor.predict(photos[0], probabilities=True).probabilities
     assert np.allclose(again, before, atol=1e-6)
 
@@ -289,7 +306,19 @@ def test_rounds_compare_methods_on_one_stream(muhdi, trained: Path, tmp_path: Pa
         (["--online", "scenes", "--learning-rates", "fast"], "--learning-rates 'fast': must be"),
         (
             ["--online", "scenes", "--method", "bn", "--method", "bn"],
-            "online.methods: two are called 'bn'; give one of them a 'name'",
+            "online.methods: two are called 'bn', or have folders of one name; give one of them",
+        ),
+        (
+            ["--online", "scenes", "--set", "online.domains=[city, dust, city]"],
+            "online.domains: 'city' is listed twice; name each once, it comes back in the next",
+        ),
+        (
+            ["--online", "photos", "--set", "moments=blend", "--set", "momentum=0.5"],
+            "momentum: is that of moments: exponential; leave it out",
+        ),
+        (
+            ["--online", "photos", "--method", "sar", "--set", "moves=all", "--set", "resting=0.9"],
+            "resting: is for moves: norms; leave it out",
         ),
         (
             ["--online", "scenes", "--rounds", "1", "--set", "classes=urban19"],

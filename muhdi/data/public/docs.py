@@ -105,7 +105,7 @@ def _nuimages() -> list[str]:
         "",
         *_options("nuimages"),
         "Labels are drawn from the masks in the tables, surfaces first. They need the tables in",
-        "memory, about 2 GB for the training split; targets need none of it.",
+        "memory, by estimate 2 GB for the training split; targets need none of it.",
         "",
         *_classes(raw_labels("nuimages"), source.classes, by_colour=False),
     ]

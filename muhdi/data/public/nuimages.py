@@ -1,7 +1,8 @@
 """nuImages: photographs, and masks in tables of JSON.
 
-Labels are drawn as the data set's own tools draw them: surfaces, then objects, each in the order of
-their tokens. They need the tables in memory, about 2 GB for the training split.
+Labels are drawn as the data set's own tools draw them: surfaces in the order of their table, then
+objects in that of their tokens. The tables have to be in memory: by estimate 2 GB for the training
+split.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from muhdi.taxonomy import UNLISTED
 
 ROOT = "data/nuimages"
 """Where the documentation puts the data set."""
-_TABLES = ("surface_ann", "object_ann")
+_OBJECTS = "object_ann"
+_TABLES = ("surface_ann", _OBJECTS)
 """The tables of masks, in the order in which they are drawn."""
 
 
@@ -173,7 +175,9 @@ def _labels(folder: Path, shown: list[dict[str, Any]], context: DataContext) -> 
     wanted = {entry["token"] for entry in shown}
     for name in _TABLES:
         entries = _table(folder, name, ("sample_data_token", "category_token", "mask"))
-        for entry in sorted(entries, key=lambda entry: str(entry["token"])):
+        if name == _OBJECTS:
+            entries = sorted(entries, key=lambda entry: str(entry["token"]))
+        for entry in entries:
             # A box alone, or a surface that is not there, has no mask.
             if entry["mask"] is not None and entry["sample_data_token"] in wanted:
                 masks[entry["sample_data_token"]].append(_mask(folder / f"{name}.json", entry, ids))
