@@ -14,7 +14,8 @@ from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Sample
 from muhdi.data.stream import LoadedBatch, endless_batches
-from muhdi.recipe.domains import AugmentConfig, DomainConfig
+from muhdi.recipe.augment import AugmentConfig
+from muhdi.recipe.domains import DomainConfig
 from muhdi.taxonomy import IGNORE
 
 SIZE = (24, 16)

@@ -29,7 +29,7 @@ from muhdi.data.rare_classes import RareClasses
 from muhdi.data.sets import Sample, Unlisted
 from muhdi.data.workers import end_with_process
 from muhdi.errors import STOP_SIGNALS, MuhdiError, RunError
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 
 
 @dataclass(frozen=True)

@@ -4,29 +4,26 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import PurePath
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     SerializeAsAny,
-    Tag,
     model_validator,
 )
 
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
 from muhdi.recipe.section import (
+    RGB,
     Buildable,
-    Fraction,
     Name,
     NotNegative,
     Opaque,
     Positive,
-    Section,
     Size,
 )
 from muhdi.taxonomy import ClassSet
@@ -44,6 +41,11 @@ class DomainConfig(Buildable):
     """What results call the domain; none: a name that the data set gives it."""
     image_size: Size | None = None
     """Width and height of its training images, where they differ from the recipe's."""
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of its images; None: only its files can tell."""
+        return None
 
     @property
     def domain_name(self) -> str:
@@ -81,6 +83,11 @@ class ScenesConfig(DomainConfig):
     """Of the drawing; none: the run's."""
 
     @property
+    def channels(self) -> int:
+        """Red, green and blue."""
+        return RGB
+
+    @property
     def domain_name(self) -> str:
         """``name``, or else the look."""
         return self.name or self.domain
@@ -113,6 +120,10 @@ class FolderConfig(DomainConfig):
     """Pattern of the evaluation's images, where `{split}` cannot say it; none: `images`."""
     val_labels: str | None = None
     """Pattern of the evaluation's labels; none: `labels`."""
+    bands: list[str] = []
+    """Patterns, as those of labels, of further files of each image, such as `nir/{stem}.png`. Their
+    channels come after red, green and blue, in this order: one of a grey file, three of a colour
+    file. None: where `channels` is more than 3, the image's own file holds all of them."""
     masks: dict[str, str] | None = None
     """Class -> pattern of its masks, where labels are one mask per class; pixels that are not 0
     belong to the class, and to the last of several. An image may lack those that it does not
@@ -220,6 +231,11 @@ class PublicConfig(DomainConfig):
     def domain_name(self) -> str:
         """``name``, or else the data set."""
         return self.name or self.dataset
+
+    @property
+    def channels(self) -> int:
+        """Red, green and blue, unless a data set has more."""
+        return RGB
 
     @property
     def variant(self) -> str:
@@ -371,18 +387,28 @@ class LoveDAConfig(PublicConfig):
         return "*" if self.area is None else self.area.capitalize()
 
 
+_OF_BANDS = {"rgb": "2_Ortho_RGB", "irrg": "3_Ortho_IRRG", "rgbir": "4_Ortho_RGBIR"}
+"""Folder of the images with these channels."""
+
+
 class PotsdamConfig(PublicConfig):
     """Potsdam of the ISPRS benchmark: true orthophotos, 5 cm per pixel."""
 
     dataset: Literal["potsdam"]  # type: ignore[assignment]
     """The data set's name."""
-    bands: Literal["rgb", "irrg"] = "rgb"
-    """Which channels the images hold; Vaihingen's are infrared, red and green (`irrg`)."""
+    bands: Literal["rgb", "irrg", "rgbir"] = "rgb"
+    """Which channels the images hold; Vaihingen's are infrared, red and green (`irrg`). `rgbir` is
+    all four, infrared the last, and needs `channels: 4`."""
+
+    @property
+    def channels(self) -> int:
+        """Four with infrared beside red, green and blue."""
+        return RGB + 1 if self.bands == "rgbir" else RGB
 
     @property
     def variant(self) -> str:
         """The bands' folder."""
-        return "2_Ortho_RGB" if self.bands == "rgb" else "3_Ortho_IRRG"
+        return _OF_BANDS[self.bands]
 
 
 class NuImagesConfig(DomainConfig):
@@ -404,6 +430,11 @@ class NuImagesConfig(DomainConfig):
     """Folder of the evaluation split's tables."""
 
     @property
+    def channels(self) -> int:
+        """Red, green and blue."""
+        return RGB
+
+    @property
     def domain_name(self) -> str:
         """``name``, or else the data set."""
         return self.name or self.dataset
@@ -419,82 +450,3 @@ DomainField = Annotated[
     SerializeAsAny[DomainConfig],
     BeforeValidator(partial(plugins.read_section, DomainConfig)),
 ]
-
-
-def _kind_of_crop(crop: Any) -> str:
-    return "window" if isinstance(crop, (list, tuple)) else "share"
-
-
-def _is_a_share(crop: Any) -> Any:
-    """Refuse pixels without a height in words that say how they are given."""
-    if isinstance(crop, (int, float)) and crop > 1:
-        message = f"must be a share from 0 to 1, or [width, height] in pixels (it is {crop})"
-        raise plugins.explained(message)
-    return crop
-
-
-Share = Annotated[float, Field(gt=0.0, le=1.0)]
-Crop = Annotated[
-    Annotated[Share, BeforeValidator(_is_a_share), Tag("share")] | Annotated[Size, Tag("window")],
-    Discriminator(_kind_of_crop),
-]
-LARGEST_CLASS = 0.75
-"""Share of a window that one class may fill, where nobody chooses (mmsegmentation)."""
-
-
-class AugmentConfig(Section):
-    """Random changes of training images; the default changes nothing."""
-
-    crop: Crop = 1.0
-    """The smallest window that is cut out, as a fraction of the image's sides; it is resized to the
-    full size. Or `[width, height]` in pixels: a window of exactly this size, which is what training
-    sees then; evaluation sees whole images."""
-    crop_max_class: Share | None = None
-    """With a crop in pixels of a labelled image: a window of which one class fills more than this
-    share, of its labelled pixels, is drawn again, up to 10 times. None: 0.75; 1: never."""
-    flip: bool = False
-    """Mirror half of the images."""
-    colour: Fraction = 0.0
-    """Brightness, contrast and saturation change by up to 1 +- this."""
-
-    @property
-    def window(self) -> Size | None:
-        """Width and height of a crop in pixels; None without one."""
-        return self.crop if isinstance(self.crop, tuple) else None
-
-    @property
-    def crops(self) -> bool:
-        """Whether training sees random parts of images."""
-        return self.crop != 1.0
-
-    @property
-    def largest_class(self) -> float:
-        """The share of a crop in pixels that one class may fill."""
-        return LARGEST_CLASS if self.crop_max_class is None else self.crop_max_class
-
-    @model_validator(mode="after")
-    def _one_meaning(self) -> AugmentConfig:
-        if self.crop_max_class is not None and self.window is None:
-            raise RecipeError(
-                "augment.crop_max_class: is of a crop in pixels; leave it out, or set augment.crop"
-                " to [width, height]"
-            )
-        return self
-
-    def check_fits(self, key: str, size: Size) -> None:
-        """Refuse a crop in pixels that is larger than the images.
-
-        Args:
-            key: of the images' size.
-            size: width and height.
-
-        Raises:
-            RecipeError: names both keys.
-        """
-        window = self.window
-        if window is None or (window[0] <= size[0] and window[1] <= size[1]):
-            return
-        raise RecipeError(
-            f"augment.crop: {window[0]}x{window[1]} is larger than {key}, {size[0]}x{size[1]}; set"
-            " a smaller crop or a larger image_size"
-        )

@@ -7,7 +7,7 @@ import pytest
 
 from muhdi.data.augment import Pixels, augment
 from muhdi.data.sets import Sample
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 
 
 def plainly(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:

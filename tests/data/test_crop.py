@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from muhdi.data.augment import augment
 from muhdi.data.sets import Sample
 from muhdi.errors import RecipeError
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 from muhdi.recipe.load import load_recipe
 from muhdi.taxonomy import IGNORE
 

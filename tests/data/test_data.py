@@ -22,7 +22,8 @@ from muhdi.data.sets import Sample, spread_indices
 from muhdi.data.stream import EndlessSampler, endless_batches
 from muhdi.errors import MuhdiError
 from muhdi.recipe import plugins
-from muhdi.recipe.domains import AugmentConfig, FolderConfig, ScenesConfig
+from muhdi.recipe.augment import AugmentConfig
+from muhdi.recipe.domains import FolderConfig, ScenesConfig
 from muhdi.taxonomy import CLASS_SETS, IGNORE, UNLISTED, custom, hex_colour
 
 URBAN = CLASS_SETS["urban7"]

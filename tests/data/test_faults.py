@@ -349,7 +349,7 @@ KILLED = """
 import faulthandler, multiprocessing, os, signal, sys
 from pathlib import Path
 faulthandler.dump_traceback_later(45, exit=True)
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 from muhdi.data.catalog import open_split
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import endless_batches, worker_ended

@@ -17,7 +17,7 @@ from muhdi.data.rare_classes import RareClasses, class_probabilities
 from muhdi.data.sets import ImageSet, Sample
 from muhdi.data.stream import RareClassSampler, endless_batches
 from muhdi.errors import MuhdiError
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 from muhdi.recipe.rare_classes import RareClassesConfig
 
 CLASSES = ("road", "pole", "train", "rider")

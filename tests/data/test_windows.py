@@ -8,7 +8,7 @@ import pytest
 from muhdi.data.augment import augment
 from muhdi.data.resize import resize_image, shown_window
 from muhdi.data.sets import Sample
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 
 
 @pytest.mark.parametrize(

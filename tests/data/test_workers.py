@@ -20,7 +20,7 @@ from itertools import islice
 from muhdi.data.catalog import open_split
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import endless_batches
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 from tests.data.test_data import context, folder
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[2])
@@ -45,7 +45,7 @@ from muhdi.data.catalog import open_split
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import endless_batches
 from muhdi.errors import DataError
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 from tests.data.test_data import context, folder
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[2])

@@ -32,7 +32,7 @@ from benchmarks import (
 from benchmarks.growth import apart
 from benchmarks.iteration import VERSIONS, disagreement, measure
 from benchmarks.made_up import MadeUp, prepared, segformer_folder
-from muhdi.recipe.domains import AugmentConfig
+from muhdi.recipe.augment import AugmentConfig
 
 
 def test_the_plain_iteration_has_our_losses() -> None:
