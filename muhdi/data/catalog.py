@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from muhdi.data.channels import Channels
+from muhdi.data.channels import COLOURS, Channels
 from muhdi.data.files import FileSet, LabelFiles, Palette
 from muhdi.data.lists import is_list, read_pairs
 from muhdi.data.masks import MaskFiles, find_masks
@@ -66,7 +66,7 @@ class DataContext:
     root: str
     seed: int
     source: FolderConfig | None = None
-    channels: Channels = Channels()
+    channels: Channels = COLOURS
     only: frozenset[str] | None = None
 
     @classmethod

@@ -27,6 +27,11 @@ _WHOLE: Range = (0, 2**16 - 1)
 _AS_THEY_ARE = ("L", "RGB", "RGBA", "RGBX")
 """Modes of Pillow whose arrays are channels."""
 
+_FOURTH_LAST = "RGBX"
+"""Pillow's encoding of four bands in a TIFF file whose last one it leaves out."""
+_FOURTH_FIRST = "XRGB"
+"""The one whose first band it leaves out."""
+
 
 @dataclass(frozen=True)
 class Channels:
@@ -44,12 +49,16 @@ class Channels:
     @property
     def are_plain(self) -> bool:
         """Whether images are read as any viewer shows them."""
-        return self == Channels()
+        return self == COLOURS
 
     @property
     def shape(self) -> str:
         """What messages call an array of them."""
         return f"uint8 {'RGB ' if self.count == RGB else ''}[H, W, {self.count}]"
+
+
+COLOURS = Channels()
+"""Of images as any viewer shows them."""
 
 
 def scaled(values: npt.NDArray[Any], ends: Range) -> Pixels:
@@ -85,10 +94,12 @@ def read_channels(path: Path, ends: Range | None) -> Pixels:
     """
     scale = Scale()
     deep: list[bool] = []
+    hidden: list[bool] = []
 
     def look(image: ImageFile.ImageFile) -> None:
         scale.note(image)
         deep.append(is_deep(image))
+        hidden.append(image.mode == "RGB" and _encodings(image) == {_FOURTH_LAST})
 
     image = open_image(path, look)
     upright(image)
@@ -104,6 +115,10 @@ def read_channels(path: Path, ends: Range | None) -> Pixels:
         upright(low)
         values = np.asarray(image).astype(np.int32) * 256 + np.asarray(low)
         return _narrow(path, values, ends)
+    if hidden[0]:
+        last = open_image(path, _keep_last_three)
+        upright(last)
+        return np.concatenate([np.asarray(image), np.asarray(last)[:, :, 2:]], 2)
     if image.mode == "LA":
         image = image.getchannel("L")
     if image.mode == "1":
@@ -112,6 +127,23 @@ def read_channels(path: Path, ends: Range | None) -> Pixels:
         image = image.convert("RGB")
     pixels: Pixels = np.asarray(image)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def _encodings(image: ImageFile.ImageFile) -> set[str]:
+    """How the pixels of a file are encoded, before they are decoded."""
+    arguments = [tile[3] for tile in image.tile]
+    return {str(one[0] if isinstance(one, tuple) and one else one) for one in arguments}
+
+
+def _keep_last_three(image: ImageFile.ImageFile) -> None:
+    """Let the decoder keep the last three of four bands, not the first."""
+    tiles: list[Any] = []
+    for codec, extents, offset, arguments in image.tile:
+        changed: Any = _FOURTH_FIRST
+        if isinstance(arguments, tuple):
+            changed = (_FOURTH_FIRST, *arguments[1:])
+        tiles.append((codec, extents, offset, changed))
+    image.tile = tiles
 
 
 def as_colours(pixels: Pixels) -> Pixels:
@@ -145,10 +177,11 @@ def joined(path: Path, own: Pixels, bands: list[tuple[Path, Pixels]], count: int
     height, width = own.shape[:2]
     parts = [own]
     for file, pixels in bands:
-        if is_other_shape((pixels.shape[1], pixels.shape[0]), (width, height)):
+        size = pixels.shape[1], pixels.shape[0]
+        if is_other_shape(size, (width, height)):
             raise DataError(
-                f"{file}: is {pixels.shape[1]}x{pixels.shape[0]}, its image {path} {width}x{height};"
-                " bands must show the same as their image, at any size but in one aspect ratio"
+                f"{file}: is {size[0]}x{size[1]}, its image {path} {width}x{height}; bands must"
+                " show the same as their image, at any size but in one aspect ratio"
             )
         parts.append(resize_image(pixels, (width, height)))
     return np.concatenate(parts, 2)

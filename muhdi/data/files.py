@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFile
 from PIL.ExifTags import Base as ExifTag
 
-from muhdi.data.channels import Channels, is_other_shape, joined, read_channels, upright
+from muhdi.data.channels import COLOURS, Channels, is_other_shape, joined, read_channels, upright
 from muhdi.data.label_image import colour_code, open_image, read_colours, read_ids
 from muhdi.data.polygons import PolygonIds
 from muhdi.data.sets import Fit, ImageSet, Sample, Size, Unlisted
@@ -172,7 +172,7 @@ class FileSet(ImageSet):
         labels: Labels | None = None,
         *,
         fit: Fit = "stretch",
-        channels: Channels = Channels(),  # noqa: B008 - it never changes
+        channels: Channels = COLOURS,
         bands: Sequence[Sequence[Path]] = (),
     ) -> None:
         self.domain = domain
@@ -246,7 +246,7 @@ class FileSet(ImageSet):
 def read_image(
     path: Path,
     draft: Size | None = None,
-    channels: Channels = Channels(),  # noqa: B008 - it never changes
+    channels: Channels = COLOURS,
     bands: Sequence[Path] = (),
 ) -> npt.NDArray[np.uint8]:
     """An image file of any kind as uint8 RGB [H, W, 3], the way up that viewers show it.

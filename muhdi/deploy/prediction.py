@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from muhdi.data.channels import Channels, colours_of
+from muhdi.data.channels import COLOURS, Channels, colours_of
 from muhdi.data.files import read_image, rgb_pixels
 from muhdi.errors import DataError
 from muhdi.taxonomy import ClassSet
@@ -62,7 +62,7 @@ class Prediction:
         return Image.fromarray(np.concatenate([np.asarray(half) for half in halves], 1))
 
 
-def as_pixels(image: AnyImage, channels: Channels = Channels()) -> Pixels:  # noqa: B008
+def as_pixels(image: AnyImage, channels: Channels = COLOURS) -> Pixels:
     """An image as uint8 RGB [H, W, 3], or with as many channels as are wanted.
 
     Args:

@@ -1,0 +1,151 @@
+"""Red, green, blue and near infrared from the images to an exported network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from muhdi.deploy.exported import ExportedPredictor
+from muhdi.deploy.predictor import Predictor
+from muhdi.models.checkpoint import load_checkpoint
+
+SIZE = (48, 32)
+Muhdi = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """Two places of noise, in which near infrared of 12 bit alone tells the classes apart."""
+    rng = np.random.default_rng(0)
+    for place in ("field", "wood"):
+        for number in range(4):
+            label = np.zeros((SIZE[1], SIZE[0]), np.uint8)
+            label[:, 4 * number + 12 :] = 1
+            near = np.where(label, 3900, 200).astype(np.uint16)
+            colours = rng.integers(0, 256, (SIZE[1], SIZE[0], 3), np.uint8)
+            for kind, pixels in (("rgb", colours), ("nir", near), ("label", label)):
+                path = tmp_path / f"data/{place}/{kind}/{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    data = {
+        "name": "nir",
+        "image_size": list(SIZE),
+        "channels": 4,
+        "pixel_range": [0, 4095],
+        "classes": ["soil", "plant"],
+        "source": _section("field"),
+        "augment": {"flip": True, "colour": 0.2},
+        "optimizer": {"name": "adamw"},
+        "source_training": {"iterations": 30, "batch_size": 2, "learning_rate": 0.01},
+        "every_step": {"iterations": 3, "batch_size": 2, "learning_rate": 1e-4},
+        "steps": [
+            {
+                "target": _section("wood"),
+                "adaptation": {"method": "selftrain", "masked": {}},
+                "retention": {"method": "style"},
+            }
+        ],
+        "evaluation": {"samples": 1, "statistics": ["running"]},
+        "runtime": {"root": str(tmp_path / "data"), "cache": str(tmp_path / "cache")},
+    }
+    path = tmp_path / "nir.yml"
+    path.write_text(yaml.safe_dump(data))
+    return path
+
+
+def _section(place: str) -> dict[str, object]:
+    return {
+        "dataset": "folder",
+        "root": place,
+        "images": "rgb/*.png",
+        "bands": ["nir/{stem}.png"],
+        "labels": "label/{stem}.png",
+    }
+
+
+def test_four_channels_from_images_to_an_exported_network(
+    muhdi: Muhdi, recipe: Path, tmp_path: Path
+) -> None:
+    status, _, errors = muhdi("train", recipe, "--quiet")
+    assert status == 0, errors
+    run = tmp_path / "snapshots/nir"
+    scores = json.loads((run / "results.json").read_text())
+    # Colours are noise: only the fourth channel can have taught it.
+    assert scores["steps"][0]["scores"]["running"]["field"]["miou"] > 80
+
+    network = sorted(run.glob("*.safetensors"))[-1]
+    checkpoint = load_checkpoint(network)
+    assert (checkpoint.network.channels, checkpoint.pixel_range) == (4, (0, 4095))
+    with Image.open(next((run / "samples").glob("field_0_image.png"))) as picture:
+        assert (picture.mode, picture.size) == ("RGB", SIZE)
+
+    status, _, errors = muhdi("evaluate", run, "--quiet")
+    assert status == 0, errors
+
+    wanted = ("--bands", "{parent:rgb=nir}/{stem}.png", "--quiet")
+    images = tmp_path / "data/wood/rgb"
+    status, _, errors = muhdi("predict", run, images, "-o", tmp_path / "seen", *wanted)
+    assert status == 0, errors
+    ids = np.asarray(Image.open(tmp_path / "seen/ids/0.png"))
+    label = np.asarray(Image.open(tmp_path / "data/wood/label/0.png"))
+    assert (ids == label).mean() > 0.8
+
+    status, output, errors = muhdi("export", run, "nir.onnx")
+    assert status == 0, errors
+    assert "verified on" in output
+    status, _, errors = muhdi("predict", "nir.onnx", images, "-o", tmp_path / "again", *wanted)
+    assert status == 0, errors
+    again = np.asarray(Image.open(tmp_path / "again/ids/0.png"))
+    assert (again == ids).mean() > 0.99
+    exported = ExportedPredictor(tmp_path / "nir.onnx")
+    assert (exported.channels.count, exported.channels.pixel_range) == (4, (0, 4095))
+
+    # What does not have the channels is refused, file by file.
+    status, _, errors = muhdi("predict", run, images, "-o", tmp_path / "none", "--quiet")
+    assert status == 1
+    assert "0.png: has 3 channels, but 4 are wanted" in errors
+
+    predictor = Predictor.load(run)
+    files = [images / "0.png", tmp_path / "data/wood/nir/0.png"]
+    found = predictor.predict(files)
+    assert np.array_equal(found.ids, ids)
+    assert found.overlay().size == SIZE
+    assert np.array_equal(predictor.predict(found.image).ids, ids)
+    with pytest.raises(Exception, match=r"array of uint8 \[H, W, 4\]"):
+        predictor.predict(found.image[..., :3].copy())
+
+
+def test_a_run_that_is_stopped_goes_on(muhdi: Muhdi, recipe: Path, tmp_path: Path) -> None:
+    few = ("--set", "source_training.iterations=4", "--set", "runtime.save_every=2", "--quiet")
+    assert muhdi("train", recipe, *few)[0] == 0
+    whole = (tmp_path / "snapshots/nir/results.json").read_text()
+    networks = {
+        path.name: path.read_bytes() for path in (tmp_path / "snapshots/nir").glob("*.safetensors")
+    }
+    for path in sorted((tmp_path / "snapshots/nir").glob("*.safetensors"))[1:]:
+        path.unlink()
+    status, _, errors = muhdi("train", recipe, *few, "--resume")
+    assert status == 0, errors
+    again = (tmp_path / "snapshots/nir/results.json").read_text()
+    assert json.loads(again)["steps"] == json.loads(whole)["steps"]
+    assert networks
+
+
+def test_what_cannot_be_is_refused_in_one_line(muhdi: Muhdi, recipe: Path) -> None:
+    for setting, words in {
+        "channels=5": "has 3 channels and its bands 1, but 5 are wanted",
+        "channels=2": "channels: input should be greater than or equal to 3",
+        "pixel_range=[5, 5]": "pixel_range: must be [low, high] with low below high",
+        "source.bands=[]": "has 3 channels, but 4 are wanted (channels: 4)",
+        "source={dataset: scenes, domain: day}": "images of 'day' have 3 channels",
+    }.items():
+        status, _, errors = muhdi("train", recipe, "--quiet", "--set", setting)
+        assert status == 2, setting
+        assert words in errors
+        assert errors.count("\n") == 1
