@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,11 @@ from PIL import Image
 
 from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.predictor import Predictor
+from muhdi.errors import DataError, Interrupted
 from muhdi.models.checkpoint import load_checkpoint
+from muhdi.recipe.load import load_recipe
+from muhdi.training.stage import StageTrainer
+from muhdi.workflows.train import train
 
 SIZE = (48, 32)
 Muhdi = Callable[..., tuple[int, str, str]]
@@ -74,15 +81,15 @@ def test_four_channels_from_images_to_an_exported_network(
 ) -> None:
     status, _, errors = muhdi("train", recipe, "--quiet")
     assert status == 0, errors
-    run = tmp_path / "snapshots/nir"
+    run = tmp_path / "experiments/snapshots/nir"
     scores = json.loads((run / "results.json").read_text())
     # Colours are noise: only the fourth channel can have taught it.
     assert scores["steps"][0]["scores"]["running"]["field"]["miou"] > 80
 
-    network = sorted(run.glob("*.safetensors"))[-1]
+    network = run / "1_wood/model_3.safetensors"
     checkpoint = load_checkpoint(network)
     assert (checkpoint.network.channels, checkpoint.pixel_range) == (4, (0, 4095))
-    with Image.open(next((run / "samples").glob("field_0_image.png"))) as picture:
+    with Image.open(run / "samples/field_0_image.png") as picture:
         assert (picture.mode, picture.size) == ("RGB", SIZE)
 
     status, _, errors = muhdi("evaluate", run, "--quiet")
@@ -117,24 +124,32 @@ def test_four_channels_from_images_to_an_exported_network(
     assert np.array_equal(found.ids, ids)
     assert found.overlay().size == SIZE
     assert np.array_equal(predictor.predict(found.image).ids, ids)
-    with pytest.raises(Exception, match=r"array of uint8 \[H, W, 4\]"):
+    with pytest.raises(DataError, match=r"array of uint8 \[H, W, 4\]"):
         predictor.predict(found.image[..., :3].copy())
 
 
-def test_a_run_that_is_stopped_goes_on(muhdi: Muhdi, recipe: Path, tmp_path: Path) -> None:
-    few = ("--set", "source_training.iterations=4", "--set", "runtime.save_every=2", "--quiet")
-    assert muhdi("train", recipe, *few)[0] == 0
-    whole = (tmp_path / "snapshots/nir/results.json").read_text()
-    networks = {
-        path.name: path.read_bytes() for path in (tmp_path / "snapshots/nir").glob("*.safetensors")
-    }
-    for path in sorted((tmp_path / "snapshots/nir").glob("*.safetensors"))[1:]:
-        path.unlink()
-    status, _, errors = muhdi("train", recipe, *few, "--resume")
-    assert status == 0, errors
-    again = (tmp_path / "snapshots/nir/results.json").read_text()
-    assert json.loads(again)["steps"] == json.loads(whole)["steps"]
-    assert networks
+def test_a_run_that_is_stopped_goes_on_to_the_same_bits(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = load_recipe(recipe, ["source_training.iterations=3"])
+    train(loaded, tmp_path / "whole", quiet=True)
+    original = StageTrainer.iterate
+    iterations = []
+
+    def iterate(self: StageTrainer, *arguments: Any) -> Any:
+        iterations.append(1)
+        if len(iterations) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StageTrainer, "iterate", iterate)
+        with pytest.raises(Interrupted):
+            train(loaded, tmp_path / "stopped", quiet=True)
+    train(loaded, tmp_path / "stopped", resume=True, quiet=True)
+    files = [tmp_path / name / "snapshots/nir/1_wood" for name in ("whole", "stopped")]
+    whole, resumed = [(file / "model_3.safetensors").read_bytes() for file in files]
+    assert resumed == whole
 
 
 def test_what_cannot_be_is_refused_in_one_line(muhdi: Muhdi, recipe: Path) -> None:
