@@ -239,21 +239,16 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"its description cannot be read ({error})") from None
     section = _backbone_section(path, backbone, trust_code=trust_code)
-    try:
-        network = build_segmenter(
-            section,
-            len(classes),
-            heads,
-            multi_level=multi_level,
-            decoder=decoder,
-            channels=channels,
-        )
-    except RecipeError as error:  # a foreign backbone that is not trusted
-        raise DataError(f"{path}: {error}") from None
-    try:
-        load_exactly(network, _part(tensors, "model/"), path)
-    except DataError as error:
-        raise DataError(f"{error}{section.version_advice()}") from None
+    network = _filled(
+        path,
+        section,
+        tensors,
+        classes=len(classes),
+        heads=heads,
+        multi_level=multi_level,
+        decoder=decoder,
+        channels=channels,
+    )
     statistics = _group(tensors, "statistics", names)
     _check_statistics(path, network, statistics)
     return Checkpoint(
@@ -292,6 +287,26 @@ def _description(path: Path, tensors: Tensors, metadata: dict[str, str]) -> dict
     if written != _digest(tensors, description):
         raise _damaged(path, "its checksum does not agree")
     return description
+
+
+def _filled(path: Path, section: BackboneConfig, tensors: Tensors, **shape: Any) -> Segmenter:
+    """The network of a file.
+
+    Args:
+        path: of the file.
+        section: of its backbone.
+        tensors: of the file.
+        shape: of the network, as `build_segmenter` takes it.
+    """
+    try:
+        network = build_segmenter(section, **shape)
+    except RecipeError as error:  # a foreign backbone that is not trusted
+        raise DataError(f"{path}: {error}") from None
+    try:
+        load_exactly(network, _part(tensors, "model/"), path)
+    except DataError as error:
+        raise DataError(f"{error}{section.version_advice()}") from None
+    return network
 
 
 def _range(named: Any) -> tuple[int, int] | None:

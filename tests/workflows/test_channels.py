@@ -14,12 +14,14 @@ import pytest
 import yaml
 from PIL import Image
 
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import DataError, Interrupted
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.recipe.load import load_recipe
 from muhdi.training.stage import StageTrainer
+from muhdi.workflows.adapt import plan_adaptation
 from muhdi.workflows.train import train
 
 SIZE = (48, 32)
@@ -117,6 +119,13 @@ def test_four_channels_from_images_to_an_exported_network(
     status, _, errors = muhdi("predict", run, images, "-o", tmp_path / "none", "--quiet")
     assert status == 1
     assert "0.png: has 3 channels, but 4 are wanted" in errors
+
+    plan = plan_adaptation(
+        run, images, source_free=True, settings=["steps.0.target.bands=[../nir/{stem}.png]"]
+    )
+    assert (plan.recipe.channels, plan.recipe.pixel_range) == (4, (0, 4095))
+    target = open_split(plan.recipe.steps[0].target, "train", DataContext.of(plan.recipe))
+    assert target.read(0, False).image.shape == (SIZE[1], SIZE[0], 4)
 
     predictor = Predictor.load(run)
     files = [images / "0.png", tmp_path / "data/wood/nir/0.png"]
