@@ -223,32 +223,19 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         heads = _names(description["heads"])
         names = {group: _names(named) for group, named in description["names"].items()}
         backbone = description["backbone"]
-        multi_level = bool(description["multi_level"])
-        # Files of earlier versions do not say it, and had no other.
-        decoder = DecoderConfig.model_validate(description.get("decoder", "deeplab"))
+        shape = _shape(description)
         # Files of earlier versions do not say it, and were used so.
         fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
         default_statistics = str(description.get("default_statistics", "running"))
         # Files of networks that are trained whole do not say it.
         tune = TuneConfig.model_validate(description.get("tune", "full"))
-        # Files of networks of plain colours do not say them.
-        channels = int(description.get("channels", RGB))
         pixel_range = _range(description.get("pixel_range"))
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
             raise ValueError(f"heads {heads}, {len(classes)} classes")
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"its description cannot be read ({error})") from None
     section = _backbone_section(path, backbone, trust_code=trust_code)
-    network = _filled(
-        path,
-        section,
-        tensors,
-        classes=len(classes),
-        heads=heads,
-        multi_level=multi_level,
-        decoder=decoder,
-        channels=channels,
-    )
+    network = _filled(path, section, tensors, classes=len(classes), heads=heads, **shape)
     statistics = _group(tensors, "statistics", names)
     _check_statistics(path, network, statistics)
     return Checkpoint(
@@ -287,6 +274,17 @@ def _description(path: Path, tensors: Tensors, metadata: dict[str, str]) -> dict
     if written != _digest(tensors, description):
         raise _damaged(path, "its checksum does not agree")
     return description
+
+
+def _shape(description: dict[str, Any]) -> dict[str, Any]:
+    """What a file says of its network besides backbone, classes and heads."""
+    return {
+        "multi_level": bool(description["multi_level"]),
+        # Files of earlier versions do not say it, and had no other.
+        "decoder": DecoderConfig.model_validate(description.get("decoder", "deeplab")),
+        # Files of networks of plain colours do not say it.
+        "channels": int(description.get("channels", RGB)),
+    }
 
 
 def _filled(path: Path, section: BackboneConfig, tensors: Tensors, **shape: Any) -> Segmenter:
