@@ -248,7 +248,8 @@ CLASS_SETS: dict[str, ClassSet] = {
 RailSem19, comma10k, LoveDA and the ISPRS benchmarks, which no set of the street holds.
 
 ``urban7`` groups raw ids as it was published, each data set a little differently; ``urban7c`` has
-the same classes and groups the nineteen of Cityscapes alike everywhere. `muhdi.data.public.labels` holds the tables.
+the same classes and groups the nineteen of Cityscapes alike everywhere. `muhdi.data.public.labels`
+holds the tables.
 """
 
 

@@ -1,7 +1,7 @@
 """Changes of images that the student alone sees: colours, blur, hidden patches.
 
 Pure functions of images and of numbers that were drawn, on whatever device the images are. Images
-are float RGB [N, 3, H, W] in 0..255.
+are float RGB [N, 3, H, W] in 0..255; what is beside the colours comes as further channels.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from muhdi.draws import Draws
 from muhdi.recipe.pseudo_labels import StrongColourConfig, WeakColourConfig
+from muhdi.recipe.section import RGB
 
 SMALLEST_BLUR = 0.15
 LARGEST_BLUR = 1.15
@@ -71,6 +72,8 @@ def _recoloured(
 ) -> Tensor:
     """Images with other colours: 1 +- a strength times as bright, for example.
 
+    Channels beside red, green and blue stay as they are.
+
     Args:
         images: float [N, 3, H, W].
         applied: [N, 1], 1 for images that change, 0 for the others.
@@ -83,11 +86,13 @@ def _recoloured(
     factors = [
         1 + strength * applied[:, 0] * drawn[:, number] for number, strength in enumerate(strengths)
     ]
-    changed = jitter(images, torch.stack(factors, 1))
+    changed = jitter(images[:, :RGB], torch.stack(factors, 1))
     if hue:
         turns = hue * applied * _signed(draws.uniform(images, 1))
         changed = turn_hues(changed, turns[:, 0])
-    return changed
+    if images.shape[1] == RGB:
+        return changed
+    return torch.cat([changed, images[:, RGB:]], 1)
 
 
 def _applied(images: Tensor, probability: float, draws: Draws, *, together: bool = False) -> Tensor:
@@ -158,9 +163,9 @@ def hide_patches(images: Tensor, hidden: Tensor, fill: Tensor) -> Tensor:
     """Images whose patches show one colour where they are hidden (MIC, Hoyer et al. 2023, eq. 5).
 
     Args:
-        images: [N, 3, H, W].
+        images: [N, C, H, W].
         hidden: bool [N, rows, columns], enlarged to the images by nearest neighbours.
-        fill: the colour [3].
+        fill: the value of each channel, [C].
     """
     mask = F.interpolate(hidden[:, None].to(images.dtype), images.shape[-2:]) > 0.5
     return torch.where(mask, fill[:, None, None], images)

@@ -95,6 +95,15 @@ ForBenchmark = Annotated[
 Every = Annotated[
     int, typer.Option("--every", min=1, help="Predict only every n-th frame of a video.")
 ]
+Bands = Annotated[
+    list[str],
+    typer.Option(
+        "--bands",
+        help="Pattern of further files of each image, for a network of more than three channels:"
+        " '{parent:rgb=nir}/{stem}.png'. {parent} is the image's folder. Repeatable.",
+        metavar="PATTERN",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
 Target = Annotated[
     str, typer.Argument(help="A file, out.onnx or out.pt2, or the name of a folder.")
@@ -180,6 +189,7 @@ def predict(
     ids: Ids = "classes",
     submission: ForBenchmark = None,
     every: Every = 1,
+    bands: Bands = [],  # noqa: B006 - typer reads the default
     device: Device = "auto",
     overwrite: OverwriteFiles = False,
     quiet: Quiet = False,
@@ -216,6 +226,7 @@ def predict(
             every=every,
             ids=written_ids,
             only=None if wanted is None else wanted.folder,
+            bands=bands,
             progress=bar.update,
         )
     console().print(f"{count} images predicted, in {output}", soft_wrap=True, markup=False)

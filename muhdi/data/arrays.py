@@ -13,7 +13,7 @@ from torch import Tensor
 def images_tensor(
     images: Sequence[npt.NDArray[np.uint8]], device: torch.device | str = "cpu"
 ) -> Tensor:
-    """Images of one size, uint8 RGB [H, W, 3] each -> uint8 [N, 3, H, W]."""
+    """Images of one size, uint8 [H, W, C] each -> uint8 [N, C, H, W]; the first three are RGB."""
     stacked = torch.from_numpy(np.stack(images)).to(device)
     return stacked.permute(0, 3, 1, 2).contiguous()
 

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from muhdi.data.resize import Box, resampled
 from muhdi.data.sets import Sample, Size, Window
 from muhdi.recipe.augment import AugmentConfig
+from muhdi.recipe.section import RGB
 from muhdi.taxonomy import IGNORE
 
 Pixels = npt.NDArray[np.uint8]
-Box = tuple[float, float, float, float]
-"""Left, upper, right and lower edge of a window, in pixels of the image."""
 Place = tuple[slice, slice]
 """Rows and columns of a window of whole pixels."""
 Crop = Place | Box
@@ -72,7 +72,7 @@ def augment(
         left, upper, right, lower = window
         window = (right, upper, left, lower)
     if config.colour:
-        image = _jitter(image, config.colour, rng)
+        image = _jittered_colours(image, config.colour, rng)
     return Sample(sample.name, image, label, sample.unlisted, window)
 
 
@@ -169,7 +169,15 @@ def _window(width: int, height: int, smallest: float, rng: np.random.Generator) 
 def _enlarged(pixels: Pixels, box: Box, method: Image.Resampling) -> Pixels:
     """What lies in the window, at the size of the whole."""
     size = pixels.shape[1], pixels.shape[0]
-    return np.asarray(Image.fromarray(pixels).resize(size, method, box=box))
+    return resampled(pixels, size, method, box)
+
+
+def _jittered_colours(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:
+    """`_jitter` of the colours; what is beside them, such as infrared, stays."""
+    if image.shape[2] == RGB:
+        return _jitter(image, strength, rng)
+    colours = _jitter(image[:, :, :RGB], strength, rng)
+    return np.concatenate([colours, image[:, :, RGB:]], 2)
 
 
 def _jitter(image: Pixels, strength: float, rng: np.random.Generator) -> Pixels:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from muhdi.data.channels import COLOURS, Channels
 from muhdi.data.files import FileSet, LabelFiles, Palette
 from muhdi.data.lists import is_list, read_pairs
-from muhdi.data.masks import find_masks
+from muhdi.data.masks import MaskFiles, find_masks
 from muhdi.data.paths import (
     SplitImages,
     all_or_none,
@@ -60,6 +62,7 @@ class DataContext:
         seed: of the run.
         source: the source's section, if it is a folder: another folder without a table of ids or
             colours of its own has the source's.
+        channels: of the images.
         only: names of the images whose labels are wanted; None: all. A set may then leave the
             others out, and need not have labels for them.
     """
@@ -69,13 +72,21 @@ class DataContext:
     root: str
     seed: int
     source: FolderConfig | None = None
+    channels: Channels = COLOURS
     only: frozenset[str] | None = None
 
     @classmethod
     def of(cls, recipe: Recipe) -> DataContext:
         """The parts of a recipe."""
         source = recipe.source if isinstance(recipe.source, FolderConfig) else None
-        return cls(recipe.class_set(), recipe.image_size, recipe.runtime.root, recipe.seed, source)
+        return cls(
+            recipe.class_set(),
+            recipe.image_size,
+            recipe.runtime.root,
+            recipe.seed,
+            source,
+            Channels(recipe.channels, recipe.pixel_range),
+        )
 
     def wanted(self, found: list[Path]) -> list[Path]:
         """Those of a set's image files that `only` names, in their order."""
@@ -133,7 +144,11 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
     found = context.wanted(found)
     # Also without labels, so that a wrong table is reported as early as a wrong pattern.
     table, palette = _folder_table(config, context)
-    images = FileSet(config.domain_name, found)
+    base = root if is_list(pattern) else root / fixed_part(pattern)
+    listed = SplitImages(found, split, base, chosen=context.only is not None)
+    bands = _bands(config, listed, root)
+    opened = partial(FileSet, config.domain_name, found, channels=context.channels, bands=bands)
+    images = opened()
     if listed_labels and config.masks is not None:
         raise DataError(
             f"{root / pattern}: names labels, but {config.domain_name!r} has masks; leave out one"
@@ -141,12 +156,12 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
         )
     if labels and listed_labels:
         files = [listed_labels[image] for image in found]
-        decoded = LabelFiles(files, table, config.strict, palette)
-        return FileSet(config.domain_name, found, decoded)
-    base = root if is_list(pattern) else root / fixed_part(pattern)
-    listed = SplitImages(found, split, base, chosen=context.only is not None)
+        return opened(LabelFiles(files, table, config.strict, palette))
     if labels and config.masks is not None:
-        return _masked(config, listed, root, context.classes)
+        masks = _masks(config, listed, root, context.classes)
+        if masks is None:
+            images.advice = "'masks' is set, but no file of this split is there"
+        return opened(masks) if masks is not None else images
     if not labels or label_pattern is None:
         return images
     files = _folder_labels(config, listed, label_pattern, root)
@@ -157,14 +172,40 @@ def open_folder(config: FolderConfig, split: str, context: DataContext, labels: 
         domain=config.domain_name,
         advice=listed.advice("add the labels, or leave 'labels' out of the data set"),
     ):
-        decoded = LabelFiles(files, table, config.strict, palette)
-        return FileSet(config.domain_name, found, decoded)
+        return opened(LabelFiles(files, table, config.strict, palette))
     images.advice = f"'labels' is set, but no file is there; the first was looked for as {files[0]}"
     return images
 
 
-def _masked(config: FolderConfig, images: SplitImages, root: Path, classes: ClassSet) -> FileSet:
-    """Images of a folder with a mask for each class."""
+def _bands(config: FolderConfig, images: SplitImages, root: Path) -> list[list[Path]]:
+    """The further files of each image, all of which are there; empty where a folder has none."""
+    if not config.bands:
+        return []
+    stems = [image.stem for image in images.paths]
+    domain = config.domain_name
+    by_pattern = [
+        label_files(root, pattern, images, stems, domain, "bands") for pattern in config.bands
+    ]
+    bands = [list(files) for files in zip(*by_pattern, strict=True)]
+    missing = [
+        (image, band)
+        for image, files in zip(images.paths, bands, strict=True)
+        for band in files
+        if not os.path.isfile(band)
+    ]
+    if missing:
+        image, band = missing[0]
+        raise DataError(
+            f"{image}: its band {band} is missing ({len(missing)} files of {domain!r} are); add"
+            " them, or correct 'bands' of the data set"
+        )
+    return bands
+
+
+def _masks(
+    config: FolderConfig, images: SplitImages, root: Path, classes: ClassSet
+) -> MaskFiles | None:
+    """The masks of a folder with one for each class; None where this split has none."""
     assert config.masks is not None
     masks = find_masks(config, images, root, classes)
     if masks is None and not any("{split}" in pattern for pattern in config.masks.values()):
@@ -172,10 +213,7 @@ def _masked(config: FolderConfig, images: SplitImages, root: Path, classes: Clas
             f"masks of {config.domain_name!r}: no file is there for any image; correct the"
             " patterns, or leave 'masks' out"
         )
-    found = FileSet(config.domain_name, images.paths, masks)
-    if masks is None:
-        found.advice = "'masks' is set, but no file of this split is there"
-    return found
+    return masks
 
 
 def _listed(root: Path, pattern: str, key: str) -> tuple[list[Path], dict[Path, Path]]:
@@ -261,13 +299,16 @@ def open_public(config: PublicConfig, split: str, context: DataContext, labels: 
     found = find_images(config, split, root, list_folders)
     if context.only is not None:
         found = SplitImages(context.wanted(found.paths), found.name, found.base, chosen=True)
+    opened = partial(
+        FileSet, config.domain_name, found.paths, fit=layout.fit, channels=context.channels
+    )
     labelled = find_labels(config, found, root, layout) if labels else None
     if labelled is not None:
         kind, files = labelled
         decoded = _public_labels(config, kind, files, root, context.classes)
         decoded = replace(decoded, shared=layout.shares_labels)
-        return FileSet(config.domain_name, found.paths, decoded, fit=layout.fit)
-    images = FileSet(config.domain_name, found.paths, fit=layout.fit)
+        return opened(decoded)
+    images = opened()
     if labels:
         first = label_paths(config, label_kinds(config, layout)[0], found, root, layout)[0]
         images.advice = f"add them; the first was looked for as {first}"

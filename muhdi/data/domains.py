@@ -153,7 +153,7 @@ class Domains:
             size,
             label_size,
             with_labels=with_labels,
-            loading=Loading(self._memory, self.cache, self._recipe.draft),
+            loading=Loading(self._memory, self.cache, self._recipe.draft, self._recipe.channels),
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,9 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 from PIL.ExifTags import Base as ExifTag
 
+from muhdi.data.channels import COLOURS, Channels, is_other_shape, joined, read_channels, upright
 from muhdi.data.label_image import (
     Prepare,
     colour_code,
@@ -168,6 +169,8 @@ class FileSet(ImageSet):
         images: files, at least one.
         labels: of the images, in the same order; None if there are none.
         fit: how the images are brought to the size that the network sees.
+        channels: of the images.
+        bands: further files of each image, in the order of their channels; empty: there are none.
     """
 
     def __init__(
@@ -177,12 +180,16 @@ class FileSet(ImageSet):
         labels: Labels | None = None,
         *,
         fit: Fit = "stretch",
+        channels: Channels = COLOURS,
+        bands: Sequence[Sequence[Path]] = (),
     ) -> None:
         self.domain = domain
         self.images = images
         self.labels = labels
         self.labelled = labels is not None
         self.fit = fit
+        self.channels = channels
+        self.bands = bands
 
     def __len__(self) -> int:
         return len(self.images)
@@ -192,7 +199,7 @@ class FileSet(ImageSet):
 
     def read(self, index: int, with_label: bool, draft: Size | None = None) -> Sample:
         path = self.images[index]
-        image = read_image(path, draft)
+        image = read_image(path, draft, self.channels, self._bands(index))
         if not with_label:
             return Sample(str(path), image, None)
         if self.labels is None:
@@ -200,6 +207,10 @@ class FileSet(ImageSet):
         label, unlisted = self.labels.read(index)
         _check_aspect_ratio(self.labels.files(index)[0], label, image)
         return Sample(str(path), image, label, unlisted)
+
+    def _bands(self, index: int) -> Sequence[Path]:
+        """The further files of an image."""
+        return self.bands[index] if self.bands else ()
 
     def read_label(self, index: int) -> npt.NDArray[np.uint8]:
         assert self.labels is not None
@@ -220,9 +231,12 @@ class FileSet(ImageSet):
             if with_label and self.labels is not None:
                 files = [_facts(path) for path in self.labels.files(index)]
                 label = [*files, self.labels.meaning]
+            if self.channels.are_plain:  # caches that exist are found by the text without more
+                return [image, label]
+            further = [_facts(path) for path in self._bands(index)]
         except OSError:  # reading the file will report it
             return None
-        return [image, label]
+        return [image, label, further, self.channels.count, self.channels.pixel_range]
 
     def fingerprint(self) -> str:
         paths = list(self.images)
@@ -230,22 +244,38 @@ class FileSet(ImageSet):
         if self.labels is not None:
             paths += self.labels.paths
             meaning = self.labels.meaning
+        if not self.channels.are_plain:
+            paths += [path for further in self.bands for path in further]
+            meaning += f" {self.channels}"
         files = [_facts(path) for path in paths]
         return hashlib.sha256(json.dumps([files, meaning]).encode()).hexdigest()
 
 
-def read_image(path: Path, draft: Size | None = None) -> npt.NDArray[np.uint8]:
+def read_image(
+    path: Path,
+    draft: Size | None = None,
+    channels: Channels = COLOURS,
+    bands: Sequence[Path] = (),
+) -> npt.NDArray[np.uint8]:
     """An image file of any kind as uint8 RGB [H, W, 3], the way up that viewers show it.
 
     Labels are drawn on images as they are shown, so they need no turning.
 
     Args:
         path: of the file.
-        draft: as for `ImageSet.read`.
+        draft: as for `ImageSet.read`; of an image of several files, or of more than 8 bits, it does
+            not count.
+        channels: of the image: with more than three it is [H, W, C].
+        bands: further files that hold channels of it.
 
     Raises:
-        DataError: the file is missing, or is not an image that can be read.
+        DataError: a file is missing, or is not an image that can be read, or all of them together
+            have other channels.
     """
+    if not channels.are_plain or bands:
+        ends = channels.pixel_range
+        further = [(band, read_channels(band, ends)) for band in bands]
+        return joined(path, read_channels(path, ends), further, channels.count)
     return rgb_pixels(open_image(path, _drafted(draft)), str(path))
 
 
@@ -277,9 +307,7 @@ def rgb_pixels(image: Image.Image, name: str) -> npt.NDArray[np.uint8]:
     Raises:
         DataError: its pixels are not integers of up to 16 bit.
     """
-    # In place: an image is turned even if the rest of its EXIF data cannot be written back.
-    with suppress(Exception):  # whatever the parser makes of arbitrary bytes
-        ImageOps.exif_transpose(image, in_place=True)
+    upright(image)
     if image.mode.startswith("I"):  # Pillow would cut 16 bit off at 255 instead of scaling them
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() >= 2**16):
@@ -301,8 +329,7 @@ def _check_aspect_ratio(
 ) -> None:
     """Refuse a label of another aspect ratio than its image, to one percent."""
     height, width = label.shape
-    difference = abs(width * image.shape[0] - height * image.shape[1])
-    if difference > max(image.shape) * max(label.shape) * 0.01:
+    if is_other_shape((width, height), (image.shape[1], image.shape[0])):
         raise DataError(
             f"{path}: the label is {width}x{height}, its image {image.shape[1]}x{image.shape[0]};"
             " both must show the same, at any size but in one aspect ratio"

@@ -7,6 +7,7 @@ hold: grey images of 2 or 4 bits, and PGM files of fewer than 256 grey levels, a
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,12 @@ _LOSSY = {"JPEG": "JPEG", "MPO": "JPEG", "JPEG2000": "JPEG 2000", "AVIF": "AVIF"
 _STRETCHED = {"L;2": 85, "L;4": 17}
 """What Pillow multiplies values by, by the encoding in the file."""
 _ONE_NUMBER = ("L", "LA", "P", "PA", "1", "I", "I;16", "I;16L", "I;16B")
+_OTHER_BYTE = {
+    ";16B": ";16L",
+    ";16L": ";16B",
+    ";16N": ";16B" if sys.byteorder == "little" else ";16L",
+}
+"""How encodings of 16 bit end, and those of the other order of bytes."""
 _RARE = 0.01
 """A value that covers less of a lossy label than this is taken for a trace of the compression."""
 
@@ -170,7 +177,7 @@ def colour_code(colour: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return code
 
 
-class _Scale:
+class Scale:
     """What Pillow multiplies a file's values by while it decodes them."""
 
     def __init__(self) -> None:
@@ -194,9 +201,9 @@ class _Scale:
         return np.rint(values / self._factor).astype(np.int64)
 
 
-def _opened(path: Path, *, first_channel: bool = False) -> tuple[Image.Image, _Scale]:
+def _opened(path: Path, *, first_channel: bool = False) -> tuple[Image.Image, Scale]:
     """A decoded label image, and what its values were multiplied by."""
-    scale = _Scale()
+    scale = Scale()
 
     def prepare(image: ImageFile.ImageFile) -> None:
         scale.note(image)
@@ -209,7 +216,7 @@ def _opened(path: Path, *, first_channel: bool = False) -> tuple[Image.Image, _S
 
 
 def _ids(
-    path: Path, image: Image.Image, scale: _Scale, *, first_channel: bool = False
+    path: Path, image: Image.Image, scale: Scale, *, first_channel: bool = False
 ) -> npt.NDArray[np.int64]:
     """The ids of a decoded label image, as `read_ids` gives them."""
     values = np.asarray(image)
@@ -274,3 +281,31 @@ def _keep_low_bytes(image: ImageFile.ImageFile) -> None:
     for codec, extents, offset, mode in image.tile:
         tiles.append((codec, extents, offset, "RGB;16L" if mode == "RGB;16B" else mode))
     image.tile = tiles
+
+
+def is_deep(image: ImageFile.ImageFile) -> bool:
+    """Whether an image has several channels of 16 bit, of which the decoder keeps the high byte.
+
+    Args:
+        image: before its pixels are decoded.
+    """
+    return any(_swapped(tile[3]) is not None for tile in image.tile)
+
+
+def keep_other_bytes(image: ImageFile.ImageFile) -> None:
+    """Let the decoder keep the low byte of each channel of an image that `is_deep`."""
+    tiles: list[Any] = []
+    for codec, extents, offset, arguments in image.tile:
+        tiles.append((codec, extents, offset, _swapped(arguments) or arguments))
+    image.tile = tiles
+
+
+def _swapped(arguments: Any) -> Any:
+    """A decoder's arguments for the other order of bytes; None where it has not two of a colour."""
+    several = isinstance(arguments, tuple) and bool(arguments)
+    mode = str(arguments[0] if several else arguments)
+    ending = _OTHER_BYTE.get(mode[-4:])
+    if ending is None or not mode.startswith("RGB"):
+        return None
+    other = mode[:-4] + ending
+    return (other, *arguments[1:]) if several else other

@@ -288,7 +288,12 @@ def fixed_part(pattern: str) -> Path:
 
 
 def label_files(
-    root: Path, pattern: str, images: SplitImages, stems: list[str], domain: str
+    root: Path,
+    pattern: str,
+    images: SplitImages,
+    stems: list[str],
+    domain: str,
+    key: str = "labels",
 ) -> list[Path]:
     """The file that a label pattern names for each image, whether or not it exists.
 
@@ -299,6 +304,7 @@ def label_files(
         images: of the split.
         stems: what ``{stem}`` stands for, by image.
         domain: name of the domain, for messages.
+        key: of the pattern, for messages.
 
     Raises:
         RecipeError: the pattern holds something else in braces.
@@ -319,7 +325,7 @@ def label_files(
             files.append(root / filled)
     except (KeyError, IndexError, ValueError, AttributeError, TypeError):
         raise RecipeError(
-            f"labels of {domain!r}: {pattern!r} may hold {{split}}, {{stem}}, {{name}} and"
+            f"{key} of {domain!r}: {pattern!r} may hold {{split}}, {{stem}}, {{name}} and"
             " {parent} only; {stem:_end} leaves _end out"
         ) from None
     return files

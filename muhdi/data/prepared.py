@@ -12,6 +12,7 @@ import numpy.typing as npt
 from muhdi.data.cache import SampleCache
 from muhdi.data.resize import pad_label, resize_image, resize_label, shown_window
 from muhdi.data.sets import WHOLE, Fit, ImageSet, Sample, Size, Window
+from muhdi.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Loading:
         memory: bytes of decoded samples that one set keeps; the rest is read again each time.
         cache: on the disk; samples are looked for there before they are decoded.
         draft: decode JPEG files at a fraction of their size if that is enough.
+        channels: that every image must have; None: any number.
     """
 
     memory: int = 0
     cache: SampleCache | None = None
     draft: bool = False
+    channels: int | None = None
 
 
 class PreparedSet:
@@ -147,6 +150,11 @@ class PreparedSet:
         draft = self.size if self.loading.draft else None
         sample = self.images.read(index, self.with_labels, draft)
         image = sample.image
+        if self.loading.channels not in (None, image.shape[2]):
+            raise DataError(
+                f"{sample.name}: has {image.shape[2]} channels, but {self.loading.channels} are"
+                f" wanted; set channels: {image.shape[2]}, or give another data set"
+            )
         label = sample.label
         window = WHOLE
         fit: Fit = "pad" if self._pads else "stretch"

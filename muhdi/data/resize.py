@@ -7,9 +7,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from muhdi.data.sets import WHOLE, Fit, Size, Window
+from muhdi.recipe.section import RGB
 from muhdi.taxonomy import IGNORE
 
 Pixels = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+"""Left, upper, right and lower edge of a window, in pixels of the image."""
 
 
 def resize_image(image: Pixels, size: Size, fit: Fit = "stretch") -> Pixels:
@@ -57,8 +60,29 @@ def _resize(pixels: Pixels, size: Size, fit: Fit, method: Image.Resampling, fill
     if fit == "pad":
         inner = _fitted((width, height), size)
     if inner != (width, height):
-        pixels = np.asarray(Image.fromarray(pixels).resize(inner, method))
+        pixels = resampled(pixels, inner, method)
     return pixels if inner == size else _pad(pixels, size, fill)
+
+
+def resampled(
+    pixels: Pixels, size: Size, method: Image.Resampling, box: Box | None = None
+) -> Pixels:
+    """An image [H, W] or [H, W, C] at another size, each channel by itself.
+
+    Args:
+        pixels: of any number of channels.
+        size: width and height.
+        method: of Pillow.
+        box: the part that is taken; None: the whole.
+    """
+    if pixels.ndim == 2 or pixels.shape[2] == RGB:
+        return np.asarray(Image.fromarray(pixels).resize(size, method, box=box))
+    # One after another: Pillow knows no more than four, and takes the fourth for transparency.
+    channels = [
+        np.asarray(Image.fromarray(pixels[:, :, number]).resize(size, method, box=box))
+        for number in range(pixels.shape[2])
+    ]
+    return np.stack(channels, 2)
 
 
 def _fitted(given: Size, size: Size) -> Size:

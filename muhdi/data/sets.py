@@ -36,7 +36,7 @@ class Sample:
 
     Attributes:
         name: of the file, for messages.
-        image: uint8 RGB [H, W, 3].
+        image: uint8 RGB [H, W, 3]; [H, W, C] where a recipe has more `channels`.
         label: uint8 [H', W'], class positions and 255; None if there is none or none was asked
             for.
         unlisted: pixels by raw id, or colour, that the label table does not list; they are ignored.

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from muhdi.data.arrays import images_tensor
+from muhdi.data.channels import Channels
 from muhdi.data.files import read_image
 from muhdi.deploy.card import NO_LICENCE, CardNotes
 from muhdi.deploy.find import run_of
@@ -34,6 +35,7 @@ from muhdi.deploy.folder import check_folder, move_files, write_card, write_netw
 from muhdi.deploy.prediction import Pixels
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import MuhdiError, RecipeError
+from muhdi.evaluation.samples import array_of, read_sample
 from muhdi.evaluation.views import resized
 from muhdi.files import TEMPORARY, check_target, writing
 from muhdi.models.inference import Inference
@@ -149,7 +151,7 @@ def export(  # noqa: PLR0913 - options by name
             f"{predictor.image_size[1]}, which an exported file cannot do inside; give --input-size"
             " native and pad them, or export a folder"
         )
-    shown = list(_shown(images or _samples(model)))
+    shown = list(_shown(images or _samples(model), predictor.channels))
     with _temporary_name(path) as temporary:
         with _in_one_line(target, input_size):
             runner = write(predictor, temporary)
@@ -179,7 +181,7 @@ def verify(
     Args:
         predictor: the network.
         runner: the export.
-        images: uint8 RGB [H, W, 3] each, of any sizes.
+        images: uint8 [H, W, C] each, of any sizes.
         resized: the export resizes images, and is compared with `Predictor.predict`; else it is
             compared with what the network makes of the image at its own size.
         target: its name, for messages.
@@ -248,11 +250,12 @@ def _samples(model: Path | str) -> list[Path]:
     return files
 
 
-def _shown(files: Sequence[Path]) -> Iterator[Pixels]:
+def _shown(files: Sequence[Path], channels: Channels) -> Iterator[Pixels]:
     """Some images, spread over the files, each at its own size."""
     count = min(VERIFIED_ON, len(files))
     for position in np.linspace(0, len(files) - 1, count):
-        yield read_image(files[round(position)])
+        file = files[round(position)]
+        yield read_image(file, None, channels) if array_of(file) is None else read_sample(file)
 
 
 @contextmanager
@@ -335,11 +338,9 @@ class Exported(nn.Module):
         return logits.argmax(1).to(torch.uint8) if self.output == "classes" else logits
 
 
-_EXAMPLE = (2, 3, 64, 96)
-
-
-def _example() -> tuple[Tensor]:
-    return (torch.randint(0, 256, _EXAMPLE, dtype=torch.uint8),)
+def _example(predictor: Predictor) -> tuple[Tensor]:
+    shape = (2, predictor.channels.count, 64, 96)
+    return (torch.randint(0, 256, shape, dtype=torch.uint8),)
 
 
 def _smallest_side(predictor: Predictor, input_size: InputSize) -> int:
@@ -372,7 +373,9 @@ def _notes(predictor: Predictor, input_size: InputSize) -> dict[str, str]:
         "head": predictor.head,
         "statistics": predictor.statistics,
         "weights": predictor.weights,
-        "input": "uint8 RGB [N, 3, H, W]",
+        "input": f"uint8 RGB [N, {predictor.channels.count}, H, W]",
+        "channels": str(predictor.channels.count),
+        "pixel_range": json.dumps(predictor.channels.pixel_range),
     }
     return notes if predictor.domain is None else notes | {"domain": predictor.domain}
 
@@ -381,7 +384,7 @@ def _write_pt2(plain: Exported, predictor: Predictor, path: Path) -> Runner:
     notes = _notes(predictor, plain.input_size)
     sides = _sides(_smallest_side(predictor, plain.input_size))
     with _quiet():
-        program = torch.export.export(plain, _example(), dynamic_shapes={"images": sides})
+        program = torch.export.export(plain, _example(predictor), dynamic_shapes={"images": sides})
         torch.export.save(program, path, extra_files={"muhdi.json": json.dumps(notes)})
         return torch.export.load(path).module()
 
@@ -403,7 +406,7 @@ def _write_onnx(plain: Exported, predictor: Predictor, path: Path) -> Runner:
     with _quiet():
         program: Any = torch.onnx.export(
             plain,
-            _example(),
+            _example(predictor),
             dynamo=True,
             dynamic_shapes={"images": sides},
             input_names=["images"],

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from muhdi.data.arrays import images_tensor
+from muhdi.data.channels import Channels
 from muhdi.deploy.plain_program import is_plain
 from muhdi.deploy.prediction import Pixels, Prediction
 from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.evaluation.views import Views, probabilities_of
 from muhdi.recipe.evaluation import SMALLEST
+from muhdi.recipe.section import RGB
 from muhdi.taxonomy import class_set_of
 
 ENDINGS = (".onnx", ".pt2")
@@ -84,7 +86,9 @@ class ExportedPredictor:
         self.statistics = notes.get("statistics", "")
         self.domain = notes.get("domain")
         self._smallest = int(notes.get("smallest_side", SMALLEST))
-        trial = torch.zeros(1, 3, self._smallest, self._smallest, dtype=torch.uint8)
+        self.channels = _channels(notes)
+        shape = (1, self.channels.count, self._smallest, self._smallest)
+        trial = torch.zeros(shape, dtype=torch.uint8)
         self._gives_logits = self._run(trial).ndim == 4
         self._takes_scales = notes.get("input_size") == "native"
 
@@ -152,6 +156,12 @@ class ExportedPredictor:
         ids = given.argmax(0).byte().numpy()
         shares = given.softmax(0).numpy() if probabilities else None
         return Prediction(image, ids, self.classes, shares)
+
+
+def _channels(notes: Mapping[str, str]) -> Channels:
+    """What a file takes; those of earlier versions do not say it, and take colours."""
+    ends = json.loads(notes.get("pixel_range", "null"))
+    return Channels(int(notes.get("channels", RGB)), None if ends is None else (ends[0], ends[1]))
 
 
 def _views(view: View) -> Views:

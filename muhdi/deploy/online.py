@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from muhdi.data.arrays import images_tensor
+from muhdi.data.channels import Channels
 from muhdi.data.resize import resize_image, shown_window
 from muhdi.data.sets import Fit, Size
 from muhdi.deploy.card import Usage
@@ -98,6 +99,7 @@ class OnlineSession:
         self.head = usage.head
         self.domain = None
         self.image_size = checkpoint.image_size
+        self.channels = Channels(checkpoint.network.channels, checkpoint.pixel_range)
         self.latency = Latency()
         self.before_image: Callable[[], None] = lambda: None
         self._checkpoint = checkpoint

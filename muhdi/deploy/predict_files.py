@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from muhdi.data.files import read_image
+from muhdi.data.paths import fill_label_pattern
 from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.inputs import Input
 from muhdi.deploy.online import OnlineSession
@@ -27,8 +28,9 @@ from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.raw_ids import POSITIONS, RawIds, find_raw_ids
 from muhdi.deploy.video import Video, VideoWriter, pyav
 from muhdi.deploy.view import View
-from muhdi.errors import MuhdiError
+from muhdi.errors import MuhdiError, RecipeError
 from muhdi.files import read_json, write_bytes, write_json, write_png
+from muhdi.recipe.section import RGB
 
 OUTPUT_FOLDERS = {"ids": ".png", "colour": ".png", "overlay": ".png", "probabilities": ".npz"}
 """Folders of outputs, and how the files in them end."""
@@ -76,6 +78,7 @@ def predict_files(  # noqa: PLR0913 - options by name
     every: int = 1,
     ids: RawIds | None = None,
     only: str | None = None,
+    bands: Sequence[str] = (),
     progress: Progress = lambda done, total: None,
 ) -> tuple[int, list[str]]:
     """Predict every input and write the outputs.
@@ -92,6 +95,7 @@ def predict_files(  # noqa: PLR0913 - options by name
         every: of videos, only every n-th frame.
         ids: what ``ids/`` holds; None: class positions.
         only: write nothing but the ids, to the folder of this name.
+        bands: patterns of further files of each image, see `band_files`.
         progress: called with the number of inputs done and of all.
 
     Returns:
@@ -103,8 +107,9 @@ def predict_files(  # noqa: PLR0913 - options by name
     """
     folders = output_names(probabilities=probabilities, only=only)
     _check_outputs(inputs, out, folders, overwrite=overwrite)
+    _check_videos(inputs, predictor.channels.count)
     ids = ids or find_raw_ids(POSITIONS, predictor.classes, None)
-    writer = _Writer(predictor, out, view, ids, folders)
+    writer = _Writer(predictor, out, view, ids, folders, bands)
     _write_classes(predictor, out, ids, overwrite=overwrite)
     for number, item in enumerate(inputs):
         progress(number, len(inputs))
@@ -149,7 +154,7 @@ def predict_stream(
     writer = _Writer(predictor, out, view, ids, output_names(probabilities=False))
     _write_classes(predictor, out, ids, overwrite=overwrite)
     for number, image in enumerate(images):
-        writer.write_pixels(Path(f"{number:06d}"), as_pixels(image))
+        writer.write_pixels(Path(f"{number:06d}"), as_pixels(image, predictor.channels))
     writer.flush()
     return writer.count
 
@@ -169,8 +174,10 @@ class _Writer:
         view: View,
         ids: RawIds,
         folders: Sequence[str],
+        bands: Sequence[str] = (),
     ) -> None:
         self.predictor = predictor
+        self.bands = bands
         self.out = out
         self.view = view
         self.ids = ids
@@ -230,7 +237,7 @@ class _Writer:
             self.flush()
 
     def _read(self, path: Path) -> Pixels:
-        pixels = read_image(path)
+        pixels = read_image(path, None, self.predictor.channels, band_files(path, self.bands))
         if min(pixels.shape[:2]) < self.smallest:
             raise MuhdiError(
                 f"{path}: a side is smaller than {self.smallest} pixels; enlarge the image"
@@ -242,6 +249,41 @@ class _Writer:
             yield from video
         except MuhdiError as error:
             self.failures.append(str(error))
+
+
+def band_files(image: Path, patterns: Sequence[str]) -> list[Path]:
+    """The further files of an image.
+
+    Args:
+        image: its file.
+        patterns: with ``{parent}`` (the image's folder), ``{stem}`` and ``{name}``, as those of
+            labels in a recipe.
+
+    Raises:
+        RecipeError: a pattern holds something else in braces.
+    """
+    found = []
+    for pattern in patterns:
+        try:
+            filled = fill_label_pattern(
+                pattern, parent=str(image.parent), stem=image.stem, name=image.name
+            )
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
+            raise RecipeError(
+                f"bands: {pattern!r} may hold {{parent}}, {{stem}} and {{name}} only"
+            ) from None
+        found.append(Path(filled))
+    return found
+
+
+def _check_videos(inputs: Sequence[Input], channels: int) -> None:
+    """Refuse videos where images have more than colours."""
+    for item in inputs:
+        if item.is_video and channels != RGB:
+            raise MuhdiError(
+                f"{item.path}: a video has {RGB} channels, the network takes {channels}; predict"
+                " its frames as images"
+            )
 
 
 def _write_classes(predictor: AnyPredictor, out: Path, ids: RawIds, *, overwrite: bool) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from muhdi.data.arrays import images_tensor
+from muhdi.data.channels import Channels
 from muhdi.data.resize import padded_size, resize_image
 from muhdi.data.sets import Fit, Size
 from muhdi.deploy.card import NO_LICENCE, CardNotes, Usage
@@ -22,7 +22,7 @@ from muhdi.deploy.find import device_of, exported_config, network_file, run_of
 from muhdi.deploy.folder import check_folder, write_card, write_network
 from muhdi.deploy.hub import downloaded, push_to_hub
 from muhdi.deploy.online import OnlineSession
-from muhdi.deploy.prediction import Pixels, Prediction, as_pixels
+from muhdi.deploy.prediction import AnyImage, Pixels, Prediction, as_pixels
 from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError, check_type, nearest
 from muhdi.evaluation.views import classes_of, probabilities_of
@@ -39,8 +39,8 @@ from muhdi.taxonomy import class_set_of
 class Predictor(nn.Module):
     """A trained network with a choice of head and normalisation statistics.
 
-    As a module it takes uint8 RGB images [N, 3, H, W] and gives logits [N, C, H, W]; `predict`
-    takes an image.
+    As a module it takes uint8 RGB images [N, 3, H, W], with more channels if it was trained so, and
+    gives logits [N, C, H, W]; `predict` takes an image.
 
     Args:
         checkpoint: the network; it is changed in place.
@@ -85,6 +85,8 @@ class Predictor(nn.Module):
         self.classes = class_set_of(checkpoint.classes)
         self.image_size = checkpoint.image_size
         self.fit = checkpoint.fit
+        self.channels = Channels(checkpoint.network.channels, checkpoint.pixel_range)
+        """Of the images that it takes."""
         self.eval()
 
     @classmethod
@@ -206,17 +208,18 @@ class Predictor(nn.Module):
         Raises:
             DataError: the images are of another kind, such as floats of 0 to 1.
         """
-        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        count = self.channels.count
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != count:
             raise DataError(
-                f"images: must be uint8 RGB of 0 to 255, [N, 3, H, W], but are {images.dtype} of"
-                f" shape {tuple(images.shape)}"
+                f"images: must be uint8 RGB of 0 to 255, [N, {count}, H, W], but are"
+                f" {images.dtype} of shape {tuple(images.shape)}"
             )
         size = (images.shape[-2], images.shape[-1])
         return upsample(self.inference(images), size, align_corners=self.inference.align_corners)
 
     def predict(
         self,
-        image: Path | str | Image.Image | Pixels,
+        image: AnyImage,
         view: View = View(),  # noqa: B008 - it never changes
         *,
         probabilities: bool = False,
@@ -224,14 +227,16 @@ class Predictor(nn.Module):
         """The class of every pixel of one image of any size.
 
         Args:
-            image: a file, a PIL image, or uint8 RGB [H, W, 3].
+            image: a file, a PIL image, or uint8 RGB [H, W, 3]; files, or [H, W, C], where the
+                network takes more `channels`.
             view: how the network is shown it.
             probabilities: give them too.
 
         Raises:
             MuhdiError: the file cannot be read, or the array is something else.
         """
-        return self.predict_many([as_pixels(image)], view, probabilities=probabilities)[0]
+        pixels = as_pixels(image, self.channels)
+        return self.predict_many([pixels], view, probabilities=probabilities)[0]
 
     def adapt_by(self, method: str | OnlineConfig = USUAL, **options: Any) -> OnlineSession:
         """Choose how `adapt` adapts; it begins with the network as it is now.
@@ -260,7 +265,7 @@ class Predictor(nn.Module):
 
     def adapt(
         self,
-        image: Path | str | Image.Image | Pixels,
+        image: AnyImage,
         *,
         size: Size | None = None,
         probabilities: bool = False,
@@ -270,7 +275,8 @@ class Predictor(nn.Module):
         From then on `predict` uses the adapted weights and statistics, too.
 
         Args:
-            image: a file, a PIL image, or uint8 RGB [H, W, 3].
+            image: a file, a PIL image, or uint8 RGB [H, W, 3]; files, or [H, W, C], where the
+                network takes more `channels`.
             size: width and height at which the network sees it; None: as in training.
             probabilities: give them too.
 
@@ -278,7 +284,8 @@ class Predictor(nn.Module):
             MuhdiError: the file cannot be read, or the array is something else.
         """
         session = self.online or self.adapt_by()
-        return session.adapt(as_pixels(image), size=size, probabilities=probabilities)
+        pixels = as_pixels(image, self.channels)
+        return session.adapt(pixels, size=size, probabilities=probabilities)
 
     def save_adapted(self, path: Path | str) -> None:
         """Write the adapted network to a file, ``.safetensors``, that every command takes.
@@ -331,7 +338,7 @@ class Predictor(nn.Module):
         check_type("view", view, View)
         for image in images:
             check_type("images", image, np.ndarray)
-            as_pixels(image)
+            as_pixels(image, self.channels)
         smallest = self.check(view, probabilities=probabilities)
         for image in images:
             if min(image.shape[:2]) < smallest:

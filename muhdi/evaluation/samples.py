@@ -10,10 +10,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from muhdi.data.arrays import images_tensor
+from muhdi.data.channels import colours_of
 from muhdi.data.domains import Domains
 from muhdi.data.files import read_image
 from muhdi.data.paths import find_file
-from muhdi.errors import MuhdiError
+from muhdi.errors import DataError, MuhdiError
 from muhdi.evaluation.domains import Scored
 from muhdi.evaluation.predict import predict
 from muhdi.evaluation.results import Results
@@ -29,6 +30,8 @@ from muhdi.run.sample_files import after_name, predicted_name, sample_images, st
 from muhdi.taxonomy import ClassSet
 
 Pixels = npt.NDArray[np.uint8]
+ARRAY = ".npy"
+"""Ending of a sample's image with all of its channels."""
 
 
 def save_samples(directory: RunDirectory, scored: Scored, domains: Domains, recipe: Recipe) -> None:
@@ -60,11 +63,41 @@ def _save_domain(
     )
     for number, (sample, prediction) in enumerate(predictions):
         stem = f"{file_name(domain)}_{number}"
-        Image.fromarray(sample.image).save(folder / f"{stem}_image.png")
+        write_sample(folder / f"{stem}_image.png", sample.image)
         if sample.label is not None:
             label_image(sample.label, classes).save(folder / f"{stem}_label.png")
         predicted = label_image(prediction.cpu().numpy(), classes)
         predicted.save(folder / predicted_name(stem, inference.statistics))
+
+
+def write_sample(path: Path, image: Pixels) -> None:
+    """Write an image of a run's samples; one with more than colours lies beside it as an array."""
+    colours = colours_of(image)
+    Image.fromarray(colours).save(path)
+    if colours is not image:
+        np.save(path.with_suffix(ARRAY), image, allow_pickle=False)
+
+
+def array_of(path: Path) -> Path | None:
+    """The file of all channels that lies beside an image; None where there is none."""
+    array = path.with_suffix(ARRAY)
+    return array if array.is_file() else None
+
+
+def read_sample(path: Path) -> Pixels:
+    """An image that `write_sample` wrote, with all of its channels.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    array = array_of(path)
+    if array is None:
+        return read_image(path)
+    try:
+        image: Pixels = np.load(array, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{array}: cannot be read ({error}); remove it") from None
+    return image
 
 
 def label_image(label: Pixels, classes: ClassSet) -> Image.Image:
@@ -171,7 +204,7 @@ def _add_predictions(
         if inference is None:
             continue
         for sample in wanted:
-            image = images_tensor([read_image(sample.image)], inference.device)
+            image = images_tensor([read_sample(sample.image)], inference.device)
             with Image.open(sample.last) as last:
                 size = (last.height, last.width)
             (predicted,) = classes_of(inference, image, [size], views)

@@ -61,7 +61,7 @@ def _called_modules(backbone: Backbone) -> set[str]:
         module.register_forward_hook(lambda *_, name=name: called.add(name))
     side = 8 * backbone.multiple
     with torch.no_grad():
-        trial(torch.zeros(1, 3, side, side, device="meta"))
+        trial(torch.zeros(1, backbone.image_channels, side, side, device="meta"))
     return called
 
 

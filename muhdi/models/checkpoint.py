@@ -27,7 +27,7 @@ from muhdi.models.statistics import Statistics, read_statistics
 from muhdi.models.tensor_files import Tensors, load_exactly, on_cpu, read_tensors
 from muhdi.recipe.backbones import BackboneConfig, DecoderConfig, read_backbone
 from muhdi.recipe.evaluation import WEIGHTS, WeightsChoice
-from muhdi.recipe.section import Section
+from muhdi.recipe.section import RGB, Section
 from muhdi.recipe.tune import TuneConfig
 from muhdi.taxonomy import MAX_CLASSES
 
@@ -66,6 +66,7 @@ class Checkpoint:
         teacher: the mean teacher at the end of the step, where it had one.
         default_weights: which of them are used where nobody chooses.
         tune: what its last training changed of the backbone.
+        pixel_range: values that became 0 and 255 in files of more than 8 bits; None: 0 and 65535.
         file: that it was read from; None if it was not.
     """
 
@@ -82,6 +83,7 @@ class Checkpoint:
     teacher: WeightAverage | None = None
     default_weights: WeightsChoice = "model"
     tune: TuneConfig = field(default_factory=TuneConfig)
+    pixel_range: tuple[int, int] | None = None
     file: Path | None = None
 
     def using(self, weights: str | None = None) -> Checkpoint:
@@ -144,6 +146,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         description["default_weights"] = checkpoint.default_weights
     if checkpoint.tune.method != "full":
         description["tune"] = plain(checkpoint.tune)
+    if checkpoint.network.channels != RGB:
+        description["channels"] = checkpoint.network.channels
+    if checkpoint.pixel_range is not None:
+        description["pixel_range"] = checkpoint.pixel_range
     description["sha256"] = _digest(tensors, description)
     metadata = {_DESCRIPTION: json.dumps(description, sort_keys=True)}
     write_bytes(path, safetensors.torch.save(tensors, metadata))
@@ -217,29 +223,19 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         heads = _names(description["heads"])
         names = {group: _names(named) for group, named in description["names"].items()}
         backbone = description["backbone"]
-        multi_level = bool(description["multi_level"])
-        # Files of earlier versions do not say it, and had no other.
-        decoder = DecoderConfig.model_validate(description.get("decoder", "deeplab"))
+        shape = _shape(description)
         # Files of earlier versions do not say it, and were used so.
         fit: Fit = "pad" if description.get("fit") == "pad" else "stretch"
         default_statistics = str(description.get("default_statistics", "running"))
         # Files of networks that are trained whole do not say it.
         tune = TuneConfig.model_validate(description.get("tune", "full"))
+        pixel_range = _range(description.get("pixel_range"))
         if AGNOSTIC not in heads or not 2 <= len(classes) <= MAX_CLASSES:
             raise ValueError(f"heads {heads}, {len(classes)} classes")
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"its description cannot be read ({error})") from None
     section = _backbone_section(path, backbone, trust_code=trust_code)
-    try:
-        network = build_segmenter(
-            section, len(classes), heads, multi_level=multi_level, decoder=decoder
-        )
-    except RecipeError as error:  # a foreign backbone that is not trusted
-        raise DataError(f"{path}: {error}") from None
-    try:
-        load_exactly(network, _part(tensors, "model/"), path)
-    except DataError as error:
-        raise DataError(f"{error}{section.version_advice()}") from None
+    network = _filled(path, section, tensors, classes=len(classes), heads=heads, **shape)
     statistics = _group(tensors, "statistics", names)
     _check_statistics(path, network, statistics)
     return Checkpoint(
@@ -256,6 +252,7 @@ def load_checkpoint(path: Path | str, *, trust_code: bool = False) -> Checkpoint
         teacher=_average_in(path, _TEACHER, network, tensors, names),
         default_weights=_default_weights(description),
         tune=tune,
+        pixel_range=pixel_range,
         file=path,
     )
 
@@ -277,6 +274,47 @@ def _description(path: Path, tensors: Tensors, metadata: dict[str, str]) -> dict
     if written != _digest(tensors, description):
         raise _damaged(path, "its checksum does not agree")
     return description
+
+
+def _shape(description: dict[str, Any]) -> dict[str, Any]:
+    """What a file says of its network besides backbone, classes and heads."""
+    return {
+        "multi_level": bool(description["multi_level"]),
+        # Files of earlier versions do not say it, and had no other.
+        "decoder": DecoderConfig.model_validate(description.get("decoder", "deeplab")),
+        # Files of networks of plain colours do not say it.
+        "channels": int(description.get("channels", RGB)),
+    }
+
+
+def _filled(path: Path, section: BackboneConfig, tensors: Tensors, **shape: Any) -> Segmenter:
+    """The network of a file.
+
+    Args:
+        path: of the file.
+        section: of its backbone.
+        tensors: of the file.
+        shape: of the network, as `build_segmenter` takes it.
+    """
+    try:
+        network = build_segmenter(section, **shape)
+    except RecipeError as error:  # a foreign backbone that is not trusted
+        raise DataError(f"{path}: {error}") from None
+    try:
+        load_exactly(network, _part(tensors, "model/"), path)
+    except DataError as error:
+        raise DataError(f"{error}{section.version_advice()}") from None
+    return network
+
+
+def _range(named: Any) -> tuple[int, int] | None:
+    """The range that a file names."""
+    if named is None:
+        return None
+    low, high = map(int, named)
+    if not 0 <= low < high:
+        raise ValueError(f"pixel_range {named}")
+    return low, high
 
 
 def _default_weights(description: dict[str, Any]) -> WeightsChoice:

@@ -1,4 +1,4 @@
-"""Which tokens of a plain transformer are hidden, said by a fourth channel of its images.
+"""Which tokens of a plain transformer are hidden, said by one more channel of its images.
 
 Images are all that reaches a network. So what is hidden goes with them: through the parts of a
 batch, to any device, and by whatever calls the network.
@@ -14,19 +14,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-COLOURS = 3
-"""Channels of an image that says nothing of hidden tokens."""
+from muhdi.recipe.section import RGB
 
 
 @dataclass(frozen=True)
 class HiddenTokens:
-    """Writes and reads the fourth channel.
+    """Writes and reads the further channel.
 
     Attributes:
         patch: side in pixels of the patch that becomes a token.
+        channels: C, of an image that says nothing of hidden tokens.
     """
 
     patch: int
+    channels: int = RGB
 
     def grid(self, size: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of the tokens of an image of this height and width, once padded."""
@@ -37,11 +38,11 @@ class HiddenTokens:
         """Images that say which of their tokens are hidden.
 
         Args:
-            images: float [N, 3, H, W].
+            images: float [N, C, H, W].
             hidden: bool [N, rows, columns], of the `grid`.
 
         Returns:
-            [N, 4, H, W]; the fourth channel is 1 in hidden patches, and 0 in others.
+            [N, C + 1, H, W]; the last channel is 1 in hidden patches, and 0 in others.
         """
         height, width = images.shape[-2:]
         rows = hidden.to(images.dtype).repeat_interleave(self.patch, 1)
@@ -49,15 +50,15 @@ class HiddenTokens:
         return torch.cat([images, channel[:, None]], 1)
 
     def split(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Images [N, 3, H, W], and which tokens are hidden, bool [N, rows, columns].
+        """Images [N, C, H, W], and which tokens are hidden, bool [N, rows, columns].
 
         None where the images do not say.
         """
-        if images.shape[1] == COLOURS:
+        if images.shape[1] == self.channels:
             return images, None
         # The first pixel of each patch lies in the image, even where the last patch is padded.
-        channel = images[:, COLOURS, :: self.patch, :: self.patch]
-        return images[:, :COLOURS], channel > 0.5
+        channel = images[:, self.channels, :: self.patch, :: self.patch]
+        return images[:, : self.channels], channel > 0.5
 
 
 def _patches(side: int, patch: int) -> int:

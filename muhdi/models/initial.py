@@ -8,6 +8,7 @@ from pathlib import Path
 
 from muhdi.errors import DataError
 from muhdi.models.average import WeightAverage
+from muhdi.models.channels import with_channels
 from muhdi.models.checkpoint import backbone_in, heads_in, is_ours, load_checkpoint, plain
 from muhdi.models.reference_weights import from_foreign
 from muhdi.models.segmenter import Segmenter
@@ -43,7 +44,8 @@ def initialise(
     The file is one of: a network of ours (backbone and classes must be the same), or one of the
     layouts that `muhdi.models.reference_weights` knows; where it holds a backbone alone, the heads
     stay as they are. Torchvision's networks expect RGB scaled to unit deviation, so the first
-    convolution is converted to this network's BGR of 0..255; their stride is on a block's second
+    convolution is converted to this network's BGR of 0..255 (and to further channels, see
+    `muhdi.models.channels`); their stride is on a block's second
     convolution, here it is on the first, which fine-tuning has to absorb.
 
     Raises:
@@ -61,7 +63,7 @@ def initialise(
     else:
         own = network.state_dict()
         state |= {key: value for key, value in own.items() if not key.startswith("backbone.")}
-    load_exactly(network, state, path)
+    load_exactly(network, with_channels(state, network.state_dict()), path)
     return Initial(bool(heads))
 
 
@@ -74,6 +76,12 @@ def _continue_from(network: Segmenter, path: Path, classes: tuple[str, ...]) -> 
             f"{path}: it knows {len(checkpoint.classes)} classes "
             f"({', '.join(checkpoint.classes[:3])}, ...), the recipe has {len(classes)} "
             f"({', '.join(classes[:3])}, ...); set 'classes' to those of the network"
+        )
+    if checkpoint.network.channels != network.channels:
+        raise DataError(
+            f"{path}: it takes images of {checkpoint.network.channels} channels, the recipe's have"
+            f" {network.channels}; set channels: {checkpoint.network.channels}, or give another"
+            " model.init"
         )
     _check_same_decoder(path, checkpoint.network.decoder_config, network.decoder_config)
     network.set_heads({name: network.new_head() for name in checkpoint.network.heads})

@@ -12,6 +12,7 @@ from muhdi.models.hidden_tokens import HiddenTokens
 from muhdi.models.outputs import AGNOSTIC, Levels, Outputs
 from muhdi.models.statistics import CHOICES, batch_norms
 from muhdi.recipe.backbones import BackboneConfig, DecoderConfig, DecoderName, read_backbone
+from muhdi.recipe.section import RGB
 
 
 class Head(nn.Module):
@@ -74,6 +75,11 @@ class Segmenter(nn.Module):
         return CHOICES if batch_norms(self) else ("none",)
 
     @property
+    def channels(self) -> int:
+        """Channels C of the images that it takes."""
+        return self.backbone.image_channels
+
+    @property
     def align_corners(self) -> bool:
         """How its logits are enlarged, see `muhdi.losses.upsample`."""
         return self.decoder.align_corners
@@ -81,7 +87,7 @@ class Segmenter(nn.Module):
     @property
     def hidden_tokens(self) -> HiddenTokens:
         """How images say which of their tokens are hidden, to a backbone with a mask token."""
-        return HiddenTokens(self.backbone.features[-1].stride)
+        return HiddenTokens(self.backbone.features[-1].stride, self.channels)
 
     def new_head(self) -> Head:
         """A head with random weights, on the device of the network."""
@@ -96,9 +102,9 @@ class Segmenter(nn.Module):
         self.heads = nn.ModuleDict(heads)
 
     def forward(self, images: Tensor) -> Outputs:
-        """Images [N, 3, H, W], RGB, uint8 or float in 0..255 -> logits of every head, and features.
+        """Images [N, C, H, W], RGB, uint8 or float in 0..255 -> logits of every head, and features.
 
-        A fourth channel says which tokens are hidden, see `hidden_tokens`.
+        C is `channels`. One more channel says which tokens are hidden, see `hidden_tokens`.
 
         Where the backbone needs sides that are multiples, images are padded at the right and at the
         bottom, and logits are brought to what spans the image; features are not. Where the decoder
@@ -115,12 +121,12 @@ class Segmenter(nn.Module):
         return Outputs(levels, decoded, align_corners=self.align_corners)
 
     def segment(self, images: Tensor, head: str = AGNOSTIC) -> Tensor:
-        """Images [N, 3, H, W] -> low-resolution main logits [N, C, h, w] of one head."""
+        """Images [N, C, H, W] -> low-resolution main logits [N, C, h, w] of one head."""
         decoded = self.decoder(self.features(images))
         return self._logits("main", [head], decoded[-1], images)[0]
 
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images [N, 3, H, W] -> what the backbone gives, from fine to coarse."""
+        """Images [N, C, H, W] -> what the backbone gives, from fine to coarse."""
         shown, hidden = self.hidden_tokens.split(images)
         if hidden is not None:
             return self.backbone.hiding(self._padded(shown), hidden)
@@ -192,6 +198,7 @@ def build_segmenter(
     *,
     multi_level: bool = True,
     decoder: DecoderConfig | DecoderName | None = None,
+    channels: int = RGB,
 ) -> Segmenter:
     """A network with random weights.
 
@@ -201,10 +208,14 @@ def build_segmenter(
         heads: names of the heads.
         multi_level: whether they have an aux level.
         decoder: a section of a recipe, a name, or None: what suits the backbone.
+        channels: of its images.
 
     Raises:
-        RecipeError: there is no such backbone, or the decoder does not suit it.
+        RecipeError: there is no such backbone, it does not take so many channels, or the decoder
+            does not suit it.
     """
     section = read_backbone(backbone) if isinstance(backbone, str) else backbone
     config = DecoderConfig(name=decoder) if isinstance(decoder, str) else decoder
-    return Segmenter(section.build(), classes, heads, multi_level=multi_level, decoder=config)
+    built: Backbone = section.build()
+    built.widen(channels)
+    return Segmenter(built, classes, heads, multi_level=multi_level, decoder=config)

@@ -150,7 +150,8 @@ def _passed(network: Segmenter, size: tuple[int, int]) -> tuple[tuple[Tensor, ..
     network.eval()
     width, height = size
     device = next(network.parameters()).device
-    image = torch.zeros(1, 3, height, width, dtype=torch.uint8, device=device)
+    shape = (1, network.channels, height, width)
+    image = torch.zeros(shape, dtype=torch.uint8, device=device)
     maps = network(image).features
     with FlopCounterMode(display=False) as counter:
         network.segment(image, AGNOSTIC)

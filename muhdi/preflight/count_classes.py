@@ -75,7 +75,7 @@ def counted_source(
     assert recipe.source is not None
     images = open_source(recipe.source, DataContext.of(recipe))
     size = recipe.size_of(recipe.source)
-    loading = Loading(cache=cache_of(recipe))
+    loading = Loading(cache=cache_of(recipe), channels=recipe.channels)
     source = PreparedSet(images, size, size, with_labels=True, loading=loading)
     counts = count_classes(source, len(recipe.class_set()), jobs, on_progress)
     return counts, rare_classes(recipe, source, counts)

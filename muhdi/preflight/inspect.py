@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muhdi.data.catalog import DataContext, open_split
-from muhdi.data.prepared import PreparedSet
+from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.rare_classes import RareClasses
 from muhdi.data.sets import Sample, spread_indices
 from muhdi.errors import DataError, MuhdiError
@@ -102,7 +102,8 @@ def _inspect(
     val = open_split(data, "val", context, labels=True)
     split, images = ("train", train) if source else ("val", val)
     size = recipe.size_of(data)
-    samples = PreparedSet(images, size, size, with_labels=images.labelled)
+    loading = Loading(channels=recipe.channels)
+    samples = PreparedSet(images, size, size, with_labels=images.labelled, loading=loading)
     pixels = np.zeros(256, np.int64)
     having = np.zeros(256, np.int64)
     unlisted: Counter[str] = Counter()

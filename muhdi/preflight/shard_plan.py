@@ -17,6 +17,7 @@ from muhdi.data.files import FileSet
 from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet, Size
 from muhdi.data.shards.index import VERSION, Decoding
+from muhdi.data.shards.opening import check_plain
 from muhdi.data.shards.storage import Storage
 from muhdi.errors import DataError, MuhdiError
 from muhdi.files import file_name
@@ -89,8 +90,10 @@ def planned(recipe: Recipe, out: str, *, decoded: bool, shard_mb: int) -> list[S
         shard_mb: about as many MiB are in a shard.
 
     Raises:
-        MuhdiError: a domain cannot be opened, or lacks labels that are learned from.
+        MuhdiError: a domain cannot be opened, or lacks labels that are learned from, or images have
+            more than colours.
     """
+    check_plain(DataContext.of(recipe).channels)
     plans: list[SplitPlan] = []
     known: set[str] = set()
     for key, data in recipe.domains():

@@ -18,6 +18,7 @@ from pydantic import (
 from muhdi.errors import RecipeError
 from muhdi.recipe import plugins
 from muhdi.recipe.section import (
+    RGB,
     Buildable,
     Name,
     NotNegative,
@@ -40,6 +41,11 @@ class DomainConfig(Buildable):
     """What results call the domain; none: a name that the data set gives it."""
     image_size: Size | None = None
     """Width and height of its training images, where they differ from the recipe's."""
+
+    @property
+    def channels(self) -> int | None:
+        """Channels of its images; None: only its files can tell."""
+        return None
 
     @property
     def domain_name(self) -> str:
@@ -77,6 +83,11 @@ class ScenesConfig(DomainConfig):
     """Of the drawing; none: the run's."""
 
     @property
+    def channels(self) -> int:
+        """Red, green and blue."""
+        return RGB
+
+    @property
     def domain_name(self) -> str:
         """``name``, or else the look."""
         return self.name or self.domain
@@ -109,6 +120,10 @@ class FolderConfig(DomainConfig):
     """Pattern of the evaluation's images, where `{split}` cannot say it; none: `images`."""
     val_labels: str | None = None
     """Pattern of the evaluation's labels; none: `labels`."""
+    bands: list[str] = []
+    """Patterns, as those of labels, of further files of each image, such as `nir/{stem}.png`. Their
+    channels come after red, green and blue, in this order: one of a grey file, three of a colour
+    file. None: where `channels` is more than 3, the image's own file holds all of them."""
     masks: dict[str, str] | None = None
     """Class -> pattern of its masks, where labels are one mask per class; pixels that are not 0
     belong to the class, and to the last of several. An image may lack those that it does not
@@ -216,6 +231,11 @@ class PublicConfig(DomainConfig):
     def domain_name(self) -> str:
         """``name``, or else the data set."""
         return self.name or self.dataset
+
+    @property
+    def channels(self) -> int:
+        """Red, green and blue, unless a data set has more."""
+        return RGB
 
     @property
     def variant(self) -> str:
@@ -367,18 +387,28 @@ class LoveDAConfig(PublicConfig):
         return "*" if self.area is None else self.area.capitalize()
 
 
+_OF_BANDS = {"rgb": "2_Ortho_RGB", "irrg": "3_Ortho_IRRG", "rgbir": "4_Ortho_RGBIR"}
+"""Folder of the images with these channels."""
+
+
 class PotsdamConfig(PublicConfig):
     """Potsdam of the ISPRS benchmark: true orthophotos, 5 cm per pixel."""
 
     dataset: Literal["potsdam"]  # type: ignore[assignment]
     """The data set's name."""
-    bands: Literal["rgb", "irrg"] = "rgb"
-    """Which channels the images hold; Vaihingen's are infrared, red and green (`irrg`)."""
+    bands: Literal["rgb", "irrg", "rgbir"] = "rgb"
+    """Which channels the images hold; Vaihingen's are infrared, red and green (`irrg`). `rgbir` is
+    all four, infrared the last, and needs `channels: 4`."""
+
+    @property
+    def channels(self) -> int:
+        """Four with infrared beside red, green and blue."""
+        return RGB + 1 if self.bands == "rgbir" else RGB
 
     @property
     def variant(self) -> str:
         """The bands' folder."""
-        return "2_Ortho_RGB" if self.bands == "rgb" else "3_Ortho_IRRG"
+        return _OF_BANDS[self.bands]
 
 
 class NuImagesConfig(DomainConfig):
@@ -398,6 +428,11 @@ class NuImagesConfig(DomainConfig):
     """Folder of the training split's tables; `v1.0-mini` is a small one."""
     val: Name = "v1.0-val"
     """Folder of the evaluation split's tables."""
+
+    @property
+    def channels(self) -> int:
+        """Red, green and blue."""
+        return RGB
 
     @property
     def domain_name(self) -> str:

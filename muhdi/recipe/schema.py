@@ -29,9 +29,11 @@ from muhdi.recipe.read import (
 from muhdi.recipe.reference_yaml import in_its_own_words
 from muhdi.recipe.runtime import RuntimeConfig
 from muhdi.recipe.section import (
+    RGB,
     Buildable,
     NotNegative,
     Opaque,
+    PixelRange,
     Positive,
     Section,
     Size,
@@ -39,6 +41,9 @@ from muhdi.recipe.section import (
 from muhdi.recipe.stages import MAX_NAME, StageConfig, StepConfig, has_unknown_name
 from muhdi.recipe.step_checks import check_steps, check_teachers
 from muhdi.taxonomy import CLASS_SETS, MAX_CLASSES, ClassSet, custom
+
+MOST_CHANNELS = 64
+"""Of an image."""
 
 
 class Recipe(Section):
@@ -57,6 +62,12 @@ class Recipe(Section):
     image_size: Size
     """Width and height that images are brought to. Training sees all of them, or random crops
     (`augment.crop`)."""
+    channels: Annotated[int, Field(ge=RGB, le=MOST_CHANNELS)] = RGB
+    """Of every image: red, green and blue, and what is beside them, such as near infrared. The
+    `bands` of a data set say where that is."""
+    pixel_range: PixelRange | None = None
+    """Values that become 0 and 255 in files of more than 8 bits, `[0, 4095]` of 12 bits; what lies
+    beyond is cut off. None: 0 and 65535. Files of 8 bits stay as they are."""
     source: DomainField | None = None
     """The labelled domain; a recipe that trains nothing needs none."""
     model: ModelConfig = ModelConfig()
@@ -266,6 +277,7 @@ class Recipe(Section):
     def _consistent(self) -> Recipe:
         self.class_set()
         self._check_domains()
+        self._check_channels()
         self._check_mean()
         sizes = {key: self.evaluated_size(data) for key, data in self.domains()}
         self.evaluation.check_views(sizes)
@@ -277,6 +289,16 @@ class Recipe(Section):
         check_steps(self)
         self._check_names()
         return self
+
+    def _check_channels(self) -> None:
+        """Every domain has the recipe's channels, as far as its section says it."""
+        for key, data in self.domains():
+            if data.channels not in (None, self.channels):
+                raise RecipeError(
+                    f"{key}: images of {data.domain_name!r} have {data.channels} channels, but"
+                    f" channels is {self.channels}; set channels: {data.channels}, or give another"
+                    " data set"
+                )
 
     def _check_domains(self) -> None:
         """A name stands for one domain, and id tables name known classes."""

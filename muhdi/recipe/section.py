@@ -6,6 +6,7 @@ from inspect import get_annotations
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, get_args
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -30,6 +31,20 @@ Side = Annotated[int, Field(ge=8, le=32768)]
 Size = tuple[Side, Side]
 """Width and height in pixels."""
 Name = Annotated[str, Field(min_length=1)]
+RGB = 3
+"""Channels of an image that holds nothing but colours."""
+Value = Annotated[int, Field(ge=0, lt=2**16)]
+
+
+def _ascends(ends: tuple[int, int]) -> tuple[int, int]:
+    low, high = ends
+    if low >= high:
+        raise plugins.explained(f"must be [low, high] with low below high (it is [{low}, {high}])")
+    return ends
+
+
+PixelRange = Annotated[tuple[Value, Value], AfterValidator(_ascends)]
+"""Two values of pixels of up to 16 bit, the lower one first."""
 
 
 class Section(BaseModel):

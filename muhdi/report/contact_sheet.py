@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from muhdi.data.channels import colours_of
 from muhdi.data.sets import Sample
 from muhdi.preflight.inspect import Inspected
 from muhdi.report.figures import write_figure
@@ -88,10 +89,11 @@ def _height(found: Inspected) -> float:
 
 def _draw_sample(row: Sequence[Any], sample: Sample, palette: Pixels | None) -> None:
     """Draw a sample into a row of axes, and its file's name below the first."""
-    images = [sample.image]
+    shown = colours_of(sample.image)
+    images = [shown]
     if sample.label is not None and palette is not None:
         colours = palette[sample.label]
-        overlay = 0.5 * sample.image + 0.5 * colours
+        overlay = 0.5 * shown + 0.5 * colours
         images += [colours, overlay.astype(np.uint8)]
     for axis in row:
         axis.set(xticks=[], yticks=[])

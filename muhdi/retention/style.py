@@ -141,19 +141,20 @@ class Painter(ABC):
 
 
 class _Recolouring(Painter):
-    """Mean and covariance of the colours: [N, 12]."""
+    """Mean and covariance of the C channels: [N, C + C * C]."""
 
     def measure(self, batch: Batch) -> Tensor:
         mean, covariance = colour_of(batch.images, inside(batch))
         return torch.cat([mean, covariance.flatten(1)], 1)
 
     def paint(self, batch: Batch, styles: Tensor) -> Tensor:
-        style = Colour(styles[:, :3], styles[:, 3:].view(-1, 3, 3))
+        count = batch.images.shape[1]
+        style = Colour(styles[:, :count], styles[:, count:].view(-1, count, count))
         return recoloured(batch.images, style, inside(batch))
 
 
 class _Amplitudes(Painter):
-    """Amplitudes of low frequencies: [N, 3, 2 r + 1, 2 r + 1].
+    """Amplitudes of low frequencies: [N, C, 2 r + 1, 2 r + 1].
 
     Args:
         beta: r, relative to the images' shorter side.
@@ -162,14 +163,15 @@ class _Amplitudes(Painter):
 
     def __init__(self, beta: float, images: int) -> None:
         self.beta = beta
-        floats = MOST_BYTES // (4 * 3 * images)
-        self.largest = max(1, (math.isqrt(floats) - 1) // 2)
+        self.images = images
         self.radius: int | None = None
 
     def measure(self, batch: Batch) -> Tensor:
         radius = self.radius
         if radius is None:
-            radius = min(radius_of(batch.images, self.beta), self.largest)
+            floats = MOST_BYTES // (4 * batch.images.shape[1] * self.images)
+            largest = max(1, (math.isqrt(floats) - 1) // 2)
+            radius = min(radius_of(batch.images, self.beta), largest)
         return amplitude_of(batch.images, radius)
 
     def paint(self, batch: Batch, styles: Tensor) -> Tensor:

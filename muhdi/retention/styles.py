@@ -1,6 +1,7 @@
 """What an image looks like, in a few numbers, and images in the look of others.
 
-All functions take images [N, 3, H, W] in 0..255 and wait for no device.
+All functions take images [N, C, H, W] in 0..255 and wait for no device; C is 3, or more with
+channels beside the colours.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ class Colour(NamedTuple):
     """First and second moments of the colours of N images.
 
     Attributes:
-        mean: [N, 3].
-        covariance: [N, 3, 3].
+        mean: [N, C].
+        covariance: [N, C, C].
     """
 
     mean: Tensor
@@ -74,12 +75,13 @@ def _exact(images: Tensor) -> torch.autocast:
 
 
 def square_roots(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """C^½ and C^-½ of symmetric matrices [N, 3, 3], float64, once a little is added to C.
+    """C^½ and C^-½ of symmetric matrices [N, C, C], float64, once a little is added to C.
 
     The coupled iteration of Denman & Beavers in the form of Newton and Schulz (Higham 2008,
     eq. 6.35): nothing but products, so that nobody waits for a decomposition.
     """
-    identity = torch.eye(3, dtype=torch.float64, device=covariance.device)
+    channels = covariance.shape[-1]
+    identity = torch.eye(channels, dtype=torch.float64, device=covariance.device)
     matrix = covariance.double() + LEAST_VARIANCE * identity
     scale = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None]
     root = matrix / scale

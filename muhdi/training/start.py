@@ -16,6 +16,7 @@ from muhdi.evaluation.results import Results
 from muhdi.evaluation.scored_images import scored_images
 from muhdi.method import Memory, MethodContext
 from muhdi.models.adapters import adaptable_layers
+from muhdi.models.channels import with_channels
 from muhdi.models.checkpoint import recorded_backbone
 from muhdi.models.imagenet import IMAGENET, find_imagenet, has_imagenet
 from muhdi.models.initial import initialise
@@ -122,6 +123,7 @@ def new_network(
         heads,
         multi_level=model.multi_level,
         decoder=model.decoder,
+        channels=recipe.channels,
     )
 
 
@@ -133,7 +135,8 @@ def _start_pretrained(network: Segmenter, backbone: BackboneConfig) -> list[str]
     """
     weights = network.backbone.pretrained()
     if weights is not None:
-        load_exactly(network.backbone, weights.tensors, weights.origin)
+        state = with_channels(weights.tensors, network.backbone.state_dict())
+        load_exactly(network.backbone, state, weights.origin)
         return weights.notes
     if not has_imagenet(backbone.key):
         return []

@@ -193,6 +193,8 @@ def _of_network(checkpoint: Checkpoint, network: Path) -> Recipe:
         name=network.stem,
         classes=known[0] if known else list(checkpoint.classes),
         image_size=checkpoint.image_size,
+        channels=checkpoint.network.channels,
+        pixel_range=checkpoint.pixel_range,
         model=ModelConfig(tune=checkpoint.tune),
         evaluation=evaluation,
     )
@@ -251,7 +253,12 @@ def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[s
         "tune": _plain(base.model.tune),
         "checkpointing": base.model.checkpointing,
     }
-    return {"model": model, "image_size": list(checkpoint.image_size)}
+    return {
+        "model": model,
+        "image_size": list(checkpoint.image_size),
+        "channels": checkpoint.network.channels,
+        "pixel_range": checkpoint.pixel_range,
+    }
 
 
 def _plain(section: Any) -> Any:

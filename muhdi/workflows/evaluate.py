@@ -450,6 +450,12 @@ class _Scorer:
                 f"{name}: its classes are not those of the recipe {self.recipe.name!r}; give the"
                 " recipe it was made by"
             )
+        channels = checkpoint.network.channels
+        if channels != self.recipe.channels:
+            raise RecipeError(
+                f"{name}: takes images of {channels} channels, the recipe {self.recipe.name!r} has"
+                f" channels: {self.recipe.channels}; give the run's own recipe"
+            )
         check_head(checkpoint.network, self.how.head)
 
     def _key(self, files: list[Path]) -> str:

@@ -190,6 +190,7 @@ def _held(checkpoint: Checkpoint) -> Facts:
     return {
         "classes": list(checkpoint.classes),
         "image size": _size(checkpoint.image_size),
+        "channels": _channels(checkpoint),
         "other shapes": "are padded" if checkpoint.fit == "pad" else "are stretched",
         "statistics of": list(checkpoint.statistics) if has_statistics else [],
         "default statistics": checkpoint.default_statistics if has_statistics else [],
@@ -199,6 +200,13 @@ def _held(checkpoint: Checkpoint) -> Facts:
         "methods' networks": list(checkpoint.networks),
         "kept for later steps": _kept(checkpoint),
     }
+
+
+def _channels(checkpoint: Checkpoint) -> str:
+    """How many its images have, and what became of values of more than 8 bits."""
+    ends = checkpoint.pixel_range
+    range_text = "" if ends is None else f", values from {ends[0]} to {ends[1]}"
+    return f"{checkpoint.network.channels}{range_text}"
 
 
 def _kept(checkpoint: Checkpoint) -> list[str]:

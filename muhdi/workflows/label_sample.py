@@ -16,8 +16,9 @@ from torch import Tensor
 
 from muhdi.data.arrays import images_tensor
 from muhdi.data.catalog import DataContext, labelling_advice, open_split
+from muhdi.data.channels import colours_of
 from muhdi.data.few_labels import short_names
-from muhdi.data.prepared import PreparedSet
+from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.sets import ImageSet
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import DataError, MuhdiError, RecipeError, check_type, nearest
@@ -97,7 +98,8 @@ def label_sample(  # noqa: PLR0913 - options by name
     _check_count(count, images)
     predictor = Predictor.load(run, trust_code=trust_code)
     size = recipe.size_of(config)
-    samples = PreparedSet(images, size, size, with_labels=False)
+    loading = Loading(channels=recipe.channels)
+    samples = PreparedSet(images, size, size, with_labels=False, loading=loading)
     vectors, entropies = _looked_at(predictor.inference, samples, recipe, on_progress)
     chosen = worth_labelling(vectors, entropies, count)
     names = short_names(images)
@@ -219,7 +221,9 @@ def _write(folder: Path, images: ImageSet, chosen: Sequence[int], listed: Sequen
             with writing(copies / name):
                 shutil.copyfile(file, copies / name)
         else:
-            write_png(copies / f"{name}.png", Image.fromarray(images.read(index, False).image))
+            write_png(
+                copies / f"{name}.png", Image.fromarray(colours_of(images.read(index, False).image))
+            )
     # Last: a folder with a list is complete.
     write_text(folder / LIST, "".join(f"{name}\n" for name in listed))
 

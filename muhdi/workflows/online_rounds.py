@@ -184,7 +184,7 @@ def _open_domain(
         None if images.fit == "pad" else size,  # what is padded is no image to adapt to
         recipe.evaluation.size,
         with_labels=images.labelled,
-        loading=Loading(memory, cache_of(recipe), recipe.draft),
+        loading=Loading(memory, cache_of(recipe), recipe.draft, recipe.channels),
     )
     if online.images is not None:
         samples = samples.first(online.images)

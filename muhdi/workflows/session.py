@@ -107,6 +107,7 @@ class Session:
             teacher=carried.teacher,
             default_weights=self._default_weights,
             tune=self.recipe.model.tune,
+            pixel_range=self.recipe.pixel_range,
         )
 
     @property

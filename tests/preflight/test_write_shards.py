@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from muhdi.data.catalog import DataContext
+from muhdi.data.domains import Domains
 from muhdi.data.shards import storage as storage_module
 from muhdi.data.shards.storage import Storage
 from muhdi.errors import DataError, MuhdiError
@@ -379,3 +380,16 @@ def test_where_fetched_shards_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert storage_module.default_kept() == tmp_path / "muhdi" / "shards"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert storage_module.default_kept() == Path.home() / ".cache" / "muhdi" / "shards"
+
+
+@pytest.mark.parametrize("more", [{"channels": 4}, {"pixel_range": [0, 4095]}])
+def test_more_than_colours_is_refused(folders: Path, tmp_path: Path, more: dict) -> None:
+    place = str(tmp_path / "shards")
+    (key,) = more
+    with pytest.raises(MuhdiError, match=f"{key}: shards hold red, green and blue"):
+        write_shards(recipe(folders, **more), place, jobs=1)
+    assert not (tmp_path / "shards").exists()
+    write_shards(recipe(folders), place, jobs=1)
+    kept = recipe_of_shards(recipe(folders), place).model_copy(update=more)
+    with pytest.raises(MuhdiError, match=f"{key}: shards hold red, green and blue"):
+        Domains(kept)

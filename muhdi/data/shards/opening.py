@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from muhdi.data.catalog import DataContext
+from muhdi.data.channels import Channels
 from muhdi.data.paths import expand, expand_root
 from muhdi.data.sets import ImageSet
 from muhdi.data.shards.index import SplitIndex, read_index
@@ -16,6 +17,7 @@ from muhdi.data.shards.shard_set import Reading, ShardSet, kept_folder
 from muhdi.data.shards.storage import Storage, default_kept, is_address
 from muhdi.errors import DataError, RecipeError
 from muhdi.recipe.domains import ShardsConfig
+from muhdi.recipe.section import RGB
 from muhdi.taxonomy import IGNORE
 
 _MB = 2**20
@@ -25,10 +27,11 @@ def open_shards(config: ShardsConfig, split: str, context: DataContext, labels: 
     """A split of a domain in shards.
 
     Raises:
-        RecipeError: the recipe's classes lack one of the labels'.
+        RecipeError: the recipe's classes lack one of the labels', or it has further channels.
         DataError: there are no finished shards, their index is damaged, or the address cannot be
             reached.
     """
+    check_plain(context.channels)
     storage = _storage(config, context).below(split)
     index = read_index(storage)
     if index is None:
@@ -41,6 +44,20 @@ def open_shards(config: ShardsConfig, split: str, context: DataContext, labels: 
     if storage.folder is None:
         kept = _kept(config, context, storage, index)
     return ShardSet(storage, index, Reading(config.domain_name, labels, table, config.mixed, kept))
+
+
+def check_plain(channels: Channels) -> None:
+    """Refuse images that shards do not hold.
+
+    Raises:
+        RecipeError: names the key.
+    """
+    if not channels.are_plain:
+        key = "channels" if channels.count != RGB else "pixel_range"
+        raise RecipeError(
+            f"{key}: shards hold red, green and blue as viewers show them; leave {key} out, or read"
+            " the images from files"
+        )
 
 
 def _storage(config: ShardsConfig, context: DataContext) -> Storage:

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from muhdi.errors import RecipeError
+from muhdi.models.channels import widened
 from muhdi.models.recompute import recomputed
 from muhdi.models.undecayed import undecayed_parameters
 from muhdi.recipe import plugins
 from muhdi.recipe.backbones import BackboneConfig, DecoderName
+from muhdi.recipe.section import RGB
 
 Family = Literal["dilated", "pyramid", "plain"]
 
@@ -50,7 +52,10 @@ class Backbone(nn.Module):
         features: what `forward` gives, from fine to coarse; the last two carry the heads' levels.
         dilations: dilations of the heads' convolutions that suit the resolution of the features.
         multiple: sides of images are padded to a multiple of this, and logits cut.
-        padding: colour of what is padded, RGB in 0..255.
+        padding: colour of what is padded, RGB in 0..255, and the value of further channels.
+        image_channels: of the images that it takes.
+        first_convolution: name of the convolution that images come to once they are normalised by
+            ``normalise``, a `Normalise`, where `widen` may change both.
         family: ``dilated`` (the coarse features keep their resolution), ``pyramid``, or ``plain``
             (all features have one stride).
         decoder: what suits its features, where nobody chooses.
@@ -64,7 +69,10 @@ class Backbone(nn.Module):
     features: list[FeatureInfo]
     dilations: tuple[int, ...] = (1, 3, 6, 9)
     multiple: int = 1
-    padding: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    padding: tuple[float, ...] = (0.0, 0.0, 0.0)
+    image_channels: int = RGB
+    first_convolution: str | None = None
+    normalise: Normalise
     family: Family = "dilated"
     decoder: DecoderName = "deeplab"
     frozen_affine: bool = False
@@ -79,6 +87,45 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> Backbone:
         """As every module's, but for one that is frozen: it stays in evaluation mode."""
         return super().train(mode and not self.frozen)
+
+    def widen(self, channels: int) -> None:
+        """Take images of more than three channels.
+
+        The first convolution gets weights for them, see `muhdi.models.channels.widened`. They are
+        normalised by the means of what normalises red, green and blue.
+
+        Args:
+            channels: of the images.
+
+        Raises:
+            RecipeError: it takes images of another number of channels.
+        """
+        if channels == self.image_channels:
+            return
+        self._check_widens(channels, able=self.first_convolution is not None)
+        assert self.first_convolution is not None
+        first = self.get_submodule(self.first_convolution)
+        assert isinstance(first, nn.Conv2d)
+        first.weight = nn.Parameter(widened(first.weight.detach(), channels))
+        first.in_channels = channels
+        self._take(channels)
+
+    def _check_widens(self, channels: int, *, able: bool) -> None:
+        """Refuse images of more channels where the backbone does not take them."""
+        if able and self.image_channels == RGB:
+            return
+        raise RecipeError(
+            f"channels: {type(self).__name__} takes images of {self.image_channels} channels, not"
+            f" of {channels}; choose another model.backbone, such as small, resnet50,"
+            " efficientnet_lite0 or one of transformers (hf:)"
+        )
+
+    def _take(self, channels: int) -> None:
+        """Normalise and pad images of more channels."""
+        self.normalise.widen(channels)
+        further = sum(self.padding) / RGB
+        self.padding = (*self.padding, *[further] * (channels - RGB))
+        self.image_channels = channels
 
     def checkpointed(self) -> None:
         """Keep less for the backward pass, and compute it again there: `model.checkpointing`.
@@ -119,7 +166,7 @@ class Backbone(nn.Module):
         """As `forward`, with the mask token in place of some patches, in a network that has one.
 
         Args:
-            images: [N, 3, H, W], RGB 0..255.
+            images: [N, C, H, W], RGB 0..255.
             hidden: bool [N, rows, columns], which patches.
         """
         raise NotImplementedError
@@ -179,7 +226,10 @@ class Backbone(nn.Module):
         ]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Images [N, 3, H, W], RGB 0..255 -> one map [N, K, h, w] for each of `features`."""
+        """Images [N, C, H, W], RGB 0..255 -> one map [N, K, h, w] for each of `features`.
+
+        C is `image_channels`.
+        """
         raise NotImplementedError
 
 
@@ -216,28 +266,42 @@ class Normalise(nn.Module):
         super().__init__()
         self.bgr = bgr
         self.memory_format = torch.contiguous_format
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def widen(self, channels: int) -> None:
+        """Normalise images of more channels, the further ones by the means for the colours."""
+        for name in ("mean", "std"):
+            own = getattr(self, name)
+            further = own.mean(1, keepdim=True).expand(-1, channels - RGB, -1, -1)
+            self.register_buffer(name, torch.cat([own, further], 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         images = images.to(self.mean.dtype)
         if self.bgr:
-            images = images.flip(1)
+            images = _turned_colours(images)
         normalised = (images - self.mean) / self.std
         if self.memory_format is not torch.contiguous_format:
             return normalised.contiguous(memory_format=self.memory_format)
         return normalised
 
 
+def _turned_colours(images: Tensor) -> Tensor:
+    """RGB -> BGR, in images or means [N, C, H, W]; channels beside the colours keep their place."""
+    if images.shape[1] == RGB:
+        return images.flip(1)
+    return torch.cat([images[:, :RGB].flip(1), images[:, RGB:]], 1)
+
+
 def mean_colour(backbone: nn.Module) -> Tensor:
-    """The colour that a backbone normalises to 0, RGB [3] in 0..255.
+    """What a backbone normalises to 0, [C] in 0..255, the first three RGB.
 
     Of one without a `Normalise` it is what it pads images with, or black.
     """
     for module in backbone.modules():
         if isinstance(module, Normalise):
-            mean = module.mean.flatten()
-            return mean.flip(0) if module.bgr else mean.clone()
+            mean = _turned_colours(module.mean) if module.bgr else module.mean.clone()
+            return mean.flatten()
     device = next(backbone.parameters()).device
     return torch.tensor(getattr(backbone, "padding", (0.0, 0.0, 0.0)), device=device)
 

@@ -113,6 +113,7 @@ class EfficientNetLite(Backbone):
     """
 
     config_class = EfficientNetLiteConfig
+    first_convolution = "stem"
     dilations = (1,)
     family = "pyramid"
     decoder = "lateral"

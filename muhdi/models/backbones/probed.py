@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from muhdi.errors import RecipeError
 from muhdi.models.backbones.base import Backbone, Family, FeatureInfo, Normalise
 from muhdi.recipe.backbones import Channels
-from muhdi.recipe.section import Size
+from muhdi.recipe.section import RGB, Size
 
 IMAGENET_MEAN: Channels = (0.485, 0.456, 0.406)
 IMAGENET_STD: Channels = (0.229, 0.224, 0.225)
@@ -28,7 +29,9 @@ DINOV3_LICENCE = "DINOv3's weights are under the DINOv3 License, and so is what 
 
 Build = Callable[[], nn.Module]
 Maps = Callable[[nn.Module, Tensor], Sequence[Tensor]]
-"""A network and normalised images [N, 3, H, W] -> one map [N, K, h, w] for each feature."""
+"""A network and normalised images [N, C, H, W] -> one map [N, K, h, w] for each feature."""
+Shown = Callable[[nn.Module, Size], Sequence[Tensor]]
+"""A network and the width and height of an image -> its maps."""
 
 
 class Shape(NamedTuple):
@@ -83,7 +86,9 @@ class ProbedBackbone(Backbone):
         self.normalise = Normalise(self.padding, tuple(255 * value for value in self.std))
 
 
-def probe(name: str, build: Build, maps_of: Maps, unit: int | None = None) -> Shape:
+def probe(
+    name: str, build: Build, maps_of: Maps, unit: int | None = None, channels: int = RGB
+) -> Shape:
     """What a network gives, found without computing anything.
 
     Args:
@@ -92,16 +97,18 @@ def probe(name: str, build: Build, maps_of: Maps, unit: int | None = None) -> Sh
         maps_of: its features.
         unit: what its sides may have to be multiples of, in pixels, where multiples of its largest
             stride are not enough; None: no such number is known.
+        channels: of its images.
 
     Raises:
         RecipeError: it takes images of one size alone, or its maps do not cover them.
     """
+    shown = partial(_maps_of_size, name, maps_of, channels)
     try:
-        return _probed(name, build, maps_of, PROBE, None)
+        return _probed(name, build, shown, PROBE, None)
     except _OtherSize:
         if unit is not None:
             with suppress(_OtherSize):
-                return _probed(name, build, maps_of, unit, unit)
+                return _probed(name, build, shown, unit, unit)
         raise
 
 
@@ -109,18 +116,18 @@ class _OtherSize(RecipeError):
     """A network does not take images of a size."""
 
 
-def _probed(name: str, build: Build, maps_of: Maps, side: int, multiple: int | None) -> Shape:
+def _probed(name: str, build: Build, shown: Shown, side: int, multiple: int | None) -> Shape:
     """What a network gives for images of a side, twice it, and that and ``multiple`` more.
 
     Without a multiple it is the largest stride.
     """
     with torch.device("meta"):
         model = build().eval()
-    maps = _maps_of_size(name, model, maps_of, (side, side))
+    maps = shown(model, (side, side))
     torch.stack([one.sum() for one in maps]).sum().backward()
     unused = [own for own, weight in model.named_parameters() if weight.grad is None]
     with torch.no_grad():
-        wide = _maps_of_size(name, model, maps_of, (2 * side, side))
+        wide = shown(model, (2 * side, side))
         # By how much a map grows: without the lines that a convolution without padding loses.
         growth = [wider.shape[3] - one.shape[3] for one, wider in zip(maps, wide, strict=True)]
         if 0 in growth:
@@ -129,7 +136,7 @@ def _probed(name: str, build: Build, maps_of: Maps, side: int, multiple: int | N
             )
         strides = [side // lines for lines in growth]
         multiple = multiple or max(strides)
-        _maps_of_size(name, model, maps_of, (2 * side, side + multiple))
+        shown(model, (2 * side, side + multiple))
     for one, stride in zip(maps, strides, strict=True):
         if abs(one.shape[3] * stride - side) > stride:
             raise RecipeError(
@@ -169,11 +176,13 @@ def and_more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
-def _maps_of_size(name: str, model: nn.Module, maps_of: Maps, size: Size) -> Sequence[Tensor]:
+def _maps_of_size(
+    name: str, maps_of: Maps, channels: int, model: nn.Module, size: Size
+) -> Sequence[Tensor]:
     """The features of an image of a size, which a network may not take."""
     width, height = size
     try:
-        return maps_of(model, torch.zeros(1, 3, height, width, device="meta"))
+        return maps_of(model, torch.zeros(1, channels, height, width, device="meta"))
     except Exception as error:  # networks raise errors of many kinds
         raise _OtherSize(
             f"model.backbone: {name} does not take images of any size ({one_line(error)}); choose"

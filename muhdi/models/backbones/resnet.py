@@ -64,6 +64,7 @@ class DilatedResNet(FourStages):
     """
 
     config_class = ResNetConfig
+    first_convolution = "conv1"
     dilations = (6, 12, 18, 24)
     frozen_affine = True
 

@@ -38,6 +38,7 @@ class SmallResNet(FourStages):
     """Residual net of about a hundred thousand parameters and output stride 4."""
 
     config_class = SmallConfig
+    first_convolution = "conv1"
 
     def __init__(self, config: SmallConfig) -> None:
         super().__init__()

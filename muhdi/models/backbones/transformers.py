@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -35,9 +36,11 @@ from muhdi.models.backbones.probed import (
     probe,
     quarters,
 )
+from muhdi.models.channels import with_channels
 from muhdi.models.hidden_tokens import given
 from muhdi.models.recompute import contexts_of
 from muhdi.recipe.backbones import TransformersConfig
+from muhdi.recipe.section import RGB
 
 LICENCES = {
     "segformer": "MiT's weights are under NVIDIA's Source Code License: no commercial use",
@@ -63,6 +66,8 @@ WELL_KNOWN = (
 """Names that a mistyped one may have meant."""
 ELSEWHERE = ("timm_backbone", "timm_wrapper")
 """Types of models that another package builds."""
+_CHANNELS = "num_channels"
+"""What configurations call the channels of images."""
 PREPROCESSOR = "preprocessor_config.json"
 MASK = "bool_masked_pos"
 """What patch embeddings call the patches that are hidden."""
@@ -106,13 +111,30 @@ class TransformersBackbone(ProbedBackbone):
         with _in_one_line(config):
             self.configuration = _configuration(config)
             build = partial(_build, self.configuration)
-            shape = probe(config.name, build, feature_maps, _unit(self.configuration))
+            self._published = getattr(self.configuration, _CHANNELS, RGB)
+            unit = _unit(self.configuration)
+            shape = probe(config.name, build, feature_maps, unit, self._published)
             model = _build(self.configuration)
             mean, std = _normalisation(config)
         self.adopt(model, shape, mean, std)
+        if self._published != RGB:
+            self._take(self._published)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return feature_maps(self.model, self.normalise(images))
+
+    def widen(self, channels: int) -> None:
+        """It is built again, since its parts know how many channels they take."""
+        if channels == self.image_channels:
+            return
+        self._check_widens(channels, able=hasattr(self.configuration, _CHANNELS))
+        setattr(self.configuration, _CHANNELS, channels)
+        wider = _build(self.configuration)
+        wider.load_state_dict(with_channels(self.model.state_dict(), wider.state_dict()))
+        for name, weight in self.model.named_parameters():
+            wider.get_parameter(name).requires_grad_(weight.requires_grad)
+        self.model = wider
+        self._take(channels)
 
     @property
     def mask_token(self) -> nn.Parameter | None:
@@ -152,8 +174,11 @@ class TransformersBackbone(ProbedBackbone):
             return None
         with _in_one_line(self.config, weights=True):
             loader: Any = type(self.model)
+            configuration = deepcopy(self.configuration)
+            if self.image_channels != self._published:
+                setattr(configuration, _CHANNELS, self._published)
             model, report = loader.from_pretrained(
-                self.config.model_name, config=self.configuration, output_loading_info=True
+                self.config.model_name, config=configuration, output_loading_info=True
             )
         # Norms of single stages, which published classifiers do not have, start as what they are.
         lacking = [name for name in sorted(report["missing_keys"]) if "norm" not in name]
