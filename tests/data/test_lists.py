@@ -14,6 +14,7 @@ from muhdi.data.catalog import DataContext, open_folder
 from muhdi.data.lists import read_pairs
 from muhdi.errors import DataError
 from muhdi.recipe.domains import FolderConfig
+from muhdi.recipe.schema import Recipe
 from muhdi.taxonomy import custom
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
@@ -64,11 +65,17 @@ def test_a_folder_takes_a_list_of_each_split(root: Path) -> None:
     assert (val.label == len("x/l2.png") % 2).all()
 
 
+UNTRAINED = {"source_training": {"iterations": 1, "batch_size": 2, "learning_rate": 0.01}}
+
+
 def test_the_sections_of_the_page_are_valid() -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.S)
-    first, masks, colours = map(yaml.safe_load, blocks)
+    first, channels, masks, colours = map(yaml.safe_load, blocks)
     assert FolderConfig(**first).ids == {0: "sky", 1: "road", 255: "ignore"}
     coloured = {key: value for key, value in first.items() if key != "ids"} | colours
     assert FolderConfig(**coloured).colours == colours["colours"]
     images = {key: first[key] for key in ("dataset", "root", "images")}
     assert FolderConfig(**images, **masks).masks == masks["masks"]
+    read = Recipe.model_validate({"name": "four", "image_size": [48, 32], **channels, **UNTRAINED})
+    assert (read.channels, read.pixel_range) == (4, (0, 4095))
+    assert read.source.bands == ["{split}/nir/{stem}.png"]

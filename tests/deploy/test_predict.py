@@ -213,6 +213,7 @@ class Brightness(torch.nn.Module):
     heads = ("agnostic",)
     statistics_choices = ("none",)
     align_corners = True
+    channels = 3
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ class OneConvolution(nn.Module):
     dilations = (1,)
     multiple = 8
     padding = (0.0, 0.0, 0.0)
+    image_channels = 3
     family = "dilated"
     decoder = "deeplab"
 
