@@ -7,10 +7,8 @@ On images in memory, one process, one thread: iterations without and with the pa
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable
-from pathlib import Path
 from statistics import mean
 
 import torch
@@ -18,7 +16,7 @@ import torch
 from benchmarks.iteration import with_spread
 from benchmarks.made_up import trainer
 from benchmarks.rare_classes import recipe_of, sets_of, source_batches
-from benchmarks.turns import cpu_seconds_in_turns
+from benchmarks.turns import cpu_seconds_in_turns, turns_parser
 from muhdi.data.stream import endless_batches
 from muhdi.recipe.schema import Recipe
 from muhdi.training.fabric import build_fabric
@@ -61,14 +59,7 @@ def measure(recipe: Recipe, sets: Sets, rounds: int, iterations: int) -> dict[st
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--backbone", default="small")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=10, help="of a round, each")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = turns_parser(__doc__, iterations=10).parse_args()
     torch.set_num_threads(1)
     recipe = recipe_of(options.backbone, (640, 320), (256, 256))
     found = measure(recipe, sets_of(recipe, 4), options.rounds, options.iterations)

@@ -15,45 +15,27 @@ from benchmarks.arms import Study, after_the_last_step, average, section
 SEEDS = (11, 12, 13)
 _SEEDS = ", ".join(map(str, SEEDS))
 _ADAPTATION = "every_step.adaptation"
-_AUTO = f"{_ADAPTATION}.teacher_statistics=auto"
 ARMS: dict[str, tuple[str, ...]] = {
     "none": (f"{_ADAPTATION}=none",),
-    "selftrain": (_AUTO,),
+    "selftrain": (),
     "batch": (f"{_ADAPTATION}.teacher_statistics=batch",),
     "running": (f"{_ADAPTATION}.teacher_statistics=running",),
     "share": (
-        _AUTO,
         f"{_ADAPTATION}.confident=share",
         f"{_ADAPTATION}.threshold=0.968",
         f"{_ADAPTATION}.threshold_per=pixel",
     ),
-    "ramp": (
-        _AUTO,
-        f"{_ADAPTATION}.momentum_ramp=before",
-    ),
-    "mirror": (
-        _AUTO,
-        f"{_ADAPTATION}.mirror=true",
-    ),
+    "ramp": (f"{_ADAPTATION}.momentum_ramp=before",),
+    "mirror": (f"{_ADAPTATION}.mirror=true",),
     "colours": (
-        _AUTO,
         f"{_ADAPTATION}.colour_jitter=0.2",
         f"{_ADAPTATION}.hue_jitter=0.2",
         f"{_ADAPTATION}.jitter_probability=0.8",
         f"{_ADAPTATION}.blur_probability=0.5",
     ),
-    "masked": (
-        _AUTO,
-        f"{_ADAPTATION}.masked={{block: 32}}",
-    ),
-    "rare": (
-        _AUTO,
-        "every_step.rare_classes={}",
-    ),
-    "distance": (
-        _AUTO,
-        f"{_ADAPTATION}.feature_distance={{weight: 0.005}}",
-    ),
+    "masked": (f"{_ADAPTATION}.masked={{block: 32}}",),
+    "rare": ("every_step.rare_classes={}",),
+    "distance": (f"{_ADAPTATION}.feature_distance={{weight: 0.005}}",),
 }
 """What each arm changes; `none` is the control without adaptation."""
 
@@ -74,7 +56,7 @@ MUHDI_CAMVID=FOLDER python -m benchmarks.parts --only camvid_lite
     SEEDS,
     "selftrain",
 )
-_SCENES_ARMS = ARMS | {"masked": (_AUTO, f"{_ADAPTATION}.masked={{block: 16}}")}
+_SCENES_ARMS = ARMS | {"masked": (f"{_ADAPTATION}.masked={{block: 16}}",)}
 """The images are half as high."""
 del _SCENES_ARMS["distance"]  # a network from random weights has no features worth keeping
 SCENES = Study(

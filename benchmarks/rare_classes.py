@@ -11,18 +11,16 @@ alone takes longer, relative to an iteration: the same without the noise of the 
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Generator
 from functools import partial
-from pathlib import Path
 from statistics import mean
 
 import torch
 
 from benchmarks.iteration import with_spread
 from benchmarks.made_up import one_step, prepared, trainer
-from benchmarks.turns import Work, cpu_seconds_in_turns
+from benchmarks.turns import Work, cpu_seconds_in_turns, turns_parser
 from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.class_counts import counts_of
 from muhdi.data.rare_classes import RareClasses
@@ -106,14 +104,8 @@ def measure(recipe: Recipe, sets: Sets, rounds: int, iterations: int) -> dict[st
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--backbone", default="small")
+    parser = turns_parser(__doc__, iterations=20)
     parser.add_argument("--images", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=20, help="of a round, each")
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
     recipe = recipe_of(options.backbone, (640, 320), (256, 256))

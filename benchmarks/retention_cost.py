@@ -10,11 +10,8 @@ Iterations of all of them take turns.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import torch
@@ -22,7 +19,7 @@ import torch
 from benchmarks.iteration import with_spread
 from benchmarks.made_up import trainer
 from benchmarks.rare_classes import recipe_of, sets_of, source_batches
-from benchmarks.turns import cpu_seconds_in_turns
+from benchmarks.turns import cpu_seconds_in_turns, turns_parser
 from muhdi.data.stream import endless_batches
 from muhdi.recipe.schema import Recipe
 from muhdi.training.fabric import build_fabric
@@ -93,20 +90,13 @@ def measure(
 
 def main() -> None:
     """Measure, print and write."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--backbone", default="small")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--iterations", type=int, default=10, help="of a round, each")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
+    options = turns_parser(__doc__, iterations=10).parse_args()
     torch.set_num_threads(1)
     recipe = recipe_of(options.backbone, (640, 320), (256, 256))
     retentions = WITHOUT_OLD_NETWORK | WITH_MORE_PASSES
     found = measure(recipe, sets_of(recipe, 4), retentions, options.rounds, options.iterations)
     for name, ratios in found.items():
-        print(f"{name:15} {with_spread(ratios, 3)}  (mean {mean(ratios):.3f})")
+        print(f"{name:15} {with_spread(ratios, 3)}")
     if options.json:
         result = {"backbone": options.backbone, "over_none": found}
         options.json.write_text(json.dumps(result, indent=1) + "\n")

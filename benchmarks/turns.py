@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 Work = Callable[[], object]
 
@@ -24,3 +26,20 @@ def cpu_seconds_in_turns(
             for name, value in total.items():
                 found[name].append(value / iterations)
     return found
+
+
+def turns_parser(description: str | None, iterations: int) -> argparse.ArgumentParser:
+    """The options of a benchmark whose works take turns.
+
+    Args:
+        description: of the benchmark.
+        iterations: of each work in a round, where nobody chooses.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--backbone", default="small")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--iterations", type=int, default=iterations, help="of a round, each")
+    parser.add_argument("--json", type=Path)
+    return parser
