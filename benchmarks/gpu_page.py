@@ -11,6 +11,8 @@ from benchmarks.performance import paragraph
 from muhdi.report.result_table import markdown
 
 PAGE = Path(__file__).parents[1] / "docs" / "gpu.md"
+GUIDE = Path(__file__).with_name("gpu_guide.md")
+"""What the page says before its numbers; written by hand."""
 USUAL = "bf16 + channels_last"
 """The way that is measured with images that are loaded."""
 HEADER = ["iteration", "way", "seconds", "images/s", "peak GiB", "of the matrix rate"]
@@ -86,7 +88,7 @@ class Wait:
 
 def page(result: dict[str, Any] | None) -> str:
     """The text of docs/gpu.md, of what was measured or of nothing."""
-    parts = ["# On a GPU", paragraph(WHAT)]
+    parts = ["# On a GPU", GUIDE.read_text().strip(), "## What was measured", paragraph(WHAT)]
     if result is None:
         parts.append(paragraph(NOT_YET))
         return "\n\n".join(parts) + "\n"
@@ -101,7 +103,7 @@ def page(result: dict[str, Any] | None) -> str:
         )
     )
     rows = [cells(Row(**row)) for row in result["rows"]]
-    parts += [markdown(HEADER, rows), "## Waiting for images", paragraph(WAITING)]
+    parts += [markdown(HEADER, rows), "### Waiting for images", paragraph(WAITING)]
     found = [Wait(**wait) for wait in result["waits"]]
     waiting = [
         [one.work, one.data, f"{one.seconds:.3f}", f"{one.alone:.3f}", f"{100 * one.share:.0f} %"]

@@ -159,3 +159,11 @@ def sha256_of(data: bytes) -> str:
 def file_name(name: str) -> str:
     """Any name as a part of a file name."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
+
+
+def name_of_at_most(length: int, name: str) -> str:
+    """A name as it is, or of a longer one the beginning and a digest of the whole."""
+    if len(name) <= length:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return f"{name[: length - len(digest) - 1]}-{digest}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from muhdi.cli.complete import recipe_names
+from muhdi.cli.complete import recipe_keys, recipe_names
 from muhdi.cli.online import (
     Adapted,
     EveryFrame,
@@ -136,6 +136,16 @@ OrdersList = Annotated[
         " reverse), N (its own, and others drawn at random, N together), or targets with commas"
         " between them; the last is repeatable.",
         metavar="WHICH",
+    ),
+]
+VaryList = Annotated[
+    list[str],
+    typer.Option(
+        "--vary",
+        help="Every recipe runs with each value of a key: 'every_step.retention=[none, style]'."
+        " Given for several keys, with every combination.",
+        metavar="KEY=[VALUES]",
+        autocompletion=recipe_keys,
     ),
 ]
 Gpus = Annotated[
@@ -320,6 +330,7 @@ def _train_step(
 def sweep(
     recipes: Recipes,
     seeds: Seeds,
+    vary: VaryList = [],  # noqa: B006 - typer reads the default
     orders: OrdersList = [],  # noqa: B006 - typer reads the default
     settings: Set = [],  # noqa: B006 - typer reads the default
     experiments: SweepFolder = Path("experiments"),
@@ -332,11 +343,12 @@ def sweep(
     quiet: Quiet = False,
     trust_code: TrustCode = False,
 ) -> None:
-    """Run several recipes over several seeds and orders in parallel, and compare them.
+    """Run recipes, or variations of one, over several seeds in parallel, and compare them.
 
     It ends with mean and spread, a paired test of every arm against the control, corrected for the
     number of arms, a page, and all scores as CSV. The same command goes on where it stopped.
     """
+    from muhdi.recipe.variations import read_varied
     from muhdi.report.sweep import SweepReport, control_arm
     from muhdi.workflows.sweep import sweep as run_sweep
     from muhdi.workflows.sweep import sweep_commands
@@ -344,17 +356,24 @@ def sweep(
 
     check_format(form)
     wanted = read_orders(orders)
+    varied = read_varied(vary)
     if dry_run:
         unused = {"jobs": jobs, "gpus": gpus, "cluster": cluster, "control": control}
         _refuse_unused(unused | {"format": form})
         commands = sweep_commands(
-            recipes, seeds, settings, experiments, orders=wanted, trust_code=trust_code
+            recipes,
+            seeds,
+            settings,
+            experiments,
+            vary=varied,
+            orders=wanted,
+            trust_code=trust_code,
         )
         _print_commands(*commands)
         return
     if control is not None:
         files = dict(zip(recipes, recipes, strict=True))
-        asked = Asked(files, seeds, settings, trust_code, wanted)
+        asked = Asked(files, seeds, settings, trust_code, wanted, varied)
         control_arm(asked.recipes(), control)
     with live_board(quiet=quiet) as board:
         arms = run_sweep(
@@ -364,6 +383,7 @@ def sweep(
             experiments,
             jobs,
             board.print,
+            vary=varied,
             orders=wanted,
             gpus=gpus,
             cluster=cluster,
@@ -395,7 +415,9 @@ def _print_commands(sources: Sequence[str], arms: Sequence[str]) -> None:
     """One command a line; what a person should know of them goes to standard error."""
     for command in (*sources, *arms):
         typer.echo(one_line(command))
-    if sources:
+    if len(sources) == 1:
+        typer.echo("The first one trains a source, which the others start from.", err=True)
+    elif sources:
         typer.echo(
             f"The first {len(sources)} train sources, which the others start from.", err=True
         )

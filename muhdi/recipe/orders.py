@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 import random
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from muhdi.errors import RecipeError, check_type
-from muhdi.files import file_name
+from muhdi.files import file_name, name_of_at_most
 from muhdi.recipe.explain import explain
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.stages import StepConfig
@@ -179,11 +178,7 @@ def base_arm(recipe: Recipe) -> str:
 
 def order_name(order: Sequence[str]) -> str:
     """An order as a part of a run's name: its targets; of a long one the first, and a digest."""
-    named = "-".join(file_name(name) for name in order)
-    if len(named) <= LONGEST:
-        return named
-    digest = hashlib.sha256(named.encode()).hexdigest()[:8]
-    return f"{named[: LONGEST - len(digest) - 1]}-{digest}"
+    return name_of_at_most(LONGEST, "-".join(file_name(name) for name in order))
 
 
 def _suffix(order: Sequence[str]) -> str:

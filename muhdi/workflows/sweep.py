@@ -20,6 +20,7 @@ from muhdi.evaluation.results import Results
 from muhdi.recipe.load import save_recipe
 from muhdi.recipe.orders import Orders
 from muhdi.recipe.schema import Recipe
+from muhdi.recipe.variations import Varied
 from muhdi.report.board import Board
 from muhdi.workflows.sweeps.cluster import Cluster, read_cluster
 from muhdi.workflows.sweeps.devices import places
@@ -74,6 +75,7 @@ def sweep(  # noqa: PLR0913 - options by name
     jobs: int | None = None,
     log: Log = print,
     *,
+    vary: Varied | None = None,
     orders: Orders | None = None,
     gpus: str | None = None,
     cluster: ClusterSettings | None = None,
@@ -93,6 +95,8 @@ def sweep(  # noqa: PLR0913 - options by name
         experiments: folder of the runs.
         jobs: processes at a time; None: one per GPU, or per core where there is no GPU.
         log: called with a line for every run that starts or ends.
+        vary: values by key, ``{"every_step.retention": ["none", "style"]}``: every recipe becomes
+            an arm for each of them, and of several keys for each combination.
         orders: of the targets: ``all``, ``reverse`` (each recipe's own and its reverse), a number
             (its own, and others drawn at random, so many together), or lists of the targets' names.
             Every recipe then runs in each of them. None: in its own alone.
@@ -109,7 +113,8 @@ def sweep(  # noqa: PLR0913 - options by name
 
     Returns:
         Results in the order of the seeds, by what was given for a recipe: its file or name, and for
-        a `Recipe` its ``name``; with ``orders``, that and the order: ``camvid_order_dusk-bright``.
+        a `Recipe` its ``name``; with ``vary`` and ``orders``, that and what differs:
+        ``camvid_retention-style_order_dusk-bright``.
 
     Raises:
         MuhdiError: a recipe or an option is wrong, or a run failed; the message holds the end of
@@ -120,7 +125,7 @@ def sweep(  # noqa: PLR0913 - options by name
     _check_list("seeds", seeds, int)
     with _recipe_folder(Path(experiments), cluster) as folder:
         files = _files(recipes, folder, trust_code=trust_code)
-        asked = Asked(files, seeds, settings, trust_code, orders)
+        asked = Asked(files, seeds, settings, trust_code, orders, vary or {})
         plan = planned(asked, Path(experiments))
         engine = Where(jobs, gpus, cluster).engine(plan, log)
         watch = Watch(plan)
@@ -137,12 +142,13 @@ def sweep(  # noqa: PLR0913 - options by name
         return results
 
 
-def sweep_commands(
+def sweep_commands(  # noqa: PLR0913 - options by name
     recipes: Sequence[Path | str],
     seeds: Sequence[int],
     settings: Sequence[str] = (),
     experiments: Path | str = Path("experiments"),
     *,
+    vary: Varied | None = None,
     orders: Orders | None = None,
     trust_code: bool = False,
 ) -> tuple[list[str], list[str]]:
@@ -155,6 +161,7 @@ def sweep_commands(
         seeds: as of `sweep`, like everything that follows.
         settings: as of `sweep`.
         experiments: as of `sweep`.
+        vary: as of `sweep`.
         orders: as of `sweep`.
         trust_code: as of `sweep`.
 
@@ -167,7 +174,8 @@ def sweep_commands(
     _check_list("recipes", recipes, str, Path)
     _check_list("seeds", seeds, int)
     files = _files(recipes, Path(), trust_code=trust_code)
-    plan = planned(Asked(files, seeds, settings, trust_code, orders), Path(experiments))
+    asked = Asked(files, seeds, settings, trust_code, orders, vary or {})
+    plan = planned(asked, Path(experiments))
     sources: list[str] = []
     arms: list[str] = []
     for run in plan.runs:

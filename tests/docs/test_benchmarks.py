@@ -5,6 +5,7 @@ kept runs say.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,8 @@ from benchmarks.growth import apart
 from benchmarks.iteration import VERSIONS, disagreement, measure
 from benchmarks.made_up import MadeUp, prepared, segformer_folder
 from muhdi.recipe.augment import AugmentConfig
+from muhdi.recipe.load import shipped_recipes
+from tests.docs.commands import check_understood, shell_lines
 
 
 def test_the_plain_iteration_has_our_losses() -> None:
@@ -138,8 +141,19 @@ def test_the_choice_of_statistics_is_a_table() -> None:
     assert "the best candidate in 1 of 2 cases; it lost at most 10.0 points." in text
 
 
-def test_the_gpu_page_is_what_was_measured() -> None:
+def test_the_gpu_page_is_its_guide_and_what_was_measured() -> None:
     assert gpu_page.PAGE.read_text() == gpu_page.page(gpu.measured())
+
+
+def test_what_the_gpu_page_says_to_run_can_be_run() -> None:
+    guide = gpu_page.GUIDE.read_text()
+    lines = shell_lines(guide)
+    assert len(lines) >= 5
+    for words in lines:
+        check_understood(words)
+    named = set(re.findall(r"`(\w+2\w+|acdc_sequence\w+)`", guide))
+    assert len(named) >= 5
+    assert named <= shipped_recipes().keys()
 
 
 def test_a_gpu_benchmark_without_a_gpu_is_one_line(

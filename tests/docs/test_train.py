@@ -6,35 +6,22 @@ README has the same commands on the same recipes, and `test_readme` runs them.
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
-import typer
 import yaml
 
-from muhdi.cli import app
-from muhdi.recipe.load import load_recipe, shipped_recipes
+from muhdi.recipe.load import load_recipe
 from muhdi.recipe.schema import Recipe
+from tests.docs.commands import check_understood, shell_lines
 
 PAGE = (Path(__file__).parents[2] / "docs/train.md").read_text()
-LINES = [
-    shlex.split(line, comments=True)
-    for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S)
-    for line in block.splitlines()
-    if line
-]
 
 
 def test_its_commands_are_understood() -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    assert len(LINES) > 8
-    for program, name, *words in LINES:
-        assert program == "muhdi"
-        context = commands[name].make_context(name, list(words))
-        recipe = context.params.get("recipe")
-        if isinstance(recipe, str) and recipe != "mine.yml":
-            load_recipe(recipe, list(context.params.get("settings", ())))
-        assert set(context.params.get("recipes", ())) <= shipped_recipes().keys()
+    lines = shell_lines(PAGE)
+    assert len(lines) > 8
+    for words in lines:
+        check_understood(words)
 
 
 def test_its_sections_are_parts_of_a_recipe() -> None:

@@ -146,10 +146,27 @@ def test_published_settings_of_mtaf() -> None:
     assert mtkt.adaptation.model_dump()["weight_main"] == 0.004 / 2
 
 
-def test_the_joint_recipe_has_the_targets_and_the_iterations_of_the_sequence() -> None:
-    joint = load_recipe("scenes2_joint")
-    sequence = load_recipe("scenes2_selftrain")
-    assert sorted(joint.steps[0].domain_names) == sorted(
-        {name for step in sequence.steps for name in step.domain_names}
-    )
-    assert joint.steps[0].iterations == sum(step.iterations for step in sequence.steps)
+@pytest.mark.parametrize(
+    ("joint_name", "sequence_name"),
+    [
+        ("scenes2_joint", "scenes2_selftrain"),
+        ("cityscapes2acdc_segformer_joint", "cityscapes2acdc_segformer"),
+        ("cityscapes2acdc_dinov2_joint", "cityscapes2acdc_dinov2"),
+        ("gta2cityscapes_idd_mapillary_segformer_joint", "gta2cityscapes_idd_mapillary_segformer"),
+        ("gta2cityscapes_idd_mapillary_dinov2_joint", "gta2cityscapes_idd_mapillary_dinov2"),
+    ],
+)
+def test_a_joint_recipe_differs_from_its_sequence_in_its_only_step(
+    joint_name: str, sequence_name: str
+) -> None:
+    joint = load_recipe(joint_name)
+    sequence = load_recipe(sequence_name)
+    (step,) = joint.steps
+    targets = {domain.domain_name: domain for one in sequence.steps for domain in one.domains}
+    assert {domain.domain_name: domain for domain in step.domains} == targets
+    assert step.iterations == sum(one.iterations for one in sequence.steps)
+    alone = {"name", "description", "steps"}
+    assert joint.model_dump(exclude=alone) == sequence.model_dump(exclude=alone)
+    last = sequence.steps[-1]
+    same = {"target", "targets", "iterations", "schedule"}
+    assert step.model_dump(exclude=same) == last.model_dump(exclude=same)

@@ -118,6 +118,22 @@ def test_a_command_trains_what_was_planned(plan: Plan) -> None:
     assert "--order" not in plan.sources[0].job.arguments(plan.experiments)
 
 
+def test_each_value_of_a_key_is_an_arm_in_every_order(tiny: Tiny, tmp_path: Path) -> None:
+    varied = {"every_step.retention": ["none", "distill"]}
+    asked = Asked({"tiny": str(tiny())}, [1, 2], orders="reverse", varied=varied)
+    plan = planned(asked, tmp_path)
+    assert list(plan.arms) == [
+        f"tiny_retention-{value}_order_{order}"
+        for value in ("none", "distill")
+        for order in ("city-night", "night-city")
+    ]
+    assert len(plan.sources) == 2
+    kept = plan.arms["tiny_retention-distill_order_night-city"][1].recipe
+    assert kept.name == "tiny_retention-distill_order_night-city_seed2"
+    assert {step.retention.method for step in kept.steps} == {"distill"}
+    assert {step.retention.method for step in plan.runs[2].recipe.steps} == {"none"}
+
+
 def test_recipes_with_other_targets_have_no_order_in_common(tiny: Tiny) -> None:
     asked = Asked({"tiny": str(tiny()), "scenes": "scenes"}, [1], orders="all")
     with pytest.raises(RecipeError, match="must name the targets of scenes"):
@@ -391,7 +407,7 @@ def test_a_dry_run_prints_commands_and_writes_nothing(
     assert "steps=[]" in lines[0]
     assert [line[line.index("--order") + 1] for line in lines[1:]] == ["city,night", "night,city"]
     assert all("evaluation.statistics=[image]" in line for line in lines)
-    assert errors == "The first 1 train sources, which the others start from.\n"
+    assert errors == "The first one trains a source, which the others start from.\n"
     assert sorted(tmp_path.iterdir()) == before
     status, _, errors = muhdi(*words, "--dry-run", "--jobs", 2)
     assert (status, "--jobs: --dry-run prints the commands alone" in errors) == (2, True)

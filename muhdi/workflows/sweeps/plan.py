@@ -6,13 +6,14 @@ import hashlib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from muhdi.errors import RecipeError
 from muhdi.recipe.load import load_recipe
-from muhdi.recipe.orders import Order, Orders, in_order, order_name, orders_of
+from muhdi.recipe.orders import Order, Orders, in_order, order_name, orders_of, split_seed
 from muhdi.recipe.schema import Recipe
+from muhdi.recipe.variations import Varied, variations
 from muhdi.run.directory import RunDirectory
 
 SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
@@ -162,6 +163,7 @@ class Asked:
         settings: ``key=value`` changes to all of them.
         trust_code: whether the user trusts code of other packages.
         orders: of the targets; None: each recipe's own alone.
+        varied: values by key: every recipe becomes an arm for each combination of them.
     """
 
     files: dict[str, str]
@@ -169,6 +171,7 @@ class Asked:
     settings: Sequence[str] = ()
     trust_code: bool = False
     orders: Orders | None = None
+    varied: Varied = field(default_factory=dict)
 
     def jobs(self) -> dict[str, list[Job]]:
         """Jobs by arm, in the order of the seeds.
@@ -179,14 +182,27 @@ class Asked:
         """
         orders: list[Order | None] = [None]
         arms: dict[str, list[Job]] = {}
-        for number, (key, file) in enumerate(self.files.items()):
-            first = Job(file, self.seeds[0], tuple(self.settings), self.trust_code)
+        for number, (key, first) in enumerate(self._varied().items()):
             if self.orders is not None and number == 0:
                 orders = [*orders_of(first.load(), self.orders)]
             for order in orders:
                 name = key if order is None else f"{key}_order_{order_name(order)}"
                 arms[name] = [replace(first, seed=seed, order=order) for seed in self.seeds]
         return arms
+
+    def _varied(self) -> dict[str, Job]:
+        """A job of the first seed for every recipe, or for every variation of one."""
+        found: dict[str, Job] = {}
+        for key, file in self.files.items():
+            job = Job(file, self.seeds[0], tuple(self.settings), self.trust_code)
+            if not self.varied:
+                found[key] = job
+                continue
+            name, _ = split_seed(job.load())
+            for one in variations(self.varied):
+                called = f"name={json.dumps(f'{name}_{one.name}')}"
+                found[f"{key}_{one.name}"] = job.changed(*one.settings, called)
+        return found
 
     def recipes(self) -> list[Recipe]:
         """One recipe of every arm.
