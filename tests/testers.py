@@ -294,6 +294,8 @@ class BackboneTester:
         self.images_of_any_size_and_type()
         self.it_exports()
         self.its_layers_and_undecayed_parameters_exist()
+        if self.network().backbone.first_convolution is not None:
+            self.images_of_more_channels()
 
     def network(self) -> Segmenter:
         torch.manual_seed(0)
@@ -335,6 +337,15 @@ class BackboneTester:
             alone = network.segment(images, SPECIALIST)
         assert torch.equal(outputs.heads[AGNOSTIC].main, same.heads[AGNOSTIC].main)
         assert torch.equal(alone, outputs.heads[SPECIALIST].main)
+
+    def images_of_more_channels(self) -> None:
+        network = self.network().eval()
+        network.backbone.widen(4)
+        images = torch.randint(0, 256, (1, 4, 64, 96), dtype=torch.uint8)
+        darker = images.clone()
+        darker[:, 3] = 0
+        with torch.no_grad():
+            assert not torch.equal(network.segment(images), network.segment(darker))
 
     def its_layers_and_undecayed_parameters_exist(self) -> None:
         backbone = self.network().backbone

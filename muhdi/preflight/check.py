@@ -17,7 +17,14 @@ from muhdi.data.unlisted import UnlistedIds
 from muhdi.errors import DataError, MuhdiError, RecipeError
 from muhdi.preflight.count_classes import counted_source, rare_stages, sampling_notes
 from muhdi.preflight.pool import in_parts, in_processes
-from muhdi.preflight.remarks import dark, left_out, parsed_size, shared_labels, squeezed
+from muhdi.preflight.remarks import (
+    dark,
+    left_out,
+    parsed_size,
+    shared_labels,
+    squeezed,
+    unused_channels,
+)
 from muhdi.recipe.domains import DomainConfig
 from muhdi.recipe.evaluation import check_scales
 from muhdi.recipe.schema import Recipe
@@ -45,7 +52,7 @@ class Split:
         empty: images whose label holds no pixel of any class.
         unlisted: pixels by raw id, or colour, that the label table does not list; they are ignored
             too.
-        brightest: highest value of any pixel, 0 to 255.
+        extremes: lowest and highest value of any pixel, 0 to 255, by channel.
         refused: whether it could not be opened with its labels.
     """
 
@@ -61,7 +68,7 @@ class Split:
     ignored: int = 0
     empty: int = 0
     unlisted: Counter[str] = field(default_factory=Counter)
-    brightest: int = 0
+    extremes: list[tuple[int, int]] = field(default_factory=list)
     refused: bool = False
 
 
@@ -93,7 +100,7 @@ class _Seen:
     digest: bytes = b""  # of its pixels
     counts: tuple[int, ...] = ()  # pixels by label, 256 of them; none where labels are not read
     unlisted: dict[str, int] = field(default_factory=dict)
-    brightest: int = 255
+    extremes: tuple[tuple[int, int], ...] = ()  # of its pixels, by channel
 
 
 def check(
@@ -250,8 +257,10 @@ def _read(number: int, index: int) -> _Seen:
         counts = tuple(np.bincount(sample.label.ravel(), minlength=256).tolist())
     # With the size: images of equal bytes may differ in shape.
     digest = hashlib.sha256(size.encode() + sample.image.tobytes()).digest()
-    brightest = int(sample.image.max(initial=0))
-    return _Seen(number, sample.name, "", size, digest, counts, sample.unlisted, brightest)
+    lowest = sample.image.min((0, 1)).tolist()
+    highest = sample.image.max((0, 1)).tolist()
+    extremes = tuple(zip(lowest, highest, strict=True))
+    return _Seen(number, sample.name, "", size, digest, counts, sample.unlisted, extremes)
 
 
 def _add(split: Split, seen: _Seen, classes: Sequence[str]) -> None:
@@ -260,7 +269,11 @@ def _add(split: Split, seen: _Seen, classes: Sequence[str]) -> None:
         return
     split.sizes[seen.size] += 1
     split.unlisted.update(seen.unlisted)
-    split.brightest = max(split.brightest, seen.brightest)
+    known = split.extremes or seen.extremes
+    split.extremes = [
+        (min(low, own_low), max(high, own_high))
+        for (low, high), (own_low, own_high) in zip(known, seen.extremes, strict=True)
+    ]
     if not seen.counts:
         return
     for index, name in enumerate(classes):
@@ -324,7 +337,8 @@ def _remark(recipe: Recipe, split: Split, images: ImageSet, report: Report) -> N
     if size is not None:
         remarks.append(squeezed(split.sizes, size, images.fit))
     if split.sizes:
-        remarks.append(dark(split.brightest))
+        remarks.append(dark(max(high for _, high in split.extremes)))
+        remarks.append(unused_channels(split.extremes))
     report.notes += [f"{_title(split)}: {remark}" for remark in remarks if remark]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from muhdi.data.files import FileSet, LabelFiles
@@ -11,6 +12,7 @@ from muhdi.data.sets import Fit, ImageSet, Size
 from muhdi.errors import MuhdiError
 from muhdi.recipe.domains import FolderConfig
 from muhdi.recipe.schema import Recipe
+from muhdi.recipe.section import RGB
 
 SQUEEZED = 1.25
 """Images whose shape is changed by more than this factor are remarked on: GTA5's own is 1.10."""
@@ -66,6 +68,22 @@ def dark(brightest: int) -> str:
     return (
         f"no pixel is brighter than {brightest} of 255; of 16-bit files the high byte counts, so 10"
         " or 12-bit data must be scaled to 16 bits"
+    )
+
+
+def unused_channels(extremes: Sequence[tuple[int, int]]) -> str:
+    """A note on channels beyond the colours that are the same everywhere; empty if none is.
+
+    Args:
+        extremes: lowest and highest value of any pixel, by channel.
+    """
+    same = {number: ends for number, ends in enumerate(extremes, 1) if number > RGB}
+    unused = [f"{number} is {low}" for number, (low, high) in same.items() if low == high]
+    if not unused:
+        return ""
+    return (
+        f"channel {' and channel '.join(unused)} in every pixel, as the transparency of a picture"
+        " is; leave it out of 'channels' if it holds no data"
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from muhdi.data.files import FileSet, LabelFiles
-from muhdi.preflight.remarks import dark, left_out, shared_labels, squeezed
+from muhdi.preflight.remarks import dark, left_out, shared_labels, squeezed, unused_channels
 from muhdi.recipe.load import load_recipe
 from tests.preflight.test_new import files
 
@@ -52,3 +52,11 @@ def test_images_that_no_pattern_matches(muhdi, tmp_path: Path) -> None:
     opened = [FileSet("src", [tmp_path / "src/images/a.png"])]
     (note,) = left_out(recipe, opened)
     assert note.startswith("src: 1 images in src match no pattern, for example src/more/b.png")
+
+
+def test_channels_that_say_nothing() -> None:
+    colours = [(0, 255), (7, 7), (0, 255)]
+    note = unused_channels([*colours, (255, 255), (0, 255), (0, 0)])
+    assert "channel 4 is 255 and channel 6 is 0 in every pixel" in note
+    assert unused_channels([*colours, (254, 255)]) == ""
+    assert unused_channels(colours) == "", "a picture of one colour is no unused channel"
