@@ -36,6 +36,12 @@ ARMS: dict[str, tuple[str, ...]] = {
     "masked": (f"{_ADAPTATION}.masked={{block: 32}}",),
     "rare": ("every_step.rare_classes={}",),
     "distance": (f"{_ADAPTATION}.feature_distance={{weight: 0.005}}",),
+    "per_pixel": (f"{_ADAPTATION}.threshold_per=pixel",),
+    "mean_over_all": ("every_step.mean_over=all",),
+    "paste_ignored": (f"{_ADAPTATION}.paste_ignored=true",),
+    "classes_per_batch": (f"{_ADAPTATION}.mixed_classes=batch",),
+    "weak_colours": (f"{_ADAPTATION}.weak_colours={{}}",),
+    "margins": (f"{_ADAPTATION}.margins={{top: 0.03, bottom: 0.23}}",),
 }
 """What each arm changes; `none` is the control without adaptation."""
 
@@ -56,8 +62,14 @@ MUHDI_CAMVID=FOLDER python -m benchmarks.parts --only camvid_lite
     SEEDS,
     "selftrain",
 )
-_SCENES_ARMS = ARMS | {"masked": (f"{_ADAPTATION}.masked={{block: 16}}",)}
-"""The images are half as high."""
+_SCENES_ARMS = {
+    **ARMS,
+    # The images are half as high.
+    "masked": (f"{_ADAPTATION}.masked={{block: 16}}",),
+    # Its thresholds are of pixels as it comes.
+    "per_class": (f"{_ADAPTATION}.threshold_per=class",),
+}
+del _SCENES_ARMS["per_pixel"]
 del _SCENES_ARMS["distance"]  # a network from random weights has no features worth keeping
 SCENES = Study(
     "parts_scenes2",

@@ -80,6 +80,14 @@ def tiny(tmp_path: Path) -> Callable[..., Path]:
     return partial(write_tiny, tmp_path)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _without_waiting_for_the_disk() -> Iterator[None]:
+    """Files of tests need not survive a power cut, and a run waits for the disk 60 times."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda number: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _without_pretrained_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests do the same on machines where packages of pretrained weights are installed."""

@@ -175,12 +175,12 @@ def class_medians(confidence: Tensor, predicted: Tensor, classes: int) -> Tensor
     Returns:
         [C].
     """
-    # Sorted by class, then by confidence: float64 holds both in one number.
-    ordered = (2.0 * predicted + confidence.double()).sort().values
+    # By class, then by confidence: float64 holds both in one number.
+    order = (2.0 * predicted + confidence.double()).argsort()
     pixels = confidence.new_zeros(classes, dtype=torch.int64)
     pixels.scatter_add_(0, predicted, torch.ones_like(predicted))
     first = pixels.cumsum(0) - pixels
-    middle = (first + (pixels - 1).clamp(min=0) // 2).clamp(max=len(ordered) - 1)
-    labels = torch.arange(classes, device=confidence.device)
-    medians = (ordered[middle] - 2.0 * labels).to(confidence.dtype)
+    middle = (first + (pixels - 1).clamp(min=0) // 2).clamp(max=len(order) - 1)
+    # Not computed back from the sum, which rounds: the pixel of the median must reach it.
+    medians = confidence[order[middle]]
     return torch.where(pixels > 0, medians, torch.ones_like(medians))

@@ -49,9 +49,10 @@ def test_medians_of_classes() -> None:
     torch.testing.assert_close(found, torch.tensor([0.5]))
 
 
-def test_medians_are_those_of_torch() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_medians_are_those_of_torch_to_the_bit(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(4)
-    confidence = torch.rand(1000, generator=generator)
+    confidence = torch.rand(1000, generator=generator, dtype=dtype)
     predicted = torch.randint(0, 7, (1000,), generator=generator)
     found = class_medians(confidence, predicted, 7)
     for label in range(7):

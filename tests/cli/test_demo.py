@@ -84,6 +84,7 @@ def own(tmp_path: Path) -> Path:
     return tmp_path / "own"
 
 
+@pytest.mark.usefixtures("sweeps_in_this_process")
 def test_it_does_the_same_on_ones_own_folders(muhdi, own: Path, tmp_path: Path) -> None:
     settings = [*QUICK, "augment.crop=1"]
     status, output, errors = muhdi("demo", "--real", own, *words(settings), "--jobs", 2)

@@ -27,6 +27,7 @@ from muhdi.run.directory import RunDirectory
 from tests.plugins.package import path_with, write_foreign, write_lanterns
 
 Foreign = Callable[..., Path]
+Muhdi = Callable[..., tuple[int, str, str]]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
 
 
@@ -112,27 +113,28 @@ def test_killed_and_resumed_it_ends_in_the_same_bits(
         assert one.read_bytes() == two.read_bytes(), "files of equal contents are equal"
 
 
-def test_its_network_predicts_and_exports_once_it_is_trusted(run: Path, tmp_path: Path) -> None:
+def test_its_network_predicts_and_exports_once_it_is_trusted(
+    run: Path, tmp_path: Path, muhdi: Muhdi
+) -> None:
     image = tmp_path / "image.png"
     Image.fromarray(np.zeros((33, 50, 3), np.uint8)).save(image)
     words = ["predict", run, image, "-o", tmp_path / "out"]
-    refused = command(*words, folder=tmp_path)
-    assert refused.returncode == 2
-    assert "lanterns:PlainNet" in refused.stderr
-    assert "--trust-code" in refused.stderr
-    assert refused.stderr.count("\n") == 1
-    done = command(*words, "--trust-code", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    status, _, errors = muhdi(*words)
+    assert status == 2
+    assert "lanterns:PlainNet" in errors
+    assert "--trust-code" in errors
+    assert errors.count("\n") == 1
+    for trusted in (
+        words,
+        ["export", run, tmp_path / "net.pt2"],
+        ["export", run, tmp_path / "folder"],
+    ):
+        status, _, errors = muhdi(*trusted, "--trust-code")
+        assert status == 0, errors
     assert (tmp_path / "out" / "ids" / "image.png").is_file()
-    done = command("export", run, tmp_path / "net.pt2", "--trust-code", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    done = command("export", run, tmp_path / "folder", "--trust-code", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
     card = (tmp_path / "folder" / "README.md").read_text()
     assert "* dim: adaptation lanterns:MaskedTeacher, retention lanterns:Anchors, 4 iter" in card
-    assert (
-        command("predict", tmp_path / "folder", image, "-o", "o", folder=tmp_path).returncode == 2
-    )
+    assert muhdi("predict", tmp_path / "folder", image, "-o", "o")[0] == 2
 
 
 def test_reading_a_run_imports_nothing(run: Path) -> None:
@@ -161,17 +163,17 @@ assert "lanterns" not in sys.modules
     assert done.returncode == 0, done.stderr
 
 
-def test_adapt_continues_with_the_memory(run: Path, tmp_path: Path) -> None:
+def test_adapt_continues_with_the_memory(run: Path, tmp_path: Path, muhdi: Muhdi) -> None:
     folder = tmp_path / "village"
     folder.mkdir()
     for number in range(4):
         Image.fromarray(np.full((32, 48, 3), 40 * number, np.uint8)).save(folder / f"{number}.png")
     words = ["adapt", run, "--images", folder, "--experiments", tmp_path / "e"]
-    refused = command(*words, folder=tmp_path)
-    assert refused.returncode == 2
-    assert "--trust-code" in refused.stderr
-    done = command(*words, "--trust-code", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    status, _, errors = muhdi(*words)
+    assert status == 2
+    assert "--trust-code" in errors
+    status, _, errors = muhdi(*words, "--trust-code")
+    assert status == 0, errors
     network = RunDirectory(tmp_path / "e" / "snapshots" / "foreign_village").last_model()
     memory = load_checkpoint(network, trust_code=True).memory
     assert float(memory["lanterns:Anchors"]["count"]) == 4
