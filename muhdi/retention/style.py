@@ -38,7 +38,7 @@ class StyleReplay(Retention):
     GTTA, Marsden et al. 2022, keeps means and deviations of features, by class), or the amplitudes
     of its low frequencies (FDA, Yang & Soatto 2020). In later steps a source image is painted, with
     a given probability, in the style of an image of a target, each target as often as the others.
-    No image is kept. Padding has no colour, and stays; among frequencies it counts.
+    No image is kept. Padding has no colour, and stays.
     """
 
     config_class = StyleConfig
@@ -172,10 +172,10 @@ class _Amplitudes(Painter):
             floats = MOST_BYTES // (4 * batch.images.shape[1] * self.images)
             largest = max(1, (math.isqrt(floats) - 1) // 2)
             radius = min(radius_of(batch.images, self.beta), largest)
-        return amplitude_of(batch.images, radius)
+        return amplitude_of(batch.images, radius, inside(batch))
 
     def paint(self, batch: Batch, styles: Tensor) -> Tensor:
-        return with_amplitude(batch.images, styles)
+        return with_amplitude(batch.images, styles, inside(batch))
 
     def alike(self, styles: list[Tensor]) -> list[Tensor]:
         """Domains may have images of different sizes: the lowest frequencies that all have."""

@@ -49,7 +49,7 @@ def colour_of(images: Tensor, seen: Tensor | None = None) -> Colour:
 def recoloured(images: Tensor, style: Colour, seen: Tensor | None = None) -> Tensor:
     """Images with the moments of other ones, by a linear map of square roots.
 
-    x' = C_t^½ C_s^-½ (x - m_s) + m_t, float32 [N, 3, H, W], cut to 0..255 (the second of the maps
+    x' = C_t^½ C_s^-½ (x - m_s) + m_t, float32 [N, C, H, W], cut to 0..255 (the second of the maps
     that Pitié & Kokaram 2007 compare). Padding stays as it is.
 
     Args:
@@ -93,34 +93,54 @@ def square_roots(covariance: Tensor) -> tuple[Tensor, Tensor]:
     return root * scale.sqrt(), inverse / scale.sqrt()
 
 
-def amplitude_of(images: Tensor, radius: int) -> Tensor:
-    """Amplitudes of low frequencies, up to r periods an image: [N, 3, 2 r + 1, 2 r + 1].
+def amplitude_of(images: Tensor, radius: int, seen: Tensor | None = None) -> Tensor:
+    """Amplitudes of low frequencies, up to r periods an image: [N, C, 2 r + 1, 2 r + 1].
 
     They are divided by the number of pixels, so that they do not depend on it. r is ``radius``, or
-    what the images' shorter side allows.
+    what the images' shorter side allows. Padding counts as the image's mean colour.
+
+    Args:
+        images: see above.
+        radius: see above.
+        seen: as in `colour_of`.
     """
-    shifted = torch.fft.fftshift(torch.fft.fft2(images.float()), dim=(-2, -1))
+    shifted = torch.fft.fftshift(torch.fft.fft2(_filled(images, seen)), dim=(-2, -1))
     rows, columns = _low(images, _possible(images, radius))
     height, width = images.shape[-2:]
     amplitude: Tensor = shifted[..., rows, columns].abs() / (height * width)
     return amplitude
 
 
-def with_amplitude(images: Tensor, amplitude: Tensor) -> Tensor:
+def with_amplitude(images: Tensor, amplitude: Tensor, seen: Tensor | None = None) -> Tensor:
     """Images with other ones' low frequencies: their amplitudes, the images' own phases.
 
-    FDA, Yang & Soatto 2020, eq. 3, 4. Float32 [N, 3, H, W], cut to 0..255. Of images that are too
-    small for all of them, fewer frequencies change.
+    FDA, Yang & Soatto 2020, eq. 3, 4. Float32 [N, C, H, W], cut to 0..255. Of images that are too
+    small for all of them, fewer frequencies change. Padding stays as it is.
+
+    Args:
+        images: see above.
+        amplitude: of other images, as many, see `amplitude_of`.
+        seen: as in `colour_of`.
     """
     radius = _possible(images, amplitude.shape[-1] // 2)
-    spectrum = torch.fft.fftshift(torch.fft.fft2(images.float()), dim=(-2, -1))
+    spectrum = torch.fft.fftshift(torch.fft.fft2(_filled(images, seen)), dim=(-2, -1))
     rows, columns = _low(images, radius)
     height, width = images.shape[-2:]
     phase = spectrum[..., rows, columns].angle()
     taken = lowest(amplitude, radius) * (height * width)
     spectrum[..., rows, columns] = torch.polar(taken, phase)
     changed: Tensor = torch.fft.ifft2(torch.fft.ifftshift(spectrum, dim=(-2, -1))).real
-    return changed.clamp(0, 255)
+    painted = changed.clamp(0, 255)
+    return painted if seen is None else torch.where(seen[:, None] > 0, painted, images.float())
+
+
+def _filled(images: Tensor, seen: Tensor | None) -> Tensor:
+    """Images whose padding has their mean colour, which adds no frequency of its own."""
+    pixels = images.float()
+    if seen is None:
+        return pixels
+    mean = colour_of(images, seen).mean
+    return torch.where(seen[:, None] > 0, pixels, mean[:, :, None, None])
 
 
 def radius_of(images: Tensor, beta: float) -> int:

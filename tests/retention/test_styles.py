@@ -190,3 +190,22 @@ def test_padding_has_no_colour_and_stays() -> None:
     painted = recoloured(padded, style, seen)
     torch.testing.assert_close(painted[:, :, :24], recoloured(image, style), rtol=0, atol=0.1)
     assert not painted[:, :, 24:].any()
+
+
+def test_padding_is_no_frequency_and_stays() -> None:
+    image = photo(0)
+    seen = torch.zeros(1, 48, 32)
+    seen[:, :24] = 1
+    black = torch.zeros(1, 3, 48, 32)
+    black[:, :, :24] = image
+    white = torch.full_like(black, 255.0)
+    white[:, :, :24] = image
+    torch.testing.assert_close(amplitude_of(black, 2, seen), amplitude_of(white, 2, seen))
+    # The lowest frequency is the mean, that of the image alone.
+    middle = amplitude_of(black, 2, seen)[:, :, 2, 2]
+    torch.testing.assert_close(middle, image.float().mean((2, 3)), rtol=1e-4, atol=1e-2)
+    painted = with_amplitude(white, amplitude_of(photo(1), 2), seen)
+    assert (painted[:, :, 24:] == 255).all()
+    assert not torch.equal(painted[:, :, :24], image.float())
+    whole = torch.ones(1, *image.shape[-2:])
+    assert torch.equal(amplitude_of(image, 2, whole), amplitude_of(image, 2))
