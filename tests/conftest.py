@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import yaml
 from PIL import Image
 
 from muhdi.cli import main
+from muhdi.data.scenes import scene_set
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.sweeps import processes
 from muhdi.workflows.sweeps.plan import Run
@@ -85,6 +86,20 @@ def _without_waiting_for_the_disk() -> Iterator[None]:
     """Files of tests need not survive a power cut, and a run waits for the disk 60 times."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda number: None)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _scenes_are_drawn_once() -> Iterator[None]:
+    """Most tests train on the same few scenes, and drawing one takes longer than an iteration."""
+    draw = lru_cache(maxsize=2000)(scene_set.draw_scene)
+
+    def drawn(domain: str, seed: tuple[int, ...], size: tuple[int, int]) -> tuple[Any, Any]:
+        image, label = draw(domain, seed, size)
+        return image.copy(), label.copy()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene_set, "draw_scene", drawn)
         yield
 
 
