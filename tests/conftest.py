@@ -21,6 +21,7 @@ from PIL import Image
 
 from muhdi.cli import main
 from muhdi.data.scenes import scene_set
+from muhdi.models.backbones import resnet
 from muhdi.recipe.load import load_recipe
 from muhdi.workflows.sweeps import processes
 from muhdi.workflows.sweeps.plan import Run
@@ -169,6 +170,14 @@ def sweeps_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
         return Trained()
 
     monkeypatch.setattr(processes, "spawn", train_here)
+
+
+@pytest.fixture(scope="module")
+def thin_resnets() -> Iterator[None]:
+    """ResNets have the same layers with a sixteenth of the channels, and small files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet, "WIDTHS", (4, 8, 16, 32))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.taxonomy import CLASS_SETS, IGNORE
 from tests.test_hostile import as_first_format
 
+pytestmark = pytest.mark.usefixtures("thin_resnets")
 URBAN = CLASS_SETS["urban7"]
 ONE_FOLDER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture]}
 SHIPPED = ("scenes", "scenes_selftrain_muhdi", "acdc_sequence_muhdi", "gta_sequence_muhdi")

@@ -27,6 +27,7 @@ from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import read_backbone
 from muhdi.training.stage import StageTrainer
 
+pytestmark = pytest.mark.usefixtures("thin_resnets")
 Tiny = Callable[..., Path]
 
 

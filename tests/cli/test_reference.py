@@ -20,12 +20,14 @@ import torch
 
 import muhdi
 from muhdi.deploy.convert import convert
+from muhdi.models.backbones import resnet
 from muhdi.models.reference_weights import to_reference
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.load import load_recipe, shipped_recipes
 from muhdi.recipe.schema import Recipe
 from tests.trees import write_tree
 
+pytestmark = pytest.mark.usefixtures("thin_resnets")
 SMALL = [
     "image_size=[64,32]",
     "evaluation.size=[64,32]",
@@ -76,7 +78,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         if key[:6] not in ("layer5", "layer6")
     }
     torch.save(
-        imagenet | {"Scale.layer5.conv2d_list.0.weight": torch.zeros(21, 2048, 3, 3)},
+        imagenet
+        | {"Scale.layer5.conv2d_list.0.weight": torch.zeros(21, 4 * resnet.WIDTHS[3], 3, 3)},
         root / "pretrained_models" / "DeepLab_resnet_pretrained_imagenet.pth",
     )
     cwd = os.getcwd()

@@ -14,6 +14,7 @@ from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.load import load_recipe
 from muhdi.training.start import start
 
+pytestmark = pytest.mark.usefixtures("thin_resnets")
 FILE = "resnet50-0676ba61.pth"
 
 

@@ -35,6 +35,7 @@ from muhdi.workflows.train import train
 from tests.conftest import write_tiny
 from tests.folders import day
 
+pytestmark = pytest.mark.usefixtures("thin_resnets")
 Tiny = Callable[..., Path]
 
 

@@ -32,6 +32,7 @@ from muhdi.workflows.evaluate import evaluate_network
 from muhdi.workflows.sweep import sweep
 from muhdi.workflows.train import train
 
+pytestmark = pytest.mark.usefixtures("thin_resnets")
 ADAPTATIONS = {
     "none": "none",
     "minent": "minent",

@@ -15,6 +15,8 @@ from muhdi.recipe.backbones import ResNetConfig
 
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 """Blocks per stage."""
+WIDTHS = (64, 128, 256, 512)
+"""Channels of the 3x3 convolutions of each stage, whose outputs have four times as many."""
 
 
 class Bottleneck(nn.Module):
@@ -74,22 +76,23 @@ class DilatedResNet(FourStages):
         super().__init__()
         if blocks is None:
             blocks = BLOCKS[config.name]
+        first, second, third, fourth = WIDTHS
         self.features = [
-            FeatureInfo(256, 4),
-            FeatureInfo(512, 8),
-            FeatureInfo(1024, 8),
-            FeatureInfo(2048, 8),
+            FeatureInfo(4 * first, 4),
+            FeatureInfo(4 * second, 8),
+            FeatureInfo(4 * third, 8),
+            FeatureInfo(4 * fourth, 8),
         ]
         mean = (104.00698793, 116.66876762, 122.67891434)
         self.normalise = Normalise(mean, (1.0, 1.0, 1.0), bgr=True)
-        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(3, first, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = RoundedUpPool()
-        self.layer1 = self._stage(64, 64, blocks[0], 1, 1)
-        self.layer2 = self._stage(256, 128, blocks[1], 2, 1)
-        self.layer3 = self._stage(512, 256, blocks[2], 1, 2)
-        self.layer4 = self._stage(1024, 512, blocks[3], 1, 4)
+        self.layer1 = self._stage(first, first, blocks[0], 1, 1)
+        self.layer2 = self._stage(4 * first, second, blocks[1], 2, 1)
+        self.layer3 = self._stage(4 * second, third, blocks[2], 1, 2)
+        self.layer4 = self._stage(4 * third, fourth, blocks[3], 1, 4)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, 0.0, 0.01)
