@@ -158,7 +158,7 @@ class L2SPConfig(RetentionConfig):
 
     method: Literal["l2sp"] = "l2sp"
     """The method's name."""
-    weight: Weight = 0.1
+    weight: Weight = 0.01
     """Factor of half the squared distance."""
 
 
@@ -196,7 +196,7 @@ class MASConfig(ImportanceConfig):
 
     method: Literal["mas"] = "mas"
     """The method's name."""
-    weight: Weight = 1.0
+    weight: Weight = 0.01
     """Factor of half the squared distance, weighted by importance."""
 
 
@@ -221,7 +221,7 @@ class AverageConfig(RetentionConfig):
 
     method: Literal["average"] = "average"
     """The method's name."""
-    old: Fraction = 0.5
+    old: Fraction = 0.25
     """Share of the weights at the end of the previous step. What is kept or scored within the step
     is not averaged yet."""
 
