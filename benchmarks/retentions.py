@@ -17,6 +17,7 @@ import muhdi
 from benchmarks import arms
 from benchmarks.arms import (
     Column,
+    Runs,
     Study,
     after_the_last_step,
     average,
@@ -24,6 +25,7 @@ from benchmarks.arms import (
     lost_before_return,
     section,
 )
+from muhdi.report.significance import against_reading
 
 SCENES_SEEDS = (11, 12, 13, 14, 15)
 CAMVID_SEEDS = (11, 12, 13)
@@ -165,7 +167,19 @@ def sections() -> str:
             columns.append(("forgetting", forgotten))
             columns.append(("lost before the return", lost_before_return))
             found.append(section(study, columns))
+            found.append(what_multi_head_adds(study, runs))
     return "\n".join([INTRODUCTION, *found]) if found else ""
+
+
+def what_multi_head_adds(study: Study, runs: Runs) -> str:
+    """MuHDi against single-head distillation, a sentence for each choice of statistics."""
+    if not {"muhdi", "distill"} <= runs.keys():
+        return ""
+    lines = ["\nWhat multi-head adds to single-head distillation:\n"]
+    for kind in study.statistics:
+        sentence = against_reading("muhdi", runs["muhdi"], "distill", runs["distill"], kind)
+        lines.append(f"* {sentence}")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
