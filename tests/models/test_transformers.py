@@ -17,6 +17,7 @@ from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.view import View
 from muhdi.errors import DataError, MuhdiError, RecipeError
+from muhdi.models.backbones import probed
 from muhdi.models.backbones.transformers import LICENCES
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.initial import initialise
@@ -32,6 +33,7 @@ from tests.models.tiny_transformers import (
     folder_of,
     transformers,
 )
+from tests.models.tiny_transformers import section as section_of
 from tests.testers import BackboneTester
 from tests.workflows.test_train import assert_same_run, train_through_crashes
 
@@ -338,6 +340,22 @@ def test_code_that_comes_with_a_configuration_is_not_run(tmp_path: Path) -> None
     (folder / "config.json").write_text(json.dumps(text))
     with pytest.raises((DataError, RecipeError), match=r"model\.backbone: hf:"):
         build_segmenter(f"hf:{folder}", 3)
+
+
+def test_a_network_is_probed_once_and_weights_do_not_depend_on_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probed, "_SHAPES", {})
+    built = []
+    for kind in ("convnext", "convnext", "dinov2"):
+        torch.manual_seed(3)
+        built.append(section_of(kind).build())
+    assert len(probed._SHAPES) == 2
+    first, second, other = built
+    assert first.features == second.features != other.features
+    assert first.features is not second.features
+    for one, two in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize(("kind", "ending"), [("segformer", "pt2"), ("dinov2", "onnx")])

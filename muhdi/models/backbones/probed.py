@@ -50,6 +50,10 @@ class Shape(NamedTuple):
     unused: list[str]
 
 
+_SHAPES: dict[tuple[str, int | None, int], Shape] = {}
+"""Of networks that were probed before in this process: a run builds its network several times."""
+
+
 class ProbedBackbone(Backbone):
     """A network of another package, see `adopt`."""
 
@@ -68,7 +72,7 @@ class ProbedBackbone(Backbone):
             std: the same for the deviation.
         """
         self.model = model
-        self.features = shape.features
+        self.features = list(shape.features)
         self.multiple = shape.multiple
         self.family = shape.family
         if shape.family == "plain":
@@ -87,12 +91,18 @@ class ProbedBackbone(Backbone):
 
 
 def probe(
-    name: str, build: Build, maps_of: Maps, unit: int | None = None, channels: int = RGB
+    name: str,
+    identity: str,
+    build: Build,
+    maps_of: Maps,
+    unit: int | None = None,
+    channels: int = RGB,
 ) -> Shape:
-    """What a network gives, found without computing anything.
+    """What a network gives, found without computing anything and without a random number.
 
     Args:
         name: of the network, for messages.
+        identity: all that the network depends on; of equal ones the first alone is probed.
         build: makes it.
         maps_of: its features.
         unit: what its sides may have to be multiples of, in pixels, where multiples of its largest
@@ -102,7 +112,19 @@ def probe(
     Raises:
         RecipeError: it takes images of one size alone, or its maps do not cover them.
     """
-    shown = partial(_maps_of_size, name, maps_of, channels)
+    key = (identity, unit, channels)
+    if key not in _SHAPES:
+        shown = partial(_maps_of_size, name, maps_of, channels)
+        _SHAPES[key] = _shape(name, build, shown, unit)
+    return _SHAPES[key]
+
+
+class _OtherSize(RecipeError):
+    """A network does not take images of a size."""
+
+
+def _shape(name: str, build: Build, shown: Shown, unit: int | None) -> Shape:
+    """What `probe` finds."""
     try:
         return _probed(name, build, shown, PROBE, None)
     except _OtherSize:
@@ -110,10 +132,6 @@ def probe(
             with suppress(_OtherSize):
                 return _probed(name, build, shown, unit, unit)
         raise
-
-
-class _OtherSize(RecipeError):
-    """A network does not take images of a size."""
 
 
 def _probed(name: str, build: Build, shown: Shown, side: int, multiple: int | None) -> Shape:

@@ -84,7 +84,8 @@ class TimmBackbone(ProbedBackbone):
         self.config = config
         self.plan = Plan(timm, config)
         with in_one_line(config):
-            shape = probe(config.name, self.plan.build, feature_maps, self.plan.unit)
+            identity = config.model_dump_json()
+            shape = probe(config.name, identity, self.plan.build, feature_maps, self.plan.unit)
             model = self.plan.build()
         stride = shape.features[-1].stride
         if config.output_stride not in (None, stride):
