@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from muhdi.cli.options import Jobs, Quiet, Set
+from muhdi.cli.options import Quiet, Set, TrainingJobs
 from muhdi.cli.output import console, print_page, progress
 
 DemoSeeds = Annotated[
@@ -31,7 +31,7 @@ def demo(
     settings: Set = [],  # noqa: B006 - typer reads the default
     output: DemoFolder = Path("demo"),
     real: Real = None,
-    jobs: Jobs = None,
+    jobs: TrainingJobs = None,
     quiet: Quiet = False,
 ) -> None:
     """Adapt to one new place after another, and show what is gained, forgotten and kept.

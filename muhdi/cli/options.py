@@ -126,6 +126,10 @@ OverwriteFiles = Annotated[bool, typer.Option("--overwrite", help="Replace exist
 
 Jobs = Annotated[
     Optional[int],
+    typer.Option("--jobs", min=1, help="Processes at a time. By default one per core."),
+]
+TrainingJobs = Annotated[
+    Optional[int],
     typer.Option(
         "--jobs",
         min=1,

@@ -101,8 +101,8 @@ def new(
     """Write a commented recipe for your own folders.
 
     It looks into the folders for file patterns, image sizes, and the ids in labels with their share
-    of the pixels. Class names are taken from classes.txt in the source's folder, one per line, if
-    there is such a file.
+    of the pixels. Class names are taken from classes.txt in the source's folder, one per line, or
+    from the file of an annotation tool, such as labelmap.txt, if there is one.
     """
     from muhdi.files import check_target, write_text
     from muhdi.preflight.new import check_recipe, new_recipe

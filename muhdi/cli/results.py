@@ -40,7 +40,11 @@ RecipeOption = Annotated[
 ]
 RunSeed = Annotated[Optional[int], typer.Option("--seed", min=0, help="Seed of the recipe's run.")]
 StatisticsList = Annotated[
-    list[str], typer.Option("--statistics", help="running, domain or image. Repeatable.")
+    list[str],
+    typer.Option(
+        "--statistics",
+        help="running, domain, image, blend or pooled. Repeatable. By default the recipe's.",
+    ),
 ]
 ScoredHead = Annotated[str, typer.Option("--head", help="The head that is scored.")]
 Refresh = Annotated[
@@ -76,9 +80,9 @@ ScoresFile = Annotated[
     typer.Option(
         "--scores",
         help="Write every score to this .csv or .json file, one a row: run, seed, step, domain,"
-        " statistics, weights (model or ema), views (what was averaged), class ('mean' for the"
-        " mIoU), iou in percent, iterations (of a score within a step). Rows without a domain are"
-        " the measures of a sequence: average, forgetting, transfer.",
+        " statistics, weights (model, ema or teacher), views (what was averaged), class ('mean' for"
+        " the mIoU), iou in percent, iterations (of a score within a step). Rows without a domain"
+        " are the measures of a sequence: average, forgetting, transfer.",
     ),
 ]
 RunsFolder = Annotated[Path, typer.Argument(help="Folder of run directories.", show_default=True)]

@@ -25,7 +25,6 @@ from muhdi.cli.options import (
     Experiments,
     Format,
     Head,
-    Jobs,
     ModelArgument,
     OverwriteRun,
     Quiet,
@@ -34,6 +33,7 @@ from muhdi.cli.options import (
     Seed,
     Set,
     Statistics,
+    TrainingJobs,
     TrustCode,
     Weights,
     read_orders,
@@ -142,7 +142,7 @@ VaryList = Annotated[
     list[str],
     typer.Option(
         "--vary",
-        help="Every recipe runs with each value of a key: 'every_step.retention=[none, style]'."
+        help="Every recipe runs with each value of a key: 'every_step.iterations=[100, 300]'."
         " Given for several keys, with every combination.",
         metavar="KEY=[VALUES]",
         autocompletion=recipe_keys,
@@ -334,7 +334,7 @@ def sweep(
     orders: OrdersList = [],  # noqa: B006 - typer reads the default
     settings: Set = [],  # noqa: B006 - typer reads the default
     experiments: SweepFolder = Path("experiments"),
-    jobs: Jobs = None,
+    jobs: TrainingJobs = None,
     gpus: Gpus = None,
     cluster: ClusterFile = None,
     dry_run: PrintCommands = False,

@@ -212,7 +212,7 @@ class DAFormer(Decoder):
 
 
 class Light(Decoder):
-    """VFM-UDA's decoder (Englert et al. 2025): the last layer of a plain transformer, enlarged.
+    """VFM-UDA's decoder (Englert et al. 2024): the last layer of a plain transformer, enlarged.
 
     Two transposed 2x2 convolutions, each of which halves the channels, with a norm over the
     channels and GELU in between, then a 3x3 convolution and norms. It has no batch norms.

@@ -42,7 +42,7 @@ def demo(  # noqa: PLR0913 - options by name
         output: folder of the runs and of ``demo.html``.
         seeds: of drawing and training; the pictures are of the first.
         settings: ``key=value`` changes of all recipes.
-        jobs: processes at a time; None: one per core.
+        jobs: processes at a time; None: one per GPU, or per core where there is no GPU.
         real: a folder that holds two or three folders of images, see
             `muhdi.preflight.demo.demo_recipe`; None: the drawn scenes.
         log: called with a line for every run that starts or ends, and with notes.

@@ -62,6 +62,8 @@ def test_help_texts_are_sentences() -> None:
         for parameter in command.params:
             if parameter.name != "help":
                 assert parameter.help.endswith("."), f"{name}: {parameter.help}"
+                tag = re.search(r"\[[a-z#/@]", parameter.help)
+                assert tag is None, f"{name}: --help leaves out what it takes for a tag of Rich"
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
