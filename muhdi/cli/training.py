@@ -273,7 +273,8 @@ def adapt(
         "--experiments": experiments,
         "--resume": resume,
     }
-    given = [name for name, value in training.items() if value not in (None, False)]
+    # Not by equality: a seed of 0 equals False.
+    given = [name for name, value in training.items() if value is not None and value is not False]
     common = {"overwrite": overwrite, "quiet": quiet, "trust_code": trust_code}
     if online is not None:
         if given:

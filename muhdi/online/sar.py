@@ -33,7 +33,7 @@ class Sar(Learner):
         self.largest_entropy = math.log(context.network.classes)
         self.moving_mean: float | None = None
         self._below: list[Tensor] = []
-        self._is_sure = False
+        self._is_sure: bool | None = None
 
     def moving(self, context: OnlineContext) -> dict[str, nn.Parameter]:
         found = super().moving(context)
@@ -90,6 +90,8 @@ class Sar(Learner):
         limit = self.config.reset_entropy * self.largest_entropy
         if self.moving_mean is None:
             self.moving_mean = entropy
+        if self._is_sure is None:
+            # Once: after a reset, a single image that is easy must not switch the rule off.
             self._is_sure = entropy < limit
             if self._is_sure:
                 self.remark(

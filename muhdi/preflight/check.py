@@ -167,12 +167,12 @@ def _title(split: Split) -> str:
 def _splits(recipe: Recipe) -> Iterator[tuple[Split, DomainConfig]]:
     """The splits that a run reads, each once.
 
-    A target's training labels are read only for an adaptation that says it reads them.
+    Training labels are read of the source, where a stage learns from it, and of a target only for
+    an adaptation that says it reads them.
     """
-    reads_labels: set[str] = set()
-    trained: set[str] = set()
+    trained = {data.domain_name for _, data in recipe.training_domains()}
+    reads_labels = {recipe.source_name()} if recipe.trains_on_source else set()
     for step in recipe.steps:
-        trained.update(step.domain_names)
         if step.adaptation.reads_target_labels:
             reads_labels.update(step.domain_names)
     known = set()
@@ -181,8 +181,8 @@ def _splits(recipe: Recipe) -> Iterator[tuple[Split, DomainConfig]]:
         if name in known:
             continue
         known.add(name)
-        if key == "source" or name in trained:
-            yield Split(key, name, "train", key == "source" or name in reads_labels), data
+        if name in trained:
+            yield Split(key, name, "train", name in reads_labels), data
         yield Split(key, name, "val", False), data
 
 

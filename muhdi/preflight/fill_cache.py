@@ -18,12 +18,12 @@ _sets: list[PreparedSet] = []
 
 def prepared_sets(recipe: Recipe) -> list[PreparedSet]:
     """Every set that a run of the recipe reads and that a cache can help."""
-    domains = Domains(recipe, training=recipe.source is not None)
+    domains = Domains(recipe)
     sets = list(domains.validation.values())
-    if domains.source is not None:
-        sets.append(domains.source)
-        sets += dict.fromkeys(chain.from_iterable(domains.targets))
-        sets += [samples for samples in domains.labelled if samples is not None]
+    targets = dict.fromkeys(chain.from_iterable(domains.targets))
+    for samples in (domains.source, *targets, *domains.labelled):
+        if samples is not None:
+            sets.append(samples)
     return [samples for samples in sets if samples.images.key(0, samples.with_labels) is not None]
 
 

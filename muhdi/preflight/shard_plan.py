@@ -122,9 +122,10 @@ def _opened(recipe: Recipe, key: str, data: DomainConfig) -> Iterator[_Split]:
     """The splits of a domain."""
     context = DataContext.of(recipe)
     trained = {name for name, _ in recipe.training_domains()}
-    learned = key == "source" or data.domain_name in _labelled_targets(recipe)
+    of_source = key == "source" and recipe.trains_on_source
+    learned = of_source or data.domain_name in _labelled_targets(recipe)
     try:
-        if key in trained or key == "source":
+        if key in trained:
             images = open_split(data, "train", context, labels=learned)
             if learned and not images.labelled:
                 raise DataError(f"{images.domain!r} has no labels for train; {images.advice}")

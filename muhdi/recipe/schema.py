@@ -206,10 +206,13 @@ class Recipe(Section):
         return found
 
     def training_domains(self) -> list[tuple[str, DomainConfig]]:
-        """Those of `domains` that are trained on."""
-        if not (self.steps or self.source_training.iterations):
-            return []
-        return self.domains()[: len(self.domains()) - len(self.extra_domains)]
+        """Those of `domains` that are trained on: targets, and the source where a stage learns."""
+        found = []
+        for key, data in self.domains():
+            learned = self.trains_on_source if key == "source" else key.startswith("steps.")
+            if learned:
+                found.append((key, data))
+        return found
 
     @property
     def trains_on_source(self) -> bool:

@@ -46,6 +46,7 @@ def check_steps(recipe: Recipe) -> None:
         step.check_source(key)
         step.check_settled(key, recipe.evaluation)
         _check_selection(recipe, step)
+        _check_teacher_statistics(recipe, f"{key}.adaptation", step)
         _check_sizes(recipe, key, step)
         _check_own_networks(recipe, key, number, step)
         _check_feature_distance(recipe, f"{key}.adaptation", step)
@@ -79,12 +80,6 @@ def _check_sizes(recipe: Recipe, key: str, step: StepConfig) -> None:
             f"{key}.adaptation.masked.block: {masked.block} is larger than the {target} pixels"
             " that training sees of a side; set a smaller one"
         )
-    frozen = recipe.model.batch_norm == "frozen"
-    if frozen and getattr(adaptation, "teacher_statistics", "auto") == "batch":
-        raise RecipeError(
-            f"{key}.adaptation.teacher_statistics: with model.batch_norm: frozen no batch norm"
-            " uses a batch's own; take running, blend or auto"
-        )
     if not adaptation.needs_equal_sizes or not step.uses_source or recipe.source is None:
         return
     size = recipe.training_size(recipe.source)
@@ -98,6 +93,27 @@ def _check_sizes(recipe: Recipe, key: str, step: StepConfig) -> None:
             f"{key}.target_batch_size: {adaptation.key} mixes each source image with a "
             "target; leave it out"
         )
+
+
+def _check_teacher_statistics(recipe: Recipe, key: str, step: StepConfig) -> None:
+    """Frozen batch norms use no batch's own statistics, whoever's teacher asks for them.
+
+    Args:
+        recipe: that has the step.
+        key: of its adaptation.
+        step: with the adaptation.
+    """
+    if recipe.model.batch_norm != "frozen":
+        return
+    sections: dict[str, object] = {key: step.adaptation}
+    if step.adaptation.masked is not None:
+        sections[f"{key}.masked.pseudo_labels"] = step.adaptation.masked.pseudo_labels
+    for place, section in sections.items():
+        if getattr(section, "teacher_statistics", "auto") == "batch":
+            raise RecipeError(
+                f"{place}.teacher_statistics: with model.batch_norm: frozen no batch norm uses a"
+                " batch's own; take running, blend or auto"
+            )
 
 
 def _check_feature_distance(recipe: Recipe, key: str, step: StepConfig) -> None:

@@ -66,7 +66,8 @@ class LossReader:
                 the images of the first such iteration.
         """
         newest: dict[str, float] = {}
-        distributed.average_tensors(entry.values for entry in self._unread)
+        # Without a term the values lie on no device whose exchange would take them.
+        distributed.average_tensors(entry.values for entry in self._unread if entry.terms)
         for entry in self._unread:
             broken = entry.first_nonfinite()
             if broken:

@@ -102,7 +102,7 @@ class Methods:
 
     def penalty(self, network: Segmenter) -> Losses:
         """Loss terms of the weights themselves."""
-        return self._joined({}, [(method, method.penalty(network)) for method in self.all])
+        return self._merged(*(checked(method, method.penalty(network)) for method in self.all))
 
     def after_step(self, network: Segmenter) -> None:
         """The optimizer has made its step."""
@@ -138,20 +138,20 @@ class Methods:
         return any(method.learns_on_target for method in methods)
 
     def _on_source(self, outputs: Outputs, batch: Batch) -> Losses:
-        terms: list[tuple[Method, Losses]] = []
         learned: Losses = {}
+        terms: list[Losses] = []
         for target, name in enumerate(self.targets):
             head = self.head(target)
             logits = outputs.upsampled(head, batch.size)
             adapted = self.adaptation.on_source(logits, replace(batch, target=target))
-            terms.append((self.adaptation, self._shared(self.adaptation, adapted, target)))
+            terms.append(self._of_target(self.adaptation, adapted, target))
             if head not in map(self.head, range(target)):
                 # With a head of its own, the term has the target's name.
                 losses = segmentation(logits, batch, self.weights)
                 learned |= losses if self._one_head else _named(losses, name)
-        terms += [(retention, retention.on_source(outputs, batch)) for retention in self.retentions]
-        terms += [(addition, addition.on_source(outputs, batch)) for addition in self.additions]
-        return self._joined(learned, terms)
+        terms += [checked(one, one.on_source(outputs, batch)) for one in self.retentions]
+        terms += [checked(one, one.on_source(outputs, batch)) for one in self.additions]
+        return self._merged(learned, *terms)
 
     def _on_labelled(self, outputs: Outputs, batch: Batch) -> Losses:
         logits = outputs.upsampled(self.head(), batch.size)
@@ -163,24 +163,26 @@ class Methods:
             (self.adaptation, self.adaptation.on_target(logits, batch)),
         ]
         terms += [(retention, retention.on_target(outputs, batch)) for retention in self.retentions]
-        shared = [(one, self._shared(one, losses, batch.target)) for one, losses in terms]
-        return self._joined({}, shared)
+        # Shared once all are computed: the order of operations is part of what makes runs repeat.
+        return self._merged(*(self._of_target(*term, batch.target) for term in terms))
 
     @property
     def _one_head(self) -> bool:
         """Whether one head learns all targets."""
         return len(set(self.heads)) < 2
 
-    def _shared(self, method: Method, losses: Losses, target: int) -> Losses:
-        """What a method learns for one of several targets, in the target's name.
+    def _of_target(self, method: Method, losses: Losses, target: int) -> Losses:
+        """What a method learns for a target, once it is what it must be.
 
-        It is averaged over the targets, unless the method's section says that it is summed, or each
-        target has a head of its own: that learns as much from the source.
+        Of several targets it has the target's name, and is averaged over them, unless the method's
+        section says that it is summed, or each target has a head of its own: that learns as much
+        from the source.
         """
+        found = checked(method, losses)
         count = len(self.targets)
         if count == 1:
-            return losses
-        named = _named(checked(method, losses), self.targets[target])
+            return found
+        named = _named(found, self.targets[target])
         own_head = not self._one_head and method not in self.retentions
         if own_head or getattr(method.config, "sums_targets", False):
             return named
@@ -193,15 +195,14 @@ class Methods:
             return one
 
         def checked_objective(outputs: Outputs, batch: Batch) -> Losses:
-            losses = checked(method, objective(outputs, batch))
-            return self._shared(method, losses, batch.target)
+            return self._of_target(method, objective(outputs, batch), batch.target)
 
         return Pass(one.batch, checked_objective, class_name(method))
 
-    def _joined(self, own: Losses, terms: Sequence[tuple[Method, Losses]]) -> Losses:
-        """The terms of the stage itself and of all methods, once they are what they must be."""
+    def _merged(self, *terms: Losses) -> Losses:
+        """The terms of the stage itself and of all methods together."""
         try:
-            return merged(own, *(checked(method, losses) for method, losses in terms))
+            return merged(*terms)
         except RunError as error:
             raise RunError(f"{self.names}: {error}") from None
 

@@ -113,7 +113,8 @@ def _earlier_results(
 ) -> Results:
     """The results up to the state; files of a later time are removed, they will come again."""
     saved = directory.load_results() if resume else {}
-    known = Results.from_json(saved).steps if saved else []
+    found = Results.from_json(saved) if saved else empty
+    known = found.steps
     if state is None:
         if known:
             raise RunError(
@@ -128,7 +129,9 @@ def _earlier_results(
     empty.steps = max(known, state["results"], key=len)[: stage + ended]
     if len(empty.steps) < stage:
         raise RunError(f"{directory.results}: lacks the first {stage} steps; restore the file")
-    if len(empty.steps) != len(known):
+    if len(empty.steps) == len(known):
+        empty.confusion = found.confusion  # it is of the newest stage
+    else:
         directory.save_results(empty.to_json())
     directory.drop_after(stage, iteration, complete=ended and stage == len(recipe.steps))
     return empty

@@ -29,6 +29,9 @@ from muhdi.recipe.section import Opaque
 from muhdi.taxonomy import CLASS_SETS
 from muhdi.workflows.train import train
 
+_OF_THE_RUN = {"name", "description", "notes", "steps", "test", "online"}
+"""Keys that the next run does not inherit. Two of them name domains that may be gone."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -231,9 +234,7 @@ def _new_domain(images: Path, base: Recipe) -> tuple[dict[str, Any], str]:
 
 def _inherited(base: Recipe) -> dict[str, Any]:
     """What stays as it was, and the step, which is the last one's or a usual one."""
-    data = base.model_dump(
-        mode="json", exclude_none=True, exclude={"name", "description", "notes", "steps", "test"}
-    )
+    data = base.model_dump(mode="json", exclude_none=True, exclude=_OF_THE_RUN)
     data["source_training"]["iterations"] = 0
     data["every_step"] = dict(NEXT_STEP)
     if base.steps:

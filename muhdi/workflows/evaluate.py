@@ -321,6 +321,31 @@ def _tested_domains(recipe: Recipe) -> list[str]:
     return [name for name in names if name != recipe.source_name()] or names
 
 
+def check_suits(name: str, checkpoint: Checkpoint, recipe: Recipe) -> None:
+    """Refuse a network that cannot be scored on the domains of a recipe.
+
+    Args:
+        name: of the network, for messages.
+        checkpoint: the network.
+        recipe: whose domains it is to see.
+
+    Raises:
+        DataError: it is of other classes.
+        RecipeError: it takes images of other channels.
+    """
+    if checkpoint.classes != recipe.class_set().classes:
+        raise DataError(
+            f"{name}: its classes are not those of the recipe {recipe.name!r}; give the recipe it"
+            " was made by"
+        )
+    channels = checkpoint.network.channels
+    if channels != recipe.channels:
+        raise RecipeError(
+            f"{name}: takes images of {channels} channels, the recipe {recipe.name!r} has"
+            f" channels: {recipe.channels}; give the run's own recipe"
+        )
+
+
 # --- scoring --------------------------------------------------------------------------------------
 
 
@@ -444,18 +469,8 @@ class _Scorer:
         return checkpoint
 
     def check(self, name: str, checkpoint: Checkpoint) -> None:
-        """Refuse a network of other classes, or without the head."""
-        if checkpoint.classes != self.recipe.class_set().classes:
-            raise DataError(
-                f"{name}: its classes are not those of the recipe {self.recipe.name!r}; give the"
-                " recipe it was made by"
-            )
-        channels = checkpoint.network.channels
-        if channels != self.recipe.channels:
-            raise RecipeError(
-                f"{name}: takes images of {channels} channels, the recipe {self.recipe.name!r} has"
-                f" channels: {self.recipe.channels}; give the run's own recipe"
-            )
+        """Refuse a network that the recipe does not suit, or without the head."""
+        check_suits(name, checkpoint, self.recipe)
         check_head(checkpoint.network, self.how.head)
 
     def _key(self, files: list[Path]) -> str:

@@ -34,6 +34,7 @@ from muhdi.workflows.adapt_online import (
     check_output,
     saved,
 )
+from muhdi.workflows.evaluate import check_suits
 
 _MB = 2**20
 
@@ -145,14 +146,10 @@ def adapt_in_rounds(  # noqa: PLR0913 - options by name
 def _check(
     model: Path | str, recipe: Recipe, arms: dict[str, OnlineConfig], options: dict[str, Any]
 ) -> None:
-    """Refuse, before anything is done, a network of other classes and methods that do not suit."""
+    """Refuse, before anything is done, a network or methods that do not suit."""
     for name, section in arms.items():
         predictor = Predictor.load(model, **options)
-        if predictor.classes.classes != recipe.class_set().classes:
-            raise DataError(
-                f"{model}: its classes are not those of the recipe {recipe.name!r}; give the"
-                " recipe it was made by"
-            )
+        check_suits(str(model), predictor.checkpoint, recipe)
         try:
             predictor.adapt_by(section)
         except MuhdiError as error:

@@ -209,6 +209,14 @@ def test_masked_consistency_without_a_teacher_takes_options_of_its_own() -> None
             ],
             "with model.batch_norm: frozen no batch norm",
         ),
+        (
+            [
+                "every_step.adaptation.method=minent",
+                "every_step.adaptation.masked={pseudo_labels: {teacher_statistics: batch}}",
+                "model.batch_norm=frozen",
+            ],
+            "adaptation.masked.pseudo_labels.teacher_statistics: with model.batch_norm: frozen no",
+        ),
     ],
 )
 def test_what_could_have_no_effect_is_refused(settings: list[str], message: str) -> None:

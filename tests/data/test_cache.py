@@ -182,6 +182,11 @@ def test_prepared_images_are_never_decoded_again_and_change_no_number(
     assert cached.steps == plain.steps
 
 
+def test_targets_are_prepared_without_the_source_too(recipe: Path) -> None:
+    changes = ["source_training.iterations=0", "steps.0.source=none"]
+    assert prepare(load_recipe(recipe, changes), 1) == 12, "all but the source's training images"
+
+
 def spoil(path: Path) -> None:
     """Make a file unreadable without a change of its size and date, by which a cache knows it."""
     facts = path.stat()

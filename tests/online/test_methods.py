@@ -183,6 +183,11 @@ def test_sar_is_reset_when_the_moving_mean_of_the_entropy_is_small() -> None:
     assert line.startswith(start)
     assert line.endswith("below 0.208")
     assert method.remarks() == [], "each line once"
+    # An easy image comes first after the reset: the rule holds all the same.
+    method.observe(image(9, 9))
+    assert method.resets == 2
+    (line,) = method.remarks()
+    assert "has collapsed and is reset" in line
 
 
 def test_a_network_that_is_sure_from_the_first_has_not_collapsed() -> None:

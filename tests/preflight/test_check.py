@@ -174,6 +174,14 @@ def test_labels_of_a_target_are_looked_at_for_the_oracle_alone(recipe: Path, fol
     )
 
 
+def test_a_source_that_nothing_learns_from_is_only_scored(recipe: Path, folders: Path) -> None:
+    shutil.rmtree(folders / "day_labels" / "train")
+    assert look(recipe).problems
+    report = look(recipe, "source_training.iterations=0", "steps.0.source=none")
+    assert report.problems == []
+    assert ("source", "train") not in [(split.key, split.split) for split in report.splits]
+
+
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["muhdi", "check", *map(str, arguments)])
     try:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from muhdi import distributed
 from muhdi.errors import MuhdiError
 from muhdi.losses import Losses
 from muhdi.models.checkpoint import load_checkpoint
@@ -207,6 +208,16 @@ def test_losses_that_are_read_late_are_those_of_the_newest_iteration() -> None:
     reader.record(losses_of(2, "b.png", seg_main=2.0, kt_main=3.0))
     assert reader.flush() == {"seg_main": 2.0, "kt_main": 3.0}
     assert reader.flush() == {}
+
+
+def test_iterations_without_a_loss_are_not_exchanged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of GPUs exchange what lies there; no loss lies nowhere."""
+    exchanged: list[torch.Tensor] = []
+    monkeypatch.setattr(distributed, "average_tensors", exchanged.extend)
+    reader = LossReader()
+    reader.record(losses_of(1, "a.png"))
+    assert reader.flush() == {}
+    assert exchanged == []
 
 
 def test_the_message_names_the_first_bad_loss_and_at_most_eight_images() -> None:

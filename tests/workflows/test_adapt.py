@@ -108,6 +108,7 @@ def test_images_that_are_gone_are_named_and_the_rest_goes_on(
         "root": "/nowhere/lost",
         "images": "*.png",
     }
+    recipe["online"] = {"domains": ["lost"]}
     (run / "recipe.yml").write_text(yaml.safe_dump(recipe))
     status, output, errors = muhdi(
         "adapt", run, "--images", "rainy", *LITTLE, "--set", "every_step.retention=none"

@@ -287,6 +287,7 @@ def test_rounds_compare_methods_on_one_stream(muhdi, trained: Path, tmp_path: Pa
         (["--method", "tent"], "--method: is for --online; name a stream with it"),
         (["--online", "photos", "--images", "photos"], "--images: trains a step, but --online"),
         (["--online", "photos", "--resume"], "--resume: trains a step, but --online does not"),
+        (["--online", "photos", "--seed", "0"], "--seed: trains a step, but --online does not"),
         (["--online", "photos", "--rounds", "2"], "--rounds: is for a recipe, but --online is"),
         (["--online", "photos", "--method", "tnt"], "unknown method 'tnt'; did you mean 'tent'?"),
         (["--online", "photos", "--set", "momentun=1"], "unknown key; did you mean 'momentum'?"),

@@ -128,6 +128,11 @@ def test_four_channels_from_images_to_an_exported_network(
     target = open_split(plan.recipe.steps[0].target, "train", DataContext.of(plan.recipe))
     assert target.read(0, False).image.shape == (SIZE[1], SIZE[0], 4)
 
+    plain = ("--set", "channels=3", "--set", "online={}", "--set", "pixel_range=null")
+    status, _, errors = muhdi("adapt", run, "--online", recipe, *plain)
+    assert status == 2
+    assert "takes images of 4 channels, the recipe 'nir' has channels: 3" in errors
+
     predictor = Predictor.load(run)
     files = [images / "0.png", tmp_path / "data/wood/nir/0.png"]
     found = predictor.predict(files)

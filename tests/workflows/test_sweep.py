@@ -108,6 +108,14 @@ def test_a_source_is_scored_in_no_special_way(tiny: Tiny, tmp_path: Path) -> Non
     assert source.recipe.evaluation.weights == "model"
 
 
+def test_a_source_needs_no_domain_of_a_stream(tiny: Tiny, tmp_path: Path) -> None:
+    plan = planned(Asked({"tiny": str(tiny())}, [1], ["online={domains: [night]}"]), tmp_path)
+    (source,) = plan.sources
+    assert source.recipe.online is None
+    (run,) = plan.arms["tiny"]
+    assert run.recipe.online is not None
+
+
 def test_a_command_trains_what_was_planned(plan: Plan) -> None:
     run = plan.arms["plain_order_night-city"][1]
     words = run.job.arguments(plan.experiments)

@@ -19,6 +19,8 @@ from muhdi.run.directory import RunDirectory
 SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
 NO_TEACHER = "evaluation.weights=model"
 """Of a source whose arms score their mean teachers: it has none, and its file says so anyway."""
+NO_STREAM = "online=null"
+"""Of a source whose recipe names domains of a stream: it has the source alone."""
 
 _LATER = ("name", "steps", "extra_domains", "evaluation")
 """Keys of the experiment on which the training on the source does not depend."""
@@ -67,6 +69,8 @@ class Job:
         settings = [*SOURCE_ONLY, f"name={name}"]
         if recipe.evaluation.weights == "teacher":
             settings.append(NO_TEACHER)
+        if recipe.online is not None and recipe.online.domains:
+            settings.append(NO_STREAM)
         return replace(self.changed(*settings), order=None)
 
     def changed(self, *settings: str) -> Job:
