@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from statistics import median, quantiles
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from muhdi.data.arrays import images_tensor
 from muhdi.data.channels import Channels
@@ -163,6 +164,12 @@ class OnlineSession:
                     weight.data = taught[name]
         return Inference(network, self.head, self.statistics)
 
+    def settle(self) -> None:
+        """Give the network the weights that `adapted` answers with, a mean teacher's."""
+        taught = self.method.teacher()
+        if taught is not None:
+            _take(self._checkpoint.network, taught)
+
     def checkpoint(self) -> Checkpoint:
         """The adapted network, with what is needed to use it.
 
@@ -174,10 +181,7 @@ class OnlineSession:
         teacher = None
         if taught is not None:
             teacher = WeightAverage.of(own.network, updates=self.latency.images)
-            weights = dict(teacher.network.named_parameters())
-            with torch.no_grad():
-                for name, value in taught.items():
-                    weights[name].copy_(value)
+            _take(teacher.network, taught)
         return replace(
             own,
             statistics={} if self.method.moves_weights else own.statistics,
@@ -211,6 +215,14 @@ class OnlineSession:
         """`adapt` for several images, one after another."""
         options: dict[str, Any] = {"size": view.size, "probabilities": probabilities}
         return [self.adapt(image, **options) for image in images]
+
+
+@torch.no_grad()
+def _take(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights to parameters of the same names."""
+    parameters = dict(network.named_parameters())
+    for name, value in weights.items():
+        parameters[name].copy_(value)
 
 
 def _whole_image(image: Pixels, size: Size, fit: Fit) -> Size:

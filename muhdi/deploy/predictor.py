@@ -239,7 +239,7 @@ class Predictor(nn.Module):
         return self.predict_many([pixels], view, probabilities=probabilities)[0]
 
     def adapt_by(self, method: str | OnlineConfig = USUAL, **options: Any) -> OnlineSession:
-        """Choose how `adapt` adapts; it begins with the network as it is now.
+        """Choose how `adapt` adapts; it begins with the network that `predict` uses now.
 
         Args:
             method: ``bn``, ``tent``, ``cotta``, ``sar``, ``none``, or ``package.module:Name``.
@@ -254,6 +254,8 @@ class Predictor(nn.Module):
         """
         check_type("method", method, str, OnlineConfig)
         section = read_online(method, options)
+        if self.online is not None:
+            self.online.settle()
         # Moving a module to a device makes buffers that the network does not share.
         self.used.network.to(self.inference.device)
         self.online = OnlineSession(self.used, self.usage, self.stored_statistics, section)

@@ -54,6 +54,11 @@ def _files_of(samples: PreparedSet) -> tuple[str, str]:
         return "", ""
     root = _common_folder(images.images)
     digest = hashlib.sha256(_listing(images.images, root))
+    if not images.channels.are_plain:
+        digest.update(str(images.channels).encode())
+    further = [path for bands in images.bands for path in bands]
+    if further:
+        digest.update(_listing(further, _common_folder(further)))
     if images.labels is not None:
         paths = images.labels.paths
         digest.update(_listing(paths, _common_folder(paths)))

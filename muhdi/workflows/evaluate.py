@@ -221,7 +221,7 @@ def _evaluate_recipe(
 def _loaded(recipe: Path | str | Recipe, *, trust_code: bool) -> Recipe:
     """A recipe, read if it is named; without ``trust_code``, trusted as its place says."""
     if isinstance(recipe, Recipe):
-        return recipe
+        return recipe.trusted() if trust_code else recipe
     return load_recipe(recipe, trust_code=trust_code or None)
 
 

@@ -112,6 +112,8 @@ def adapt_in_rounds(  # noqa: PLR0913 - options by name
     check_type("recipe", recipe, Recipe, str, Path)
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe, trust_code=trust_code or None)
+    elif trust_code:
+        recipe = recipe.trusted()
     if recipe.online is None:
         raise RecipeError(
             f"{recipe.name}: has no section online; add one, such as online: {{rounds: 10}}"

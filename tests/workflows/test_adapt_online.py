@@ -153,6 +153,17 @@ def test_a_mean_teacher_is_what_the_file_names(trained: Path, tmp_path: Path) ->
     assert any(not torch.equal(value, before[name]) for name, value in taught.items())
 
 
+def test_another_method_goes_on_from_the_mean_teacher(trained: Path, tmp_path: Path) -> None:
+    (photo,) = take_photos(tmp_path / "photos", 1)
+    predictor = library.Predictor.load(trained)
+    predictor.adapt_by("cotta", teacher_momentum=0.9, learning_rate=1e-1)
+    predictor.adapt(photo)
+    answered = predictor.predict(photo, probabilities=True).probabilities
+    predictor.adapt_by("none")
+    again = predictor.predict(photo, probabilities=True).probabilities
+    assert np.allclose(again, answered, atol=1e-6)
+
+
 def test_films_and_lists_are_streams(muhdi, trained: Path, tmp_path: Path) -> None:
     pytest.importorskip("av")
     from fractions import Fraction

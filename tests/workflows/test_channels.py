@@ -15,9 +15,11 @@ import yaml
 from PIL import Image
 
 from muhdi.data.catalog import DataContext, open_split
+from muhdi.data.domains import Domains
 from muhdi.deploy.exported import ExportedPredictor
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import DataError, Interrupted
+from muhdi.evaluation.scored_images import scored_images
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.recipe.load import load_recipe
 from muhdi.training.stage import StageTrainer
@@ -179,3 +181,12 @@ def test_what_cannot_be_is_refused_in_one_line(muhdi: Muhdi, recipe: Path) -> No
         assert status == 2, setting
         assert words in errors
         assert errors.count("\n") == 1
+
+
+def test_scores_of_other_channels_are_of_other_images(recipe: Path) -> None:
+    contents = []
+    for settings in ([], ["pixel_range=[0, 4000]"], ["channels=3", "source.bands=[]"]):
+        loaded = load_recipe(recipe, [*settings, "steps=[]"])
+        (scored,) = scored_images(Domains(loaded, training=False), loaded).values()
+        contents.append(scored.content)
+    assert len(set(contents)) == 3
