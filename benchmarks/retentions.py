@@ -11,6 +11,7 @@ and CamVid, without and with IDD Lite (`MUHDI_IDD_LITE`), with the pretrained ne
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import muhdi
@@ -71,6 +72,24 @@ def _with_joint(base: str) -> dict[str, tuple[str, ...]]:
     return {**ARMS, "joint": (f"{_RETENTION}=none", f"steps={json.dumps([step])}")}
 
 
+def _on_camvid(base: str, apart: Sequence[int]) -> dict[str, tuple[str, ...]]:
+    """The arms, of which the oracle is told where labels lie that no other arm may see.
+
+    Args:
+        base: recipe of the study.
+        apart: steps whose targets are of CamVid.
+    """
+    arms = _with_joint(base)
+    keys = {
+        "images": "train/images/*.jpg",
+        "labels": "train/labels_oracle/{stem}.png",
+        "val_images": "val/images/*.jpg",
+        "val_labels": "val/labels/{stem}.png",
+    }
+    told = [f"steps.{step}.target.{key}={value}" for step in apart for key, value in keys.items()]
+    return {**arms, "oracle": (*arms["oracle"], *told)}
+
+
 def _without_source(study: Study) -> Study:
     """The same study, whose steps have no source."""
     kept = {}
@@ -117,7 +136,7 @@ CAMVID = Study(
         CAMVID_SEEDS,
         "MUHDI_CAMVID=FOLDER python -m benchmarks.retentions --only camvid",
     ),
-    _with_joint("camvid_return"),
+    _on_camvid("camvid_return", apart=(0, 1, 2)),
     CAMVID_SEEDS,
     "selftrain",
 )
@@ -125,7 +144,7 @@ INDIA = replace(
     CAMVID,
     name="retentions_india",
     base="camvid_india",
-    arms=_with_joint("camvid_india"),
+    arms=_on_camvid("camvid_india", apart=(0, 2)),
     title=_title(
         "CamVid and IDD Lite, day -> dusk -> India -> dusk, pretrained EfficientNet-Lite0",
         CAMVID_SEEDS,
