@@ -332,6 +332,8 @@ def export(
             " give a name without an ending"
         )
     files = [item.path for item in find_inputs(images) if not item.is_video] if images else []
+    if images and not files:
+        raise RecipeError("--images: holds films alone, but an export is compared on images")
     path, verified = run_export(
         model,
         target,

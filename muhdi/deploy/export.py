@@ -155,8 +155,8 @@ def export(  # noqa: PLR0913 - options by name
     with _temporary_name(path) as temporary:
         with _in_one_line(target, input_size):
             runner = write(predictor, temporary)
-            resized = folder or input_size == "trained"
-            verified = verify(predictor, runner, shown, resized=resized, target=target)
+            inside = folder or input_size == "trained"
+            verified = verify(predictor, runner, shown, resized=inside, target=target)
         if folder:
             notes = CardNotes(predictor.run, licence, f"The export was {verified}.")
             example = predictor.predict(shown[0]).beside() if picture else None

@@ -238,17 +238,22 @@ class _Writer:
 
     def _read(self, path: Path) -> Pixels:
         pixels = read_image(path, None, self.predictor.channels, band_files(path, self.bands))
-        if min(pixels.shape[:2]) < self.smallest:
-            raise MuhdiError(
-                f"{path}: a side is smaller than {self.smallest} pixels; enlarge the image"
-            )
+        self._check_sides(path, pixels)
         return pixels
 
     def _readable(self, video: Video) -> Iterator[Pixels]:
         try:
-            yield from video
+            for pixels in video:
+                self._check_sides(video.path, pixels)
+                yield pixels
         except MuhdiError as error:
             self.failures.append(str(error))
+
+    def _check_sides(self, path: Path, pixels: Pixels) -> None:
+        if min(pixels.shape[:2]) < self.smallest:
+            raise MuhdiError(
+                f"{path}: a side is smaller than {self.smallest} pixels; enlarge the image"
+            )
 
 
 def band_files(image: Path, patterns: Sequence[str]) -> list[Path]:

@@ -257,6 +257,19 @@ def test_windows_and_size_through_the_command(muhdi, trained: Path, tmp_path: Pa
     status, _, errors = muhdi("predict", trained, "small.png", "big.png", "-o", "o", "--window")
     assert status == 1
     assert "small.png: a side is smaller than 16 pixels" in errors
+    pytest.importorskip("av")
+    writer = VideoWriter(tmp_path / "low.mp4", 10)
+    writer.add(np.zeros((12, 32, 3), np.uint8))
+    writer.close()
+    status, _, errors = muhdi("predict", trained, "low.mp4", "big.png", "-o", "f", "--window")
+    assert status == 1
+    assert "low.mp4: a side is smaller than 16 pixels" in errors
+    assert (tmp_path / "f/ids/big.png").is_file(), "the others go on"
+    status, _, errors = muhdi("export", trained, "net.pt2", "--images", "low.mp4")
+    assert (status, errors) == (
+        2,
+        "error: --images: holds films alone, but an export is compared on images\n",
+    )
     assert (tmp_path / "o/ids/big.png").is_file()
 
 
