@@ -45,6 +45,7 @@ ARMS: dict[str, tuple[str, ...]] = {
     "average": (f"{_RETENTION}=average",),
     "blend": (f"{_RETENTION}=blend",),
     "style": (f"{_RETENTION}=style",),
+    "style_earlier": (f"{_RETENTION}={{method: style, current: false}}",),
     "replay": (f"{_RETENTION}=replay",),
     "style_average": (f"{_RETENTION}=[style, average]",),
     "oracle": (f"{_ADAPTATION}=oracle", f"{_RETENTION}=none"),
@@ -164,13 +165,14 @@ INTRODUCTION = """
 ## Ways to keep what was learned
 
 Each arm is self-training with one retention, at its default weights; `selftrain` keeps nothing,
-`none` does not adapt, and `oracle` learns from the labels of each target in turn. `joint` has all
-targets at once, in one step with as many iterations as the sequence: the upper bound without
-labels, which can forget nothing. All arms of a seed start from the same source network, *source
-alone*. *Lost before the return* is what the first target had lost of its best just before it came
-back. A difference is called noise unless it is
-more than 1.5 points and significant at 5 % in a paired t test, corrected for the number of arms
-(Holm).
+`none` does not adapt, and `oracle` learns from the labels of each target in turn. `style_earlier`
+paints the source in the styles of earlier targets alone: what `style` has more than that comes from
+the style of the current target, and is adaptation, not memory. `joint` has all targets at once, in
+one step with as many iterations as the sequence: it can forget nothing, and is the upper bound of
+its adaptation without labels. All arms of a seed start from the same source network, *source alone*.
+*Lost before the return* is what the first target had lost of its best just before it came back. A
+difference is called noise unless it is more than 1.5 points and significant at 5 % in a paired t
+test, corrected for the number of arms (Holm).
 """
 
 
