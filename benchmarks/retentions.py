@@ -169,8 +169,8 @@ Each arm is self-training with one retention, at its default weights; `selftrain
 paints the source in the styles of earlier targets alone: what `style` has more than that comes from
 the style of the current target, and is adaptation, not memory. `joint` has all targets at once, in
 one step with as many iterations as the sequence: it can forget nothing, and is the upper bound of
-its adaptation without labels. All arms of a seed start from the same source network, *source alone*.
-*Lost before the return* is what the first target had lost of its best just before it came back. A
+plain self-training. All arms of a seed start from the same source network, *source alone*. *Lost
+before the return* is what the first target had lost of its best just before it came back. A
 difference is called noise unless it is more than 1.5 points and significant at 5 % in a paired t
 test, corrected for the number of arms (Holm).
 """
