@@ -21,6 +21,11 @@ from muhdi.report.run_files import RunData, embedded, samples_of
 from muhdi.taxonomy import ClassSet
 
 
+HOT = 0.715
+"""Above it letters on the colour of a heat map have the other colour: so both can be read on all of
+them, in light and in dark pages."""
+
+
 @dataclass(frozen=True)
 class HeatCell:
     """A cell of a heat map.
@@ -34,6 +39,11 @@ class HeatCell:
     text: str
     heat: float | None = None
     marks: str = ""
+
+    @property
+    def is_hot(self) -> bool:
+        """Whether its letters have the other colour."""
+        return self.heat is not None and self.heat > HOT
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import yaml
 
 from muhdi.evaluation.results import Results
 from muhdi.report.charts import Chart, Line, nice_ticks, thinned
+from muhdi.report.page import percent_cell
 from muhdi.report.significance import Difference, reading
 from tests.testers import forget
 
@@ -555,6 +556,13 @@ def test_it_fits_a_phone_and_is_legible(muhdi: Muhdi, run: Path, browser: Any, d
     assert muhdi("report", run)[0] == 0
     page = opened(browser, run / "report.html", width=390, dark=dark)
     assert page.execute_script("return document.documentElement.scrollWidth") <= 390
+    every_heat = [percent_cell(float(value)) for value in range(101)]
+    cells = [
+        f"<td class='{'hot' if cell.is_hot else ''}' style='--v:{cell.heat}'>{cell.text}</td>"
+        for cell in every_heat
+    ]
+    table = f"<table class='heat'><tbody><tr>{''.join(cells)}</tr></tbody></table>"
+    page.execute_script("document.body.insertAdjacentHTML('beforeend', arguments[0])", table)
     contrast = page.execute_script(CONTRAST)
     assert contrast["worst"] >= 4, contrast
     assert (contrast["page"] < 0.1) == dark
