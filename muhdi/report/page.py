@@ -20,7 +20,6 @@ from muhdi.report.result_table import Cell, statistics_title, text, with_statist
 from muhdi.report.run_files import RunData, embedded, samples_of
 from muhdi.taxonomy import ClassSet
 
-
 HOT = 0.715
 """Above it letters on the colour of a heat map have the other colour: so both can be read on all of
 them, in light and in dark pages."""
