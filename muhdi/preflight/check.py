@@ -257,8 +257,9 @@ def _read(number: int, index: int) -> _Seen:
         counts = tuple(np.bincount(sample.label.ravel(), minlength=256).tolist())
     # With the size: images of equal bytes may differ in shape.
     digest = hashlib.sha256(size.encode() + sample.image.tobytes()).digest()
-    lowest = sample.image.min((0, 1)).tolist()
-    highest = sample.image.max((0, 1)).tolist()
+    # One axis after the other, which NumPy does a hundred times as fast as both at once.
+    lowest = sample.image.min(0).min(0).tolist()
+    highest = sample.image.max(0).max(0).tolist()
     extremes = tuple(zip(lowest, highest, strict=True))
     return _Seen(number, sample.name, "", size, digest, counts, sample.unlisted, extremes)
 
