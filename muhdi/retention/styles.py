@@ -39,11 +39,16 @@ def colour_of(images: Tensor, seen: Tensor | None = None) -> Colour:
     pixels = images.float().flatten(2)
     weights = torch.ones_like(pixels[:, :1]) if seen is None else seen.float().flatten(1)[:, None]
     total = weights.sum(-1).clamp(min=1)
-    mean = (pixels * weights).sum(-1) / total
+    mean = _mean(pixels, weights)
     centred = pixels - mean[:, :, None]
     with _exact(images):
         covariance = (centred * weights) @ centred.transpose(1, 2) / total[:, :, None]
     return Colour(mean, covariance)
+
+
+def _mean(pixels: Tensor, weights: Tensor) -> Tensor:
+    """Of pixels [N, C, P] that count by weights [N, 1, P]: [N, C]."""
+    return (pixels * weights).sum(-1) / weights.sum(-1).clamp(min=1)
 
 
 def recoloured(images: Tensor, style: Colour, seen: Tensor | None = None) -> Tensor:
@@ -139,7 +144,7 @@ def _filled(images: Tensor, seen: Tensor | None) -> Tensor:
     pixels = images.float()
     if seen is None:
         return pixels
-    mean = colour_of(images, seen).mean
+    mean = _mean(pixels.flatten(2), seen.float().flatten(1)[:, None])
     return torch.where(seen[:, None] > 0, pixels, mean[:, :, None, None])
 
 
