@@ -10,7 +10,7 @@ import yaml
 from muhdi.recipe.read import find_recipe, shipped_recipes
 from muhdi.recipe.schema import Recipe
 
-__all__ = ["RECIPE", "find_recipe", "load_recipe", "save_recipe", "shipped_recipes"]
+__all__ = ["RECIPE", "find_recipe", "given_recipe", "load_recipe", "save_recipe", "shipped_recipes"]
 
 RECIPE = "recipe.yml"
 """File of a run's recipe, in its directory."""
@@ -25,6 +25,17 @@ def load_recipe(
 ) -> Recipe:
     """A checked recipe, see `Recipe.load`."""
     return Recipe.load(recipe, settings, seed, trust_code=trust_code)
+
+
+def given_recipe(recipe: Recipe | Path | str, *, trust_code: bool) -> Recipe:
+    """A recipe, read if it is named; without ``trust_code``, trusted as its place says.
+
+    Raises:
+        RecipeError: it is wrong, or a class that it names cannot be imported.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe.trusted() if trust_code else recipe
+    return load_recipe(recipe, trust_code=trust_code or None)
 
 
 def save_recipe(recipe: Recipe) -> str:

@@ -20,7 +20,7 @@ from muhdi.models.checkpoint import Checkpoint, load_checkpoint
 from muhdi.preflight.survey import survey
 from muhdi.recipe.domains import DomainConfig, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig
-from muhdi.recipe.load import RECIPE
+from muhdi.recipe.load import RECIPE, given_recipe
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.plugins import refuse_foreign
@@ -207,10 +207,8 @@ def _base_recipe(
     model: Path | str, run: Path | None, source: Recipe | Path | str | None, *, trust_code: bool
 ) -> Recipe:
     """The recipe whose source is trained on and whose domains are evaluated."""
-    if isinstance(source, Recipe):
-        base = source.trusted() if trust_code else source
-    elif source is not None:
-        base = Recipe.load(source, trust_code=trust_code or None)
+    if source is not None:
+        base = given_recipe(source, trust_code=trust_code)
     elif run is not None:
         base = Recipe.load(run / RECIPE, trust_code=trust_code)
     else:

@@ -25,7 +25,7 @@ from muhdi.models.ensemble import Ensemble, joint_statistics
 from muhdi.models.inference import Network, check_head, unknown_statistics
 from muhdi.models.outputs import AGNOSTIC
 from muhdi.recipe.evaluation import IN_WORDS, STATISTICS
-from muhdi.recipe.load import RECIPE, load_recipe, shipped_recipes
+from muhdi.recipe.load import RECIPE, given_recipe, load_recipe, shipped_recipes
 from muhdi.recipe.schema import Recipe
 from muhdi.run.directory import RunDirectory
 from muhdi.training.fabric import build_fabric
@@ -186,7 +186,7 @@ def _evaluate_checkpoint(
         raise RecipeError("recipe: is needed, since a checkpoint does not say its domains")
     if experiments is not None:
         raise RecipeError("experiments: finds the run of a recipe; this is a checkpoint itself")
-    loaded = _loaded(recipe, trust_code=how.trust_code)
+    loaded = given_recipe(recipe, trust_code=how.trust_code)
     scorer = _Scorer(loaded, [], how)
     scorer.check("the checkpoint", checkpoint)
     return scorer.score_one("network", [checkpoint])
@@ -213,16 +213,9 @@ def _evaluate_recipe(
 ) -> Results:
     """Score what the recipe's section ``test`` says."""
     named = recipe if isinstance(recipe, Recipe) else checked_name(recipe)
-    loaded = _loaded(named, trust_code=how.trust_code)
+    loaded = given_recipe(named, trust_code=how.trust_code)
     networks = _of_recipe(loaded, experiments)
     return _Scorer(loaded, _tested_domains(loaded), how).score(networks)
-
-
-def _loaded(recipe: Path | str | Recipe, *, trust_code: bool) -> Recipe:
-    """A recipe, read if it is named; without ``trust_code``, trusted as its place says."""
-    if isinstance(recipe, Recipe):
-        return recipe.trusted() if trust_code else recipe
-    return load_recipe(recipe, trust_code=trust_code or None)
 
 
 def _known_statistics(statistics: Sequence[str]) -> list[str]:
@@ -260,7 +253,7 @@ def _of_path(
     network = network_file(path) if path.is_dir() else path
     networks: Networks = [(network.stem, [network])]
     if recipe is not None:
-        return networks, _loaded(recipe, trust_code=trust_code)
+        return networks, given_recipe(recipe, trust_code=trust_code)
     own = _run_of(path) / RECIPE
     if not own.is_file():
         raise RecipeError(

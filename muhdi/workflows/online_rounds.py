@@ -22,7 +22,7 @@ from muhdi.evaluation.online_scores import OnlineScores
 from muhdi.evaluation.predict import confusion_matrix
 from muhdi.files import file_name, write_json
 from muhdi.recipe.domains import DomainConfig
-from muhdi.recipe.load import load_recipe
+from muhdi.recipe.load import given_recipe
 from muhdi.recipe.online import OnlineConfig, OnlineRoundsConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.workflows.adapt_online import (
@@ -110,10 +110,7 @@ def adapt_in_rounds(  # noqa: PLR0913 - options by name
         Interrupted: after a signal, with the same saved.
     """
     check_type("recipe", recipe, Recipe, str, Path)
-    if not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe, trust_code=trust_code or None)
-    elif trust_code:
-        recipe = recipe.trusted()
+    recipe = given_recipe(recipe, trust_code=trust_code)
     if recipe.online is None:
         raise RecipeError(
             f"{recipe.name}: has no section online; add one, such as online: {{rounds: 10}}"
