@@ -161,9 +161,13 @@ def file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
 
 
-def name_of_at_most(length: int, name: str) -> str:
-    """A name as it is, or of a longer one the beginning and a digest of the whole."""
-    if len(name) <= length:
+LONGEST = 80
+"""Characters of a part of a run's name."""
+
+
+def short_name(name: str) -> str:
+    """A name as it is, or of one over `LONGEST` the beginning and a digest of the whole."""
+    if len(name) <= LONGEST:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return f"{name[: length - len(digest) - 1]}-{digest}"
+    digest = sha256_of(name.encode())[:8]
+    return f"{name[: LONGEST - len(digest) - 1]}-{digest}"

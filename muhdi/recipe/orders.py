@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from muhdi.errors import RecipeError, check_type
-from muhdi.files import file_name, name_of_at_most
+from muhdi.files import file_name, short_name
 from muhdi.recipe.explain import explain
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.stages import StepConfig
@@ -27,8 +27,6 @@ others less one, drawn at random), or the orders themselves.
 
 MOST_ORDERS = 120
 """``all`` orders of five targets; with more of them a number must be given."""
-LONGEST = 80
-"""Characters of an order in a run's name."""
 _DRAW_SEED = 0
 """Orders are drawn with a seed of their own, so that all recipes and seeds have the same ones."""
 
@@ -178,7 +176,7 @@ def base_arm(recipe: Recipe) -> str:
 
 def order_name(order: Sequence[str]) -> str:
     """An order as a part of a run's name: its targets; of a long one the first, and a digest."""
-    return name_of_at_most(LONGEST, "-".join(file_name(name) for name in order))
+    return short_name("-".join(file_name(name) for name in order))
 
 
 def _suffix(order: Sequence[str]) -> str:

@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from muhdi.errors import RecipeError, check_type
-from muhdi.files import file_name, name_of_at_most
+from muhdi.files import file_name, short_name
 from muhdi.recipe.read import SHORT_KEYS, shortened
 from muhdi.recipe.yaml_text import parse_yaml
 
 Varied = Mapping[str, Sequence[Any]]
 """Values by the key that takes them."""
-
-LONGEST = 80
-"""Characters of a variation in a run's name."""
 _ELSEWHERE = {
     "seed": "give each seed with --seed, which pairs the arms",
     "name": "runs are named after the values of other keys; leave it out",
@@ -79,7 +76,7 @@ def variations(varied: Varied) -> list[Variation]:
     found: dict[str, Variation] = {}
     for parts in itertools.product(*of_keys):
         settings = tuple(setting for part in parts for setting in part.settings)
-        name = name_of_at_most(LONGEST, "_".join(part.name for part in parts))
+        name = short_name("_".join(part.name for part in parts))
         if name in found:
             raise RecipeError(
                 f"--vary: {' '.join(found[name].settings)} and {' '.join(settings)} would both be"

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from muhdi import Recipe, RecipeError
-from muhdi.recipe.orders import LONGEST, base_arm, in_order, orders_of, own_order, split_seed
+from muhdi.files import LONGEST
+from muhdi.recipe.orders import base_arm, in_order, orders_of, own_order, split_seed
 
 BACK = "scenes2_selftrain"
 """Snow, wet night, abroad, and snow again."""

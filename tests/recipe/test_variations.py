@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muhdi.errors import RecipeError
-from muhdi.recipe.variations import LONGEST, read_varied, variations
+from muhdi.files import LONGEST
+from muhdi.recipe.variations import read_varied, variations
 from muhdi.recipe.yaml_text import parse_yaml
 
 RETENTIONS = "every_step.retention=[none, [style, average], {method: ewc, weight: 10}]"

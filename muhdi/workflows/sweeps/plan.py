@@ -197,13 +197,14 @@ class Asked:
     def _varied(self) -> dict[str, Job]:
         """A job of the first seed for every recipe, or for every variation of one."""
         found: dict[str, Job] = {}
+        each = variations(self.varied) if self.varied else []
         for key, file in self.files.items():
             job = Job(file, self.seeds[0], tuple(self.settings), self.trust_code)
-            if not self.varied:
+            if not each:
                 found[key] = job
                 continue
             name, _ = split_seed(job.load())
-            for one in variations(self.varied):
+            for one in each:
                 called = f"name={json.dumps(f'{name}_{one.name}')}"
                 found[f"{key}_{one.name}"] = job.changed(*one.settings, called)
         return found
