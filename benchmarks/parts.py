@@ -1,6 +1,6 @@
 """Every part of self-training alone, against self-training without it.
 
-    MUHDI_CAMVID=FOLDER python -m benchmarks.parts [--only camvid_lite|scenes2] [--arms NAME ...]
+    MUHDI_CAMVID=FOLDER python -m benchmarks.parts [--only NAME] [--arms NAME ...]
     [--experiments DIR] [--jobs N] [--collect]
 
 On CamVid, day -> bright -> dusk, with the pretrained network of `camvid_lite`, and on the drawn
@@ -9,11 +9,12 @@ scenes of `scenes2`, day -> snow -> wet night, with its small one. See `benchmar
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks import arms
 from benchmarks.arms import Study, after_the_last_step, average, section
 
 SEEDS = (11, 12, 13)
-_SEEDS = ", ".join(map(str, SEEDS))
 _ADAPTATION = "every_step.adaptation"
 ARMS: dict[str, tuple[str, ...]] = {
     "none": (f"{_ADAPTATION}=none",),
@@ -36,6 +37,10 @@ ARMS: dict[str, tuple[str, ...]] = {
     "masked": (f"{_ADAPTATION}.masked={{block: 32}}",),
     "rare": ("every_step.rare_classes={}",),
     "distance": (f"{_ADAPTATION}.feature_distance={{weight: 0.005}}",),
+}
+"""What each arm changes; `none` is the control without adaptation."""
+DETAILS: dict[str, tuple[str, ...]] = {
+    "selftrain": (),
     "per_pixel": (f"{_ADAPTATION}.threshold_per=pixel",),
     "mean_over_all": ("every_step.mean_over=all",),
     "paste_ignored": (f"{_ADAPTATION}.paste_ignored=true",),
@@ -43,21 +48,29 @@ ARMS: dict[str, tuple[str, ...]] = {
     "weak_colours": (f"{_ADAPTATION}.weak_colours={{}}",),
     "margins": (f"{_ADAPTATION}.margins={{top: 0.03, bottom: 0.23}}",),
 }
-"""What each arm changes; `none` is the control without adaptation."""
+"""Smaller choices; a study of their own, whose runs were made on one machine."""
+
+
+def _title(data: str, command: str) -> str:
+    return f"""### {data}
+
+Mean ± standard deviation of seeds {", ".join(map(str, SEEDS))}.
+
+```sh
+{command}
+```
+"""
+
 
 CAMVID = Study(
     "parts",
     "camvid_lite",
     ("evaluation.statistics=[blend, running]", "evaluation.samples=1"),
     ("blend", "running"),
-    f"""### CamVid, day -> bright -> dusk, pretrained EfficientNet-Lite0
-
-Mean ± standard deviation of seeds {_SEEDS}.
-
-```sh
-MUHDI_CAMVID=FOLDER python -m benchmarks.parts --only camvid_lite
-```
-""",
+    _title(
+        "CamVid, day -> bright -> dusk, pretrained EfficientNet-Lite0",
+        "MUHDI_CAMVID=FOLDER python -m benchmarks.parts --only camvid_lite",
+    ),
     ARMS,
     SEEDS,
     "selftrain",
@@ -66,10 +79,7 @@ _SCENES_ARMS = {
     **ARMS,
     # The images are half as high.
     "masked": (f"{_ADAPTATION}.masked={{block: 16}}",),
-    # Its thresholds are of pixels as it comes.
-    "per_class": (f"{_ADAPTATION}.threshold_per=class",),
 }
-del _SCENES_ARMS["per_pixel"]
 del _SCENES_ARMS["distance"]  # a network from random weights has no features worth keeping
 SCENES = Study(
     "parts_scenes2",
@@ -81,20 +91,39 @@ SCENES = Study(
         "evaluation.samples=1",
     ),
     ("image", "running"),
-    f"""
-### Drawn scenes, day -> snow -> wet night, small network
-
-Mean ± standard deviation of seeds {_SEEDS}.
-
-```sh
-python -m benchmarks.parts --only scenes2
-```
-""",
+    _title(
+        "Drawn scenes, day -> snow -> wet night, small network",
+        "python -m benchmarks.parts --only scenes2",
+    ),
     _SCENES_ARMS,
     SEEDS,
     "selftrain",
 )
-STUDIES = {CAMVID.base: CAMVID, "scenes2": SCENES}
+# Its thresholds are of pixels as it comes.
+_SCENES_DETAILS = {**DETAILS, "per_class": (f"{_ADAPTATION}.threshold_per=class",)}
+del _SCENES_DETAILS["per_pixel"]
+STUDIES = {
+    "camvid_lite": CAMVID,
+    "camvid_lite_details": replace(
+        CAMVID,
+        name="parts_details",
+        arms=DETAILS,
+        title=_title(
+            "CamVid, smaller choices",
+            "MUHDI_CAMVID=FOLDER python -m benchmarks.parts --only camvid_lite_details",
+        ),
+    ),
+    "scenes2": SCENES,
+    "scenes2_details": replace(
+        SCENES,
+        name="parts_scenes2_details",
+        arms=_SCENES_DETAILS,
+        title=_title(
+            "Drawn scenes, smaller choices",
+            "python -m benchmarks.parts --only scenes2_details",
+        ),
+    ),
+}
 
 INTRODUCTION = """
 ## Self-training, part by part
@@ -105,6 +134,8 @@ and `running` are other statistics of the teacher; `share` weighs all pixels by 
 confident ones; `ramp` lets the teacher follow quickly at first; `mirror` averages it over the image
 and its mirror; `colours` changes colours more and blurs; `masked` is masked consistency, `rare` the
 sampling of rare classes, `distance` the distance of features from those of the starting backbone.
+The *smaller choices* were run on another machine than the arms above them, with a `selftrain` of
+their own.
 A difference is called noise unless it is more than 1.5 points and significant at 5 % in a paired
 t test, corrected for the number of arms (Holm).
 """
@@ -118,7 +149,7 @@ def sections() -> str:
         if runs:
             targets = runs[study.control][0].domains[1:]
             columns = [after_the_last_step(name) for name in targets]
-            found.append(section(study, [*columns, average("both targets")]))
+            found.append(section(study, [*columns, average("both targets")]) + "\n")
     return "\n".join([INTRODUCTION, *found]) if found else ""
 
 
