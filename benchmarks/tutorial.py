@@ -1,0 +1,132 @@
+"""What docs/tutorial.md gains: its folders and its recipe, with other retentions and the control.
+
+    python -m benchmarks.tutorial FOLDER [--jobs N] [--json FILE]
+
+Draws the tutorial's folders in FOLDER, writes its recipe with ``muhdi new``, trains every arm, and
+prints the tutorial's table. No setting was chosen on these seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import muhdi
+from muhdi.preflight.new import new_recipe
+from muhdi.report.result_table import Cell, markdown
+
+DOCS = Path(__file__).parents[1] / "docs"
+MEASURED = Path(__file__).parent / "measured" / "tutorial.json"
+SEEDS = (11, 12, 13)
+PLACE = "my_city"
+LABELS = 'steps.0.target.labels="{split}/labels/{stem}.png"'
+NO_ADAPTATION = "no adaptation"
+ARMS: dict[str, tuple[str, ...]] = {
+    NO_ADAPTATION: ("every_step.adaptation=none", "every_step.retention=none"),
+    "self-training": ("every_step.retention=none",),
+    "self-training, muhdi": ("every_step.retention=muhdi",),
+    "self-training, style": ("every_step.retention=style",),
+}
+"""What each arm changes of the recipe."""
+
+
+def draw_folders() -> None:
+    """Run the tutorial's own code, which draws its folders where the program is."""
+    block = re.search(r"```python\n(.*?)```", (DOCS / "tutorial.md").read_text(), re.S)
+    assert block is not None
+    exec(compile(block[1], "docs/tutorial.md", "exec"), {})
+
+
+def recipes() -> list[muhdi.Recipe]:
+    """The recipe that ``muhdi new`` writes for them, of every arm."""
+    text, _ = new_recipe(Path("simulator"), [Path(PLACE)], "mine")
+    path = Path("mine.yml")
+    path.write_text(text)
+    return [
+        muhdi.Recipe.load(path, [LABELS, *settings], name=_run(arm))
+        for arm, settings in ARMS.items()
+    ]
+
+
+def _run(arm: str) -> str:
+    """What the runs of an arm are called, without the seed."""
+    return re.sub(r"\W+", "_", arm)
+
+
+def scores(arm: str, experiments: Path) -> list[dict[str, Any]]:
+    """The mIoU on the new place, a row for each seed.
+
+    Args:
+        arm: of `ARMS`.
+        experiments: where its runs lie.
+
+    Returns:
+        With every choice of statistics: before and after the step, in percent.
+    """
+    rows = []
+    for seed in SEEDS:
+        file = experiments / "snapshots" / f"{_run(arm)}_seed{seed}" / "results.json"
+        results = muhdi.Results.from_json(json.loads(file.read_text()))
+        place = results.domains.index(PLACE)
+        found = {}
+        for kind in results.statistics:
+            matrix = results.matrix(kind)
+            found[kind] = [matrix[0][place], matrix[-1][place]]
+        rows.append({"arm": arm, "seed": seed, "miou_before_and_after": found})
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The tutorial's table: every seed, and what each arm has more than the control."""
+    kinds = list(rows[0]["miou_before_and_after"])
+    lines: list[list[Cell]] = []
+    for kind in kinds:
+        pairs = {
+            arm: [row["miou_before_and_after"][kind] for row in rows if row["arm"] == arm]
+            for arm in ARMS
+        }
+        control = [after for _, after in pairs[NO_ADAPTATION]]
+        before = [first for first, _ in pairs[NO_ADAPTATION]]
+        if None not in before:
+            lines.append([f"`{kind}`", "before", _each(before), ""])
+        for arm, values in pairs.items():
+            after = [last for _, last in values]
+            more = [own - other for own, other in zip(after, control, strict=True)]
+            gained = "" if arm == NO_ADAPTATION else ", ".join(f"{one:+.1f}" for one in more)
+            lines.append([f"`{kind}`", arm, _each(after), gained])
+    return markdown(["statistics", "", "mIoU", "more than no adaptation"], lines)
+
+
+def _each(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.1f}" for value in values)
+
+
+def main() -> None:
+    """Train what is missing, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--jobs", type=int)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    file = options.json and options.json.absolute()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(options.folder)
+    experiments = Path("experiments")
+    draw_folders()
+    muhdi.sweep(recipes(), SEEDS, [], experiments, options.jobs)
+    rows = [row for arm in ARMS for row in scores(arm, experiments)]
+    if file:
+        what = "mIoU on my_city before and after the step; see benchmarks/tutorial.py"
+        file.write_text(json.dumps({"what": what, "rows": rows}, indent=1) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
