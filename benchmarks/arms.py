@@ -37,6 +37,7 @@ class Study:
         arms: what each of them changes.
         seeds: of the runs; none of them was used to choose anything.
         control: the arm that the others are compared with.
+        short: its name in a table of several studies.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Study:
     arms: Mapping[str, tuple[str, ...]]
     seeds: tuple[int, ...]
     control: str
+    short: str = ""
 
     def recipe(self, arm: str) -> muhdi.Recipe:
         """The recipe of an arm, without its seed."""
