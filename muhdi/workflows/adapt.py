@@ -26,6 +26,7 @@ from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
+from muhdi.recipe.stages import StepConfig
 from muhdi.taxonomy import CLASS_SETS
 from muhdi.workflows.train import train
 
@@ -173,6 +174,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         "steps": [step],
     }
     if source_free:
+        notes += _only_what_needs_no_source(data["every_step"], target)
         step["source"] = "none"
         notes += _without_its_images(data, base)
     with tempfile.TemporaryDirectory() as folder:
@@ -262,6 +264,30 @@ def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[s
 
 def _plain(section: Any) -> Any:
     return section.model_dump(mode="json", exclude_none=True)
+
+
+def _only_what_needs_no_source(every_step: dict[str, Any], target: dict[str, Any]) -> list[str]:
+    """Leave out what the earlier steps had and this one cannot have; notes on that.
+
+    An adaptation that needs the source stays: it is what learns, so the user must choose another.
+
+    Args:
+        every_step: of the new recipe, changed in place.
+        target: section of the new place.
+    """
+    step = StepConfig.model_validate({**every_step, "target": target})
+    needing = [part.key for part in step.retention.parts if part.needs_source]
+    if needing:
+        kept = [_plain(part) for part in step.retention.parts if not part.needs_source]
+        every_step["retention"] = kept or "none"
+    if step.rare_classes is not None:
+        needing.append("rare_classes")
+        del every_step["rare_classes"]
+    if step.adaptation.feature_distance is not None:
+        needing.append("feature_distance")
+        every_step["adaptation"] = _plain(step.adaptation)
+        del every_step["adaptation"]["feature_distance"]
+    return [f"without {name} from here on, which learns from source images" for name in needing]
 
 
 def _without_its_images(data: dict[str, Any], base: Recipe) -> list[str]:

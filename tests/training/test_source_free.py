@@ -17,7 +17,7 @@ from muhdi.recipe import plugins
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.retentions import DistillConfig
 from muhdi.run.directory import RunDirectory
-from muhdi.workflows.adapt import adapt
+from muhdi.workflows.adapt import adapt, plan_adaptation
 from muhdi.workflows.train import train
 from tests.testers import MethodTester
 
@@ -153,3 +153,36 @@ def test_what_needs_the_source_is_refused(tiny: Tiny, settings: list[str], messa
     with pytest.raises(RecipeError) as error:
         load_recipe(tiny(), ["every_step.source=none", *settings])
     assert message in str(error.value)
+
+
+def test_what_learned_from_the_source_is_left_out_and_said(
+    tiny: Tiny, folders: Path, tmp_path: Path
+) -> None:
+    source = load_recipe(tiny(name="first"), ["steps=[]"])
+    train(source, tmp_path, quiet=True)
+    first = RunDirectory.of(source, tmp_path).model(0, "source", 3)
+    changes = [
+        f"model.init={first}",
+        "every_step.retention=[style, l2sp]",
+        "every_step.rare_classes={}",
+        "every_step.adaptation={method: selftrain, feature_distance: {}}",
+    ]
+    recipe = load_recipe(tiny(), changes)
+    train(recipe, tmp_path, quiet=True)
+    run = RunDirectory.of(recipe, tmp_path).folder
+    images = folders / "rain" / "train"
+    (with_source,) = plan_adaptation(run, images).recipe.steps
+    assert [part.key for part in with_source.retention.parts] == ["style", "l2sp"]
+    plan = plan_adaptation(run, images, source_free=True)
+    (step,) = plan.recipe.steps
+    assert [part.key for part in step.retention.parts] == ["l2sp"]
+    assert step.rare_classes is None
+    assert step.adaptation.feature_distance is None
+    said = [note for note in plan.notes if "which learns from source images" in note]
+    assert [note.split()[1] for note in said] == ["style", "rare_classes", "feature_distance"]
+    nothing_kept = plan_adaptation(
+        run, images, source_free=True, changes={"every_step.retention": "none"}
+    )
+    assert nothing_kept.recipe.steps[0].retention.key == "none"
+    with pytest.raises(RecipeError, match="style needs source images"):
+        plan_adaptation(run, images, source_free=True, changes={"every_step.retention": "style"})

@@ -1,0 +1,80 @@
+"""All retentions in one table: what each gains in every study, what it costs, what it keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.arms import Runs, Study, differences_to_control
+from muhdi.report.result_table import markdown
+from muhdi.report.significance import Compared
+
+MEASURED = Path(__file__).parent / "measured"
+BACKBONES = ("small", "efficientnet_lite0")
+"""Whose iterations were measured, see `benchmarks.retention_cost`."""
+
+INTRODUCTION = """What each arm averages over the targets after the last step, more than
+`selftrain`. Bold is more than noise; all else is within it. *Iteration* is the CPU time of an
+iteration over one that keeps nothing (`small` / EfficientNet-Lite0,
+`python -m benchmarks.retention_cost`), *keeps* what the last network's file of {study} holds for
+it, besides the statistics that every run keeps.
+"""
+
+
+def overview(heading: str, studies: Sequence[Study]) -> str:
+    """The table of those studies that are finished; empty where none is.
+
+    Args:
+        heading: of the table.
+        studies: whose arms have the same meaning.
+    """
+    finished = [(study, study.finished()) for study in studies]
+    finished = [(study, runs) for study, runs in finished if runs]
+    if not finished:
+        return ""
+    head = ["arm"]
+    columns: list[Mapping[str, Compared]] = []
+    for study, runs in finished:
+        for kind in study.statistics:
+            head.append(f"{study.short}, `{kind}`")
+            columns.append(differences_to_control(study, runs, kind))
+    first, first_runs = finished[0]
+    arms = dict.fromkeys(arm for study, runs in finished for arm in runs)
+    costs = _costs()
+    rows = []
+    for arm in arms:
+        if arm == first.control:
+            continue
+        gains = [_gain(column.get(arm)) for column in columns]
+        rows.append([f"`{arm}`", *gains, costs.get(arm, "-"), _keeps(first_runs, arm)])
+    table = markdown([*head, "iteration", "keeps"], rows)
+    return f"### {heading}\n\n{INTRODUCTION.format(study=first.short)}\n{table}\n"
+
+
+def _gain(compared: Compared | None) -> str:
+    """The mean difference, bold where it is more than noise."""
+    if compared is None:
+        return "-"
+    gain = f"{compared.difference.mean:+.1f}"
+    return f"**{gain}**" if compared.holds else gain
+
+
+def _costs() -> dict[str, str]:
+    """The CPU time of an iteration, by arm, over one without a retention."""
+    ratios: dict[str, list[str]] = {}
+    for backbone in BACKBONES:
+        measured = json.loads((MEASURED / f"retention_cost_{backbone}.json").read_text())
+        for arm, rounds in measured["over_none"].items():
+            ratios.setdefault(arm, []).append(f"{mean(rounds):.2f}")
+    return {arm: " / ".join(found) for arm, found in ratios.items()}
+
+
+def _keeps(runs: Runs, arm: str) -> str:
+    """How much the methods of an arm carry out of its last step."""
+    if arm not in runs:
+        return "-"
+    kept = runs[arm][0].steps[-1]["kept"]
+    held = sum(size for owner, size in kept.items() if owner != "statistics")
+    return f"{held / 1024:.1f} KiB" if held else "nothing"
