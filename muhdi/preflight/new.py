@@ -101,7 +101,8 @@ def _training_lines() -> list[str]:
         *(_PRETRAINED if pretrained else _SMALL),
         "augment: {crop: 0.5, flip: true, colour: 0.3}",
         "# How every new place is learned without labels (adaptation), and how the old ones are"
-        " kept (retention).",
+        " kept (retention;",
+        "# style: the source's images are also seen in the colours of every place so far).",
         f"every_step: {_flow(step)}",
         "# The new places, in the order in which they come. Those that have 'labels' and 'ids' too"
         " are scored.",

@@ -289,7 +289,7 @@ NEXT_STEP: dict[str, Any] = {
     "batch_size": 4,
     "learning_rate": 1e-3,
     "adaptation": {"method": "selftrain", "threshold_per": "class"},
-    "retention": {"method": "muhdi"},
+    "retention": {"method": "style"},
 }
 """A step as it is recommended: of new recipes, and for networks whose run had none."""
 

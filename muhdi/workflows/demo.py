@@ -16,11 +16,11 @@ from muhdi.workflows.sweeps.schedule import Log
 PAGE = "demo.html"
 SEED = 41
 """Of the demo; no setting was chosen on it."""
-SHIPPED = {"sequential": "scenes2_selftrain", "kept": "scenes2_selftrain_muhdi"}
+SHIPPED = {"sequential": "scenes2_selftrain", "kept": "scenes2_selftrain_style"}
 """Shipped recipes, and what the page calls them."""
 QUICK = ("evaluation.statistics=[image]", "evaluation.default=image")
 """Changes of the shipped recipes: one choice of statistics is shown, so no other is computed."""
-RETENTIONS = {"sequential": "none", "kept": "muhdi"}
+RETENTIONS = {"sequential": "none", "kept": "style"}
 """How the same arms differ on one's own folders."""
 
 

@@ -40,7 +40,7 @@ def test_it_ends_with_a_table_a_sentence_and_one_page(muhdi, tmp_path: Path) -> 
     assert status == 0, errors
     sequential, kept = (
         Results.load(tmp_path / f"demo/snapshots/scenes2_{arm}_seed41")
-        for arm in ("selftrain", "selftrain_muhdi")
+        for arm in ("selftrain", "selftrain_style")
     )
     assert [step["name"] for step in kept.steps] == [
         "source",
