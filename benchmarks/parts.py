@@ -135,7 +135,12 @@ confident ones; `ramp` lets the teacher follow quickly at first; `mirror` averag
 and its mirror; `colours` changes colours more and blurs; `masked` is masked consistency, `rare` the
 sampling of rare classes, `distance` the distance of features from those of the starting backbone.
 The *smaller choices* were run on another machine than the arms above them, with a `selftrain` of
-their own.
+their own. `per_pixel` and `per_class` are thresholds for all pixels alike or for each class,
+`mean_over_all` divides a loss by all pixels instead of the labelled ones, `paste_ignored` pastes
+ignored pixels, too, `classes_per_batch` draws the pasted classes for a batch instead of an image,
+`weak_colours` changes the colours of every image a little, `margins` learns nothing from the rows
+at the top and bottom. Nothing in the drawn scenes is ignored, so that `mean_over_all` and
+`paste_ignored` change nothing there.
 A difference is called noise unless it is more than 1.5 points and significant at 5 % in a paired
 t test, corrected for the number of arms (Holm).
 """
