@@ -36,6 +36,7 @@ from benchmarks.iteration import VERSIONS, disagreement, measure
 from benchmarks.made_up import MadeUp, prepared, segformer_folder
 from muhdi.recipe.augment import AugmentConfig
 from muhdi.recipe.load import shipped_recipes
+from muhdi.report.result_table import spread, text
 from tests.docs.commands import check_understood, shell_lines
 
 
@@ -45,6 +46,20 @@ def test_the_plain_iteration_has_our_losses() -> None:
 
 def test_the_results_page_is_what_the_kept_runs_say() -> None:
     assert results.PAGE.read_text() == results.page()
+
+
+def test_readme_s_table_is_what_the_kept_runs_say() -> None:
+    readme = (results.HERE.parent / "README.md").read_text()
+    rows = dict(re.findall(r"^\| ((?:control|self-training|oracle)[^|]*) \| (.+) \|$", readme, re.M))
+    arms_shown = ["none", "selftrain", "muhdi", "style", "joint", "oracle"]
+    assert len(rows) == len(arms_shown)
+    runs = retentions.SCENES.finished()
+    for arm, cells in zip(arms_shown, rows.values(), strict=True):
+        image = [run.summary("image").average for run in runs[arm]]
+        running = [run.summary("running").average for run in runs[arm]]
+        forgotten = [run.summary("running").forgetting for run in runs[arm]]
+        expected = [text(spread(values)) for values in (image, running, forgotten)]
+        assert cells.split(" | ") == expected, arm
 
 
 def test_the_performance_page_is_what_was_measured() -> None:
@@ -136,9 +151,9 @@ def test_the_choice_of_statistics_is_a_table() -> None:
         teacher_choice.Case("a", 1, "x", information, scores, "batch"),
         teacher_choice.Case("a", 2, "x", information, scores, "blend"),
     ]
-    text = teacher_choice.table(cases)
-    assert "| a, 1 | x | 40.0 | **30.0** | 35.0 | 0.500, 0.600, 0.400 |" in text
-    assert "the best candidate in 1 of 2 cases; it lost at most 10.0 points." in text
+    shown = teacher_choice.table(cases)
+    assert "| a, 1 | x | 40.0 | **30.0** | 35.0 | 0.500, 0.600, 0.400 |" in shown
+    assert "the best candidate in 1 of 2 cases; it lost at most 10.0 points." in shown
 
 
 def test_the_gpu_page_is_its_guide_and_what_was_measured() -> None:
