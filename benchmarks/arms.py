@@ -95,7 +95,8 @@ def collect(
             found = finished_run(experiments, name)
             if found is not None:
                 known[name] = {"recipe": digests[arm], "results": found}
-        write(study.name, known)
+        if known:
+            write(study.name, known)
 
 
 def section(study: Study, columns: Sequence[Column]) -> str:
