@@ -26,12 +26,12 @@ MEASURED = Path(__file__).parent / "measured" / "tutorial.json"
 SEEDS = (11, 12, 13)
 PLACE = "my_city"
 LABELS = 'steps.0.target.labels="{split}/labels/{stem}.png"'
-NO_ADAPTATION = "no adaptation"
+CONTROL = "control: no adaptation"
 ARMS: dict[str, tuple[str, ...]] = {
-    NO_ADAPTATION: ("every_step.adaptation=none", "every_step.retention=none"),
-    "self-training": ("every_step.retention=none",),
-    "self-training, muhdi": ("every_step.retention=muhdi",),
-    "self-training, style": ("every_step.retention=style",),
+    CONTROL: ("every_step.adaptation=none", "every_step.retention=none"),
+    "self-training, nothing kept": ("every_step.retention=none",),
+    "self-training, `muhdi`": ("every_step.retention=muhdi",),
+    "self-training, `style`": ("every_step.retention=style",),
 }
 """What each arm changes of the recipe."""
 
@@ -56,7 +56,7 @@ def recipes() -> list[muhdi.Recipe]:
 
 def _run(arm: str) -> str:
     """What the runs of an arm are called, without the seed."""
-    return re.sub(r"\W+", "_", arm)
+    return re.sub(r"\W+", "_", arm).strip("_")
 
 
 def scores(arm: str, experiments: Path) -> list[dict[str, Any]]:
@@ -83,28 +83,24 @@ def scores(arm: str, experiments: Path) -> list[dict[str, Any]]:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """The tutorial's table: every seed, and what each arm has more than the control."""
-    kinds = list(rows[0]["miou_before_and_after"])
+    """The tutorial's table: every seed of every arm.
+
+    Args:
+        rows: see `scores`.
+    """
     lines: list[list[Cell]] = []
-    for kind in kinds:
-        pairs = {
-            arm: [row["miou_before_and_after"][kind] for row in rows if row["arm"] == arm]
-            for arm in ARMS
-        }
-        control = [after for _, after in pairs[NO_ADAPTATION]]
-        before = [first for first, _ in pairs[NO_ADAPTATION]]
-        if None not in before:
-            lines.append([f"`{kind}`", "before", _each(before), ""])
-        for arm, values in pairs.items():
-            after = [last for _, last in values]
-            more = [own - other for own, other in zip(after, control, strict=True)]
-            gained = "" if arm == NO_ADAPTATION else ", ".join(f"{one:+.1f}" for one in more)
-            lines.append([f"`{kind}`", arm, _each(after), gained])
-    return markdown(["statistics", "", "mIoU", "more than no adaptation"], lines)
+    for kind in rows[0]["miou_before_and_after"]:
+        before = [row["miou_before_and_after"][kind][0] for row in rows if row["arm"] == CONTROL]
+        line: list[Cell] = [f"`{kind}`", _each(before)]
+        for arm in ARMS:
+            after = [row["miou_before_and_after"][kind][1] for row in rows if row["arm"] == arm]
+            line.append(_each(after))
+        lines.append(line)
+    return markdown(["statistics", "before", *ARMS], lines)
 
 
-def _each(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.1f}" for value in values)
+def _each(values: Sequence[float | None]) -> str:
+    return ", ".join("-" if value is None else f"{value:.1f}" for value in values)
 
 
 def main() -> None:
