@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks import (
     arms,
@@ -29,6 +30,7 @@ from benchmarks import (
     segformer,
     shards,
     teacher_choice,
+    tutorial,
     windows,
 )
 from benchmarks.growth import apart
@@ -50,7 +52,9 @@ def test_the_results_page_is_what_the_kept_runs_say() -> None:
 
 def test_readme_s_table_is_what_the_kept_runs_say() -> None:
     readme = (results.HERE.parent / "README.md").read_text()
-    rows = dict(re.findall(r"^\| ((?:control|self-training|oracle)[^|]*) \| (.+) \|$", readme, re.M))
+    rows = dict(
+        re.findall(r"^\| ((?:control|self-training|oracle)[^|]*) \| (.+) \|$", readme, re.M)
+    )
     arms_shown = ["none", "selftrain", "muhdi", "style", "joint", "oracle"]
     assert len(rows) == len(arms_shown)
     runs = retentions.SCENES.finished()
@@ -60,6 +64,30 @@ def test_readme_s_table_is_what_the_kept_runs_say() -> None:
         forgotten = [run.summary("running").forgetting for run in runs[arm]]
         expected = [text(spread(values)) for values in (image, running, forgotten)]
         assert cells.split(" | ") == expected, arm
+
+
+def test_the_tutorial_s_table_is_what_was_measured() -> None:
+    measured = json.loads(tutorial.MEASURED.read_text())
+    assert measured["network"] == "small"
+    assert tutorial.table(measured["rows"]).strip() in (tutorial.DOCS / "tutorial.md").read_text()
+
+
+def test_the_tutorial_s_recipe_has_all_arms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in ("simulator", "my_city"):
+        for split in ("train", "val"):
+            for folder in ("images", "labels"):
+                Path(place, split, folder).mkdir(parents=True)
+            Image.new("RGB", (32, 16)).save(f"{place}/{split}/images/000.png")
+            label = Image.new("L", (32, 16))
+            label.putpixel((0, 0), 1)
+            label.save(f"{place}/{split}/labels/000.png")
+    tried = tutorial.recipes()
+    assert [recipe.steps[0].retention.key for recipe in tried] == ["none", "none", "muhdi", "style"]
+    assert [recipe.steps[0].adaptation.key for recipe in tried] == ["none", *["selftrain"] * 3]
+    assert len({recipe.name for recipe in tried}) == len(tried)
 
 
 def test_the_performance_page_is_what_was_measured() -> None:
