@@ -38,15 +38,17 @@ def section(study: Study) -> str:
     if not study.chosen() or runs.keys() != reported.keys():
         return ""
     only = next(name for name, one in STUDIES.items() if one.name == study.name)
-    rounds = len(runs[CONTROL][0].rounds)
+    online = study.recipe(study.seeds[0]).online
+    assert online is not None
     seeds = ", ".join(map(str, study.seeds))
     choosing = " and ".join(map(str, study.chosen_on))
     compared = compared_to_control(runs)
     parts = [
         f"### {study.title}\n",
         f"```sh\npython -m benchmarks.online_rounds --only {only}\n```\n",
-        f"Seeds {seeds}, mIoU with mean ± standard deviation, of {rounds} rounds where nothing else"
-        " is said:\n",
+        f"Networks are those of the recipe `{study.base}`, of the source alone. Seeds {seeds}, mean"
+        f" ± standard deviation; {online.rounds} rounds of {online.images} images of each domain,"
+        " and the mean of them where no round is named:\n",
         _reported_table(study, runs, compared),
         "Reading, computed from the numbers:\n",
         *[f"* {line}" for line in readings(study, runs, compared)],
@@ -93,25 +95,23 @@ def _gain(compared: Compared) -> str:
 
 
 def _reported_table(study: Study, runs: Runs, compared: Mapping[str, Compared]) -> str:
-    head = ["arm", "statistics", *study.domains, "first round", "last round", "mean", "by seed"]
-    head += [f"more than {CONTROL}", "by seed", "resets"]
+    head = ["arm", "mean", "by seed", f"more than {CONTROL}", "by seed", "first round"]
+    head += ["last round", "resets", "statistics", *study.domains]
     rows = [_row(study, arm, own, compared.get(arm)) for arm, own in runs.items()]
     return markdown(head, rows)
 
 
 def _row(study: Study, arm: str, runs: Sequence[Run], compared: Compared | None) -> list[Cell]:
     (used,) = {run.used for run in runs}
-    row: list[Cell] = [arm, used]
-    row += [spread([run.of_domain(domain) for run in runs]) for domain in study.domains]
-    row += [spread([run.by_round[place] for run in runs]) for place in (0, -1)]
-    row += [spread([run.average for run in runs]), _by_seed(runs)]
+    row: list[Cell] = [arm, spread([run.average for run in runs]), _by_seed(runs)]
     if compared is None:
         row += ["", ""]
     else:
         more = compared.difference
         doubt = "" if compared.holds else " (within the noise)"
         row += [f"{more.mean:+.1f}{doubt}", ", ".join(f"{value:+.1f}" for value in more.values)]
-    return [*row, _resets(runs)]
+    row += [*_first_and_last(runs), _resets(runs), used]
+    return row + [spread([run.of_domain(domain) for run in runs]) for domain in study.domains]
 
 
 def _choice_table(study: Study) -> str:
@@ -121,10 +121,14 @@ def _choice_table(study: Study) -> str:
     rows: list[list[Cell]] = []
     for arm, own in runs.items():
         name = f"**{arm}**" if arm in chosen else arm
-        rounds = [spread([run.by_round[place] for run in own]) for place in (0, -1)]
         average = mean(run.average for run in own)
-        rows.append([name, *rounds, average, _by_seed(own), _resets(own)])
-    return markdown(["arm", "first round", "last round", "mean", "by seed", "resets"], rows)
+        rows.append([name, average, _by_seed(own), *_first_and_last(own), _resets(own)])
+    return markdown(["arm", "mean", "by seed", "first round", "last round", "resets"], rows)
+
+
+def _first_and_last(runs: Sequence[Run]) -> list[Cell]:
+    """Means of the domains in these rounds."""
+    return [spread([run.by_round[place] for run in runs]) for place in (0, -1)]
 
 
 def _by_seed(runs: Sequence[Run]) -> str:
