@@ -121,6 +121,8 @@ def test_more_channels_begin_with_the_mean_of_the_colours(fake: Any, tmp_path: P
     assert wide.padding == (127.5, 63.75, 31.875, 74.375, 74.375)
     assert wide.normalise.std.flatten().tolist() == [127.5, 127.5, 63.75, 106.25, 106.25]
     assert wide.layer_of("model.stem.weight") == 0
+    narrow.widen(4)
+    assert not any(module.training for module in narrow.modules())
 
     path = tmp_path / "five.safetensors"
     save_checkpoint(path, Checkpoint(network, section, ("a", "b"), (64, 32)))

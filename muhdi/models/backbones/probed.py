@@ -112,7 +112,7 @@ class ProbedBackbone(Backbone):
         wider.load_state_dict(state)
         for key, weight in self.model.named_parameters():
             wider.get_parameter(key).requires_grad_(weight.requires_grad)
-        self.model = wider
+        self.model = wider.train(self.model.training)
         self._take(channels)
 
 
