@@ -141,7 +141,7 @@ class Online:
         return None
 
     def remarks(self) -> list[str]:
-        """Lines for the user, each given once."""
+        """Lines for the user, each given once; whoever shows them says of which method."""
         found = self._remarks
         self._remarks = []
         return found

@@ -58,8 +58,8 @@ class Moments(Online):
                 replace_norm(self.following.network, name, _Following(norm, config.momentum))
         if context.statistics not in ("running", self.statistics):
             self.remark(
-                f"{config.shown_name}: begins with the running statistics; without it the network"
-                f" is used with {context.statistics}"
+                "begins with the running statistics, where plain prediction uses"
+                f" {context.statistics} statistics"
             )
 
     @torch.no_grad()

@@ -95,8 +95,8 @@ class Sar(Learner):
             self._is_sure = entropy < limit
             if self._is_sure:
                 self.remark(
-                    f"{self.config.shown_name}: reset_entropy does not apply, since the network as"
-                    f" it began is surer: its entropy is {entropy:.3f}, below {limit:.3f}"
+                    "reset_entropy does not apply, since the network as it began is surer: its"
+                    f" entropy is {entropy:.3f}, below {limit:.3f}"
                 )
         self.moving_mean = _KEPT * self.moving_mean + (1 - _KEPT) * entropy
         if self.moving_mean < limit and not self._is_sure:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from muhdi.evaluation.metrics import mean_of_known
-from muhdi.report.result_table import Cell, ResultTable
+from muhdi.report.result_table import Cell, ResultTable, statistics_title
 
 Arm = Mapping[str, Any]
 """What ``online.json`` holds of a method."""
@@ -15,22 +17,33 @@ Arm = Mapping[str, Any]
 def methods_table(arms: Mapping[str, Arm], domains: Sequence[str]) -> ResultTable:
     """A row for each method: its domains' mIoU, mean over the rounds.
 
+    Where methods differ in the statistics that batch norms normalise with, these are a column: what
+    one has more than plain prediction may be theirs. Where there are several rounds, the first and
+    the last have columns, too.
+
     Args:
         arms: by name, plain prediction among them.
         domains: in the order in which they come.
     """
     rounds = max((len(arm["rounds"]) for arm in arms.values()), default=0)
-    header = ["method", *domains, "mean", "first round", "last round", "cumulative", "ms", "resets"]
-    rows: list[list[Cell]] = []
-    for name, arm in arms.items():
-        means = [one["mean"] for one in arm["rounds"]]
-        cells: list[Cell] = [name]
-        cells += [mean_of_known(_of_domain(arm, domain)) for domain in domains]
-        cells += [arm["mean"], _first(means), _last(means), _last_cumulative(arm)]
-        cells += [arm["latency"]["median_ms"], str(arm["resets"])]
-        rows.append(cells)
-    title = f"mIoU while adapting, mean over {rounds} rounds; ms: of an image, median"
-    return ResultTable(title, header, rows)
+    used = list(dict.fromkeys(arm["statistics"] for arm in arms.values()))
+    columns: list[tuple[str, Callable[[Arm], Cell]]] = []
+    if len(used) > 1:
+        columns.append(("statistics", lambda arm: str(arm["statistics"])))
+    columns += [(domain, partial(_of_domain, domain=domain)) for domain in domains]
+    columns.append(("mean", itemgetter("mean")))
+    if rounds > 1:
+        columns.append(("first round", partial(_of_round, place=0)))
+        columns.append(("last round", partial(_of_round, place=-1)))
+    columns.append(("cumulative", _last_cumulative))
+    columns.append(("ms", lambda arm: arm["latency"]["median_ms"]))
+    columns.append(("resets", lambda arm: str(arm["resets"])))
+    rows: list[list[Cell]] = [[name, *(of(arm) for _, of in columns)] for name, arm in arms.items()]
+    over = "one round" if rounds == 1 else f"mean over {rounds} rounds"
+    title = f"mIoU while adapting, {over}; ms: of an image, median"
+    if len(used) == 1:
+        title = f"{title}; {statistics_title(used[0])}"
+    return ResultTable(title, ["method", *(head for head, _ in columns)], rows)
 
 
 def rounds_table(name: str, arm: Arm, domains: Sequence[str]) -> ResultTable:
@@ -43,16 +56,13 @@ def rounds_table(name: str, arm: Arm, domains: Sequence[str]) -> ResultTable:
     return ResultTable(f"mIoU of {name} by round", header, rows)
 
 
-def _of_domain(arm: Arm, domain: str) -> list[float | None]:
-    return [one["domains"].get(domain, {}).get("miou") for one in arm["rounds"]]
+def _of_domain(arm: Arm, domain: str) -> float | None:
+    return mean_of_known([one["domains"].get(domain, {}).get("miou") for one in arm["rounds"]])
 
 
-def _first(values: Sequence[float | None]) -> float | None:
-    return values[0] if values else None
-
-
-def _last(values: Sequence[float | None]) -> float | None:
-    return values[-1] if values else None
+def _of_round(arm: Arm, place: int) -> float | None:
+    means: list[float | None] = [one["mean"] for one in arm["rounds"]]
+    return means[place] if means else None
 
 
 def _last_cumulative(arm: Arm) -> float | None:

@@ -41,6 +41,7 @@ class OnlineRun:
         images: how many were predicted and learned from.
         latency: of an image, in milliseconds.
         resets: how often the network had collapsed and was reset.
+        statistics: what batch norms normalise with; ``none`` without them.
         remarks: the first lines for the user, `MANY` at most.
         failures: a line for every file that could not be read.
         notes: on what was left out.
@@ -51,6 +52,7 @@ class OnlineRun:
     images: int = 0
     latency: dict[str, Any] = field(default_factory=dict)
     resets: int = 0
+    statistics: str = ""
     remarks: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -62,6 +64,7 @@ class OnlineRun:
             "images": self.images,
             "latency": self.latency,
             "resets": self.resets,
+            "statistics": self.statistics,
             "network": self.network.name,
             "remarks": self.remarks,
             "failures": self.failures,
@@ -125,7 +128,7 @@ def adapt_online(  # noqa: PLR0913 - options by name
     session = predictor.adapt_by(section)
     run = OnlineRun(section, out / NETWORK)
     try:
-        with saved(session, run, on_remark):
+        with saved(session, run, lambda line: on_remark(f"{section.shown_name}: {line}")):
             if inputs is None:
                 images = _told(_guarded(stream), on_progress)
                 predict_stream(session, images, out, view, overwrite=overwrite)
@@ -231,6 +234,7 @@ def saved(session: OnlineSession, run: OnlineRun, on_remark: OnRemark) -> Iterat
         run.images = session.latency.images
         run.latency = session.latency.to_json()
         run.resets = session.resets
+        run.statistics = session.statistics
         if run.images:
             save_checkpoint(run.network, session.checkpoint())
     if error is None:

@@ -8,10 +8,14 @@ import shlex
 from pathlib import Path
 from statistics import mean
 
+import pytest
 import yaml
 
 from benchmarks.online import METHODS
+from benchmarks.online_page import compared_to_control, more_than
+from benchmarks.online_rounds import STUDIES
 from muhdi.recipe.load import load_recipe
+from muhdi.recipe.online import read_online
 from muhdi.recipe.schema import Recipe
 from tests.docs.test_readme import LITTLE, SCENES, take_a_photo
 
@@ -74,3 +78,31 @@ def test_what_it_costs_is_what_was_measured() -> None:
         ratio = mean(measured[f"{method}_over_plain"])
         assert limit is None or ratio <= limit
         assert f"{method} {ratio:.2f}" in text
+
+
+def test_what_it_gains_is_what_the_kept_runs_say() -> None:
+    text = " ".join(PAGE.split())
+    study = STUDIES["scenes2"]
+    runs = study.finished(study.reported(), study.seeds)
+    compared = compared_to_control(runs)
+    chosen = study.chosen()
+    assert {arm for arm in chosen.values() if compared[arm].holds} == {"sar_0.01"}
+    plain = mean(run.average for run in runs["none"])
+    assert study.statistics == "image"
+    assert f"with each image's own statistics scores {plain:.1f}. " in text
+    gain = compared["sar_0.01"].difference.mean
+    assert f"`sar` scores {gain:.1f} points more, at a learning rate of 0.01, forty times" in text
+    over_running = more_than(runs[chosen["bn"]], runs["none_running"]).mean
+    assert f"`bn` has {over_running:.1f} points more than plain prediction with the run" in text
+
+    choice = study.controls() | study.all_candidates()
+    tried = study.finished(choice, study.chosen_on)
+    default = read_online("sar", {}).learning_rate
+    assert 40 * default == pytest.approx(0.01)
+    usual = more_than(tried[f"sar_{default:g}"], tried["none"]).mean
+    assert f"at which it had {usual:.1f} more on the seeds that chose" in text
+    fast = tried["tent_0.001"]
+    ends = zip(fast, tried["none"], strict=True)
+    lost = mean(plain.by_round[-1] - own.by_round[-1] for own, plain in ends)
+    assert f"`tent` ended {lost:.1f} points below plain prediction, and only one of its two" in text
+    assert sorted(run.resets for run in fast) == [0, 1]

@@ -251,7 +251,7 @@ def test_a_collapse_is_told(muhdi, trained: Path, tmp_path: Path) -> None:
         "adapt", trained, "--online", "photos", "--method", "tent", *words
     )
     assert status == 0
-    assert "the network has collapsed and is reset" in errors
+    assert re.search(r"^tent: image \d+: the network has collapsed and is reset", errors, re.M)
     assert "0 resets" not in output
     facts = json.loads((tmp_path / "adapted/online.json").read_text())
     assert facts["resets"] == len(facts["remarks"]) >= 1
@@ -289,6 +289,21 @@ def test_rounds_compare_methods_on_one_stream(muhdi, trained: Path, tmp_path: Pa
     )
     assert status == 0
     assert "mIoU of bn by round" in output
+    assert "mIoU while adapting, one round; " in output
+    assert "first round" not in output, "it would be the mean once more"
+
+
+def test_rounds_say_what_batch_norms_normalise_with(muhdi, trained: Path, tmp_path: Path) -> None:
+    few = ["--set", "online.images=1", "--set", "online.domains=[night]", "--rounds", "1"]
+    words = ["adapt", trained, "--online", trained / "recipe.yml", *few, "--statistics", "image"]
+    status, output, errors = muhdi(*words, "--method", "none", "--method", "bn")
+    assert status == 0, errors
+    assert "statistics" in output
+    begun = "begins with the running statistics, where plain prediction uses image statistics"
+    assert errors.count(f"bn: {begun}") == errors.count("bn:") == 1
+    arms = json.loads((tmp_path / "adapted/online.json").read_text())["arms"]
+    assert [arm["statistics"] for arm in arms.values()] == ["image", "running"]
+    assert arms["bn"]["remarks"] == [begun]
 
 
 @pytest.mark.parametrize(
