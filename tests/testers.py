@@ -6,7 +6,7 @@ import io
 import sys
 from collections.abc import Iterator
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -86,6 +86,12 @@ def batches(*, labelled_target: bool) -> tuple[Batch, Batch]:
     return Batch(images[:2], labels[:2]), target
 
 
+def narrow(section: type[Any], /, **options: Any) -> Any:
+    """A method; networks of its own have few channels, where their width is an option."""
+    width = {"width": 4} if "width" in section.model_fields else {}
+    return section(**width, **options)
+
+
 def mirrored(batch: Batch) -> Batch:
     """The same images and labels, mirrored."""
     labels = None if batch.labels is None else batch.labels.flip(-1)
@@ -116,6 +122,16 @@ def begin(
     first = deepcopy(network).eval()
     found = Surroundings(network, images, memory or {}, CLASS_SET, first)
     return begin_methods(adaptation, retention, context, {"main": 1.0, "aux": 0.1}, found)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A network that learns, the methods of its step, their generator, and the first losses."""
+
+    network: Segmenter
+    methods: Methods
+    generator: torch.Generator
+    losses: Losses
 
 
 class MethodTester:
@@ -184,13 +200,14 @@ class MethodTester:
         return losses
 
     def run_all(self) -> None:
-        """Every check."""
-        self.it_trains()
-        self.its_state_is_all_that_it_needs()
-        self.two_parts_give_finite_losses_of_the_same_names()
-        self.a_step_goes_on_from_its_memory()
+        """Every check, on one network that has begun to learn."""
+        begun = self.it_trains()
+        self.two_parts_give_finite_losses_of_the_same_names(begun)
+        self.its_state_is_all_that_it_needs(begun)
+        self.a_step_goes_on_from_its_memory(begun)
 
-    def it_trains(self) -> None:
+    def it_trains(self) -> Begun:
+        """A network and its methods after one iteration."""
         network, methods = self.started()
         before = {name: value.clone() for name, value in network.named_parameters()}
         losses = self.iterate(network, methods)
@@ -202,13 +219,12 @@ class MethodTester:
             for own in method.own_networks().values():
                 inside = {id(p) for p in method.parameters()}
                 assert all(id(p) in inside for p in own.module.parameters()), "not a submodule"
+        return Begun(network, methods, self.generator, losses)
 
-    def its_state_is_all_that_it_needs(self) -> None:
-        """Saved after one iteration and loaded into a fresh start, the next one is the same."""
-        network, methods = self.started()
-        self.iterate(network, methods)
-        saved = _through_a_file(_state(network, methods, self.generator))
-        expected = self.iterate(network, methods)
+    def its_state_is_all_that_it_needs(self, begun: Begun) -> None:
+        """Saved and loaded into a fresh start, the next iteration is the same."""
+        saved = _through_a_file(_state(begun.network, begun.methods, begun.generator))
+        expected = self.iterate(begun.network, begun.methods)
         other, again = self.started()
         with torch.no_grad():  # what a fresh start computes must not matter
             for weight in other.parameters():
@@ -218,23 +234,23 @@ class MethodTester:
         assert losses.keys() == expected.keys()
         for name, value in expected.items():
             assert torch.equal(losses[name], value), name
-        for name, value in network.state_dict().items():
-            assert torch.equal(other.state_dict()[name], value), name
+        modules = zip((begun.network, *begun.methods.all), (other, *again.all), strict=True)
+        for one, two in modules:
+            found = two.state_dict()
+            for name, value in one.state_dict().items():
+                assert not isinstance(value, Tensor) or torch.equal(found[name], value), name
 
-    def two_parts_give_finite_losses_of_the_same_names(self) -> None:
-        whole = self.iterate(*self.started())
+    def two_parts_give_finite_losses_of_the_same_names(self, begun: Begun) -> None:
         parts = self.iterate(*self.started(), parts=2)
-        assert whole.keys() == parts.keys()
+        assert begun.losses.keys() == parts.keys()
         assert all(value.isfinite().all() for value in parts.values())
 
-    def a_step_goes_on_from_its_memory(self) -> None:
-        network, methods = self.started()
-        losses = self.iterate(network, methods)
-        memory = self.ended(network, methods)
-        network, methods = self.started(memory)
+    def a_step_goes_on_from_its_memory(self, begun: Begun) -> None:
+        """The step is over; another one follows."""
+        network, methods = self.started(self.ended(begun.network, begun.methods))
         again = self.iterate(network, methods)
         assert all(value.isfinite().all() for value in again.values()), again
-        assert again.keys() >= losses.keys()
+        assert again.keys() >= begun.losses.keys()
 
     def ended(self, network: Segmenter, methods: Methods) -> dict[str, Memory]:
         """What the methods remember of the step, which is over."""

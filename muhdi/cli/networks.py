@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Optional, cast
 import typer
 
 from muhdi.cli.options import (
+    Bands,
     Domain,
     Head,
     ModelArgument,
@@ -94,15 +95,6 @@ ForBenchmark = Annotated[
 ]
 Every = Annotated[
     int, typer.Option("--every", min=1, help="Predict only every n-th frame of a video.")
-]
-Bands = Annotated[
-    list[str],
-    typer.Option(
-        "--bands",
-        help="Pattern of further files of each image, for a network of more than three channels:"
-        " '{parent:rgb=nir}/{stem}.png'. {parent} is the image's folder. Repeatable.",
-        metavar="PATTERN",
-    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:1.")]
 Target = Annotated[
@@ -303,6 +295,7 @@ def export(
     output: Output = "logits",
     input_size: ExportedSize = "trained",
     images: VerifiedOn = [],  # noqa: B006 - typer reads the default
+    bands: Bands = [],  # noqa: B006 - typer reads the default
     push: Push = None,
     licence: Licence = None,
     picture: Picture = None,
@@ -344,6 +337,7 @@ def export(
         output=cast("exporting.Output", output),
         input_size=cast("exporting.InputSize", input_size),
         images=files,
+        bands=bands,
         licence=licence or NO_LICENCE,
         picture=push is None if picture is None else picture,
         overwrite=overwrite,

@@ -75,6 +75,7 @@ class OnlineOptions(NamedTuple):
     output: Path | None
     size: tuple[int, int] | None
     every: int | None
+    bands: list[str]
     device: str | None
     head: str | None
     statistics: str | None
@@ -150,6 +151,7 @@ def _to_stream(
             options=read_options(settings),
             size=options.size,
             every=options.every or 1,
+            bands=options.bands,
             device=options.device or "auto",
             on_progress=bar.update,
             on_remark=bar.print,
@@ -185,7 +187,7 @@ def _recipe(
     """The recipe, with what is short for its keys."""
     from muhdi.recipe.load import load_recipe
 
-    for name in ("--size", "--every"):
+    for name in ("--size", "--every", "--bands"):
         if name in options.given():
             raise RecipeError(f"{name}: with --online {stream} the recipe says it; leave it out")
     short = []

@@ -53,6 +53,15 @@ Statistics = Annotated[
         " network's file names, running in most.",
     ),
 ]
+Bands = Annotated[
+    list[str],
+    typer.Option(
+        "--bands",
+        help="Pattern of further files of each image, for a network of more than three channels:"
+        " '{parent:rgb=nir}/{stem}.png'. {parent} is the image's folder. Repeatable.",
+        metavar="PATTERN",
+    ),
+]
 Weights = Annotated[
     Optional[str],
     typer.Option(

@@ -21,6 +21,7 @@ from muhdi.cli.online import (
     adapt_online,
 )
 from muhdi.cli.options import (
+    Bands,
     Domain,
     Experiments,
     Format,
@@ -245,6 +246,7 @@ def adapt(
     output: Adapted = None,
     size: InputSize = None,
     every: EveryFrame = None,
+    bands: Bands = [],  # noqa: B006 - typer reads the default
     device: OnlineDevice = None,
     head: Head = None,
     statistics: Statistics = None,
@@ -264,7 +266,7 @@ def adapt(
     option of the method (learning_rate=1e-4), or with a recipe a key of that.
     """
     use = (head, statistics, domain, weights)
-    how = OnlineOptions(method, rounds, learning_rates, output, size, every, device, *use)
+    how = OnlineOptions(method, rounds, learning_rates, output, size, every, bands, device, *use)
     training = {
         "--images": images,
         "--source": source,
@@ -281,6 +283,11 @@ def adapt(
             raise RecipeError(f"{given[0]}: trains a step, but --online does not; give one of them")
         adapt_online(model, online, how, settings, **common)
         return
+    if bands and images is not None:
+        raise RecipeError(
+            "--bands: is for --online; for --images, whose patterns are those of a recipe, give"
+            " --set 'steps.0.target.bands=[\"../nir/{stem}.png\"]'"
+        )
     if how.given():
         raise RecipeError(f"{how.given()[0]}: is for --online; name a stream with it")
     if images is None:

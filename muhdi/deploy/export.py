@@ -28,14 +28,14 @@ from torch import Tensor, nn
 
 from muhdi.data.arrays import images_tensor
 from muhdi.data.channels import Channels
-from muhdi.data.files import read_image
 from muhdi.deploy.card import NO_LICENCE, CardNotes
 from muhdi.deploy.find import run_of
 from muhdi.deploy.folder import check_folder, move_files, write_card, write_network
+from muhdi.deploy.inputs import check_channels, read_input
 from muhdi.deploy.prediction import Pixels
 from muhdi.deploy.predictor import Predictor
 from muhdi.errors import MuhdiError, RecipeError
-from muhdi.evaluation.samples import array_of, read_sample
+from muhdi.evaluation.samples import read_sample
 from muhdi.evaluation.views import resized
 from muhdi.files import TEMPORARY, check_target, writing
 from muhdi.models.inference import Inference
@@ -101,6 +101,7 @@ def export(  # noqa: PLR0913 - options by name
     output: Output = "logits",
     input_size: InputSize = "trained",
     images: Sequence[Path] = (),
+    bands: Sequence[str] = (),
     licence: str = NO_LICENCE,
     picture: bool = True,
     overwrite: bool = False,
@@ -120,6 +121,8 @@ def export(  # noqa: PLR0913 - options by name
         input_size: ``trained``: images are resized inside, to the size that the network was trained
             at; ``native``: the network sees them at their own size. A folder says its size.
         images: files to verify on; none: the samples that the run kept.
+        bands: patterns of further files of each of ``images``, for a network of more than three
+            channels, see `muhdi.deploy.inputs.band_files`.
         licence: of the weights, for the model card of a folder, as the hub calls it.
         picture: whether the model card of a folder shows the first of the images.
         overwrite: replace what exists.
@@ -145,13 +148,9 @@ def export(  # noqa: PLR0913 - options by name
         device="cpu",
         trust_code=trust_code,
     )
-    if not folder and input_size == "trained" and predictor.fit == "pad":
-        raise MuhdiError(
-            f"{target}: this network sees images padded to {predictor.image_size[0]}x"
-            f"{predictor.image_size[1]}, which an exported file cannot do inside; give --input-size"
-            " native and pad them, or export a folder"
-        )
-    shown = list(_shown(images or _samples(model), predictor.channels))
+    if not folder and input_size == "trained":
+        _check_stretched(predictor, target)
+    shown = _shown(images, bands, predictor.channels) if images else _samples(model, bands)
     with _temporary_name(path) as temporary:
         with _in_one_line(target, input_size):
             runner = write(predictor, temporary)
@@ -239,7 +238,23 @@ def _check(path: Path, folder: bool, *, overwrite: bool) -> None:
         raise MuhdiError(f"{path}: exists already; choose another name, or give --overwrite")
 
 
-def _samples(model: Path | str) -> list[Path]:
+def _check_stretched(predictor: Predictor, target: str) -> None:
+    """Refuse to export the resizing of a network that sees padded images."""
+    if predictor.fit == "pad":
+        width, height = predictor.image_size
+        raise MuhdiError(
+            f"{target}: this network sees images padded to {width}x{height}, which an exported file"
+            " cannot do inside; give --input-size native and pad them, or export a folder"
+        )
+
+
+def _samples(model: Path | str, bands: Sequence[str]) -> list[Pixels]:
+    """Some of the samples that a network's run kept."""
+    if bands:
+        raise RecipeError(
+            "bands: are further files of the images to verify on, but none are named; name some:"
+            " --images FOLDER"
+        )
     run = run_of(model)
     files = [] if run is None else sample_images(run)
     if not files:
@@ -247,15 +262,19 @@ def _samples(model: Path | str) -> list[Path]:
             f"{model}: there are no images to verify the export on; name some: --images"
             " 'FOLDER/*.jpg' (runs keep samples with evaluation.samples)"
         )
-    return files
+    return [read_sample(file) for file in _spread(files)]
 
 
-def _shown(files: Sequence[Path], channels: Channels) -> Iterator[Pixels]:
-    """Some images, spread over the files, each at its own size."""
+def _shown(files: Sequence[Path], bands: Sequence[str], channels: Channels) -> list[Pixels]:
+    """Some of the images that the user names, each at its own size, as `muhdi predict` reads it."""
+    check_channels(files, channels, bands)
+    return [read_input(file, channels, bands) for file in _spread(files)]
+
+
+def _spread(files: Sequence[Path]) -> list[Path]:
+    """As many as are verified on, from the first to the last."""
     count = min(VERIFIED_ON, len(files))
-    for position in np.linspace(0, len(files) - 1, count):
-        file = files[round(position)]
-        yield read_image(file, None, channels) if array_of(file) is None else read_sample(file)
+    return [files[round(place)] for place in np.linspace(0, len(files) - 1, count)]
 
 
 @contextmanager

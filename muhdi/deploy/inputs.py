@@ -1,6 +1,7 @@
-"""The images to predict on.
+"""The images to predict on, to adapt to, and to verify an export on.
 
-Files, folders, patterns and videos, each with the name that its outputs get.
+Files, folders, patterns and videos, each with the name that its outputs get; and the further files
+that hold channels of an image.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from dataclasses import dataclass, replace
 from glob import has_magic
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
+from muhdi.data.channels import Channels
+from muhdi.data.files import read_image
 from muhdi.data.lists import read_pairs
-from muhdi.data.paths import IMAGE_ENDINGS, fixed_part, list_files, matches
-from muhdi.errors import MuhdiError
+from muhdi.data.paths import IMAGE_ENDINGS, fill_label_pattern, fixed_part, list_files, matches
+from muhdi.errors import MuhdiError, RecipeError, check_type
+from muhdi.recipe.section import RGB
 
 VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
 INPUTS = IMAGE_ENDINGS | VIDEOS
@@ -39,7 +45,12 @@ class Input:
     @property
     def is_video(self) -> bool:
         """Whether it holds many frames."""
-        return self.path.suffix.lower() in VIDEOS
+        return is_video(self.path)
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is named like a film."""
+    return path.suffix.lower() in VIDEOS
 
 
 def find_inputs(arguments: Sequence[str], ours: Sequence[Path] = ()) -> list[Input]:
@@ -100,6 +111,70 @@ def _expand(argument: str, ours: Sequence[str], *, named: bool) -> list[Input]:
     if not files:
         raise MuhdiError(f"{argument}: the pattern matches no image; correct it")
     return [Input(file, _relative(file, fixed_part(argument))) for file in files]
+
+
+def check_channels(files: Sequence[Path], channels: Channels, bands: Sequence[str]) -> None:
+    """Refuse, before anything is read, what cannot have the channels that a network takes.
+
+    Args:
+        files: that are to be read.
+        channels: that the network takes.
+        bands: patterns, see `band_files`.
+
+    Raises:
+        RecipeError: the network takes colours alone, or a pattern is wrong.
+        MuhdiError: a file is a film, and the network takes more than colours.
+    """
+    check_type("bands", bands, list, tuple)
+    if bands and channels.count == RGB:
+        raise RecipeError(
+            f"bands: {bands[0]!r} names further channels, but the network takes {RGB}; leave it out"
+        )
+    for file in files:
+        if is_video(file) and channels.count != RGB:
+            raise MuhdiError(
+                f"{file}: a film has {RGB} channels, the network takes {channels.count}; give"
+                " its frames as images"
+            )
+        band_files(file, bands)
+
+
+def band_files(image: Path, patterns: Sequence[str]) -> list[Path]:
+    """The further files of an image, whether or not they exist.
+
+    Args:
+        image: its file.
+        patterns: with ``{parent}`` (the image's folder), ``{stem}`` and ``{name}``, as those of
+            labels in a recipe.
+
+    Raises:
+        RecipeError: a pattern holds something else in braces.
+    """
+    parts = {"parent": str(image.parent), "stem": image.stem, "name": image.name}
+    found = []
+    for pattern in patterns:
+        try:
+            filled = fill_label_pattern(pattern, **parts)
+        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
+            raise RecipeError(
+                f"bands: {pattern!r} may hold {{parent}}, {{stem}} and {{name}} only"
+            ) from None
+        found.append(Path(filled))
+    return found
+
+
+def read_input(path: Path, channels: Channels, bands: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """An image file, with its further files, uint8 [H, W, C].
+
+    Args:
+        path: of the file.
+        channels: that the image has.
+        bands: patterns of its further files, see `band_files`.
+
+    Raises:
+        MuhdiError: a file is missing or cannot be read, or there are other channels.
+    """
+    return read_image(path, None, channels, band_files(path, bands))
 
 
 def left_out(arguments: Sequence[str], inputs: Sequence[Input]) -> list[str]:

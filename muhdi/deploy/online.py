@@ -102,6 +102,7 @@ class OnlineSession:
         self.image_size = checkpoint.image_size
         self.channels = Channels(checkpoint.network.channels, checkpoint.pixel_range)
         self.latency = Latency()
+        self._has_told = False
         self.before_image: Callable[[], None] = lambda: None
         self._checkpoint = checkpoint
         network = checkpoint.network.requires_grad_(False)
@@ -137,9 +138,9 @@ class OnlineSession:
         self.before_image()
         start = time.perf_counter()
         sides = sides or (image.shape[0], image.shape[1])
-        size = _whole_image(image, size or self.image_size, self._checkpoint.fit)
         inference = self.method.inference
-        shown = images_tensor([resize_image(image, size)], inference.device)
+        resized = resize_image(image, self._size_of(image, size or self.image_size))
+        shown = images_tensor([resized], inference.device)
         logits = self.method.observe(shown)
         aligned = inference.align_corners
         softmax = None
@@ -148,6 +149,26 @@ class OnlineSession:
         ids = classes_at(logits, sides, align_corners=aligned)[0].cpu().numpy()
         self.latency.add(time.perf_counter() - start)
         return Prediction(image, ids, self.classes, softmax)
+
+    def _size_of(self, image: Pixels, asked: Size) -> Size:
+        """Width and height at which an image is shown, so that nothing of it is padding.
+
+        What is padded is no image to adapt to. A network whose training images were padded to
+        multiples is shown such images, as it knows them: its batch norms count the padding.
+        """
+        own = self._checkpoint
+        whole = whole_image((image.shape[1], image.shape[0]), asked, own.fit)
+        multiple = own.network.backbone.multiple
+        if nearest_multiples(self.image_size, multiple) != self.image_size:
+            return whole
+        found = nearest_multiples(whole, multiple)
+        if found != whole and own.fit == "stretch" and not self._has_told:
+            self._has_told = True
+            self.method.remark(
+                f"images are shown at {found[0]}x{found[1]}, not at {whole[0]}x{whole[1]}, since"
+                f" the network pads sides to multiples of {multiple}"
+            )
+        return found
 
     def reset(self) -> None:
         """Bring the network back to where it began."""
@@ -225,11 +246,19 @@ def _take(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
         parameters[name].copy_(value)
 
 
-def _whole_image(image: Pixels, size: Size, fit: Fit) -> Size:
-    """Width and height at which an image is shown; without the padding of a padded network.
+def whole_image(given: Size, size: Size, fit: Fit) -> Size:
+    """Width and height at which an image is shown, without the padding of a padded network.
 
-    What is padded is no image to adapt to.
+    Args:
+        given: width and height of the image.
+        size: those to which a network's images are stretched, or padded.
+        fit: which of the two.
     """
-    given = (image.shape[1], image.shape[0])
     _, _, right, lower = shown_window(given, size, fit)
     return round(size[0] / right), round(size[1] / lower)
+
+
+def nearest_multiples(size: Size, multiple: int) -> Size:
+    """The width and height nearest to a size whose sides are multiples, halves rounded up."""
+    width, height = (max(1, (side + multiple // 2) // multiple) * multiple for side in size)
+    return width, height

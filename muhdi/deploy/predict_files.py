@@ -18,19 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from muhdi.data.files import read_image
-from muhdi.data.paths import fill_label_pattern
 from muhdi.deploy.exported import ExportedPredictor
-from muhdi.deploy.inputs import Input
+from muhdi.deploy.inputs import Input, band_files, check_channels, read_input
 from muhdi.deploy.online import OnlineSession
 from muhdi.deploy.prediction import Pixels, Prediction, as_pixels
 from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.raw_ids import POSITIONS, RawIds, find_raw_ids
 from muhdi.deploy.video import Video, VideoWriter, pyav
 from muhdi.deploy.view import View
-from muhdi.errors import MuhdiError, RecipeError
+from muhdi.errors import MuhdiError
 from muhdi.files import read_json, write_bytes, write_json, write_png
-from muhdi.recipe.section import RGB
 
 OUTPUT_FOLDERS = {"ids": ".png", "colour": ".png", "overlay": ".png", "probabilities": ".npz"}
 """Folders of outputs, and how the files in them end."""
@@ -95,19 +92,19 @@ def predict_files(  # noqa: PLR0913 - options by name
         every: of videos, only every n-th frame.
         ids: what ``ids/`` holds; None: class positions.
         only: write nothing but the ids, to the folder of this name.
-        bands: patterns of further files of each image, see `band_files`.
+        bands: patterns of further files of each image, see `muhdi.deploy.inputs.band_files`.
         progress: called with the number of inputs done and of all.
 
     Returns:
         How many images and frames were predicted, and a line for every file that failed.
 
     Raises:
-        MuhdiError: an output exists, or is an input, or cannot be written. The first two are found
-            before anything is written.
+        MuhdiError: an output exists, or is an input, or cannot be written, or the inputs cannot
+            have the network's channels. All but the third are found before anything is written.
     """
     folders = output_names(probabilities=probabilities, only=only)
-    _check_outputs(inputs, out, folders, overwrite=overwrite)
-    _check_videos(inputs, predictor.channels.count)
+    check_channels([item.path for item in inputs], predictor.channels, bands)
+    _check_outputs(inputs, out, folders, bands, overwrite=overwrite)
     ids = ids or find_raw_ids(POSITIONS, predictor.classes, None)
     writer = _Writer(predictor, out, view, ids, folders, bands)
     _write_classes(predictor, out, ids, overwrite=overwrite)
@@ -237,7 +234,7 @@ class _Writer:
             self.flush()
 
     def _read(self, path: Path) -> Pixels:
-        pixels = read_image(path, None, self.predictor.channels, band_files(path, self.bands))
+        pixels = read_input(path, self.predictor.channels, self.bands)
         self._check_sides(path, pixels)
         return pixels
 
@@ -253,41 +250,6 @@ class _Writer:
         if min(pixels.shape[:2]) < self.smallest:
             raise MuhdiError(
                 f"{path}: a side is smaller than {self.smallest} pixels; enlarge the image"
-            )
-
-
-def band_files(image: Path, patterns: Sequence[str]) -> list[Path]:
-    """The further files of an image.
-
-    Args:
-        image: its file.
-        patterns: with ``{parent}`` (the image's folder), ``{stem}`` and ``{name}``, as those of
-            labels in a recipe.
-
-    Raises:
-        RecipeError: a pattern holds something else in braces.
-    """
-    found = []
-    for pattern in patterns:
-        try:
-            filled = fill_label_pattern(
-                pattern, parent=str(image.parent), stem=image.stem, name=image.name
-            )
-        except (KeyError, IndexError, ValueError, AttributeError, TypeError):
-            raise RecipeError(
-                f"bands: {pattern!r} may hold {{parent}}, {{stem}} and {{name}} only"
-            ) from None
-        found.append(Path(filled))
-    return found
-
-
-def _check_videos(inputs: Sequence[Input], channels: int) -> None:
-    """Refuse videos where images have more than colours."""
-    for item in inputs:
-        if item.is_video and channels != RGB:
-            raise MuhdiError(
-                f"{item.path}: a video has {RGB} channels, the network takes {channels}; predict"
-                " its frames as images"
             )
 
 
@@ -323,12 +285,19 @@ def _video_overlay(out: Path, item: Input) -> Path:
 
 
 def _check_outputs(
-    inputs: Sequence[Input], out: Path, folders: Sequence[str], *, overwrite: bool
+    inputs: Sequence[Input],
+    out: Path,
+    folders: Sequence[str],
+    bands: Sequence[str],
+    *,
+    overwrite: bool,
 ) -> None:
-    """Refuse to replace an input, and without ``overwrite`` anything."""
+    """Refuse to replace a file of an input, and without ``overwrite`` anything."""
     if any(item.is_video for item in inputs):
         pyav()
-    ours = {os.path.realpath(item.path): item.path for item in inputs}
+    ours = set()
+    for item in inputs:
+        ours |= {os.path.realpath(path) for path in (item.path, *band_files(item.path, bands))}
     for item in inputs:
         for folder in folders:
             path = out / folder / item.name if item.is_video else _output(out, folder, item.name)

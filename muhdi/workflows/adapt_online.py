@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from muhdi.deploy.online import OnlineSession
 from muhdi.deploy.predict_files import output_folders, predict_files, predict_stream
 from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.view import View
-from muhdi.errors import DataError, Interrupted, MuhdiError, check_type
+from muhdi.errors import DataError, Interrupted, MuhdiError, RecipeError, check_type
 from muhdi.files import check_folder_target, write_json
 from muhdi.models.checkpoint import plain, save_checkpoint
 from muhdi.recipe.online import USUAL, OnlineConfig, read_online
@@ -80,6 +80,7 @@ def adapt_online(  # noqa: PLR0913 - options by name
     options: Mapping[str, Any] | None = None,
     size: Size | None = None,
     every: int = 1,
+    bands: Sequence[str] = (),
     device: str = "auto",
     overwrite: bool = False,
     trust_code: bool = False,
@@ -95,13 +96,14 @@ def adapt_online(  # noqa: PLR0913 - options by name
     Args:
         model: a run directory, a network file, or an exported folder.
         stream: a folder, whose images come in the order of their names, a film, a text file with an
-            image a line, a file, a pattern; or an iterable of files, PIL images or uint8 RGB
-            [H, W, 3], whose predictions are called by their numbers.
+            image a line, a file, a pattern; or an iterable of what `Predictor.predict` takes, whose
+            predictions are called by their numbers.
         output: folder that is written.
         method: how it adapts, see `Predictor.adapt_by`.
         options: of the method, by key.
         size: width and height at which the network sees images; None: as in training.
         every: of films, only every n-th frame.
+        bands: patterns of further files of each image, see `muhdi.deploy.inputs.band_files`.
         device: ``cpu``, ``cuda``, ``cuda:1``; ``auto``: a GPU where there is one.
         overwrite: replace outputs that exist.
         trust_code: whether classes of other packages that the network names are imported; a class
@@ -120,7 +122,7 @@ def adapt_online(  # noqa: PLR0913 - options by name
     out = Path(output)
     section = read_online(method, options or {})
     view = View(size, batch_size=1)
-    inputs = _inputs(stream, out)
+    inputs = _inputs(stream, out, bands)
     check_output(out, overwrite=overwrite)
     predictor = Predictor.load(model, device=device, trust_code=trust_code, **use)
     session = predictor.adapt_by(section)
@@ -139,6 +141,7 @@ def adapt_online(  # noqa: PLR0913 - options by name
                     view,
                     overwrite=overwrite,
                     every=every,
+                    bands=bands,
                     progress=on_progress,
                 )
     finally:
@@ -147,10 +150,17 @@ def adapt_online(  # noqa: PLR0913 - options by name
     return run
 
 
-def _inputs(stream: Path | str | Iterable[Any], out: Path) -> list[Input] | None:
+def _inputs(
+    stream: Path | str | Iterable[Any], out: Path, bands: Sequence[str]
+) -> list[Input] | None:
     """The files of a stream; None where it is an iterable."""
     if not isinstance(stream, (str, os.PathLike)):
         check_type("stream", stream, str, Path, Iterable)
+        if bands:
+            raise RecipeError(
+                "bands: are further files of a stream of files; of an iterable, give each image as"
+                " the list of its files"
+            )
         return None
     if is_list(str(stream)):
         return list_inputs(Path(stream))

@@ -85,7 +85,8 @@ def test_presets_train_and_are_resumed_to_the_bit(preset: str) -> None:
     backbone: object = "small"
     if preset == "vfm_uda":
         backbone = pytest.importorskip("tests.models.tiny_transformers").section("dinov2")
-    MethodTester(section, backbone=backbone).its_state_is_all_that_it_needs()
+    tester = MethodTester(section, backbone=backbone)
+    tester.its_state_is_all_that_it_needs(tester.it_trains())
 
 
 def test_presets_are_the_papers_values_and_give_way_to_what_is_said() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import cache
 
 import numpy as np
 import torch
@@ -16,8 +17,12 @@ def generator(name: str, salt: str) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(zlib.crc32((salt + name).encode())))
 
 
+@cache
 def tensor(key: str, shape: tuple[int, ...], salt: str, prefix: str = "") -> Tensor:
-    """The weight ``key`` of a network in the reference's layout."""
+    """The weight ``key`` of a network in the reference's layout.
+
+    Networks share most of theirs, so each is drawn once. Nobody may change it.
+    """
     if key.endswith("num_batches_tracked"):
         return torch.zeros((), dtype=torch.int64)
     x = generator(prefix + key, salt).standard_normal(shape)

@@ -17,6 +17,7 @@ import torch
 
 from muhdi.adaptation.base import Adaptation
 from muhdi.method import MethodContext
+from muhdi.models.fast import accelerate
 from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
@@ -212,6 +213,8 @@ def test_trajectory(golden: Path, variant: tuple[str, str]) -> None:
     kind = getattr(torch, dtype)
     for module in (model, retention, adaptation):
         module.to(kind)
+    # float32 shows the plain ways, which other devices compute in.
+    accelerate(torch.nn.ModuleList([model, retention, adaptation]), enabled=dtype == "float64")
     networks = {
         "model": model,
         **{key.lower(): own.module for key, own in adaptation.own_networks().items()},

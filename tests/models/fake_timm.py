@@ -1,4 +1,4 @@
-"""A package like timm with one small network, for environments without timm and torchvision."""
+"""A package like timm with a few small networks, for environments without timm and torchvision."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ CONFIGURATION = {{
 
 
 class Tiny(nn.Module):
-    def __init__(self, width=8, drop_path_rate=0.0, out_indices=(0, 1, 2)):
+    def __init__(self, width=8, drop_path_rate=0.0, out_indices=(0, 1, 2), in_chans=3):
         super().__init__()
         self.feature_info = [{{"reduction": 4 * 2**i}} for i in range(3)]
-        self.stem = nn.Conv2d(3, width, 4, 4)
+        self.stem = self.first(in_chans, width)
         self.blocks = nn.ModuleList(nn.Conv2d(width, width, 2, 2) for _ in range(2))
         self.out_indices = out_indices
         self.output_fmt = "NHWC"
+
+    def first(self, channels, width):
+        return nn.Conv2d(channels, width, 4, 4)
 
     def group_matcher(self, coarse):
         return {{"stem": 0, "blocks.0": 1, "blocks.1": 2}}
@@ -35,21 +38,40 @@ class Tiny(nn.Module):
         return [maps[i].permute(0, 2, 3, 1) for i in self.out_indices]
 
 
+class Colours(Tiny):
+    def __init__(self, out_indices=(0, 1, 2)):
+        super().__init__(out_indices=out_indices)
+
+
+class Unfolded(Tiny):
+    def first(self, channels, width):
+        unfolded = nn.Conv2d(16 * channels, width, 1)
+        return nn.Sequential(nn.PixelUnshuffle(4), unfolded)
+
+    def group_matcher(self, coarse):
+        return {{"stem.1": 0, "blocks.0": 1, "blocks.1": 2}}
+
+
+NETWORKS = {{"tiny": Tiny, "colours": Colours, "unfolded": Unfolded}}
+
+
 def create_model(
     name, pretrained=False, pretrained_cfg=None, pretrained_cfg_overlay=None, features_only=False,
     **options,
 ):
-    network = Tiny(**options)
+    network = NETWORKS[name.partition(".")[0]](**options)
     network.pretrained_cfg = CONFIGURATION | (pretrained_cfg or {{}})
+    if pretrained and pretrained_cfg_overlay:
+        network.load_state_dict(pretrained_cfg_overlay["state_dict"])
     return network
 
 
 def is_model(name):
-    return name == "tiny"
+    return name in NETWORKS
 
 
 def list_models(include_tags=False):
-    return ["tiny"]
+    return list(NETWORKS)
 
 
 def list_pretrained(pattern):

@@ -23,7 +23,7 @@ from muhdi.recipe import plugins
 from muhdi.recipe.backbones import DecoderConfig, read_backbone
 from muhdi.recipe.load import load_recipe
 from tests.models.tiny_transformers import folder_of
-from tests.testers import MethodTester
+from tests.testers import MethodTester, narrow
 
 CLASSES = ("a", "b", "c")
 
@@ -126,7 +126,7 @@ def test_each_learns_with_every_adaptation_and_retention(decoder: str, tmp_path:
     retentions = plugins.sections("retention")
     names = zip(cycle(_shipped(adaptations)), _shipped(retentions), strict=False)
     for adaptation, retention in names:
-        learned = adaptations[adaptation](method=adaptation)
+        learned = narrow(adaptations[adaptation], method=adaptation)
         kept = retentions[retention](method=retention)
         if kept.changes_pseudo_labels and not learned.has_teacher:
             continue  # refused with the recipe

@@ -16,8 +16,10 @@ import torch
 from muhdi.errors import DataError, RecipeError
 from muhdi.models.backbones import timm_package
 from muhdi.models.backbones.timm_package import licence_notes, without_weights
+from muhdi.models.channels import with_channels
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
+from muhdi.models.tensor_files import save_tensors
 from muhdi.recipe.backbones import TimmConfig, read_backbone
 from tests.models.fake_timm import write_timm
 
@@ -96,6 +98,69 @@ def test_what_a_network_does_not_have_is_said(fake: Any, value: Any, words: str)
     fake()
     with pytest.raises(RecipeError, match=words):
         read_backbone(value).build()
+
+
+def test_more_channels_begin_with_the_mean_of_the_colours(fake: Any, tmp_path: Path) -> None:
+    fake()
+    section = read_backbone({"name": "timm:tiny", "layers": [1, 2]})
+    torch.manual_seed(0)
+    narrow: Any = build_segmenter(section, 2).backbone.eval()
+    torch.manual_seed(0)
+    network = build_segmenter(section, 2, channels=5).eval()
+    wide: Any = network.backbone
+    assert (narrow.image_channels, wide.image_channels, network.channels) == (3, 5, 5)
+    first = wide.model.stem.weight
+    assert torch.equal(first[:, :3], narrow.model.stem.weight)
+    for channel in (3, 4):
+        assert torch.equal(first[:, channel], narrow.model.stem.weight.mean(1))
+    for name, value in narrow.state_dict().items():
+        if name != "model.stem.weight":
+            assert torch.equal(value, wide.state_dict()[name]), name
+    resting = {name for name, weight in wide.named_parameters() if not weight.requires_grad}
+    assert resting == {"model.blocks.1.weight", "model.blocks.1.bias"}, "no feature needs them"
+    assert wide.padding == (127.5, 63.75, 31.875, 74.375, 74.375)
+    assert wide.normalise.std.flatten().tolist() == [127.5, 127.5, 63.75, 106.25, 106.25]
+    assert wide.layer_of("model.stem.weight") == 0
+    narrow.widen(4)
+    assert not any(module.training for module in narrow.modules())
+
+    path = tmp_path / "five.safetensors"
+    save_checkpoint(path, Checkpoint(network, section, ("a", "b"), (64, 32)))
+    loaded = load_checkpoint(path)
+    assert loaded.network.channels == 5
+    images = torch.randint(0, 256, (1, 5, 20, 40), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(loaded.network.eval().segment(images), network.segment(images))
+
+
+def test_published_weights_of_colours_fill_a_network_of_more(fake: Any, tmp_path: Path) -> None:
+    fake()
+    published = build_segmenter("timm:tiny", 2).backbone.model.state_dict()
+    save_tensors(tmp_path / "published.safetensors", published)
+    file = str(tmp_path / "published.safetensors")
+    section = read_backbone({"name": "timm:tiny", "file": file})
+    network = build_segmenter(section, 2, channels=4)
+    start = network.backbone.pretrained()
+    assert start is not None
+    assert start.tensors["model.stem.weight"].shape[1] == 3
+    state = with_channels(start.tensors, network.backbone.state_dict())
+    expected = torch.cat([published["stem.weight"], published["stem.weight"].mean(1, True)], 1)
+    assert torch.equal(state["model.stem.weight"], expected)
+    assert state.keys() == network.backbone.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("colours", "channels: TimmBackbone takes images of 3 channels, not of 4; choose another"),
+        ("unfolded", r"channels: timm:unfolded takes images to stem\.1\.weight, which is no conv"),
+    ],
+)
+def test_networks_that_cannot_have_more_channels_say_so(fake: Any, name: str, words: str) -> None:
+    fake()
+    build_segmenter(f"timm:{name}", 2, channels=3)
+    with pytest.raises(RecipeError, match=words):
+        build_segmenter(f"timm:{name}", 2, channels=4)
 
 
 def test_weights_that_fill_nothing_are_refused(fake: Any) -> None:

@@ -12,7 +12,8 @@ import torch
 
 from muhdi.deploy.export import export
 from muhdi.deploy.predictor import Predictor
-from muhdi.errors import DataError
+from muhdi.errors import DataError, RecipeError
+from muhdi.models.channels import widened, with_channels
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import read_backbone
@@ -200,6 +201,65 @@ def test_a_file_of_weights_fills_them(name: str, note: str | None, tmp_path: Pat
                 tensor_name
             )
     assert [note is not None and note in line for line in weights.notes] == [True] * bool(note)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        *((name, 1) for name in NAMES),
+        ("resnet18", 1),
+        ("swin_tiny_patch4_window7_224", 1),
+        ("vit_small_patch16_dinov3", 1),
+        ("hiera_tiny_224", 1),
+        ("maxvit_nano_rw_256", 1),
+        ("mobilevit_xxs", 1),
+        ("repvgg_a0", 2),  # its first block has two convolutions of colours
+    ],
+)
+def test_they_take_more_channels(name: str, count: int, tmp_path: Path) -> None:
+    file = published(name, tmp_path)
+    asked = read_backbone({"name": f"timm:{name}", "file": str(file)})
+    torch.manual_seed(0)
+    narrow = build_segmenter(asked, 2).backbone
+    torch.manual_seed(0)
+    network = build_segmenter(asked, 2, channels=5).eval()
+    wide: Any = network.backbone
+    own = wide.state_dict()
+    wider = [key for key, value in narrow.state_dict().items() if value.shape != own[key].shape]
+    assert len(wider) == count
+    for key, value in narrow.state_dict().items():
+        expected = widened(value, 5) if key in wider else value
+        assert torch.equal(own[key], expected), key
+    trained = [key for key, weight in narrow.named_parameters() if weight.requires_grad]
+    assert trained == [key for key, weight in wide.named_parameters() if weight.requires_grad]
+    assert wide.layer_of(wider[0]) == 0
+
+    weights = wide.pretrained()
+    state = with_channels(weights.tensors, own)
+    assert {key: value.shape for key, value in state.items()} == {
+        key: value.shape for key, value in own.items()
+    }
+    for key in wider:
+        assert torch.equal(state[key], widened(weights.tensors[key], 5)), key
+
+    path = tmp_path / "five.safetensors"
+    save_checkpoint(path, Checkpoint(network, asked, ("a", "b"), (64, 32)))
+    loaded = load_checkpoint(path).network.eval()
+    images = torch.randint(0, 256, (1, 5, 33, 70), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(loaded.segment(images), network.segment(images))
+    shown = images.float().requires_grad_()
+    network.segment(shown).square().sum().backward()
+    assert shown.grad is not None
+    assert all(shown.grad[:, channel].any() for channel in range(5)), "every channel counts"
+
+
+def test_what_is_no_convolution_of_colours_takes_no_more_channels() -> None:
+    # It brings 4x4 pixels together before its first convolution.
+    with pytest.raises(
+        RecipeError, match=r"channels: timm:tresnet_m takes images to \S+, which is"
+    ):
+        build_segmenter(section("tresnet_m"), 2, channels=4)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from muhdi.recipe.methods import AdventConfig, MinEntConfig, SelfTrainConfig
 from muhdi.recipe.retentions import MTKTConfig, MuHDiConfig, StyleConfig
 from muhdi.recipe.schema import Recipe  # noqa: F401 - registers all sections
 from muhdi.retention.mtkt import MTKT
-from tests.testers import MethodTester
+from tests.testers import MethodTester, narrow
 
 ADAPTATIONS = list(plugins.sections("adaptation"))
 RETENTIONS = list(plugins.sections("retention"))
@@ -242,7 +242,7 @@ def test_heads_of_a_step_and_what_they_learn(heads: str) -> None:
 
 @pytest.mark.parametrize("adaptation", ADAPTATIONS)
 def test_every_adaptation_with_three_targets(adaptation: str) -> None:
-    section = plugins.sections("adaptation")[adaptation]()
+    section = narrow(plugins.sections("adaptation")[adaptation])
     MethodTester(section, targets=("a", "b", "c")).run_all()
 
 

@@ -13,7 +13,7 @@ from muhdi.passes import Batch, Pass, merged
 from muhdi.recipe import plugins
 from muhdi.recipe.schema import Recipe  # noqa: F401 - registers all sections
 from muhdi.training.iteration import train_iteration
-from tests.testers import MethodTester, PlainRunner, batches
+from tests.testers import MethodTester, PlainRunner, batches, narrow
 
 ADAPTATIONS = list(plugins.sections("adaptation"))
 RETENTIONS = list(plugins.sections("retention"))
@@ -22,7 +22,7 @@ RETENTIONS = list(plugins.sections("retention"))
 @pytest.mark.parametrize("retention", RETENTIONS)
 @pytest.mark.parametrize("adaptation", ADAPTATIONS)
 def test_every_pair_of_methods(adaptation: str, retention: str) -> None:
-    first = plugins.sections("adaptation")[adaptation]()
+    first = narrow(plugins.sections("adaptation")[adaptation])
     second = plugins.sections("retention")[retention]()
     tester = MethodTester(first, second)
     if second.changes_pseudo_labels and not first.has_teacher:
@@ -37,7 +37,7 @@ def test_every_pair_of_methods(adaptation: str, retention: str) -> None:
     [("minent", "none"), ("selftrain", "distill"), ("selftrain", "muhdi"), ("oracle", "mas")],
 )
 def test_a_step_without_the_source(adaptation: str, retention: str) -> None:
-    first = plugins.sections("adaptation")[adaptation]()
+    first = narrow(plugins.sections("adaptation")[adaptation])
     second = plugins.sections("retention")[retention]()
     MethodTester(first, second, has_source=False).run_all()
 

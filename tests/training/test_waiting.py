@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from muhdi.recipe import plugins
 from muhdi.recipe.pseudo_labels import FeatureDistanceConfig, MaskedConfig
 from muhdi.recipe.schema import Recipe  # noqa: F401 - registers all sections
-from tests.testers import MethodTester
+from tests.testers import MethodTester, narrow
 
 TO_THE_HOST = {"cpu", "item", "numpy", "tolist", "__bool__", "__float__", "__index__", "__int__"}
 COPIES_NUMBERS = {"aten::_local_scalar_dense", "aten::equal", "aten::bincount", "aten::one_hot"}
@@ -87,7 +87,7 @@ def test_no_pair_of_methods_waits_for_the_device(adaptation: str, retention: str
     first = plugins.sections("adaptation")[adaptation]
     additions = {"masked": MaskedConfig(block=8), "feature_distance": FeatureDistanceConfig()}
     second = plugins.sections("retention")[retention]()
-    assert waits(first(**additions), second) == Counter()
+    assert waits(narrow(first, **additions), second) == Counter()
 
 
 def of_preset(preset: str, **options: Any) -> Any:

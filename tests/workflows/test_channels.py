@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.training.stage import StageTrainer
 from muhdi.workflows.adapt import plan_adaptation
 from muhdi.workflows.train import train
+from tests.models.fake_timm import write_timm
 
 SIZE = (48, 32)
 Muhdi = Callable[..., tuple[int, str, str]]
@@ -181,6 +183,40 @@ def test_what_cannot_be_is_refused_in_one_line(muhdi: Muhdi, recipe: Path) -> No
         assert status == 2, setting
         assert words in errors
         assert errors.count("\n") == 1
+
+
+@pytest.fixture
+def fake_timm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A package like timm is imported in place of timm."""
+    write_timm(tmp_path / "packages")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    yield
+    sys.modules.pop("timm", None)
+
+
+@pytest.mark.usefixtures("fake_timm")
+def test_a_network_of_timm_learns_from_four_channels(
+    muhdi: Muhdi, recipe: Path, tmp_path: Path
+) -> None:
+    few = ("--set", "steps=[]", "--set", "augment.flip=false", "--quiet")
+    backbone = "model.backbone={name: 'timm:tiny', pretrained: false, layers: [1, 2]}"
+    status, _, errors = muhdi("train", recipe, "--set", backbone, *few)
+    assert status == 0, errors
+    run = tmp_path / "experiments/snapshots/nir"
+    scores = json.loads((run / "results.json").read_text())
+    # Colours are noise: only the fourth channel can have taught it.
+    assert scores["steps"][0]["scores"]["running"]["field"]["miou"] > 80
+    words = ("--bands", "{parent:rgb=nir}/{stem}.png", "--method", "tent", "--quiet")
+    images = tmp_path / "data/wood/rgb"
+    status, _, errors = muhdi("adapt", run, "--online", images, *words)
+    assert status == 0, errors
+    assert load_checkpoint(tmp_path / "adapted/network.safetensors").network.channels == 4
+
+    status, _, errors = muhdi("train", recipe, "--set", "model.backbone=timm:colours", *few)
+    assert status == 2
+    assert "channels: TimmBackbone takes images of 3 channels, not of 4" in errors
+    assert errors.count("\n") == 1
 
 
 def test_scores_of_other_channels_are_of_other_images(recipe: Path) -> None:

@@ -117,7 +117,7 @@ class Backbone(nn.Module):
         raise RecipeError(
             f"channels: {type(self).__name__} takes images of {self.image_channels} channels, not"
             f" of {channels}; choose another model.backbone, such as small, resnet50,"
-            " efficientnet_lite0 or one of transformers (hf:)"
+            " efficientnet_lite0 or one of transformers (hf:) or timm (timm:)"
         )
 
     def _take(self, channels: int) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from muhdi.errors import RecipeError
 from muhdi.models.backbones.base import Backbone, Family, FeatureInfo, Normalise
+from muhdi.models.channels import with_channels
 from muhdi.recipe.backbones import Channels
 from muhdi.recipe.section import RGB, Size
 
@@ -88,6 +89,31 @@ class ProbedBackbone(Backbone):
         red, green, blue = (255 * value for value in self.mean)
         self.padding = (red, green, blue)
         self.normalise = Normalise(self.padding, tuple(255 * value for value in self.std))
+
+    def exchange(self, name: str, wider: nn.Module, channels: int) -> None:
+        """Have a network of more channels inside, with the weights of this one.
+
+        Args:
+            name: of the network, for messages.
+            wider: the same network, built for these channels.
+            channels: of the images.
+
+        Raises:
+            RecipeError: what comes to the colours first is no convolution.
+        """
+        own = wider.state_dict()
+        state = with_channels(self.model.state_dict(), own)
+        others = [key for key, value in state.items() if value.shape != own[key].shape]
+        if others:
+            raise RecipeError(
+                f"channels: {name} takes images to {others[0]}, which is no convolution of {RGB}"
+                f" channels and cannot be widened to {channels}; choose another model.backbone"
+            )
+        wider.load_state_dict(state)
+        for key, weight in self.model.named_parameters():
+            wider.get_parameter(key).requires_grad_(weight.requires_grad)
+        self.model = wider.train(self.model.training)
+        self._take(channels)
 
 
 def probe(

@@ -40,6 +40,8 @@ from muhdi.recipe.backbones import TimmConfig
 
 ANY_SIZE = {"dynamic_img_size": True, "strict_img_size": False}
 """Options that let a transformer take images of any size, where its class has them."""
+CHANNELS = "in_chans"
+"""What networks call the channels of images."""
 OURS = (
     "pretrained",
     "pretrained_cfg",
@@ -50,7 +52,7 @@ OURS = (
     "out_indices",
     "output_stride",
     "num_classes",
-    "in_chans",
+    CHANNELS,
 )
 """Arguments of `timm.create_model` that other keys, or this module, decide."""
 KEPT = ("tag", "input_size", "fixed_input_size")
@@ -102,8 +104,16 @@ class TimmBackbone(ProbedBackbone):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return feature_maps(self.model, self.normalise(images))
 
+    def widen(self, channels: int) -> None:
+        """It is built again, since its parts know how many channels they take."""
+        if channels == self.image_channels:
+            return
+        self._check_widens(channels, able=self.plan.takes(channels))
+        wider = self.plan.build(**{CHANNELS: channels})
+        self.exchange(self.config.name, wider, channels)
+
     def pretrained(self) -> Pretrained | None:
-        """The weights of its name.
+        """The weights of its name, for images of colours.
 
         Raises:
             MuhdiError: they cannot be had, or do not fill the network.
@@ -225,7 +235,8 @@ class Plan:
         """The network that gives the features.
 
         Args:
-            source: of its weights, for `timm.create_model`; nothing: random ones.
+            source: for `timm.create_model`: of its weights, which are random with nothing, or
+                the channels of images.
         """
         arguments = self.arguments | source
         if self.plain:
@@ -236,6 +247,15 @@ class Plan:
             features_only=True, out_indices=tuple(self.indices), **arguments
         )
         return features
+
+    def takes(self, channels: int) -> bool:
+        """Whether the network can be built for images of so many channels."""
+        try:
+            with torch.device("meta"):
+                self.build(**{CHANNELS: channels})
+        except Exception:  # networks raise errors of many kinds
+            return False
+        return True
 
     def layers_of(self, parameters: Sequence[str]) -> dict[str, int]:
         """The layer of each parameter of the network that gives the features.

@@ -36,7 +36,6 @@ from muhdi.models.backbones.probed import (
     probe,
     quarters,
 )
-from muhdi.models.channels import with_channels
 from muhdi.models.hidden_tokens import given
 from muhdi.models.recompute import contexts_of
 from muhdi.recipe.backbones import TransformersConfig
@@ -130,12 +129,7 @@ class TransformersBackbone(ProbedBackbone):
             return
         self._check_widens(channels, able=hasattr(self.configuration, _CHANNELS))
         setattr(self.configuration, _CHANNELS, channels)
-        wider = _build(self.configuration)
-        wider.load_state_dict(with_channels(self.model.state_dict(), wider.state_dict()))
-        for name, weight in self.model.named_parameters():
-            wider.get_parameter(name).requires_grad_(weight.requires_grad)
-        self.model = wider
-        self._take(channels)
+        self.exchange(self.config.name, _build(self.configuration), channels)
 
     @property
     def mask_token(self) -> nn.Parameter | None:
