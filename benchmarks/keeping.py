@@ -12,6 +12,8 @@ from muhdi.evaluation.results import Results
 from muhdi.recipe.load import load_recipe
 
 RUNS = Path(__file__).parent / "runs"
+KINDS = ("method", "name", "dataset")
+"""Keys that tell sections of one place apart: methods, networks, data sets."""
 
 
 def finished_run(experiments: Path, run: str) -> dict[str, Any] | None:
@@ -47,10 +49,22 @@ def read(name: str) -> dict[str, Any]:
 def digest(recipe: str, seed: int, settings: Sequence[str] = ()) -> str:
     """Identifies what a run computes, by what its recipe says.
 
-    Options that are left out do not count.
+    Options that are left out do not count, so that a new one changes no digest.
     """
     loaded = load_recipe(recipe, settings, seed)
-    said = loaded.model_dump(
-        mode="json", exclude={"description", "notes", "runtime"}, exclude_defaults=True
-    )
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    unsaid = {"description", "notes", "runtime"}
+    whole = loaded.model_dump(mode="json", exclude=unsaid)
+    said = loaded.model_dump(mode="json", exclude=unsaid, exclude_defaults=True)
+    text = json.dumps(_with_kinds(said, whole), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _with_kinds(said: Any, whole: Any) -> Any:
+    """What is said, and of each section what kind it is, which is a default of its class."""
+    if isinstance(said, dict):
+        found = {key: _with_kinds(value, whole[key]) for key, value in said.items()}
+        kinds = {key: whole[key] for key in KINDS if key in whole}
+        return found | kinds
+    if isinstance(said, list):
+        return [_with_kinds(*pair) for pair in zip(said, whole, strict=True)]
+    return said

@@ -167,7 +167,7 @@ class Study:
     def said(self, arm: Arm, seed: int) -> dict[str, Any]:
         """What a kept run says of how it was made.
 
-        A digest does not tell methods apart, so the section is there in full.
+        The section of the method is no part of the recipe, so it is there in full.
         """
         recipe = digest(self.base, seed, self.settings)
         return {"recipe": recipe, "method": arm.section, "statistics": arm.statistics}

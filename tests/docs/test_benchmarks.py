@@ -166,6 +166,8 @@ STUDIES = [*defaults.STUDIES.values(), *parts.STUDIES.values(), *retentions.STUD
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
 def test_arms_are_recipes_and_their_kept_runs_are_of_them(study: arms.Study) -> None:
     assert len({study.recipe(arm).name for arm in study.arms}) == len(study.arms)
+    digests = {keeping.digest(study.base, 1, study.settings(arm)) for arm in study.arms}
+    assert len(digests) == len(study.arms), "two arms are one recipe"
     for run, entry in keeping.read(study.name).items():
         name, _, seed = run.rpartition("_seed")
         settings = study.settings(name.removeprefix(f"{study.name}_"))
