@@ -121,4 +121,9 @@ def _sharing_weights(network: Network) -> Any:
     tensors = [*network.parameters(), *network.buffers()]
     # What `deepcopy` finds in its memo counts as copied already.
     memo: dict[int, Any] = {id(tensor): tensor for tensor in tensors}
+    # A module has a dozen places for hooks, nearly always empty: half of the time, if left to it.
+    for module in network.modules():
+        for value in vars(module).values():
+            if isinstance(value, (dict, set)) and not value:
+                memo[id(value)] = value.copy()
     return deepcopy(network, memo)

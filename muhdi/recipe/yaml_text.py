@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,7 @@ def parse_yaml(text: str, where: str) -> Any:
         RecipeError: it is not YAML, or holds more than any recipe does.
     """
     try:
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+        data = deepcopy(_values(text))
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise RecipeError(f"{where}: {line}{error.problem or error.context}") from None
@@ -70,6 +72,12 @@ def parse_yaml(text: str, where: str) -> Any:
         raise RecipeError(f"{where}: not YAML that can be read: {reason}") from None
     _check_size(data, where)
     return data
+
+
+@lru_cache(maxsize=64)
+def _values(text: str) -> Any:
+    """What a text holds, which nobody may change: a run reads its own recipe four times."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
 
 
 def _check_size(data: Any, where: str) -> None:

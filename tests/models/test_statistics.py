@@ -81,6 +81,20 @@ def test_blend_follows_the_network_and_leaves_it_alone() -> None:
         assert not torch.allclose(inference(images(1)), first)
 
 
+def test_hooks_on_a_use_of_a_network_are_its_own() -> None:
+    network = build_segmenter("small", 3)
+    watched, other = Inference(network), Inference(network)
+    seen: list[nn.Module] = []
+    for module in watched.network.modules():
+        module.register_forward_hook(lambda module, images, features: seen.append(module))
+    images = torch.zeros(1, 3, 32, 32)
+    network(images)
+    other(images)
+    assert not seen
+    watched(images)
+    assert watched.network.backbone in seen
+
+
 def test_pooled_moments_are_those_of_all_images_together() -> None:
     """Layer by layer that holds for the first norm alone: later ones see what earlier ones give."""
     model = network()

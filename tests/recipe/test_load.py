@@ -14,6 +14,7 @@ from muhdi.errors import MuhdiError
 from muhdi.recipe.load import load_recipe, save_recipe, shipped_recipes
 from muhdi.recipe.methods import SelfTrainConfig
 from muhdi.recipe.retentions import MuHDiConfig
+from muhdi.recipe.yaml_text import read_yaml
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -46,6 +47,18 @@ def test_every_step_is_merged_under_each_step_and_settings_over_it() -> None:
     assert isinstance(recipe.steps[0].retention, MuHDiConfig)
     assert recipe.steps[0].retention.weight_pod == 0.01
     assert (recipe.steps[2].retention.aux, recipe.steps[2].retention.weight_pod) == (0.3, 0.01)
+
+
+def test_what_was_read_may_be_changed(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yml"
+    path.write_text("classes: [a, b]\nsource: {dataset: scenes, domain: sim}\n")
+    data = read_yaml(path)
+    data["source"]["domain"] = "city"
+    data["classes"].append("c")
+    assert read_yaml(path) == {
+        "classes": ["a", "b"],
+        "source": {"dataset": "scenes", "domain": "sim"},
+    }
 
 
 def test_a_seed_names_the_run() -> None:
