@@ -177,6 +177,8 @@ def test_a_terminal_that_is_closed_stops_the_run_and_its_state_is_saved(
     number, terminal = pty.fork()
     if number == 0:
         os.chdir(tmp_path)
+        # Whoever runs the tests may ignore it, as nohup does, and so would the run.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         os.execvpe(command[0], command, ENVIRONMENT)
     output = ""
     until = time.monotonic() + 60
