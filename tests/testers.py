@@ -18,7 +18,7 @@ from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.segmenter import Segmenter, build_segmenter
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
-from muhdi.recipe.backbones import BackboneConfig, DecoderName
+from muhdi.recipe.backbones import BackboneConfig, DecoderConfig
 from muhdi.recipe.methods import NO_ADAPTATION
 from muhdi.recipe.retentions import NO_RETENTION
 from muhdi.retention.base import trained_heads
@@ -151,7 +151,7 @@ class MethodTester:
         adaptation: Any = None,
         retention: Any = None,
         backbone: BackboneConfig | str = "small",
-        decoder: DecoderName | None = None,
+        decoder: DecoderConfig | None = None,
         *,
         has_source: bool = True,
         targets: tuple[str, ...] = ("city",),

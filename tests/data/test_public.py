@@ -328,7 +328,7 @@ def recipe_text(**changes: object) -> str:
             {
                 "target": {"dataset": "mapillary", "root": "mapillary"},
                 "iterations": 2,
-                "adaptation": "advent",
+                "adaptation": {"method": "advent", "width": 8},
             },
         ],
         "evaluation": {"domain_images": 2, "samples": 1},

@@ -119,8 +119,9 @@ def test_the_light_decoder_has_no_batch_norms_and_is_enlarged_without_aligned_co
 
 @pytest.mark.parametrize("decoder", ["lateral", "segformer", "daformer", "light", "linear"])
 def test_each_learns_with_every_adaptation_and_retention(decoder: str, tmp_path: Path) -> None:
+    config = DecoderConfig(name=decoder, width=None if decoder in ("light", "linear") else 16)
     backbone = "small"
-    if decoder in ("light", "linear"):
+    if config.width is None:
         backbone = f"hf:{folder_of('dinov3_vit', tmp_path)}"
     adaptations = plugins.sections("adaptation")
     retentions = plugins.sections("retention")
@@ -130,7 +131,7 @@ def test_each_learns_with_every_adaptation_and_retention(decoder: str, tmp_path:
         kept = retentions[retention](method=retention)
         if kept.changes_pseudo_labels and not learned.has_teacher:
             continue  # refused with the recipe
-        MethodTester(learned, kept, backbone, decoder).it_trains()
+        MethodTester(learned, kept, backbone, config).it_trains()
 
 
 def _shipped(known: dict[str, Any]) -> list[str]:

@@ -157,8 +157,9 @@ def test_compiled_networks_keep_their_names_and_numbers(
         partial(torch.nn.Module.compile, self, backend="eager")()
 
     monkeypatch.setattr(Segmenter, "compile", eagerly)
-    one, two = (run(tiny, tmp_path / word, f"compile={word}")[0] for word in ("false", "true"))
-    assert (
-        len(compiled) == 7
-    )  # the source's network; in two steps the network, the old one and the mean teacher
+    city = {"target": {"dataset": "scenes", "domain": "city", "train": 6, "val": 3}}
+    one_step = partial(tiny, steps=[city])
+    one, two = (run(one_step, tmp_path / word, f"compile={word}")[0] for word in ("false", "true"))
+    # The source's network; in the step the network, the old one and the mean teacher.
+    assert len(compiled) == 4
     assert far(one, two) < 1e-6

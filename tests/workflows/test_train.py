@@ -137,8 +137,8 @@ def _lines(experiments: Path, recipe: Recipe, stage: str) -> list[str]:
 
 
 def test_what_a_method_trains_moves_and_what_it_keeps_stays(tiny: Tiny, tmp_path: Path) -> None:
-    settings = ["every_step.adaptation=advent", "every_step.retention=muhdi", *SCORED_ONCE]
-    recipe = load_recipe(tiny(), settings)
+    methods = [f"every_step.adaptation={ADAPTATIONS['advent']}", "every_step.retention=muhdi"]
+    recipe = load_recipe(tiny(), [*methods, *SCORED_ONCE])
     train(recipe, tmp_path, quiet=True)
     state, _ = RunDirectory.of(recipe, tmp_path).states.load()
     before = load_checkpoint(
@@ -444,7 +444,7 @@ def test_bf16_and_sgd_train_too(tiny: Tiny, tmp_path: Path) -> None:
         "precision=bf16-mixed",
         "optimizer.name=sgd",
         "optimizer.clip=1",
-        "every_step.adaptation=advent",
+        f"every_step.adaptation={ADAPTATIONS['advent']}",
         "every_step.retention=muhdi",
         *SCORED_ONCE,
     ]
