@@ -110,8 +110,7 @@ def _without_pretrained_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("muhdi.models.imagenet.find_spec", lambda name: None)
 
 
-@pytest.fixture
-def folders(tmp_path: Path) -> Path:
+def write_folders(data: Path) -> Path:
     """A labelled folder ``day`` and an unlabelled folder ``rain`` of noise images, in train and
     val.
     """
@@ -120,15 +119,21 @@ def folders(tmp_path: Path) -> Path:
         for split in ("train", "val"):
             for number in range(4):
                 image = rng.integers(0, 256, (24, 36, 3), np.uint8)
-                path = tmp_path / "data" / domain / split / f"img {number}.png"
+                path = data / domain / split / f"img {number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image).save(path)
                 if labelled:
                     label = rng.choice(np.array([0, 7, 9], np.uint8), (24, 36))
-                    path = tmp_path / "data" / "day_labels" / split / f"img {number}_ids.png"
+                    path = data / "day_labels" / split / f"img {number}_ids.png"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(label).save(path)
-    return tmp_path / "data"
+    return data
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """What `write_folders` writes, for one's own use."""
+    return write_folders(tmp_path / "data")
 
 
 @pytest.fixture

@@ -7,9 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from tests.conftest import write_folders
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,10 +25,11 @@ from itertools import islice
 from muhdi.data.catalog import open_split
 from muhdi.data.prepared import PreparedSet
 from muhdi.data.stream import endless_batches
+from muhdi.errors import DataError
 from muhdi.recipe.augment import AugmentConfig
 from tests.data.test_data import context, folder
 if __name__ == "__main__":
-    multiprocessing.set_start_method(sys.argv[2])
+    multiprocessing.set_start_method(sys.argv[3])
     images = open_split(folder(), "train", context(sys.argv[1]))
     samples = PreparedSet(images, (48, 32), (48, 32), with_labels=True)
     config = AugmentConfig(crop=0.5, flip=True, colour=0.4)
@@ -36,25 +42,12 @@ if __name__ == "__main__":
         stream.close()
         sums.append([[int(b.images.sum()), int(b.labels.sum())] for b in batches])
         names.append([b.names for b in batches])
-    print(json.dumps([sums, names]))
-"""
-
-BROKEN = """
-import multiprocessing, sys
-from muhdi.data.catalog import open_split
-from muhdi.data.prepared import PreparedSet
-from muhdi.data.stream import endless_batches
-from muhdi.errors import DataError
-from muhdi.recipe.augment import AugmentConfig
-from tests.data.test_data import context, folder
-if __name__ == "__main__":
-    multiprocessing.set_start_method(sys.argv[2])
-    images = open_split(folder(), "train", context(sys.argv[1]))
-    samples = PreparedSet(images, (48, 32), (48, 32), with_labels=True)
+    images = open_split(folder(), "train", context(sys.argv[2]))
+    broken = PreparedSet(images, (48, 32), (48, 32), with_labels=True)
     try:
-        list(endless_batches(samples, 2, AugmentConfig(), (0,), workers=1))
+        list(endless_batches(broken, 2, AugmentConfig(), (0,), workers=1))
     except DataError as error:
-        print(error)
+        print(json.dumps([sums, names, str(error)]))
 """
 
 CHECKED = """
@@ -106,36 +99,53 @@ def run(path: Path, *arguments: object) -> str:
 METHODS = ("fork", "spawn", "forkserver")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.fixture(scope="module", params=METHODS)
+def loaded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Any], Path]:
+    """What processes that start in one way have loaded, and the file that they could not read."""
+    folder = tmp_path_factory.mktemp("loaded")
+    whole, broken = write_folders(folder / "whole"), write_folders(folder / "broken")
+    empty = broken / "day/train/img 2.png"
+    empty.write_bytes(b"")
+    path = script(folder, LOADED)
+    return json.loads(run(path, whole, broken, request.param)), empty
+
+
 def test_two_loading_processes_change_nothing_however_they_start(
-    folders: Path, tmp_path: Path, method: str
+    loaded: tuple[list[Any], Path],
 ) -> None:
-    (alone, loaded), names = json.loads(run(script(tmp_path, LOADED), folders, method))
-    assert loaded == alone
+    (alone, together), names, _ = loaded[0]
+    assert together == alone
     assert names[0] == names[1]
     assert len(alone) == 4
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_fault_in_a_loading_process_is_one_line(
-    folders: Path, tmp_path: Path, method: str
-) -> None:
-    (folders / "day/train/img 2.png").write_bytes(b"")
-    output = run(script(tmp_path, BROKEN), folders, method)
-    assert output.strip() == f"{folders}/day/train/img 2.png: not an image"
+def test_a_fault_in_a_loading_process_is_one_line(loaded: tuple[list[Any], Path]) -> None:
+    (*_, error), empty = loaded
+    assert error == f"{empty}: not an image"
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_a_check_is_the_same_however_its_processes_start(tmp_path: Path, method: str) -> None:
-    recipe = tmp_path / "few.yml"
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """What a check in processes that start in some way finds, about one recipe."""
+    folder = tmp_path_factory.mktemp("checked")
+    recipe = folder / "few.yml"
     recipe.write_text(
         "source: {dataset: scenes, domain: sim, train: 3, val: 2}\n"
         "image_size: [48, 32]\n"
         "source_training: {iterations: 1}\n"
         "steps: []\n"
     )
-    path = script(tmp_path, CHECKED)
-    assert json.loads(run(path, recipe, method)) == json.loads(run(path, recipe, "fork"))
+    path = script(folder, CHECKED)
+    return cache(lambda method: json.loads(run(path, recipe, method)))
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_check_is_the_same_however_its_processes_start(
+    checked: Callable[[str], Any], method: str
+) -> None:
+    assert checked(method) == checked("fork")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the system of Linux")

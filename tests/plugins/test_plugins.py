@@ -105,8 +105,7 @@ def test_killed_and_resumed_it_ends_in_the_same_bits(
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    done = command(*words, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    train(recipe, tmp_path / "broken", resume=True, quiet=True)
     whole = RunDirectory.of(recipe, tmp_path / "whole")
     assert directory.results.read_text() == whole.results.read_text()
     for one, two in zip(whole.models(), directory.models(), strict=True):
