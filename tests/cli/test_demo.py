@@ -32,7 +32,6 @@ def pictures(page: str) -> list[tuple[str, str]]:
     return re.findall(r'<img src="data:image/[^"]+" alt="([^:"]+): ([^"]+)"', page)
 
 
-@pytest.mark.usefixtures("sweeps_in_this_process")
 def test_it_ends_with_a_table_a_sentence_and_one_page(muhdi, tmp_path: Path) -> None:
     few = [f"steps.{number}.target.train=4" for number in range(4)]
     few += [f"steps.{number}.target.val=2" for number in range(4)]
