@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -124,6 +125,6 @@ def _sharing_weights(network: Network) -> Any:
     # A module has a dozen places for hooks, nearly always empty: half of the time, if left to it.
     for module in network.modules():
         for value in vars(module).values():
-            if isinstance(value, (dict, set)) and not value:
+            if type(value) in (OrderedDict, dict, set) and not value:
                 memo[id(value)] = value.copy()
     return deepcopy(network, memo)

@@ -32,6 +32,7 @@ SMALL = [
     "image_size=[64,32]",
     "evaluation.size=[64,32]",
     "model.backbone=resnet50",
+    "every_step.adaptation.width=4",
     "every_step.iterations=2",
     "snapshot_every=1",
     "loader.workers=0",
@@ -41,7 +42,6 @@ TINY = [
     *SMALL,
     "model={backbone: small}",
     "every_step.iterations=1",
-    "every_step.adaptation.width=4",
     "steps.0.iterations=1",
     "steps.0.schedule=2",
 ]
@@ -203,9 +203,10 @@ def test_a_configuration_of_the_reference_runs(
       SNAPSHOT_STEP: 1
     """
     Path("own.yml").write_text(text)
-    command("train.py", "--cfg", "own.yml", settings=["model.backbone=resnet50"])
+    settings = ["model.backbone=resnet50", "steps.0.adaptation.width=4"]
+    command("train.py", "--cfg", "own.yml", settings=settings)
     assert "the images are found by walking the folders" in capsys.readouterr().out
-    command("test.py", "--cfg", "own.yml", settings=["model.backbone=resnet50"])
+    command("test.py", "--cfg", "own.yml", settings=settings)
     assert "is the best of 2 snapshots" in capsys.readouterr().out
 
 

@@ -77,6 +77,8 @@ def test_the_commands_run_in_their_order(monkeypatch: pytest.MonkeyPatch, tmp_pa
         if "mine.yml" in words:
             continue
         little = LITTLE + SCENES if words[1] in ("train", "sweep") else []
+        if "every_step.adaptation=advent" in words:
+            little = [*little, "every_step.adaptation.width=4"]
         assert run(monkeypatch, words + [word for s in little for word in ("--set", s)]) == 0, words
 
 

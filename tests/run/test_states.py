@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import resource
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -19,10 +20,12 @@ import torch
 
 from muhdi.errors import MuhdiError
 from muhdi.recipe.load import load_recipe
+from muhdi.recipe.schema import Recipe
 from muhdi.run import states
 from muhdi.run.directory import RunDirectory
 from muhdi.run.states import States
 from muhdi.workflows.train import train
+from tests.conftest import write_tiny
 from tests.workflows.test_train import Crash, assert_same_run, crashing
 
 Tiny = Callable[..., Path]
@@ -59,16 +62,29 @@ def flip(data: bytes) -> bytes:
 DAMAGES = {"cut": cut, "bit": flip, "empty": lambda data: b"", "other": lambda data: b"x" * 99}
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """A recipe and the folder of its finished run, with a state of each stage.
+
+    Nobody may change it.
+    """
+    folder = tmp_path_factory.mktemp("finished")
+    settings = ["runtime.save_every=9", "runtime.keep=3", "evaluation.statistics=[running]"]
+    recipe = load_recipe(write_tiny(folder), settings)
+    train(recipe, folder, quiet=True)
+    return recipe, folder
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_newest_state_is_reported_and_the_run_continues_from_the_one_before(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys, damage: str
+    finished: tuple[Recipe, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
 ) -> None:
-    recipe = load_recipe(
-        tiny(), ["runtime.save_every=9", "runtime.keep=3", "evaluation.statistics=[running]"]
-    )
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for folder in (whole, broken):
-        train(recipe, folder, quiet=True)
+    (recipe, whole), broken = finished, tmp_path / "broken"
+    shutil.copytree(whole, broken)
     run = RunDirectory.of(recipe, broken)
     newest, second, third = run.states.files()
     assert [newest.name, second.name, third.name] == [f"training_state_{n}.pt" for n in (9, 6, 3)]
@@ -94,25 +110,27 @@ def test_a_damaged_newest_state_is_reported_and_the_run_continues_from_the_one_b
 
 
 def test_without_an_intact_state_nothing_is_removed_and_one_line_says_so(
-    tiny: Tiny, tmp_path: Path
+    finished: tuple[Recipe, Path], tmp_path: Path
 ) -> None:
-    recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
-    train(recipe, tmp_path, quiet=True)
+    recipe, whole = finished
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     run = RunDirectory.of(recipe, tmp_path)
     for path in run.states.files():
         path.write_bytes(flip(path.read_bytes()))
     before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
     with pytest.raises(
         MuhdiError,
-        match=r"training_state_9\.pt: .*checksum.*, nor can the 1 before it; start again",
+        match=r"training_state_9\.pt: .*checksum.*, nor can the 2 before it; start again",
     ):
         train(recipe, tmp_path, resume=True, quiet=True)
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 
 
-def test_lost_results_are_written_again_from_the_state(tiny: Tiny, tmp_path: Path) -> None:
-    recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
-    train(recipe, tmp_path, quiet=True)
+def test_lost_results_are_written_again_from_the_state(
+    finished: tuple[Recipe, Path], tmp_path: Path
+) -> None:
+    recipe, whole = finished
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     results = RunDirectory.of(recipe, tmp_path).results
     before = results.read_bytes()
     results.unlink()
@@ -150,10 +168,12 @@ def test_a_state_of_version_0_1_is_refused_and_stays(
     assert run.models()
 
 
-def test_a_run_without_states_keeps_its_networks(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_without_states_keeps_its_networks(
+    finished: tuple[Recipe, Path], tmp_path: Path
+) -> None:
     """They are hours of training, so an error on resuming must not remove them."""
-    recipe = load_recipe(tiny(), ["evaluation.statistics=[running]"])
-    train(recipe, tmp_path, quiet=True)
+    recipe, whole = finished
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     run = RunDirectory.of(recipe, tmp_path)
     for path in run.states.files():
         path.unlink()
@@ -245,15 +265,19 @@ FAULTS = [
 
 @pytest.mark.parametrize(("code", "call"), FAULTS)
 def test_a_disk_that_fails_costs_no_more_than_a_resume(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str
+    tiny: Tiny,
+    finished: tuple[Recipe, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    call: str,
 ) -> None:
     """One write in three fails until the run is through.
 
     After each failure the last good state is still there.
     """
     recipe = load_recipe(tiny(), ["evaluation.statistics=[running]", "evaluation.samples=0"])
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(recipe, whole, quiet=True)
+    (_, whole), broken = finished, tmp_path / "broken"
     run, right, rng = RunDirectory.of(recipe, broken), getattr(os, call), random.Random(code + 1)
 
     def fails(*arguments):

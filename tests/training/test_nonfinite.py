@@ -25,7 +25,7 @@ from muhdi.training.nonfinite import IterationLosses, LossReader, check_weights
 from muhdi.training.skip_bad import SkipBad
 from muhdi.training.stage import StageTrainer
 from muhdi.workflows.train import train
-from tests.workflows.test_train import assert_same_run, train_through_crashes
+from tests.workflows.test_train import SCORED_ONCE, assert_same_run, train_through_crashes
 
 Tiny = Callable[..., Path]
 METHODS = [
@@ -72,7 +72,7 @@ def some(labels: torch.Tensor) -> bool:
 
 def settings(adaptation: str, retention: str, *more: str) -> list[str]:
     methods = [f"every_step.adaptation={adaptation}", f"every_step.retention={retention}"]
-    return [*methods, "evaluation.statistics=[running]", *more]
+    return [*methods, *SCORED_ONCE, *more]
 
 
 def lines(recipe: Recipe, experiments: Path) -> list[dict]:
