@@ -95,18 +95,35 @@ def collect(
             found = finished_run(experiments, name)
             if found is not None:
                 known[name] = {"recipe": digests[arm], "results": found}
-        if known:
-            write(study.name, known)
+        write(study.name, known)
 
 
-def section(study: Study, columns: Sequence[Column]) -> str:
+def titled(heading: str, seeds: Sequence[int], command: str) -> str:
+    """What stands above the tables of a study.
+
+    Args:
+        heading: in Markdown, without its marks.
+        seeds: of the runs.
+        command: that makes them.
+    """
+    return f"""### {heading}
+
+Mean ± standard deviation of seeds {", ".join(map(str, seeds))}.
+
+```sh
+{command}
+```
+"""
+
+
+def section(study: Study, runs: Runs, columns: Sequence[Column]) -> str:
     """The table of all arms that are finished, for each choice of statistics.
 
     Args:
-        study: of which the control is finished.
+        study: says the title and the statistics.
+        runs: its finished ones, the control's among them.
         columns: the scores that are shown, besides the difference to the control.
     """
-    runs = study.finished()
     parts = [study.title]
     for kind in study.statistics:
         differences = differences_to_control(study, runs, kind)
@@ -142,12 +159,17 @@ def _row(
 ) -> list[Cell]:
     row: list[Cell] = [arm]
     row += [spread([value(run, kind) for run in runs]) for _, value in columns]
+    return row + difference_cells(compared)
+
+
+def difference_cells(compared: Compared | None) -> list[Cell]:
+    """What an arm has more than the control, in the mean and by seed; empty for the control."""
     if compared is None:
-        return [*row, "", ""]
+        return ["", ""]
     more = compared.difference
     by_seed = ", ".join(f"{value:+.1f}" for value in more.values)
     doubt = "" if compared.holds else " (within the noise)"
-    return [*row, f"{more.mean:+.1f}{doubt}", by_seed]
+    return [f"{more.mean:+.1f}{doubt}", by_seed]
 
 
 def after_the_last_step(domain: str) -> Column:

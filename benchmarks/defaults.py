@@ -82,14 +82,15 @@ STUDIES = {"scenes2": STUDY}
 
 def sections() -> str:
     """The part of docs/results.md; empty as long as the control is not finished."""
-    if not STUDY.finished():
+    runs = STUDY.finished()
+    if not runs:
         return ""
     columns = [
         average("targets"),
         ("forgetting", forgotten),
         ("lost before the return", lost_before_return),
     ]
-    return section(STUDY, columns)
+    return section(STUDY, runs, columns)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,9 @@ def finished_run(experiments: Path, run: str) -> dict[str, Any] | None:
 
 
 def write(name: str, runs: dict[str, Any]) -> None:
-    """Keep the runs of a benchmark, one a line."""
+    """Keep the runs of a benchmark, one a line; no file where there is none."""
+    if not runs:
+        return
     RUNS.mkdir(exist_ok=True)
     lines = [f"{json.dumps(run)}: {json.dumps(entry)}" for run, entry in sorted(runs.items())]
     (RUNS / f"{name}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import mean
 
+from benchmarks.arms import difference_cells
 from benchmarks.online_rounds import CONTROL, STUDIES, Run, Runs, Study
 from muhdi.report.result_table import Cell, markdown, spread, text
 from muhdi.report.significance import Compared, Difference, corrected
@@ -104,12 +105,7 @@ def _reported_table(study: Study, runs: Runs, compared: Mapping[str, Compared]) 
 def _row(study: Study, arm: str, runs: Sequence[Run], compared: Compared | None) -> list[Cell]:
     (used,) = {run.used for run in runs}
     row: list[Cell] = [arm, spread([run.average for run in runs]), _by_seed(runs)]
-    if compared is None:
-        row += ["", ""]
-    else:
-        more = compared.difference
-        doubt = "" if compared.holds else " (within the noise)"
-        row += [f"{more.mean:+.1f}{doubt}", ", ".join(f"{value:+.1f}" for value in more.values)]
+    row += difference_cells(compared)
     row += [*_first_and_last(runs), _resets(runs), used]
     return row + [spread([run.of_domain(domain) for run in runs]) for domain in study.domains]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks import arms
-from benchmarks.arms import Study, after_the_last_step, average, section
+from benchmarks.arms import Study, after_the_last_step, average, section, titled
 
 SEEDS = (11, 12, 13)
 _ADAPTATION = "every_step.adaptation"
@@ -50,25 +50,14 @@ DETAILS: dict[str, tuple[str, ...]] = {
 }
 """Smaller choices; a study of their own, whose runs were made on one machine."""
 
-
-def _title(data: str, command: str) -> str:
-    return f"""### {data}
-
-Mean ± standard deviation of seeds {", ".join(map(str, SEEDS))}.
-
-```sh
-{command}
-```
-"""
-
-
 CAMVID = Study(
     "parts",
     "camvid_lite",
     ("evaluation.statistics=[blend, running]", "evaluation.samples=1"),
     ("blend", "running"),
-    _title(
+    titled(
         "CamVid, day -> bright -> dusk, pretrained EfficientNet-Lite0",
+        SEEDS,
         "MUHDI_CAMVID=FOLDER python -m benchmarks.parts --only camvid_lite",
     ),
     ARMS,
@@ -91,8 +80,9 @@ SCENES = Study(
         "evaluation.samples=1",
     ),
     ("image", "running"),
-    _title(
+    titled(
         "Drawn scenes, day -> snow -> wet night, small network",
+        SEEDS,
         "python -m benchmarks.parts --only scenes2",
     ),
     _SCENES_ARMS,
@@ -108,8 +98,9 @@ STUDIES = {
         CAMVID,
         name="parts_details",
         arms=DETAILS,
-        title=_title(
+        title=titled(
             "CamVid, smaller choices",
+            SEEDS,
             "MUHDI_CAMVID=FOLDER python -m benchmarks.parts --only camvid_lite_details",
         ),
     ),
@@ -118,8 +109,9 @@ STUDIES = {
         SCENES,
         name="parts_scenes2_details",
         arms=_SCENES_DETAILS,
-        title=_title(
+        title=titled(
             "Drawn scenes, smaller choices",
+            SEEDS,
             "python -m benchmarks.parts --only scenes2_details",
         ),
     ),
@@ -154,7 +146,7 @@ def sections() -> str:
         if runs:
             targets = runs[study.control][0].domains[1:]
             columns = [after_the_last_step(name) for name in targets]
-            found.append(section(study, [*columns, average("both targets")]) + "\n")
+            found.append(section(study, runs, [*columns, average("both targets")]) + "\n")
     return "\n".join([INTRODUCTION, *found]) if found else ""
 
 

@@ -23,15 +23,13 @@ it, besides the statistics that every run keeps.
 """
 
 
-def overview(heading: str, studies: Sequence[Study]) -> str:
-    """The table of those studies that are finished; empty where none is.
+def overview(heading: str, finished: Sequence[tuple[Study, Runs]]) -> str:
+    """The table of finished studies; empty where there is none.
 
     Args:
         heading: of the table.
-        studies: whose arms have the same meaning.
+        finished: studies whose arms have the same meaning, and their runs.
     """
-    finished = [(study, study.finished()) for study in studies]
-    finished = [(study, runs) for study, runs in finished if runs]
     if not finished:
         return ""
     head = ["arm"]

@@ -25,6 +25,7 @@ from benchmarks.arms import (
     forgotten,
     lost_before_return,
     section,
+    titled,
 )
 from benchmarks.retention_overview import overview
 from muhdi.report.significance import against_reading
@@ -104,23 +105,12 @@ def _without_source(study: Study) -> Study:
     return replace(study, name=name, title=title, arms=kept)
 
 
-def _title(heading: str, seeds: tuple[int, ...], command: str) -> str:
-    return f"""### {heading}
-
-Mean ± standard deviation of seeds {", ".join(map(str, seeds))}.
-
-```sh
-{command}
-```
-"""
-
-
 SCENES = Study(
     "retentions_scenes2",
     "scenes2_selftrain",
     ("evaluation.statistics=[image, running]", "evaluation.samples=1"),
     ("image", "running"),
-    _title(
+    titled(
         "Drawn scenes, day -> snow -> wet night -> abroad -> snow, small network",
         SCENES_SEEDS,
         "python -m benchmarks.retentions --only scenes2",
@@ -133,7 +123,7 @@ SCENES = Study(
 CONFIRMATION = replace(
     SCENES,
     name="retentions_scenes2_style",
-    title=_title(
+    title=titled(
         "Drawn scenes again: `style` on seeds of its own",
         CONFIRMING_SEEDS,
         "python -m benchmarks.retentions --only scenes2_style",
@@ -150,7 +140,7 @@ CAMVID = Study(
     "camvid_return",
     ("evaluation.statistics=[blend, running]", "evaluation.samples=1"),
     ("blend", "running"),
-    _title(
+    titled(
         "CamVid, day -> bright -> dusk -> bright, pretrained EfficientNet-Lite0",
         CAMVID_SEEDS,
         "MUHDI_CAMVID=FOLDER python -m benchmarks.retentions --only camvid",
@@ -166,7 +156,7 @@ INDIA = replace(
     base="camvid_india",
     short="India",
     arms=_on_camvid("camvid_india", apart=(0, 2)),
-    title=_title(
+    title=titled(
         "CamVid and IDD Lite, day -> dusk -> India -> dusk, pretrained EfficientNet-Lite0",
         CAMVID_SEEDS,
         "MUHDI_CAMVID=FOLDER MUHDI_IDD_LITE=FOLDER python -m benchmarks.retentions --only india",
@@ -202,23 +192,27 @@ test, corrected for the number of arms (Holm).
 
 def sections() -> str:
     """The part of docs/results.md; empty as long as no study is finished."""
-    tables = [_table(study) for study in STUDIES.values() if study.finished()]
-    if not tables:
+    finished = [(study, study.finished()) for study in STUDIES.values()]
+    finished = [(study, runs) for study, runs in finished if runs]
+    if not finished:
         return ""
-    short = [overview("With the source", WITH_SOURCE)]
-    short.append(overview("Steps without the source", FREE))
-    return "\n".join([INTRODUCTION, *filter(None, short), *tables])
+    with_source = [(study, runs) for study, runs in finished if study in WITH_SOURCE]
+    free = [(study, runs) for study, runs in finished if study in FREE]
+    parts = [INTRODUCTION]
+    parts.append(overview("With the source", with_source))
+    parts.append(overview("Steps without the source", free))
+    parts += [_table(study, runs) for study, runs in finished]
+    return "\n".join(filter(None, parts))
 
 
-def _table(study: Study) -> str:
+def _table(study: Study, runs: Runs) -> str:
     """A study in full."""
-    runs = study.finished()
     domains = runs[study.control][0].domains
     columns: list[Column] = [after_the_last_step(name) for name in domains]
     columns.append(average("targets"))
     columns.append(("forgetting", forgotten))
     columns.append(("lost before the return", lost_before_return))
-    return f"{section(study, columns)}\n{what_multi_head_adds(study, runs)}"
+    return f"{section(study, runs, columns)}\n{what_multi_head_adds(study, runs)}"
 
 
 def what_multi_head_adds(study: Study, runs: Runs) -> str:

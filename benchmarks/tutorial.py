@@ -19,7 +19,7 @@ from typing import Any
 
 import muhdi
 from muhdi.preflight.new import new_recipe
-from muhdi.report.result_table import Cell, markdown
+from muhdi.report.result_table import Cell, markdown, text
 
 DOCS = Path(__file__).parents[1] / "docs"
 MEASURED = Path(__file__).parent / "measured" / "tutorial.json"
@@ -45,9 +45,9 @@ def draw_folders() -> None:
 
 def recipes() -> list[muhdi.Recipe]:
     """The recipe that ``muhdi new`` writes for them, of every arm."""
-    text, _ = new_recipe(Path("simulator"), [Path(PLACE)], "mine")
+    written, _ = new_recipe(Path("simulator"), [Path(PLACE)], "mine")
     path = Path("mine.yml")
-    path.write_text(text)
+    path.write_text(written)
     return [
         muhdi.Recipe.load(path, [LABELS, *settings], name=_run(arm))
         for arm, settings in ARMS.items()
@@ -100,7 +100,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _each(values: Sequence[float | None]) -> str:
-    return ", ".join("-" if value is None else f"{value:.1f}" for value in values)
+    return ", ".join(map(text, values))
 
 
 def main() -> None:
