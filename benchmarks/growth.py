@@ -33,8 +33,9 @@ from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import build_segmenter
 from muhdi.passes import Batch
 from muhdi.recipe.methods import AdventConfig
+from muhdi.recipe.optimizer import OptimizerConfig
 from muhdi.recipe.retentions import MuHDiConfig
-from muhdi.recipe.schema import OptimizerConfig, Recipe
+from muhdi.recipe.schema import Recipe
 from muhdi.training.iteration import train_iteration
 from muhdi.training.optim import build_optimizer, freeze_affine
 from muhdi.workflows import train as sequence

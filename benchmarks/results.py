@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import muhdi
-from benchmarks import defaults, lite_results, online_page, parts, retentions, teacher_choice
+from benchmarks import defaults, lite_results, online_rounds, parts, retentions, teacher_choice
 from benchmarks.keeping import digest, finished_run, read, write
 from muhdi.evaluation.results import Results
 from muhdi.report.result_table import markdown, text
@@ -172,7 +172,7 @@ def finished(
 def page() -> str:
     """The text of docs/results.md, from the kept runs."""
     text = [(HERE / "results_intro.md").read_text()]
-    text += [retentions.sections(), parts.sections(), online_page.sections()]
+    text += [retentions.sections(), parts.sections(), online_rounds.sections()]
     text += ["\n## Whose statistics the teacher uses\n", teacher_choice.section()]
     arms, seeds = finished("camvid_lite", lite_results.RECIPES, CAMVID_SEEDS)
     if seeds:

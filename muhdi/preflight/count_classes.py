@@ -14,7 +14,8 @@ from muhdi.data.prepared import Loading, PreparedSet
 from muhdi.data.rare_classes import RareClasses
 from muhdi.data.sets import ImageSet
 from muhdi.preflight.pool import in_parts, in_processes
-from muhdi.recipe.schema import Recipe, Stage
+from muhdi.recipe.fields import Stage
+from muhdi.recipe.schema import Recipe
 
 OnProgress = Callable[[int, int], None]
 

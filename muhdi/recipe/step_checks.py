@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from muhdi.errors import RecipeError
+from muhdi.recipe.fields import RecipeFields
 from muhdi.recipe.stages import StepConfig
 
-if TYPE_CHECKING:
-    from muhdi.recipe.schema import Recipe
 
-
-def check_teachers(recipe: Recipe) -> None:
+def check_teachers(recipe: RecipeFields) -> None:
     """Every step has a teacher that can be scored."""
     if not recipe.steps:
         raise RecipeError("evaluation.weights: without steps there is no teacher; use model")
@@ -34,7 +30,7 @@ def check_teachers(recipe: Recipe) -> None:
             )
 
 
-def check_steps(recipe: Recipe) -> None:
+def check_steps(recipe: RecipeFields) -> None:
     """Every step's images suit its adaptation, and its retention what is trained."""
     retentions = {f"steps.{n}.retention": step.retention for n, step in enumerate(recipe.steps)}
     recipe.model.tune.check(recipe.optimizer, retentions)
@@ -52,7 +48,7 @@ def check_steps(recipe: Recipe) -> None:
         _check_feature_distance(recipe, f"{key}.adaptation", step)
 
 
-def _check_selection(recipe: Recipe, step: StepConfig) -> None:
+def _check_selection(recipe: RecipeFields, step: StepConfig) -> None:
     """Networks are chosen by their scores on one target."""
     if step.targets is not None and recipe.evaluation.select != "last":
         raise RecipeError(
@@ -61,7 +57,7 @@ def _check_selection(recipe: Recipe, step: StepConfig) -> None:
         )
 
 
-def _check_sizes(recipe: Recipe, key: str, step: StepConfig) -> None:
+def _check_sizes(recipe: RecipeFields, key: str, step: StepConfig) -> None:
     adaptation = step.adaptation
     domains = list(step.domains)
     if step.uses_source and recipe.source is not None:
@@ -95,7 +91,7 @@ def _check_sizes(recipe: Recipe, key: str, step: StepConfig) -> None:
         )
 
 
-def _check_teacher_statistics(recipe: Recipe, key: str, step: StepConfig) -> None:
+def _check_teacher_statistics(recipe: RecipeFields, key: str, step: StepConfig) -> None:
     """Frozen batch norms use no batch's own statistics, whoever's teacher asks for them.
 
     Args:
@@ -116,7 +112,7 @@ def _check_teacher_statistics(recipe: Recipe, key: str, step: StepConfig) -> Non
             )
 
 
-def _check_feature_distance(recipe: Recipe, key: str, step: StepConfig) -> None:
+def _check_feature_distance(recipe: RecipeFields, key: str, step: StepConfig) -> None:
     config = step.adaptation.feature_distance
     if config is None:
         return
@@ -136,7 +132,7 @@ def _check_feature_distance(recipe: Recipe, key: str, step: StepConfig) -> None:
         )
 
 
-def _check_own_networks(recipe: Recipe, key: str, number: int, step: StepConfig) -> None:
+def _check_own_networks(recipe: RecipeFields, key: str, number: int, step: StepConfig) -> None:
     """What a method continues from suits it; the method's section knows how."""
     before = [section for earlier in recipe.steps[:number] for _, section in earlier.methods]
     for place, section in step.methods:

@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from benchmarks.online import METHODS
-from benchmarks.online_page import compared_to_control, more_than
-from benchmarks.online_rounds import STUDIES
+from benchmarks.online_rounds import compared_to_control, more_than
+from benchmarks.online_study import STUDIES
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.online import read_online
 from muhdi.recipe.schema import Recipe

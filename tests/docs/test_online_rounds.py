@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import keeping, online_page, online_rounds
-from benchmarks.online_rounds import SCENES, STUDIES, TRIED, Arm, Study
+from benchmarks import keeping, online_rounds, online_study
+from benchmarks.online_study import SCENES, STUDIES, TRIED, Arm, Study
 from muhdi.recipe.online import LearnerConfig, MomentsConfig, read_online
 
 TINY = replace(
@@ -67,7 +67,7 @@ def without_method(section: dict[str, Any]) -> dict[str, Any]:
 def test_candidates_run_first_and_what_was_chosen_runs_on_other_seeds(
     kept: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    online_rounds.collect(TINY, tmp_path)
+    online_study.collect(TINY, tmp_path)
     known = keeping.read(TINY.name)
     everything = {*TINY.controls(), "bn_0.03", "bn_0.1", "tent_7.5e-06"}
     assert {run for run in known if run.endswith("_seed1")} == {f"{a}_seed1" for a in everything}
@@ -81,7 +81,7 @@ def test_candidates_run_first_and_what_was_chosen_runs_on_other_seeds(
     assert known["tent_7.5e-06_seed1"]["results"]["used"] == "image"
     before = known["none_seed1"]["results"]["rounds"]
     assert before[0] == before[1], "plain prediction learns nothing"
-    page = online_page.section(TINY)
+    page = online_rounds.section(TINY)
     assert "; 2 rounds of 2 images of each domain, " in page
     assert f"| **{best}** |" in page
 
@@ -92,12 +92,12 @@ def test_candidates_run_first_and_what_was_chosen_runs_on_other_seeds(
         again.append((output.name, seed))
         return known["none_seed1"]["results"]
 
-    monkeypatch.setattr(online_rounds, "source_network", lambda *given: tmp_path)
-    monkeypatch.setattr(online_rounds, "measure", measured)
-    online_rounds.collect(TINY, tmp_path)
+    monkeypatch.setattr(online_study, "source_network", lambda *given: tmp_path)
+    monkeypatch.setattr(online_study, "measure", measured)
+    online_study.collect(TINY, tmp_path)
     assert again == []
     changed = {**TINY.tried, "tent": ({**TINY.tried["tent"][0], "moves": "all"},)}
-    online_rounds.collect(replace(TINY, tried=changed), tmp_path)
+    online_study.collect(replace(TINY, tried=changed), tmp_path)
     assert again == [("tent_7.5e-06", 1), ("tent_7.5e-06", 2)]
 
 
@@ -136,9 +136,9 @@ def made_up(bn: float, tent: float) -> dict[str, dict[int, tuple[float, float]]]
 def test_a_method_that_gains_nothing_is_said_to_gain_nothing(
     kept: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(online_page, "STUDIES", {"made": MADE_UP})
+    monkeypatch.setattr(online_rounds, "STUDIES", {"made": MADE_UP})
     keep(made_up(bn=0.4, tent=-4.0))
-    page = online_page.sections()
+    page = online_rounds.sections()
     assert "* `bn_0.1` gains nothing that can be told from noise (+0.5 points)." in page
     assert "* `tent_7.5e-06` loses 4.0 points." in page
     assert "with which it begins, `none_running`: it gains 9.5 points." in page
@@ -150,9 +150,9 @@ def test_a_method_that_gains_nothing_is_said_to_gain_nothing(
 
 
 def test_a_gain_is_told_by_its_points(kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(online_page, "STUDIES", {"made": MADE_UP})
+    monkeypatch.setattr(online_rounds, "STUDIES", {"made": MADE_UP})
     keep(made_up(bn=3.0, tent=0.0))
-    page = online_page.sections()
+    page = online_rounds.sections()
     assert "* `bn_0.1` gains 3.1 points." in page
     assert "* `tent_7.5e-06` gains nothing that can be told from noise (+0.0 points)." in page
 
@@ -161,23 +161,23 @@ def test_a_gain_is_told_by_its_points(kept: None, monkeypatch: pytest.MonkeyPatc
 def test_a_study_that_is_not_finished_is_not_shown(
     kept: None, monkeypatch: pytest.MonkeyPatch, missing: tuple[str, int]
 ) -> None:
-    monkeypatch.setattr(online_page, "STUDIES", {"made": MADE_UP})
+    monkeypatch.setattr(online_rounds, "STUDIES", {"made": MADE_UP})
     scores = made_up(bn=1.0, tent=1.0)
     arm, seed = missing
     del scores[arm][seed]
     keep(scores)
-    assert online_page.sections() == ""
+    assert online_rounds.sections() == ""
 
 
 def test_the_command_prints_the_page_and_refuses_other_studies(
     kept: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(online_page, "STUDIES", {"made": MADE_UP})
+    monkeypatch.setattr(online_rounds, "STUDIES", {"made": MADE_UP})
     keep(made_up(bn=1.0, tent=1.0))
     online_rounds.main(["--collect"])
     printed = capsys.readouterr().out
     assert "## Adapting while predicting" in printed
-    assert printed == f"{online_page.sections()}\n"
+    assert printed == f"{online_rounds.sections()}\n"
     with pytest.raises(SystemExit) as end:
         online_rounds.main(["--only", "city"])
     assert end.value.code == 2

@@ -24,8 +24,8 @@ from muhdi.models.outputs import AGNOSTIC, SPECIALIST, Outputs
 from muhdi.models.reference_weights import from_foreign, to_reference
 from muhdi.models.segmenter import Segmenter
 from muhdi.recipe.backbones import ResNetConfig, read_backbone
+from muhdi.recipe.optimizer import OptimizerConfig
 from muhdi.recipe.retentions import MuHDiConfig, NoRetentionConfig
-from muhdi.recipe.schema import OptimizerConfig
 from muhdi.training.optim import build_optimizer, freeze_affine, multiplicity
 from tests.golden import numbers as recipe
 
