@@ -5,13 +5,14 @@
 
 On sequences whose first target comes back: the drawn scenes of `scenes2` with their small network,
 and CamVid, without and with IDD Lite (`MUHDI_IDD_LITE`), with the pretrained network of
-`camvid_lite`; each with the source and, after the first stage, without it. See `benchmarks.arms`.
+`camvid_lite`; each with the source and, after the first stage, without it. The drawn scenes come
+once more with long steps, and with layer norms in place of batch norms. See `benchmarks.arms`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import muhdi
@@ -31,7 +32,7 @@ from benchmarks.retention_overview import overview
 from muhdi.report.significance import against_reading
 
 SCENES_SEEDS = (11, 12, 13, 14, 15)
-CAMVID_SEEDS = (11, 12, 13)
+FEWER_SEEDS = (11, 12, 13)
 CONFIRMING_SEEDS = (21, 22, 23, 24, 25, 26, 27, 28)
 _ADAPTATION = "every_step.adaptation"
 _RETENTION = "every_step.retention"
@@ -57,17 +58,27 @@ ARMS: dict[str, tuple[str, ...]] = {
 
 With the source there is `joint`, too, see `_with_joint`.
 """
-WITHOUT_SOURCE = ("none", "selftrain", "distill", "muhdi", "l2sp", "mas", "restore", "average")
-"""Those that need no source, but for the two that are made of pseudo-labels or images alone."""
+WITHOUT_SOURCE = (
+    *("none", "selftrain", "distill", "muhdi", "l2sp", "mas", "restore", "average", "blend"),
+    "replay",
+)
+"""Those that need no source."""
+FEWER = (
+    *("none", "selftrain", "distill", "muhdi", "average", "style", "style_earlier", "replay"),
+    *("oracle", "joint"),
+)
+"""Those of the studies that take long: without five that differ from `selftrain` by a point at most
+where all arms ran, and without the combination."""
 
 
-def _with_joint(base: str) -> dict[str, tuple[str, ...]]:
+def _with_joint(base: str, settings: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
     """The arms, and `joint`: all targets at once, for as long as the whole sequence takes.
 
     Args:
         base: recipe of the study.
+        settings: what all of its arms change.
     """
-    recipe = muhdi.Recipe.load(base)
+    recipe = muhdi.Recipe.load(base, settings)
     targets = {domain.domain_name: domain for step in recipe.steps for domain in step.domains}
     step = {
         "targets": [one.model_dump(mode="json", exclude_defaults=True) for one in targets.values()],
@@ -94,11 +105,17 @@ def _on_camvid(base: str, apart: Sequence[int]) -> dict[str, tuple[str, ...]]:
     return {**arms, "oracle": (*arms["oracle"], *told)}
 
 
+def _only(arms: Mapping[str, tuple[str, ...]], names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Some of the arms."""
+    return {name: arms[name] for name in names}
+
+
 def _without_source(study: Study) -> Study:
     """The same study, whose steps have no source."""
     kept = {}
-    for arm in (*WITHOUT_SOURCE, "blend", "replay"):
-        kept[arm] = (*study.arms[arm], "every_step.source=none")
+    for arm in WITHOUT_SOURCE:
+        if arm in study.arms:
+            kept[arm] = (*study.arms[arm], "every_step.source=none")
     name = f"{study.name}_free"
     title = study.title.replace("retentions --only ", "retentions --only free_")
     title = title.replace("\n", ", steps without the source\n", 1)
@@ -142,11 +159,11 @@ CAMVID = Study(
     ("blend", "running"),
     titled(
         "CamVid, day -> bright -> dusk -> bright, pretrained EfficientNet-Lite0",
-        CAMVID_SEEDS,
+        FEWER_SEEDS,
         "MUHDI_CAMVID=FOLDER python -m benchmarks.retentions --only camvid",
     ),
     _on_camvid("camvid_return", apart=(0, 1, 2)),
-    CAMVID_SEEDS,
+    FEWER_SEEDS,
     "selftrain",
     short="CamVid",
 )
@@ -155,24 +172,63 @@ INDIA = replace(
     name="retentions_india",
     base="camvid_india",
     short="India",
-    arms=_on_camvid("camvid_india", apart=(0, 2)),
+    arms=_only(_on_camvid("camvid_india", apart=(0, 2)), FEWER),
     title=titled(
         "CamVid and IDD Lite, day -> dusk -> India -> dusk, pretrained EfficientNet-Lite0",
-        CAMVID_SEEDS,
+        FEWER_SEEDS,
         "MUHDI_CAMVID=FOLDER MUHDI_IDD_LITE=FOLDER python -m benchmarks.retentions --only india",
     ),
+)
+_LONG = "every_step.iterations=1000"
+LONG = replace(
+    SCENES,
+    name="retentions_scenes2_long",
+    common=(*SCENES.common, _LONG),
+    title=titled(
+        "Drawn scenes, steps of 1000 iterations in place of 150",
+        FEWER_SEEDS,
+        "python -m benchmarks.retentions --only scenes2_long",
+    ),
+    arms=_only(_with_joint("scenes2_selftrain", [_LONG]), FEWER),
+    seeds=FEWER_SEEDS,
+    short="1000 iterations",
+)
+LAYER_NORM = replace(
+    SCENES,
+    name="retentions_scenes2_layer_norm",
+    common=(
+        "model.backbone={class: 'benchmarks.layer_norm:SmallLayerNorm'}",
+        "evaluation={statistics: [running], default: running, samples: 1}",
+    ),
+    statistics=("none",),
+    title=titled(
+        "Drawn scenes, the small network with layer norms in place of batch norms",
+        FEWER_SEEDS,
+        "python -m benchmarks.retentions --only scenes2_layer_norm",
+    )
+    + """
+Every pixel's features are normalised over the channels, as in transformers: there are no statistics
+that could be forgotten, and none to choose (`none`).
+""",
+    arms=_only(_with_joint("scenes2_selftrain"), FEWER),
+    seeds=FEWER_SEEDS,
+    short="layer norms",
 )
 STUDIES = {
     "scenes2": SCENES,
     "scenes2_style": CONFIRMATION,
     "camvid": CAMVID,
     "india": INDIA,
+    "scenes2_long": LONG,
+    "scenes2_layer_norm": LAYER_NORM,
     "free_scenes2": _without_source(SCENES),
     "free_camvid": _without_source(CAMVID),
     "free_india": _without_source(INDIA),
 }
 WITH_SOURCE = (SCENES, CAMVID, INDIA)
-"""Those with the source and every arm."""
+"""Sequences as they come, with the source."""
+OTHERWISE = (LONG, LAYER_NORM)
+"""Drawn scenes, trained otherwise."""
 FREE = tuple(study for name, study in STUDIES.items() if name.startswith("free_"))
 
 INTRODUCTION = """
@@ -197,9 +253,11 @@ def sections() -> str:
     if not finished:
         return ""
     with_source = [(study, runs) for study, runs in finished if study in WITH_SOURCE]
+    otherwise = [(study, runs) for study, runs in finished if study in OTHERWISE]
     free = [(study, runs) for study, runs in finished if study in FREE]
     parts = [INTRODUCTION]
     parts.append(overview("With the source", with_source))
+    parts.append(overview("With the source, longer or without batch norms", otherwise))
     parts.append(overview("Steps without the source", free))
     parts += [_table(study, runs) for study, runs in finished]
     return "\n".join(filter(None, parts))
