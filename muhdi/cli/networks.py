@@ -116,7 +116,7 @@ VerifiedOn = Annotated[
     list[str],
     typer.Option(
         "--images",
-        help="Files, folders or patterns to verify on. By default the run's samples.",
+        help="Images to verify on: files, folders or patterns. By default the run's samples.",
     ),
 ]
 Push = Annotated[
@@ -324,9 +324,13 @@ def export(
             f"--licence and --picture are for the model card of a folder, but {target} is a file;"
             " give a name without an ending"
         )
-    files = [item.path for item in find_inputs(images) if not item.is_video] if images else []
-    if images and not files:
+    inputs = find_inputs(images) if images else []
+    files = [item.path for item in inputs if not item.is_video]
+    if inputs and not files:
         raise RecipeError("--images: holds films alone, but an export is compared on images")
+    for item in inputs:
+        if item.is_video:
+            typer.echo(f"note: {one_line(item.path)} is a film, on which no export is compared")
     path, verified = run_export(
         model,
         target,

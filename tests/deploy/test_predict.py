@@ -270,6 +270,11 @@ def test_windows_and_size_through_the_command(muhdi, trained: Path, tmp_path: Pa
         2,
         "error: --images: holds films alone, but an export is compared on images\n",
     )
+    words = ["--images", "low.mp4", "--images", "big.png"]
+    status, printed, errors = muhdi("export", trained, "net.pt2", *words)
+    assert status == 0, errors
+    assert "note: low.mp4 is a film, on which no export is compared\n" in printed
+    assert "verified on 1 images" in printed
     assert (tmp_path / "o/ids/big.png").is_file()
 
 
