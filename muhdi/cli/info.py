@@ -55,7 +55,6 @@ def info(
     """
     from muhdi.files import check_target, write_json
     from muhdi.report.info_tables import facts_table, features_table, parameters_table
-    from muhdi.workflows.dry_run import dry_run
     from muhdi.workflows.info import info as describe
     from muhdi.workflows.info import to_json
 
@@ -69,6 +68,9 @@ def info(
     print_tables([parameters_table(found.network), features_table(found.network)])
     costs = None
     if measure and found.recipe is not None:
+        # Only here, since what trains takes long to import.
+        from muhdi.workflows.dry_run import dry_run
+
         with progress("dry run", quiet=quiet) as bar:
             costs = dry_run(found.recipe, on_progress=bar.update)
         print_costs(costs)

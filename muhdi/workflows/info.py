@@ -26,7 +26,7 @@ from muhdi.training.carried import kept_bytes
 from muhdi.training.optim import freeze_affine
 from muhdi.training.start import new_network
 from muhdi.training.tuning import tune
-from muhdi.workflows.evaluate import checked_name, is_network
+from muhdi.workflows.scored_networks import checked_name, is_network
 
 Facts = dict[str, str | list[str]]
 """What is known, by its name, in the order in which it is shown."""

@@ -34,7 +34,7 @@ from muhdi.workflows.adapt_online import (
     check_output,
     saved,
 )
-from muhdi.workflows.evaluate import check_suits
+from muhdi.workflows.scorer import check_suits
 
 _MB = 2**20
 
