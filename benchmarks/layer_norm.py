@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from torch import nn
-
 from muhdi.models.backbones.small import SmallResNet
 from muhdi.models.decoders import ChannelNorm
+from muhdi.models.image_norms import replace_norm
+from muhdi.models.statistics import batch_norms
 from muhdi.recipe.backbones import SmallConfig
 
 
@@ -17,12 +17,5 @@ class SmallLayerNorm(SmallResNet):
 
     def __init__(self, config: SmallConfig) -> None:
         super().__init__(config)
-        _replace_batch_norms(self)
-
-
-def _replace_batch_norms(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, ChannelNorm(child.num_features))
-        else:
-            _replace_batch_norms(child)
+        for name, norm in batch_norms(self).items():
+            replace_norm(self, name, ChannelNorm(norm.num_features))

@@ -53,10 +53,14 @@ def refuse_exported(path: Path) -> None:
 
 def run_of(path: Path | str) -> Path | None:
     """The run directory that a network lies in, if it lies in one."""
-    path = Path(path)
-    folder = path if path.is_dir() else path.parent.parent
+    folder = run_folder(Path(path))
     is_run = (folder / RECIPE).is_file() and (folder / "results.json").is_file()
     return folder if is_run else None
+
+
+def run_folder(path: Path) -> Path:
+    """The run directory itself, or where that of a network's file would be."""
+    return path if path.is_dir() else path.parent.parent
 
 
 def exported_config(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from muhdi.deploy.find import refuse_exported
+from muhdi.deploy.find import refuse_exported, run_folder
 from muhdi.errors import RecipeError, check_type
 from muhdi.evaluation.domains import OnProgress
 from muhdi.evaluation.results import Results
@@ -20,7 +20,6 @@ from muhdi.workflows.scored_networks import (
     is_network,
     networks_of_path,
     networks_of_recipe,
-    run_of,
     tested_domains,
 )
 from muhdi.workflows.scorer import How, Scorer
@@ -130,7 +129,7 @@ def read_arguments(
     refuse_exported(Path(path))
     if seed is not None:
         raise RecipeError(f"{path}: --seed finds the run of a recipe; this is a file or folder")
-    own = run_of(Path(path)) / RECIPE
+    own = run_folder(Path(path)) / RECIPE
     if recipe is not None:
         return path, load_recipe(recipe, settings, trust_code=trust_code or None)
     if own.is_file():

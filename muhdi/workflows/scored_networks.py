@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from muhdi.data.paths import find_file
-from muhdi.deploy.find import network_file, refuse_exported
+from muhdi.deploy.find import network_file, refuse_exported, run_folder
 from muhdi.errors import DataError, RecipeError, nearest
 from muhdi.recipe.load import RECIPE, given_recipe, load_recipe, shipped_recipes
 from muhdi.recipe.schema import Recipe
@@ -30,11 +30,6 @@ def checked_name(recipe: Path | str) -> str:
     raise RecipeError(f"{recipe}: no such run directory, network file or recipe{hint}")
 
 
-def run_of(path: Path) -> Path:
-    """Where the run lies of which a path is the directory, or a network's file in it."""
-    return path if path.is_dir() else path.parent.parent
-
-
 def networks_of_path(
     path: Path, recipe: Path | str | Recipe | None, *, trust_code: bool
 ) -> tuple[Networks, Recipe]:
@@ -44,7 +39,7 @@ def networks_of_path(
     networks: Networks = [(network.stem, [network])]
     if recipe is not None:
         return networks, given_recipe(recipe, trust_code=trust_code)
-    own = run_of(path) / RECIPE
+    own = run_folder(path) / RECIPE
     if not own.is_file():
         raise RecipeError(
             f"{path}: is not in a run directory; say with --recipe on which domains to evaluate it"
