@@ -52,6 +52,7 @@ class MethodContext:
         has_source: whether labelled source images take part.
         targets: names of the targets that the stage learns together; by itself the stage's.
         heads: the head that learns each of them, in order; by itself ``head`` learns all.
+        iterations: number of updates of the stage; None: unknown.
     """
 
     classes: int
@@ -63,6 +64,7 @@ class MethodContext:
     has_source: bool = True
     targets: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
+    iterations: int | None = None
 
     def __post_init__(self) -> None:
         # Frozen: what is left out follows from the rest.

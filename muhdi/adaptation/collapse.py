@@ -10,7 +10,15 @@ from torch import Tensor, nn
 from muhdi import distributed
 
 WINDOW = 50
-"""Iterations at the start of a step that later ones are compared with; means reach as far back."""
+"""Iterations at the start of a step that later ones are compared with, at most; means reach as far
+back."""
+SHORTEST_WINDOW = 10
+"""Of fewer iterations a mean is chance: a class may be in none of their images."""
+WINDOWS = 8
+"""In a step. A mean forgets a vanished class's share to a tenth in 2.3 windows, and the teacher
+follows the student late: both must have happened well before the step is over."""
+FEWEST_LOOKS = 3
+"""Mirror images that a mean reaches over, at least."""
 MIRROR_EVERY = 10
 """Iterations between two looks at mirror images: a tenth of the teacher's time, at most."""
 SMALLEST_SHARE = 0.01
@@ -33,6 +41,10 @@ class CollapseWatch(nn.Module):
 
     Args:
         class_names: of all classes, in order.
+        iterations: of the step; None: unknown.
+
+    Attributes:
+        window: iterations that means reach over.
     """
 
     first_shares: Tensor
@@ -42,9 +54,12 @@ class CollapseWatch(nn.Module):
     first_agreement: Tensor
     agreement: Tensor
 
-    def __init__(self, class_names: tuple[str, ...]) -> None:
+    def __init__(self, class_names: tuple[str, ...], iterations: int | None = None) -> None:
         super().__init__()
         self.class_names = class_names
+        self.window = WINDOW
+        if iterations is not None:
+            self.window = min(max(iterations // WINDOWS, SHORTEST_WINDOW), WINDOW)
         self.seen = 0
         self.compared = 0
         self._told: set[str] = set()
@@ -80,11 +95,11 @@ class CollapseWatch(nn.Module):
         if self._means is not None:
             shares = self._means[:-1]
             confidence = self._means[-1]
-            _remember(self.first_shares, self.shares, shares, self.seen, WINDOW)
-            _remember(self.first_confidence, self.confidence, confidence, self.seen, WINDOW)
+            _remember(self.first_shares, self.shares, shares, self.seen, self.window)
+            _remember(self.first_confidence, self.confidence, confidence, self.seen, self.window)
             self.seen += 1
         if self._agreement is not None:
-            window = WINDOW // MIRROR_EVERY
+            window = max(self.window // MIRROR_EVERY, FEWEST_LOOKS)
             agreement = self._agreement
             _remember(self.first_agreement, self.agreement, agreement, self.compared, window)
             self.compared += 1
@@ -92,7 +107,7 @@ class CollapseWatch(nn.Module):
 
     def warnings(self) -> list[str]:
         """Signs of a collapse that were not told before."""
-        if self.seen < 2 * WINDOW:
+        if self.seen < 2 * self.window:
             return []
         return [*self._vanished(), *self._contradiction()]
 

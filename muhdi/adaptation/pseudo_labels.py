@@ -45,10 +45,10 @@ class PseudoLabels(nn.Module):
         self.classes = context.classes
         self.heads = context.heads
         self.targets = context.targets
-        self.watch = CollapseWatch(context.names)
+        self.watch = CollapseWatch(context.names, context.iterations)
         # Each target has its own; the first one's name is that in states of a single target.
         self.other_watches = nn.ModuleList(
-            CollapseWatch(context.names) for _ in context.targets[1:]
+            CollapseWatch(context.names, context.iterations) for _ in context.targets[1:]
         )
         self.statistics: TeacherStatistics = config.teacher_statistics
         self.updates = 0

@@ -330,7 +330,8 @@ def export(
         raise RecipeError("--images: holds films alone, but an export is compared on images")
     for item in inputs:
         if item.is_video:
-            typer.echo(f"note: {one_line(item.path)} is a film, on which no export is compared")
+            note = f"{one_line(item.path)} is a film; exports are compared on images only"
+            typer.echo(f"note: {note}", err=True)
     path, verified = run_export(
         model,
         target,

@@ -84,8 +84,9 @@ class Verified:
             if self.difference is None
             else f"logits differ by at most {self.difference:.1e} of the largest, "
         )
+        images = "1 image at its" if self.images == 1 else f"{self.images} images at their"
         return (
-            f"verified on {self.images} images at their own size: {logits}{100 * self.same:.3f} %"
+            f"verified on {images} own size: {logits}{100 * self.same:.3f} %"
             " of the pixels have the class that muhdi predict gives them"
         )
 

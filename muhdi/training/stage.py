@@ -141,11 +141,12 @@ class StageTrainer:
             network.levels,
             heads[0],
             self.generator,
-            classes.classes,
-            self.name,
-            self.sets.source is not None,
-            targets,
-            heads,
+            class_names=classes.classes,
+            stage=self.name,
+            has_source=self.sets.source is not None,
+            targets=targets,
+            heads=heads,
+            iterations=self.config.iterations,
         )
         found = Surroundings(
             network,

@@ -68,3 +68,19 @@ def test_it_asks_for_mirror_images_now_and_then_and_goes_on_after_a_state() -> N
     other.load_state_dict(watch.state_dict())
     assert (other.seen, other.compared) == (watch.seen, 2)
     assert torch.equal(other.shares, watch.shares)
+
+
+def test_a_class_that_vanishes_in_a_short_step_is_told_before_the_step_is_over() -> None:
+    iterations = 150
+    watch = CollapseWatch(NAMES, iterations)
+    see(watch, watch.window, [60, 10, 30], 0.8, 0.9)
+    see(watch, 50, [70, 0, 30], 0.8, 0.9)
+    assert watch.seen < iterations / 2
+    (line,) = watch.warnings()
+    assert "'car', after 10.0 % at the start of the step" in line
+
+
+def test_means_reach_over_a_part_of_the_step_but_not_over_a_handful_of_images() -> None:
+    windows = {count: CollapseWatch(NAMES, count).window for count in (8, 80, 300, 4000)}
+    assert windows == {8: 10, 80: 10, 300: 37, 4000: 50}
+    assert CollapseWatch(NAMES).window == WINDOW

@@ -273,8 +273,8 @@ def test_windows_and_size_through_the_command(muhdi, trained: Path, tmp_path: Pa
     words = ["--images", "low.mp4", "--images", "big.png"]
     status, printed, errors = muhdi("export", trained, "net.pt2", *words)
     assert status == 0, errors
-    assert "note: low.mp4 is a film, on which no export is compared\n" in printed
-    assert "verified on 1 images" in printed
+    assert errors == "note: low.mp4 is a film; exports are compared on images only\n"
+    assert "verified on 1 image at its own size" in printed
     assert (tmp_path / "o/ids/big.png").is_file()
 
 
