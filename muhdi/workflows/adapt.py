@@ -24,6 +24,7 @@ from muhdi.recipe.load import RECIPE, given_recipe
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.plugins import refuse_foreign
+from muhdi.recipe.retentions import DistillConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
 from muhdi.recipe.stages import StepConfig
@@ -269,17 +270,24 @@ def _plain(section: Any) -> Any:
 def _only_what_needs_no_source(every_step: dict[str, Any], target: dict[str, Any]) -> list[str]:
     """Leave out what the earlier steps had and this one cannot have; notes on that.
 
-    An adaptation that needs the source stays: it is what learns, so the user must choose another.
+    A step that nothing holds can collapse without the source. So where a retention is left out and
+    no old model teaches, `distill` takes its place. An adaptation that needs the source stays: it
+    is what learns, so the user must choose another.
 
     Args:
         every_step: of the new recipe, changed in place.
         target: section of the new place.
     """
     step = StepConfig.model_validate({**every_step, "target": target})
-    needing = [part.key for part in step.retention.parts if part.needs_source]
+    parts = step.retention.parts
+    needing = [part.key for part in parts if part.needs_source]
+    added = []
     if needing:
-        kept = [_plain(part) for part in step.retention.parts if not part.needs_source]
-        every_step["retention"] = kept or "none"
+        kept = [part for part in parts if not part.needs_source]
+        if not any(part.distils for part in kept):
+            kept.append(DistillConfig())
+            added.append("with distill from here on, which holds a step without the source")
+        every_step["retention"] = [_plain(part) for part in kept]
     if step.rare_classes is not None:
         needing.append("rare_classes")
         del every_step["rare_classes"]
@@ -287,7 +295,8 @@ def _only_what_needs_no_source(every_step: dict[str, Any], target: dict[str, Any
         needing.append("feature_distance")
         every_step["adaptation"] = _plain(step.adaptation)
         del every_step["adaptation"]["feature_distance"]
-    return [f"without {name} from here on, which learns from source images" for name in needing]
+    left_out = [f"without {name} from here on, which learns from source images" for name in needing]
+    return left_out + added
 
 
 def _without_its_images(data: dict[str, Any], base: Recipe) -> list[str]:

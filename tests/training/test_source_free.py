@@ -95,6 +95,8 @@ def test_a_network_alone_is_enough_to_adapt(tiny: Tiny, folders: Path, tmp_path:
     # And again, from the run that it made.
     images.rename(images.with_name("later"))
     run = tmp_path / "snapshots" / results.name
+    (step,) = load_recipe(run / "recipe.yml").steps
+    assert [part.key for part in step.retention.parts] == ["distill"]
     again = adapt(
         run,
         images.with_name("later"),
@@ -175,11 +177,18 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     assert [part.key for part in with_source.retention.parts] == ["style", "l2sp"]
     plan = plan_adaptation(run, images, source_free=True)
     (step,) = plan.recipe.steps
-    assert [part.key for part in step.retention.parts] == ["l2sp"]
+    assert [part.key for part in step.retention.parts] == ["l2sp", "distill"]
     assert step.rare_classes is None
     assert step.adaptation.feature_distance is None
     said = [note for note in plan.notes if "which learns from source images" in note]
     assert [note.split()[1] for note in said] == ["style", "rare_classes", "feature_distance"]
+    assert "with distill from here on, which holds a step without the source" in plan.notes
+    # Of muhdi an old model teaches: distill would only repeat it.
+    taught = load_recipe(tiny(), [f"model.init={first}", "every_step.retention=[style, muhdi]"])
+    train(taught, tmp_path / "taught", quiet=True)
+    run_of_taught = RunDirectory.of(taught, tmp_path / "taught").folder
+    (step,) = plan_adaptation(run_of_taught, images, source_free=True).recipe.steps
+    assert [part.key for part in step.retention.parts] == ["muhdi"]
     nothing_kept = plan_adaptation(
         run, images, source_free=True, changes={"every_step.retention": "none"}
     )
