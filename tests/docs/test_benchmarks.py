@@ -26,7 +26,7 @@ from benchmarks import (
     rare_classes,
     results,
     retention_cost,
-    retentions,
+    retention_studies,
     segformer,
     shards,
     teacher_choice,
@@ -57,7 +57,7 @@ def test_readme_s_table_is_what_the_kept_runs_say() -> None:
     )
     arms_shown = ["none", "selftrain", "muhdi", "style", "joint", "oracle"]
     assert len(rows) == len(arms_shown)
-    runs = retentions.SCENES.finished()
+    runs = retention_studies.SCENES.finished()
     for arm, cells in zip(arms_shown, rows.values(), strict=True):
         image = [run.summary("image").average for run in runs[arm]]
         running = [run.summary("running").average for run in runs[arm]]
@@ -160,7 +160,7 @@ def test_adapting_is_measured_over_plain_prediction() -> None:
     assert found["cotta_over_plain"][0] > 2
 
 
-STUDIES = [*defaults.STUDIES.values(), *parts.STUDIES.values(), *retentions.STUDIES.values()]
+STUDIES = [*defaults.STUDIES.values(), *parts.STUDIES.values(), *retention_studies.STUDIES.values()]
 
 
 @pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
@@ -273,11 +273,11 @@ def test_kept_runs_are_of_the_recipes_as_they_are(name: str, settings: list[str]
 
 @pytest.mark.parametrize("name", ["scenes2", "camvid", "india"])
 def test_all_targets_at_once_for_as_long_as_the_sequence(name: str) -> None:
-    study = retentions.STUDIES[name]
+    study = retention_studies.STUDIES[name]
     sequence = study.recipe("selftrain")
     (step,) = study.recipe("joint").steps
     assert step.iterations == sum(one.iterations for one in sequence.steps)
     assert set(step.domain_names) == {name for one in sequence.steps for name in one.domain_names}
     assert all(one.target in step.domains for one in sequence.steps)
     assert step.adaptation == sequence.steps[0].adaptation
-    assert "joint" not in retentions.STUDIES[f"free_{name}"].arms
+    assert "joint" not in retention_studies.STUDIES[f"free_{name}"].arms
