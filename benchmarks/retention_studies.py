@@ -216,7 +216,7 @@ STUDIES = {
     "scenes2_layer_norm": LAYER_NORM,
     "free_scenes2": FREE_SCENES,
     "free_scenes2_distill": FREE_CONFIRMATION,
-    "free_camvid": _without_source(CAMVID),
+    "free_camvid": _without_source(replace(CAMVID, arms=_only(CAMVID.arms, FEWER))),
     "free_india": _without_source(INDIA),
 }
 WITH_SOURCE = (SCENES, CAMVID, INDIA)
