@@ -47,6 +47,8 @@ FEWER = (
 )
 """Those of the studies that take long: without five that differ from `selftrain` by a point at most
 where all arms ran, and without the combination."""
+FEWEST = ("none", "selftrain", "distill", "average", "style", "joint")
+"""Those with steps of 1000 iterations."""
 
 
 def _with_joint(base: str, settings: Sequence[str] = ()) -> dict[str, tuple[str, ...]]:
@@ -167,7 +169,7 @@ LONG = replace(
         FEWER_SEEDS,
         "python -m benchmarks.retentions --only scenes2_long",
     ),
-    arms=_only(_with_joint("scenes2_selftrain", [_LONG]), FEWER),
+    arms=_only(_with_joint("scenes2_selftrain", [_LONG]), FEWEST),
     seeds=FEWER_SEEDS,
     short="1000 iterations",
 )
