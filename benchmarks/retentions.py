@@ -23,7 +23,7 @@ from benchmarks.arms import (
     section,
 )
 from benchmarks.retention_overview import overview
-from benchmarks.retention_studies import FREE, OTHERWISE, STUDIES, WITH_SOURCE
+from benchmarks.retention_studies import FREE, FREE_CONFIRMATION, OTHERWISE, STUDIES, WITH_SOURCE
 from muhdi.report.significance import against_reading
 
 INTRODUCTION = """
@@ -39,6 +39,13 @@ before the return* is what the first target had lost of its best just before it 
 difference is called noise unless it is more than 1.5 points and significant at 5 % in a paired t
 test, corrected for the number of arms (Holm).
 """
+MULTI_HEAD = ("What multi-head adds to single-head distillation", "muhdi", "distill")
+WITHOUT_ADAPTATION = (
+    "What self-training with distillation gains over no adaptation",
+    "distill",
+    "none",
+)
+"""Title, arm, and the arm that it is compared with."""
 
 
 def sections() -> str:
@@ -65,16 +72,20 @@ def _table(study: Study, runs: Runs) -> str:
     columns.append(average("targets"))
     columns.append(("forgetting", forgotten))
     columns.append(("lost before the return", lost_before_return))
-    return f"{section(study, runs, columns)}\n{what_multi_head_adds(study, runs)}"
+    parts = [section(study, runs, columns)]
+    parts.append(_one_against_another(study, runs, *MULTI_HEAD))
+    if study in (*FREE, FREE_CONFIRMATION):
+        parts.append(_one_against_another(study, runs, *WITHOUT_ADAPTATION))
+    return "\n".join(filter(None, parts))
 
 
-def what_multi_head_adds(study: Study, runs: Runs) -> str:
-    """MuHDi against single-head distillation, a sentence for each choice of statistics."""
-    if not {"muhdi", "distill"} <= runs.keys():
+def _one_against_another(study: Study, runs: Runs, title: str, arm: str, other: str) -> str:
+    """A sentence for each choice of statistics; empty where one of the two did not run."""
+    if not {arm, other} <= runs.keys():
         return ""
-    lines = ["\nWhat multi-head adds to single-head distillation:\n"]
+    lines = [f"\n{title}:\n"]
     for kind in study.statistics:
-        sentence = against_reading("muhdi", runs["muhdi"], "distill", runs["distill"], kind)
+        sentence = against_reading(arm, runs[arm], other, runs[other], kind)
         lines.append(f"* {sentence}")
     return "\n".join(lines) + "\n"
 
