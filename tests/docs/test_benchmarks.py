@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import torch
@@ -36,6 +37,7 @@ from benchmarks import (
 from benchmarks.growth import apart
 from benchmarks.iteration import VERSIONS, disagreement, measure
 from benchmarks.made_up import MadeUp, prepared, segformer_folder
+from muhdi.evaluation.results import Results
 from muhdi.recipe.augment import AugmentConfig
 from muhdi.recipe.load import shipped_recipes
 from muhdi.report.result_table import spread, text
@@ -64,6 +66,31 @@ def test_readme_s_table_is_what_the_kept_runs_say() -> None:
         forgotten = [run.summary("running").forgetting for run in runs[arm]]
         expected = [text(spread(values)) for values in (image, running, forgotten)]
         assert cells.split(" | ") == expected, arm
+
+
+def test_what_is_said_of_steps_without_the_source_is_what_the_kept_runs_say() -> None:
+    page = " ".join((results.HERE.parent / "docs" / "methods.md").read_text().split())
+    runs = retention_studies.FREE_CONFIRMATION.finished()
+    image = {arm: mean(run.summary("image").average for run in runs[arm]) for arm in runs}
+    running = {arm: mean(run.summary("running").average for run in runs[arm]) for arm in runs}
+    assert f"it ended at {image['selftrain']:.1f} with `image` statistics (eight seeds)" in page
+    assert f"where no adaptation has {image['none']:.1f}:" in page
+    assert f"With `distill` it ended at {image['distill']:.1f}, significantly more" in page
+    over_none = running["distill"] - running["none"]
+    assert f"Over no adaptation that is {over_none:.1f} points with `running`" in page
+    gained = [found["distill"] - found["selftrain"] for found in (image, running)]
+    assert f"{gained[0]:.1f} points with `image` statistics on the drawn scenes (eight" in page
+    assert f"significant) and {gained[1]:.1f} with `running` (noise)" in page
+    for run in runs["selftrain"]:
+        first, *_ = warnings_of(run)
+        assert int(first.split()[1].rstrip(":")) <= 100
+    assert not any(warnings_of(run) for run in runs["distill"])
+
+
+def warnings_of(run: Results) -> list[str]:
+    """What a run said of classes that vanish, in turn."""
+    remarks = [remark for step in run.steps for remark in step.get("remarks", [])]
+    return [remark for remark in remarks if "the class is vanishing" in remark]
 
 
 def test_the_tutorial_s_table_is_what_was_measured() -> None:
