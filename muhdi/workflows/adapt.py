@@ -287,7 +287,7 @@ def _only_what_needs_no_source(every_step: dict[str, Any], target: dict[str, Any
         if not any(part.distils for part in kept):
             kept.append(DistillConfig())
             added.append(
-                "with distill from here on, which keeps a network from collapsing without the source"
+                "with distill from here on, which keeps it from collapsing without the source"
             )
         every_step["retention"] = [_plain(part) for part in kept]
     if step.rare_classes is not None:
