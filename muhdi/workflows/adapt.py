@@ -286,9 +286,7 @@ def _only_what_needs_no_source(every_step: dict[str, Any], target: dict[str, Any
         kept = [part for part in parts if not part.needs_source]
         if not any(part.distils for part in kept):
             kept.append(DistillConfig())
-            added.append(
-                "with distill from here on, which keeps it from collapsing without the source"
-            )
+            added.append("with distill from here on, which prevents a collapse without the source")
         every_step["retention"] = [_plain(part) for part in kept]
     if step.rare_classes is not None:
         needing.append("rare_classes")

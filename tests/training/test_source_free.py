@@ -182,9 +182,7 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     assert step.adaptation.feature_distance is None
     said = [note for note in plan.notes if "which learns from source images" in note]
     assert [note.split()[1] for note in said] == ["style", "rare_classes", "feature_distance"]
-    assert (
-        "with distill from here on, which keeps it from collapsing without the source" in plan.notes
-    )
+    assert "with distill from here on, which prevents a collapse without the source" in plan.notes
     # Of muhdi an old model teaches: distill would only repeat it.
     taught = load_recipe(tiny(), [f"model.init={first}", "every_step.retention=[style, muhdi]"])
     train(taught, tmp_path / "taught", quiet=True)
