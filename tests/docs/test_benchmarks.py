@@ -81,10 +81,22 @@ def test_what_is_said_of_steps_without_the_source_is_what_the_kept_runs_say() ->
     gained = [found["distill"] - found["selftrain"] for found in (image, running)]
     assert f"{gained[0]:.1f} points with `image` statistics on the drawn scenes (eight" in page
     assert f"significant) and {gained[1]:.1f} with `running` (noise)" in page
+    camvid = retention_studies.STUDIES["free_camvid"].finished()
+    after = {arm: mean(run.summary("blend").average for run in camvid[arm]) for arm in camvid}
+    begun = mean(_before_any_step(run, "blend") for run in camvid["none"])
+    assert f"{begun:.1f} with `blend` statistics: self-training at {after['selftrain']:.1f}" in page
+    assert f"`distill` at {after['distill']:.1f}, no adaptation at {after['none']:.1f}," in page
+    assert max(after.values()) < begun
     for run in runs["selftrain"]:
         first, *_ = warnings_of(run)
         assert int(first.split()[1].rstrip(":")) <= 100
     assert not any(warnings_of(run) for run in runs["distill"])
+
+
+def _before_any_step(run: Results, statistics: str) -> float:
+    """What the network of the source averages over the targets."""
+    scores = run.steps[0]["scores"][statistics]
+    return mean(scores[target]["miou"] for target in dict.fromkeys(run.targets))
 
 
 def warnings_of(run: Results) -> list[str]:
