@@ -353,3 +353,5 @@ def _read(value: Any, info: ValidationInfo) -> Any:
 RetentionField = Annotated[SerializeAsAny[RetentionConfig], BeforeValidator(_read)]
 
 NO_RETENTION = NoRetentionConfig()
+WITHOUT_SOURCE = DistillConfig()
+"""What keeps a step without the source from collapsing (docs/methods.md, without the source)."""

@@ -24,7 +24,7 @@ from muhdi.recipe.load import RECIPE, given_recipe
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.plugins import refuse_foreign
-from muhdi.recipe.retentions import DistillConfig
+from muhdi.recipe.retentions import WITHOUT_SOURCE
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
 from muhdi.recipe.stages import StepConfig
@@ -285,8 +285,9 @@ def _only_what_needs_no_source(every_step: dict[str, Any], target: dict[str, Any
     if needing:
         kept = [part for part in parts if not part.needs_source]
         if not any(part.distils for part in kept):
-            kept.append(DistillConfig())
-            added.append("with distill from here on, which prevents a collapse without the source")
+            kept.append(WITHOUT_SOURCE)
+            name = WITHOUT_SOURCE.key
+            added.append(f"with {name} from here on, which prevents a collapse without the source")
         every_step["retention"] = [_plain(part) for part in kept]
     if step.rare_classes is not None:
         needing.append("rare_classes")
