@@ -127,7 +127,7 @@ def section(study: Study, runs: Runs, columns: Sequence[Column]) -> str:
     parts = [study.title]
     for kind in study.statistics:
         differences = differences_to_control(study, runs, kind)
-        rows = [_row(SOURCE, _before(runs[study.control]), kind, columns, None)]
+        rows = [_row(SOURCE, before_any_step(runs[study.control]), kind, columns, None)]
         rows += [_row(arm, runs[arm], kind, columns, differences.get(arm)) for arm in runs]
         head = ["arm", *(name for name, _ in columns), f"more than {study.control}", "by seed"]
         parts.append(f"With `{kind}` statistics, after the last step:\n")
@@ -135,7 +135,7 @@ def section(study: Study, runs: Runs, columns: Sequence[Column]) -> str:
     return "\n".join(parts)
 
 
-def _before(runs: Sequence[muhdi.Results]) -> list[muhdi.Results]:
+def before_any_step(runs: Sequence[muhdi.Results]) -> list[muhdi.Results]:
     """The same runs when nothing but the source was trained."""
     return [replace(run, steps=run.steps[:1]) for run in runs]
 

@@ -46,7 +46,7 @@ FEWER = (
     *("oracle", "joint"),
 )
 """Those of the studies that take long: without five that differ from `selftrain` by a point at most
-where all arms ran, and without the combination."""
+where all arms ran with the source, and without the combination."""
 FEWEST = ("none", "selftrain", "distill", "average", "style", "joint")
 """Those with steps of 1000 iterations."""
 

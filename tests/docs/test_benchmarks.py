@@ -71,8 +71,8 @@ def test_readme_s_table_is_what_the_kept_runs_say() -> None:
 def test_what_is_said_of_steps_without_the_source_is_what_the_kept_runs_say() -> None:
     page = " ".join((results.HERE.parent / "docs" / "methods.md").read_text().split())
     runs = retention_studies.FREE_CONFIRMATION.finished()
-    image = {arm: mean(run.summary("image").average for run in runs[arm]) for arm in runs}
-    running = {arm: mean(run.summary("running").average for run in runs[arm]) for arm in runs}
+    image = _target_averages(runs, "image")
+    running = _target_averages(runs, "running")
     assert f"it ended at {image['selftrain']:.1f} with `image` statistics (eight seeds)" in page
     assert f"where no adaptation has {image['none']:.1f}:" in page
     assert f"With `distill` it ended at {image['distill']:.1f}, significantly more" in page
@@ -82,24 +82,23 @@ def test_what_is_said_of_steps_without_the_source_is_what_the_kept_runs_say() ->
     assert f"{gained[0]:.1f} points with `image` statistics on the drawn scenes (eight" in page
     assert f"significant) and {gained[1]:.1f} with `running` (noise)" in page
     camvid = retention_studies.STUDIES["free_camvid"].finished()
-    after = {arm: mean(run.summary("blend").average for run in camvid[arm]) for arm in camvid}
-    begun = mean(_before_any_step(run, "blend") for run in camvid["none"])
+    after = _target_averages(camvid, "blend")
+    begun = _target_averages({"begun": arms.before_any_step(camvid["none"])}, "blend")["begun"]
     assert f"{begun:.1f} with `blend` statistics: self-training at {after['selftrain']:.1f}" in page
     assert f"`distill` at {after['distill']:.1f}, no adaptation at {after['none']:.1f}," in page
     assert max(after.values()) < begun
     for run in runs["selftrain"]:
-        first, *_ = warnings_of(run)
+        first, *_ = _warnings_of(run)
         assert int(first.split()[1].rstrip(":")) <= 100
-    assert not any(warnings_of(run) for run in runs["distill"])
+    assert not any(_warnings_of(run) for run in [*runs["distill"], *runs["none"]])
 
 
-def _before_any_step(run: Results, statistics: str) -> float:
-    """What the network of the source averages over the targets."""
-    scores = run.steps[0]["scores"][statistics]
-    return mean(scores[target]["miou"] for target in dict.fromkeys(run.targets))
+def _target_averages(runs: arms.Runs, statistics: str) -> dict[str, float]:
+    """What each arm averages over the targets, the mean of its seeds."""
+    return {arm: mean(run.summary(statistics).average for run in runs[arm]) for arm in runs}
 
 
-def warnings_of(run: Results) -> list[str]:
+def _warnings_of(run: Results) -> list[str]:
     """What a run said of classes that vanish, in turn."""
     remarks = [remark for step in run.steps for remark in step.get("remarks", [])]
     return [remark for remark in remarks if "the class is vanishing" in remark]
