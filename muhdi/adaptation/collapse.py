@@ -13,7 +13,7 @@ WINDOW = 50
 """Iterations at the start of a step that later ones are compared with, at most; means reach as far
 back."""
 SHORTEST_WINDOW = 10
-"""Of fewer iterations a mean is chance: a class may be in none of their images."""
+"""A mean over fewer iterations says little: a class may be in none of their images."""
 WINDOWS = 8
 """In a step. A mean forgets a vanished class's share to a tenth in 2.3 windows, and the teacher
 follows the student late: both must have happened well before the step is over."""

@@ -34,6 +34,12 @@ from muhdi.workflows.train import train
 _OF_THE_RUN = {"name", "description", "notes", "steps", "test", "online"}
 """Keys that the next run does not inherit. Two of them name domains that may be gone."""
 
+MAY_BE_WORSE = (
+    "without the source a step can leave a network worse than it was (in the tests on CamVid it"
+    " always did): compare the two before you use the new one"
+)
+"""For whoever leaves the source out (docs/methods.md, without the source)."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -178,6 +184,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         notes += _only_what_needs_no_source(data["every_step"], target)
         step["source"] = "none"
         notes += _without_its_images(data, base)
+        notes.append(MAY_BE_WORSE)
     with tempfile.TemporaryDirectory() as folder:
         # As a file, since only there 'every_step' and changes of it are understood.
         path = Path(folder) / "adapt.yml"

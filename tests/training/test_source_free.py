@@ -17,7 +17,7 @@ from muhdi.recipe import plugins
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.retentions import DistillConfig
 from muhdi.run.directory import RunDirectory
-from muhdi.workflows.adapt import adapt, plan_adaptation
+from muhdi.workflows.adapt import MAY_BE_WORSE, adapt, plan_adaptation
 from muhdi.workflows.train import train
 from tests.testers import MethodTester
 
@@ -183,6 +183,8 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     said = [note for note in plan.notes if "which learns from source images" in note]
     assert [note.split()[1] for note in said] == ["style", "rare_classes", "feature_distance"]
     assert "with distill from here on, which prevents a collapse without the source" in plan.notes
+    assert plan.notes[-1] == MAY_BE_WORSE
+    assert MAY_BE_WORSE not in plan_adaptation(run, images).notes
     # Of muhdi an old model teaches: distill would only repeat it.
     taught = load_recipe(tiny(), [f"model.init={first}", "every_step.retention=[style, muhdi]"])
     train(taught, tmp_path / "taught", quiet=True)
