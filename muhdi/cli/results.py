@@ -249,6 +249,7 @@ def compare(
     from muhdi.files import check_target
     from muhdi.report.compare import (
         GROUP_BY,
+        each_alone,
         group,
         readings,
         reference_arm,
@@ -283,4 +284,5 @@ def compare(
         typer.echo(f"note: {one_line(line)}", err=form is not None)
     if scores is not None:
         write_scores(scores, [run.results for run in found])
-    print_page(write_comparison(output, arms, controls), form)
+    page = write_comparison(output, arms, lambda each: each_alone(arms, controls, each))
+    print_page(page, form)

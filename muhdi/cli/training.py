@@ -363,6 +363,7 @@ def sweep(
     from muhdi.workflows.sweeps.plan import Asked
 
     check_format(form)
+    experiments = experiments.expanduser()
     wanted = read_orders(orders)
     varied = read_varied(vary)
     if dry_run:
@@ -380,7 +381,7 @@ def sweep(
         _print_commands(*commands)
         return
     if control is not None:
-        files = dict(zip(recipes, recipes, strict=True))
+        files = {recipe: recipe for recipe in recipes}
         asked = Asked(files, seeds, settings, trust_code, wanted, varied)
         control_arm(asked.recipes(), control)
     with live_board(quiet=quiet) as board:

@@ -5,8 +5,8 @@ Arms over seeds, their spread, and which differences are more than noise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -109,7 +109,7 @@ def with_one(arms: Arms, against: str) -> dict[str, str]:
 
 def tables(arms: Arms, controls: Controls, statistics: str) -> list[ResultTable]:
     """Means and spreads, differences from the controls, and every seed."""
-    results = {arm: _results(runs) for arm, runs in arms.items()}
+    results = _results_of(arms)
     return [
         arms_table(results, statistics),
         differences_table(results, controls, statistics),
@@ -130,6 +130,10 @@ def readings(arms: Arms, controls: Controls, statistics: str) -> list[str]:
 
 def _results(runs: Sequence[RunData]) -> list[Results]:
     return [run.results for run in runs]
+
+
+def _results_of(arms: Arms) -> dict[str, list[Results]]:
+    return {arm: _results(runs) for arm, runs in arms.items()}
 
 
 def differences_table(
@@ -207,6 +211,39 @@ def seeds_table(arms: Mapping[str, Sequence[Results]], statistics: str) -> Resul
 
 # --- the page -------------------------------------------------------------------------------------
 
+PAIRED = (
+    f"Paired over the seeds that both arms have. A difference is within the noise unless it exceeds"
+    f" {NOISE} points, below which validation sets of this size show nothing,"
+)
+"""How a page says that differences are judged; what is significant follows."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a comparison finds with one choice of statistics.
+
+    Attributes:
+        readings: sentences.
+        means: tables of means and spreads.
+        differences: what every arm has more or less than its control.
+        hint: how differences are judged.
+    """
+
+    readings: list[str]
+    means: list[ResultTable]
+    differences: ResultTable
+    hint: str
+
+
+def each_alone(arms: Arms, controls: Controls, statistics: str) -> Findings:
+    """The findings of a comparison in which every difference is judged by itself."""
+    means, differences, _ = tables(arms, controls, statistics)
+    hint = (
+        f"{PAIRED} and its 95 % interval excludes 0. With many arms, one of twenty such intervals"
+        " errs."
+    )
+    return Findings(readings(arms, controls, statistics), [means], differences, hint)
+
 
 def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:
     """A chart for every domain.
@@ -282,8 +319,14 @@ def _arm_line(arm: str, runs: Sequence[RunData], domain: str, statistics: str) -
     return Line(arm, points, deviations) if points else None
 
 
-def write_comparison(out: Path, arms: Arms, controls: Controls) -> Path:
-    """Write the page of a comparison; its images are those of a seed that all arms have."""
+def write_comparison(out: Path, arms: Arms, found: Callable[[str], Findings]) -> Path:
+    """Write the page of a comparison; its images are those of a seed that all arms have.
+
+    Args:
+        out: the page.
+        arms: that are compared.
+        found: the findings with a choice of statistics.
+    """
     runs: list[RunData] = []
     for arm_runs in arms.values():
         runs += arm_runs
@@ -295,9 +338,8 @@ def write_comparison(out: Path, arms: Arms, controls: Controls) -> Path:
         title=" / ".join(arms) if len(arms) < 4 else f"{len(arms)} arms",
         arms={arm: _seeds(arm_runs) for arm, arm_runs in arms.items()},
         all_statistics=statistics,
-        noise=NOISE,
-        readings={each: readings(arms, controls, each) for each in statistics},
-        tables={each: tables(arms, controls, each) for each in statistics},
+        findings={each: found(each) for each in statistics},
+        every_run={each: seeds_table(_results_of(arms), each) for each in statistics},
         charts={each: domain_charts(arms, each) for each in statistics},
         left_out=with_other_steps(arms),
         viewer=_viewer_of(arms, seed, statistics),

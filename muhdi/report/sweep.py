@@ -13,10 +13,10 @@ from muhdi.recipe.methods import NO_ADAPTATION
 from muhdi.recipe.orders import base_arm, order_name, own_order, split_seed
 from muhdi.recipe.retentions import NO_RETENTION
 from muhdi.recipe.schema import Recipe
-from muhdi.report.compare import group, readings, write_comparison
+from muhdi.report.compare import PAIRED, Findings, each_alone, group, readings, write_comparison
 from muhdi.report.result_table import Cell, ResultTable, spread, statistics_title, with_statistics
 from muhdi.report.run_files import RunData
-from muhdi.report.significance import Compared, Difference, corrected, difference
+from muhdi.report.significance import LEVEL, Compared, Difference, corrected, difference
 from muhdi.report.tables import arms_table
 from muhdi.report.tidy import write_scores
 
@@ -58,6 +58,11 @@ class SweepReport:
     def has_orders(self) -> bool:
         """Whether an arm has runs whose targets come in different orders."""
         return any(len(by_order) > 1 for by_order in self.arms.values())
+
+    @property
+    def has_one_comparison(self) -> bool:
+        """Whether there is a single difference at most, which needs no correction."""
+        return len(self.arms) < 3 and not self.has_orders
 
     @cached_property
     def controls(self) -> dict[str, str]:
@@ -123,10 +128,10 @@ class SweepReport:
         )
         return ResultTable(title, header, rows)
 
-    def sentence(self) -> str:
+    def sentence(self, statistics: str) -> str:
         """Which differences hold after the correction."""
-        compared = self.compared(self.main)
-        words = with_statistics(self.main).capitalize()
+        compared = self.compared(statistics)
+        words = with_statistics(statistics).capitalize()
         if not compared:
             return f"{words} no arm can be compared with {self.control}."
         if all(found.corrected is None for found in compared.values()):
@@ -175,12 +180,25 @@ class SweepReport:
         title = f"Over all orders, {statistics_title(statistics)} (mIoU in percent)"
         return ResultTable(title, header, rows)
 
-    def readings(self) -> list[str]:
-        """What the terminal says below its tables."""
-        if len(self.arms) == 2 and not self.has_orders:
-            # A single comparison needs no correction, and then there is more to say.
-            return readings(self._single, self.controls, self.main)
-        return [self.sentence()] if len(self.arms) > 1 else []
+    def readings(self, statistics: str | None = None) -> list[str]:
+        """What is said beside the tables; None: with the main statistics."""
+        chosen = statistics or self.main
+        if self.has_one_comparison:
+            # Then there is more to say.
+            return readings(self._single, self.controls, chosen)
+        return [self.sentence(chosen)]
+
+    def findings(self, statistics: str) -> Findings:
+        """What the page says: nothing that the terminal's correction does not confirm."""
+        if self.has_one_comparison:
+            return each_alone(self._single, self.controls, statistics)
+        *means, differences = self.tables(statistics)
+        orders = " The orders of a seed are averaged first." if self.has_orders else ""
+        hint = (
+            f"{PAIRED} and its p value is below {LEVEL} once it is corrected for the number of"
+            f" arms.{orders}"
+        )
+        return Findings(self.readings(statistics), means, differences, hint)
 
     def write(self, folder: Path) -> tuple[Path, Path]:
         """Write the page that compares all runs, and all scores as CSV.
@@ -188,7 +206,7 @@ class SweepReport:
         Returns:
             The page, and the table.
         """
-        page = write_comparison(folder / PAGE, self._single, self.controls)
+        page = write_comparison(folder / PAGE, self._single, self.findings)
         scores = folder / SCORES
         write_scores(scores, [run.results for run in self.runs])
         return page, scores

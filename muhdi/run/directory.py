@@ -56,8 +56,9 @@ class RunDirectory:
         snapshots = Path(os.path.expanduser(recipe.runtime.snapshots))
         logs = Path(os.path.expanduser(recipe.runtime.logs))
         if experiments is not None:
-            snapshots = Path(experiments) / "snapshots"
-            logs = Path(experiments) / "logs"
+            folder = Path(experiments).expanduser()
+            snapshots = folder / "snapshots"
+            logs = folder / "logs"
         return cls(snapshots / recipe.name, logs / recipe.name)
 
     def check(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
@@ -69,7 +70,7 @@ class RunDirectory:
         """
         if not self._holds_something():
             return
-        if not (self.folder / RECIPE).is_file():
+        if not self.has_recipe():
             raise RunError(
                 f"{self.folder}: not empty, nor a run directory; choose another name with --set"
                 " name="
@@ -183,13 +184,17 @@ class RunDirectory:
         names = [path.name for path in self.folder.iterdir()]
         return any(name != LOCK and not name.endswith(TEMPORARY) for name in names)
 
+    def has_recipe(self) -> bool:
+        """Whether it is a run directory, which a recipe makes it."""
+        return (self.folder / RECIPE).is_file()
+
     def recipe(self) -> Recipe:
         """The recipe of the run; classes of other packages that it names are not imported."""
         return load_recipe(self.folder / RECIPE, trust_code=False)
 
     def holds(self, recipe: Recipe) -> bool:
         """Whether this is a run of exactly this recipe."""
-        if not (self.folder / RECIPE).is_file():
+        if not self.has_recipe():
             return False
         # As plain values: what is not trusted was read without its defaults and types.
         own = _with_absolute_root(self.recipe()).model_dump(mode="json")

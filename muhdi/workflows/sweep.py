@@ -123,10 +123,11 @@ def sweep(  # noqa: PLR0913 - options by name
     """
     _check_list("recipes", recipes, Recipe, str, Path)
     _check_list("seeds", seeds, int)
-    with _recipe_folder(Path(experiments), cluster) as folder:
+    experiments = Path(experiments).expanduser()
+    with _recipe_folder(experiments, cluster) as folder:
         files = _files(recipes, folder, trust_code=trust_code)
         asked = Asked(files, seeds, settings, trust_code, orders, vary or {})
-        plan = planned(asked, Path(experiments))
+        plan = planned(asked, experiments)
         engine = Where(jobs, gpus, cluster).engine(plan, log)
         watch = Watch(plan)
 
@@ -175,7 +176,7 @@ def sweep_commands(  # noqa: PLR0913 - options by name
     _check_list("seeds", seeds, int)
     files = _files(recipes, Path(), trust_code=trust_code)
     asked = Asked(files, seeds, settings, trust_code, orders, vary or {})
-    plan = planned(asked, Path(experiments))
+    plan = planned(asked, Path(experiments).expanduser())
     sources: list[str] = []
     arms: list[str] = []
     for run in plan.runs:

@@ -77,6 +77,38 @@ def test_a_difference_may_be_lost_to_the_correction() -> None:
     ]
 
 
+def test_the_page_of_a_sweep_finds_no_more_than_the_terminal(tmp_path: Path) -> None:
+    plain = arm("plain", (20, 22, 24), *NONE)
+    better = arm("better", (22, 25, 28))
+    lucky = arm("lucky", (19, 21, 41))
+    several = SweepReport([*better, *lucky, *plain])
+    page, _ = several.write(tmp_path)
+    text = page.read_text()
+    assert several.readings()[0] in text
+    assert "averages 3.0 more" not in text
+    assert "Holm&#39;s correction for 2 arms" in text
+    assert "its p value is below 0.05 once it is corrected" in text
+    assert "higher" not in text
+    alone = SweepReport([*better, *plain])
+    page, _ = alone.write(tmp_path)
+    assert "averages 3.0 more than plain" in page.read_text()
+
+
+def test_the_page_of_a_sweep_with_orders_averages_them_first(tmp_path: Path) -> None:
+    orders = [["city", "dust", "night"], ["night", "dust", "city"]]
+    runs = []
+    for name, by_order in {"plain": ((20, 21), (22, 25)), "better": ((30, 33), (34, 35))}.items():
+        for order, scores in zip(orders, by_order, strict=True):
+            runs += [run(name, seed, score, order) for seed, score in enumerate(scores)]
+    page, _ = SweepReport(runs, "plain").write(tmp_path)
+    text = page.read_text()
+    assert "Over all orders" in text
+    assert "The orders of a seed are averaged first." in text
+    assert (
+        "<td>better_order" not in text.partition('id="differences"')[2].partition("</section>")[0]
+    )
+
+
 def test_what_is_significant_may_be_too_small() -> None:
     report = SweepReport([*arm("plain", (20, 21, 22)), *arm("close", (21, 22, 23.01))])
     assert report.compared("running")["close"].corrected < 0.001

@@ -82,5 +82,5 @@ def test_without_the_key_they_follow(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_an_unknown_choice_is_refused(tiny: Tiny) -> None:
-    with pytest.raises(RecipeError, match="every_step.running_statistics: unknown value 'frozen'"):
+    with pytest.raises(RecipeError, match=r"running_statistics: unknown value 'frozen'"):
         load_recipe(tiny(), ["every_step.running_statistics=frozen"])

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from muhdi import Interrupted, Recipe, RecipeError, RunError
+from muhdi.run.directory import RunDirectory
 from muhdi.workflows.sweep import Where, sweep, sweep_commands
 from muhdi.workflows.sweeps import devices, processes
 from muhdi.workflows.sweeps.cluster import Cluster, Training
@@ -108,6 +109,49 @@ def test_a_source_is_scored_in_no_special_way(tiny: Tiny, tmp_path: Path) -> Non
     assert source.recipe.evaluation.weights == "model"
 
 
+def test_a_source_serves_recipes_that_are_scored_differently(tiny: Tiny, tmp_path: Path) -> None:
+    def plan(*settings: str) -> Plan:
+        return planned(Asked({"tiny": str(tiny())}, [1], settings), tmp_path)
+
+    (first,) = plan("evaluation={flip: true, samples: 1}").sources
+    first.directory.create(first.recipe, overwrite=False)
+    first.directory.release()
+    (again,) = plan("name=other").sources
+    assert again.name == first.name
+    # Whoever continues it scores it as it was begun.
+    assert again.recipe.experiment() == first.recipe.experiment()
+
+
+def test_a_source_serves_no_recipe_with_other_data(tiny: Tiny, tmp_path: Path) -> None:
+    varied = {"runtime.root": [str(tmp_path), "."]}
+    plan = planned(Asked({"tiny": str(tiny())}, [1], varied=varied), tmp_path)
+    assert len({run.source for run in plan.runs if run.source}) == 2
+
+
+@pytest.mark.parametrize("folder", ["runs #1", "a: b", "{x}", "null", "ä 'b'"])
+def test_a_folder_may_have_any_name(tiny: Tiny, tmp_path: Path, folder: str) -> None:
+    plan = planned(Asked({"tiny": str(tiny())}, [1]), tmp_path / folder)
+    (source,) = plan.sources
+    (run,) = plan.arms["tiny"]
+    assert run.recipe.model.init == str(source.directory.model(0, "source", 3))
+
+
+def test_a_folder_may_be_below_the_home(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sources, arms = sweep_commands([tiny()], [1], experiments="~/runs")
+    assert all(f"--experiments {tmp_path}/runs" in command for command in [*sources, *arms])
+    assert RunDirectory.of(Recipe.load(tiny()), "~/runs").folder == tmp_path / "runs/snapshots/tiny"
+
+
+def test_without_jobs_nothing_begins(tiny: Tiny, tmp_path: Path) -> None:
+    for jobs in (0, -1):
+        with pytest.raises(RecipeError, match=f"jobs: must be 1 or more .it is {jobs}"):
+            sweep([tiny()], [1], experiments=tmp_path / "swept", jobs=jobs)
+    assert not (tmp_path / "swept").exists()
+
+
 def test_a_source_needs_no_domain_of_a_stream(tiny: Tiny, tmp_path: Path) -> None:
     plan = planned(Asked({"tiny": str(tiny())}, [1], ["online={domains: [night]}"]), tmp_path)
     (source,) = plan.sources
@@ -122,7 +166,7 @@ def test_a_command_trains_what_was_planned(plan: Plan) -> None:
     assert words[words.index("--order") + 1] == "night,city"
     assert words[words.index("--seed") + 1] == "2"
     network = plan.sources[1].directory.model(0, "source", 3)
-    assert f"model.init={network}" in words
+    assert f'model.init="{network}"' in words
     assert "--order" not in plan.sources[0].job.arguments(plan.experiments)
 
 

@@ -32,8 +32,10 @@ def places(jobs: int | None, gpus: str | None, recipes: Sequence[Recipe]) -> lis
         recipes: of the runs.
 
     Raises:
-        RecipeError: there is no such GPU, or a recipe asks for more than one.
+        RecipeError: there is no such GPU, a recipe asks for more than one, or `jobs` is below 1.
     """
+    if jobs is not None and jobs < 1:
+        raise RecipeError(f"jobs: must be 1 or more (it is {jobs})")
     chosen = _chosen(gpus, recipes)
     if not chosen:
         return [None] * (jobs or os.cpu_count() or 1)

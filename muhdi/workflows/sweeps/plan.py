@@ -57,7 +57,9 @@ class Job:
 
     def started_from(self, network: Path) -> Job:
         """The same job without training on the source."""
-        return self.changed(f"model.init={network}", "source_training.iterations=0")
+        # A setting is read as YAML, in which a path could mean something else.
+        init = json.dumps(str(network), ensure_ascii=False)
+        return self.changed(f"model.init={init}", "source_training.iterations=0")
 
     def source_only(self, name: str, recipe: Recipe) -> Job:
         """The job that trains on the source alone.
@@ -267,14 +269,25 @@ def _started(job: Job, recipe: Recipe, experiments: Path, sources: dict[str, Run
         return Run.of(job, experiments)
     key = _source_key(recipe)
     if key not in sources:
-        sources[key] = Run.of(job.source_only(f"source_{key}", recipe), experiments)
+        sources[key] = _source(job.source_only(f"source_{key}", recipe), experiments)
     source = sources[key]
     iterations = source.recipe.source_training.iterations
     network = source.directory.model(0, "source", iterations)
     return Run.of(job.started_from(network), experiments, source.name)
 
 
+def _source(job: Job, experiments: Path) -> Run:
+    """The run that trains a source; one that exists goes on being scored as it was."""
+    directory = RunDirectory.of(job.load(), experiments)
+    if directory.has_recipe():
+        scored = directory.recipe().evaluation.model_dump_json(exclude_defaults=True)
+        job = job.changed(f"evaluation={scored}")
+    return Run.of(job, experiments)
+
+
 def _source_key(recipe: Recipe) -> str:
     """Identifies what the training on the source depends on."""
     relevant = {key: value for key, value in recipe.experiment().items() if key not in _LATER}
+    # Which images a recipe's paths lead to.
+    relevant["root"] = recipe.runtime.root
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
