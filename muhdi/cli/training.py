@@ -357,7 +357,7 @@ def sweep(
     number of arms, a page, and all scores as CSV. The same command goes on where it stopped.
     """
     from muhdi.recipe.variations import read_varied
-    from muhdi.report.sweep import SweepReport, control_arm
+    from muhdi.report.sweep import SweepReport, check_comparable, control_arm
     from muhdi.workflows.sweep import sweep as run_sweep
     from muhdi.workflows.sweep import sweep_commands
     from muhdi.workflows.sweeps.plan import Asked
@@ -380,10 +380,10 @@ def sweep(
         )
         _print_commands(*commands)
         return
-    if control is not None:
-        files = {recipe: recipe for recipe in recipes}
-        asked = Asked(files, seeds, settings, trust_code, wanted, varied)
-        control_arm(asked.recipes(), control)
+    files = {recipe: recipe for recipe in recipes}
+    asked = Asked(files, seeds, settings, trust_code, wanted, varied).recipes()
+    check_comparable(asked)
+    control_arm(asked, control)
     with live_board(quiet=quiet) as board:
         arms = run_sweep(
             recipes,

@@ -71,6 +71,10 @@ class MethodConfig(Buildable):
             RecipeError: it does not suit the step.
         """
 
+    def for_one_target(self) -> MethodConfig | None:
+        """What of the section makes sense in a step with a single target; None: nothing does."""
+        return self
+
 
 class AdaptationConfig(MethodConfig):
     """How the new target domain is learned.
@@ -204,6 +208,10 @@ class AdventConfig(AdaptationConfig):
             raise RecipeError(
                 f"{key}.mtaf_quirks: a step with one target has none of them; leave it out"
             )
+
+    def for_one_target(self) -> AdventConfig:
+        one = {"discriminators_per": "step", "mtaf_quirks": False}
+        return self.model_copy(update=one)
 
     @model_validator(mode="after")
     def _one_start(self) -> AdventConfig:

@@ -149,6 +149,9 @@ class MTKTConfig(RetentionConfig):
                 " answers; set a smaller number"
             )
 
+    def for_one_target(self) -> None:
+        return None
+
 
 class L2SPConfig(RetentionConfig):
     """A penalty on the distance from the weights at the start of the step."""

@@ -244,6 +244,33 @@ def control_arm(recipes: Sequence[Recipe], control: str | None) -> str:
     return control
 
 
+def check_comparable(recipes: Sequence[Recipe]) -> None:
+    """Refuse arms whose runs no table could compare, before any of them is trained.
+
+    Raises:
+        MuhdiError: a recipe has other domains, or other targets, than the first.
+    """
+    first = recipes[0]
+    for recipe in recipes:
+        if _domains(recipe) != _domains(first) or _targets(recipe) != _targets(first):
+            raise MuhdiError(
+                f"{split_seed(recipe)[0]}: its domains ({', '.join(_domains(recipe))}; targets:"
+                f" {', '.join(_targets(recipe))}) are not those of {split_seed(first)[0]}"
+                f" ({', '.join(_domains(first))}; targets: {', '.join(_targets(first))}), so their"
+                " runs could not be compared; sweep recipes of one benchmark"
+            )
+
+
+def _domains(recipe: Recipe) -> list[str]:
+    return sorted({domain.domain_name for _, domain in recipe.domains()})
+
+
+def _targets(recipe: Recipe) -> list[str]:
+    # Without steps, the extra domains are what a source is judged by.
+    steps = {name for step in recipe.steps for name in step.domain_names}
+    return sorted(steps or {domain.domain_name for domain in recipe.extra_domains})
+
+
 def _is_control(recipe: Recipe) -> bool:
     """Whether targets only pass through the network: no adaptation, no retention, no label."""
     for step in recipe.steps:

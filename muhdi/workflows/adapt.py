@@ -24,7 +24,7 @@ from muhdi.recipe.load import RECIPE, given_recipe
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.plugins import refuse_foreign
-from muhdi.recipe.retentions import WITHOUT_SOURCE
+from muhdi.recipe.retentions import NO_RETENTION, WITHOUT_SOURCE
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
 from muhdi.recipe.stages import StepConfig
@@ -171,20 +171,19 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         )
     target, description = _new_domain(Path(images), base)
     extra, notes = _earlier_domains(base, target["name"])
-    step: dict[str, Any] = {"target": target}
     data = {
         "name": f"{network.stem if run is None else run.name}_{file_name(target['name'])}",
         "description": description,
         **_inherited(base),
         **_from_network(checkpoint, network, base),
         "extra_domains": [_plain(domain) for domain in extra],
-        "steps": [step],
+        "steps": [{"target": target}],
     }
+    inherited = StepConfig.model_validate({**data["every_step"], "target": target})
+    _have_one_target(data["every_step"], inherited)
     if source_free:
-        notes += _only_what_needs_no_source(data["every_step"], target)
-        step["source"] = "none"
+        _need_no_source(data["every_step"], inherited)
         notes += _without_its_images(data, base)
-        notes.append(MAY_BE_WORSE)
     with tempfile.TemporaryDirectory() as folder:
         # As a file, since only there 'every_step' and changes of it are understood.
         path = Path(folder) / "adapt.yml"
@@ -193,7 +192,13 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         trusted = trust_code or (source is not None and base.is_trusted())
         recipe = Recipe.load(path, settings, seed, trust_code=trusted, **(changes or {}))
     recipe.check_trusted()
-    return Plan(recipe, network, notes)
+    (step,) = recipe.steps
+    if source_free and step.uses_source:
+        raise RecipeError(
+            "every_step.source: is labelled, but --source-free learns from the new images alone;"
+            " leave one of them out"
+        )
+    return Plan(recipe, network, notes + _what_changes(inherited, step))
 
 
 def _of_network(checkpoint: Checkpoint, network: Path) -> Recipe:
@@ -247,7 +252,7 @@ def _inherited(base: Recipe) -> dict[str, Any]:
     data["every_step"] = dict(NEXT_STEP)
     if base.steps:
         data["every_step"] = base.steps[-1].model_dump(
-            mode="json", exclude_none=True, exclude={"target", "targets", "labelled"}
+            mode="json", exclude_none=True, exclude={"target", "targets", "labelled", "source"}
         )
     return data
 
@@ -274,8 +279,24 @@ def _plain(section: Any) -> Any:
     return section.model_dump(mode="json", exclude_none=True)
 
 
-def _only_what_needs_no_source(every_step: dict[str, Any], target: dict[str, Any]) -> list[str]:
-    """Leave out what the earlier steps had and this one cannot have; notes on that.
+def _have_one_target(every_step: dict[str, Any], inherited: StepConfig) -> None:
+    """Leave out what only several targets can have.
+
+    Args:
+        every_step: of the new recipe, changed in place.
+        inherited: the step as the run's last one was.
+    """
+    adaptation = inherited.adaptation.for_one_target()
+    if adaptation != inherited.adaptation:
+        every_step["adaptation"] = _plain(adaptation)
+    parts = inherited.retention.parts
+    kept = [part for part in parts if part.for_one_target() is not None]
+    if len(kept) < len(parts):
+        every_step["retention"] = [_plain(part) for part in kept or (NO_RETENTION,)]
+
+
+def _need_no_source(every_step: dict[str, Any], inherited: StepConfig) -> None:
+    """Leave out what learns from source images.
 
     A step that nothing holds can collapse without the source. So where a retention is left out and
     no old model teaches, `distill` takes its place. An adaptation that needs the source stays: it
@@ -283,28 +304,49 @@ def _only_what_needs_no_source(every_step: dict[str, Any], target: dict[str, Any
 
     Args:
         every_step: of the new recipe, changed in place.
-        target: section of the new place.
+        inherited: the step as the run's last one was.
     """
-    step = StepConfig.model_validate({**every_step, "target": target})
-    parts = step.retention.parts
-    needing = [part.key for part in parts if part.needs_source]
-    added = []
-    if needing:
-        kept = [part for part in parts if not part.needs_source]
-        if not any(part.distils for part in kept):
-            kept.append(WITHOUT_SOURCE)
-            name = WITHOUT_SOURCE.key
-            added.append(f"with {name} from here on, which prevents a collapse without the source")
-        every_step["retention"] = [_plain(part) for part in kept]
-    if step.rare_classes is not None:
-        needing.append("rare_classes")
-        del every_step["rare_classes"]
-    if step.adaptation.feature_distance is not None:
-        needing.append("feature_distance")
-        every_step["adaptation"] = _plain(step.adaptation)
+    every_step["source"] = "none"
+    every_step.pop("rare_classes", None)
+    if inherited.adaptation.feature_distance is not None:
+        every_step["adaptation"] = _plain(inherited.adaptation)
         del every_step["adaptation"]["feature_distance"]
-    left_out = [f"without {name} from here on, which learns from source images" for name in needing]
-    return left_out + added
+    parts = inherited.retention.parts
+    kept = [part for part in parts if not part.needs_source]
+    if len(kept) == len(parts):
+        return
+    if not any(part.distils for part in kept):
+        kept.append(WITHOUT_SOURCE)
+    every_step["retention"] = [_plain(part) for part in kept]
+
+
+def _what_changes(inherited: StepConfig, step: StepConfig) -> list[str]:
+    """What the new step has lost and gained by itself; notes on that.
+
+    Args:
+        inherited: the step as the run's last one was.
+        step: as it is trained, with the user's changes.
+    """
+    notes = []
+    before = {part.key: part for part in inherited.retention.parts}
+    after = {part.key for part in step.retention.parts}
+    for key, part in before.items():
+        if key not in after and part.for_one_target() is None:
+            notes.append(f"without {key} from here on, which is for several targets")
+    if inherited.adaptation.for_one_target() != inherited.adaptation:
+        notes.append(f"{step.adaptation.key} without its options for several targets")
+    if step.uses_source:
+        return notes
+    needing = [key for key, part in before.items() if part.needs_source and key not in after]
+    if inherited.rare_classes is not None:
+        needing.append("rare_classes")
+    if inherited.adaptation.feature_distance is not None:
+        needing.append("feature_distance")
+    notes += [f"without {name} from here on, which learns from source images" for name in needing]
+    added = WITHOUT_SOURCE.key
+    if added in after and added not in before:
+        notes.append(f"with {added} from here on, against a collapse without the source")
+    return [*notes, MAY_BE_WORSE]
 
 
 def _without_its_images(data: dict[str, Any], base: Recipe) -> list[str]:

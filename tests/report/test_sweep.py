@@ -12,7 +12,7 @@ from muhdi import MuhdiError, Recipe, Results
 from muhdi.recipe.orders import in_order, own_order
 from muhdi.report.run_files import RunData
 from muhdi.report.significance import Difference, holm
-from muhdi.report.sweep import SweepReport, control_arm
+from muhdi.report.sweep import SweepReport, check_comparable, control_arm
 
 NONE = ("every_step.adaptation=none", "every_step.retention=none")
 
@@ -162,3 +162,14 @@ def test_the_control_is_the_arm_without_a_method() -> None:
     assert control_arm([mine, plain], "mine") == "mine"
     with pytest.raises(MuhdiError, match="--control plian: no such arm; did you mean 'plain'"):
         control_arm([mine, plain], "plian")
+
+
+def test_recipes_of_other_domains_cannot_be_compared() -> None:
+    scenes = Recipe.load("scenes")
+    joint = Recipe.load("scenes2_joint")
+    check_comparable([Recipe.load("scenes2_selftrain"), joint, joint])
+    with pytest.raises(MuhdiError, match=r"scenes2_joint: its domains .* are not those of scenes "):
+        check_comparable([scenes, joint])
+    fewer = Recipe.load("scenes", ["name=fewer", f"steps=[{scenes.steps[0].model_dump_json()}]"])
+    with pytest.raises(MuhdiError, match=r"fewer: its domains .city, sim; targets: city. are not"):
+        check_comparable([scenes, fewer])

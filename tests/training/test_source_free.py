@@ -139,6 +139,10 @@ def test_of_a_run_the_earlier_domains_are_evaluated_still(
         quiet=True,
     )
     assert results.domains == ["sim", "train", "city", "night"]
+    # The next one learns from the source again, unless it is told not to.
+    later = (folders / "rain" / "train").rename(folders / "rain" / "later")
+    (step,) = plan_adaptation(tmp_path / "snapshots" / results.name, later).recipe.steps
+    assert step.uses_source
 
 
 @pytest.mark.parametrize(
@@ -182,7 +186,7 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     assert step.adaptation.feature_distance is None
     said = [note for note in plan.notes if "which learns from source images" in note]
     assert [note.split()[1] for note in said] == ["style", "rare_classes", "feature_distance"]
-    assert "with distill from here on, which prevents a collapse without the source" in plan.notes
+    assert "with distill from here on, against a collapse without the source" in plan.notes
     assert plan.notes[-1] == MAY_BE_WORSE
     assert MAY_BE_WORSE not in plan_adaptation(run, images).notes
     # Of muhdi an old model teaches: distill would only repeat it.
@@ -195,5 +199,11 @@ def test_what_learned_from_the_source_is_left_out_and_said(
         run, images, source_free=True, changes={"every_step.retention": "none"}
     )
     assert nothing_kept.recipe.steps[0].retention.key == "none"
+    assert not any("distill" in note for note in nothing_kept.notes)
+    labelled = {"every_step.source": "labelled"}
+    with pytest.raises(RecipeError, match=r"every_step\.source: is labelled, but --source-free"):
+        plan_adaptation(run, images, source_free=True, changes=labelled)
+    by_key = {"every_step.source": "none", "every_step.retention": "l2sp"}
+    assert plan_adaptation(run_of_taught, images, changes=by_key).notes[-1] == MAY_BE_WORSE
     with pytest.raises(RecipeError, match="style needs source images"):
         plan_adaptation(run, images, source_free=True, changes={"every_step.retention": "style"})

@@ -172,3 +172,22 @@ def test_batches_of_each_target_are_drawn_on_their_own(tiny: Tiny, tmp_path: Pat
         seen.append([json.loads(line)["seg_main"] for line in lines[:4]])
     # The first iteration of the step has the same weights and the same source images.
     assert seen[0] == seen[1]
+
+
+def test_after_several_targets_a_run_can_be_adapted_to_one(
+    muhdi: Command, tiny: Tiny, folders: Path, tmp_path: Path
+) -> None:
+    advent = {**MULTI_DIS, "discriminators_per": "target"}
+    every_step = {"iterations": 2, "adaptation": advent, "retention": MTKT}
+    path = tiny(image_size=[64, 32], every_step=every_step, steps=TWO)
+    status, _, errors = muhdi("train", path)
+    assert status == 0, errors
+    run = tmp_path / "experiments" / "snapshots" / "tiny"
+    status, output, errors = muhdi("adapt", run, "--images", folders / "rain" / "train")
+    assert status == 0, errors
+    assert "note: without mtkt from here on, which is for several targets" in output
+    assert "note: advent without its options for several targets" in output
+    (step,) = load_recipe(run.with_name("tiny_train") / "recipe.yml").steps
+    assert (step.adaptation.discriminators_per, step.adaptation.mtaf_quirks) == ("step", False)
+    assert step.adaptation.width == 4
+    assert step.retention.key == "none"
