@@ -104,7 +104,9 @@ PLACES = (
 """Where methods may be named."""
 
 
-ORDINARY_WORDS = {"none", "bn", "muhdi", "average", "blend", "replay", "restore", "style"}
+ORDINARY_WORDS = {
+    *("none", "bn", "muhdi", "average", "blend", "replay", "restore", "statistics", "style"),
+}
 """Methods that are called what other things are called, too."""
 
 HELP = ("COMMANDS", "DEMO", "INTRO")

@@ -61,19 +61,6 @@ def average_statistics(model: nn.Module) -> None:
     )
 
 
-@contextmanager
-def running_kept(model: nn.Module) -> Iterator[None]:
-    """Inside, batch norms of a model that trains leave their running statistics as they are."""
-    before = [(norm, norm.momentum) for norm in batch_norms(model).values()]
-    for norm, _ in before:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in before:
-            norm.momentum = momentum
-
-
 @dataclass(frozen=True)
 class _Kept:
     """What a batch norm was like."""

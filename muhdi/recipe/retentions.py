@@ -33,7 +33,9 @@ class RetentionConfig(MethodConfig):
         trains_specialist: whether the head that learns is not the one that answers.
         distils: whether an old model teaches on the images of every step.
         holds_weights: whether it works on the network's weights by name.
-        settles: whether it changes the weights once more when the step is over.
+        settles: whether it changes the network once more when the step is over.
+        keeps_statistics: whether it holds running statistics alone, so that there must be some that
+            move.
         changes_pseudo_labels: whether it has a say in the adaptation's pseudo-labels.
         sums_targets: whether the losses on several targets are added; else they are averaged.
     """
@@ -43,6 +45,7 @@ class RetentionConfig(MethodConfig):
     distils: ClassVar[bool] = False
     holds_weights: ClassVar[bool] = False
     settles: ClassVar[bool] = False
+    keeps_statistics: ClassVar[bool] = False
     changes_pseudo_labels: ClassVar[bool] = False
     sums_targets: ClassVar[bool] = False
     needs_old_model: ClassVar[bool] = True
@@ -227,6 +230,17 @@ class AverageConfig(RetentionConfig):
     old: Fraction = 0.25
     """Share of the weights at the end of the previous step. What is kept or scored within the step
     is not averaged yet."""
+
+
+class StatisticsConfig(RetentionConfig):
+    """The batch norms' running statistics come back at the end of the step."""
+
+    builds: ClassVar[str] = "muhdi.retention.statistics:RunningStatistics"
+    settles: ClassVar[bool] = True
+    keeps_statistics: ClassVar[bool] = True
+
+    method: Literal["statistics"] = "statistics"
+    """The method's name."""
 
 
 class BlendConfig(RetentionConfig):

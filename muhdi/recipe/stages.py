@@ -92,9 +92,6 @@ class StepConfig(StageConfig):
     source: Literal["labelled", "none"] = "labelled"
     """Whether the `labelled` source takes part. `none`: its images are not there any more; the step
     learns from the target alone."""
-    running_statistics: Literal["follow", "keep"] = "follow"
-    """Whether the batch norms' running statistics `follow` the batches of the step, or stay as they
-    were (`keep`), while the network trains with the batches' own all the same."""
     target_batch_size: Positive | None = None
     """Images of each target per update; none: `batch_size`."""
     labelled: Labelled | None = None
@@ -155,11 +152,6 @@ class StepConfig(StageConfig):
     def uses_source(self) -> bool:
         """Whether source images take part."""
         return self.source == "labelled"
-
-    @property
-    def keeps_running_statistics(self) -> bool:
-        """Whether the batch norms' running statistics stay as they were."""
-        return self.running_statistics == "keep"
 
     @property
     def images(self) -> int:

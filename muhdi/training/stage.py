@@ -21,7 +21,7 @@ from muhdi.models.adapters import merge_adapters
 from muhdi.models.average import continued, head_states
 from muhdi.models.fast import accelerate
 from muhdi.models.segmenter import Segmenter
-from muhdi.models.statistics import average_statistics, running_kept
+from muhdi.models.statistics import average_statistics
 from muhdi.models.tensor_files import load_exactly
 from muhdi.passes import Batch
 from muhdi.recipe.methods import NO_ADAPTATION
@@ -321,8 +321,6 @@ class StageTrainer:
         with ExitStack() as stack:
             streams = self.sets.batches(self.recipe, self.number, self.iteration)
             opened = [stack.enter_context(closing(stream)) for stream in streams]
-            if isinstance(self.config, StepConfig) and self.config.keeps_running_statistics:
-                stack.enter_context(running_kept(self.network))
             while self.iteration < total:
                 try:
                     batches = [next(stream) for stream in opened]

@@ -88,6 +88,7 @@ def start(recipe: Recipe, domains: Domains) -> Start:
     convert_norms(network, model.batch_norm)
     _check_batches(recipe, network)
     _check_retention(recipe, trained=trained)
+    _check_statistics(recipe, network)
     _check_initial_files(recipe, network)
     return Start(carried, trained, notes)
 
@@ -235,6 +236,29 @@ def _check_retention(recipe: Recipe, *, trained: bool) -> None:
                 "steps.0.retention: model.init holds a backbone alone, so there is nothing to"
                 f" retain with {part.key!r}; set source_training.iterations, or retention: none"
             )
+
+
+def _check_statistics(recipe: Recipe, network: Segmenter) -> None:
+    """Running statistics can only be kept where there are some that move.
+
+    Raises:
+        RecipeError: a retention keeps nothing else, and there are none.
+    """
+    for number, step in enumerate(recipe.steps):
+        for place, section in step.methods:
+            if not getattr(section, "keeps_statistics", False):
+                continue
+            key = f"steps.{number}.{place}"
+            if not batch_norms(network):
+                raise RecipeError(
+                    f"{key}: {recipe.model.backbone.key} has no batch norms, so there are no"
+                    f" running statistics that {section.key!r} could keep; leave it out"
+                )
+            if recipe.model.batch_norm == "frozen":
+                raise RecipeError(
+                    f"{key}: with model.batch_norm: frozen the running statistics stay anyway;"
+                    f" leave {section.key!r} out"
+                )
 
 
 def _check_initial_files(recipe: Recipe, network: Segmenter) -> None:

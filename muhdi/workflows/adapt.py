@@ -164,11 +164,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
             f"{base.name}: has no source; name another recipe with --source RECIPE, or learn from"
             " the new images alone with --source-free"
         )
-    if checkpoint.classes != base.class_set().classes:
-        raise RecipeError(
-            f"{network}: its classes are not those of the recipe {base.name!r}; give --source"
-            " another one"
-        )
+    _check_classes(checkpoint, network, base)
     target, description = _new_domain(Path(images), base)
     extra, notes = _earlier_domains(base, target["name"])
     data = {
@@ -184,13 +180,9 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     if source_free:
         _need_no_source(data["every_step"], inherited)
         notes += _without_its_images(data, base)
-    with tempfile.TemporaryDirectory() as folder:
-        # As a file, since only there 'every_step' and changes of it are understood.
-        path = Path(folder) / "adapt.yml"
-        path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        # What the run names is trusted as far as the run is, and a source as it was read.
-        trusted = trust_code or (source is not None and base.is_trusted())
-        recipe = Recipe.load(path, settings, seed, trust_code=trusted, **(changes or {}))
+    # What the run names is trusted as far as the run is, and a source as it was read.
+    trusted = trust_code or (source is not None and base.is_trusted())
+    recipe = _read(data, settings, seed, trust_code=trusted, **(changes or {}))
     recipe.check_trusted()
     (step,) = recipe.steps
     if source_free and step.uses_source:
@@ -199,6 +191,26 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
             " leave one of them out"
         )
     return Plan(recipe, network, notes + _what_changes(inherited, step))
+
+
+def _read(
+    data: dict[str, Any], settings: Sequence[str], seed: int | None, **options: Any
+) -> Recipe:
+    """A recipe from its data, with changes."""
+    with tempfile.TemporaryDirectory() as folder:
+        # As a file, since only there 'every_step' and changes of it are understood.
+        path = Path(folder) / "adapt.yml"
+        path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return Recipe.load(path, settings, seed, **options)
+
+
+def _check_classes(checkpoint: Checkpoint, network: Path, base: Recipe) -> None:
+    """Refuse a network of other classes than its source's."""
+    if checkpoint.classes != base.class_set().classes:
+        raise RecipeError(
+            f"{network}: its classes are not those of the recipe {base.name!r}; give --source"
+            " another one"
+        )
 
 
 def _of_network(checkpoint: Checkpoint, network: Path) -> Recipe:

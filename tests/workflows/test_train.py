@@ -206,18 +206,6 @@ def test_steps_of_different_retentions_resume_exactly(
     assert_same_run(whole, broken, recipe)
 
 
-def test_a_step_that_keeps_running_statistics_resumes_exactly(
-    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And they move again in the next one."""
-    adaptation = f"every_step.adaptation={ADAPTATIONS['selftrain']}"
-    recipe = load_recipe(tiny(), [adaptation, "steps.0.running_statistics=keep"])
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    train(recipe, whole, quiet=True)
-    train_through_crashes(recipe, broken, monkeypatch, 5, 3)
-    assert_same_run(whole, broken, recipe)
-
-
 @pytest.mark.parametrize("moment", ["evaluation", "saving"])
 def test_a_crash_between_stages_loses_nothing(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
