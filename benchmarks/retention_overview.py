@@ -16,19 +16,21 @@ BACKBONES = ("small", "efficientnet_lite0")
 """Whose iterations were measured, see `benchmarks.retention_cost`."""
 
 INTRODUCTION = """What each arm averages over the targets after the last step, more than
-`selftrain`. Bold is more than noise; all else is within it. *Iteration* is the CPU time of an
-iteration over one that keeps nothing (`small` / EfficientNet-Lite0,
-`python -m benchmarks.retention_cost`), *keeps* what the last network's file of {study} holds for
-it, besides the statistics that every run keeps.
+`selftrain`. Bold is more than noise; all else is within it. *Keeps* is what the last network's file
+of {study} holds for it, besides the statistics that every run keeps.{costs}
 """
+COSTS = """ *Iteration* is the CPU time of
+an iteration over one that keeps nothing (`small` / EfficientNet-Lite0,
+`python -m benchmarks.retention_cost`)."""
 
 
-def overview(heading: str, finished: Sequence[tuple[Study, Runs]]) -> str:
+def overview(heading: str, finished: Sequence[tuple[Study, Runs]], *, costs: bool = True) -> str:
     """The table of finished studies; empty where there is none.
 
     Args:
         heading: of the table.
         finished: studies whose arms have the same meaning, and their runs.
+        costs: whether the times of iterations, which were measured with the source, hold for them.
     """
     if not finished:
         return ""
@@ -40,15 +42,17 @@ def overview(heading: str, finished: Sequence[tuple[Study, Runs]]) -> str:
             columns.append(differences_to_control(study, runs, kind))
     first, first_runs = finished[0]
     arms = dict.fromkeys(arm for study, runs in finished for arm in runs)
-    costs = _costs()
+    times = _costs()
     rows = []
     for arm in arms:
         if arm == first.control:
             continue
         gains = [_gain(column.get(arm)) for column in columns]
-        rows.append([f"`{arm}`", *gains, costs.get(arm, "-"), _keeps(first_runs, arm)])
-    table = markdown([*head, "iteration", "keeps"], rows)
-    return f"### {heading}\n\n{INTRODUCTION.format(study=first.short)}\n{table}\n"
+        time = [times.get(arm, "-")] if costs else []
+        rows.append([f"`{arm}`", *gains, _keeps(first_runs, arm), *time])
+    table = markdown([*head, "keeps", *(["iteration"] if costs else [])], rows)
+    introduction = INTRODUCTION.format(study=first.short, costs=COSTS if costs else "")
+    return f"### {heading}\n\n{introduction}\n{table}\n"
 
 
 def _gain(compared: Compared | None) -> str:

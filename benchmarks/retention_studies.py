@@ -12,8 +12,10 @@ from benchmarks.arms import Study, titled
 SCENES_SEEDS = (11, 12, 13, 14, 15)
 FEWER_SEEDS = (11, 12, 13)
 CONFIRMING_SEEDS = (21, 22, 23, 24, 25, 26, 27, 28)
+STATISTICS_SEEDS = (31, 32, 33, 34, 35)
 _ADAPTATION = "every_step.adaptation"
 _RETENTION = "every_step.retention"
+_FREE = "every_step.source=none"
 
 ARMS: dict[str, tuple[str, ...]] = {
     "none": (f"{_ADAPTATION}=none", f"{_RETENTION}=none"),
@@ -36,6 +38,14 @@ ARMS: dict[str, tuple[str, ...]] = {
 
 With the source there is `joint`, too, see `_with_joint`.
 """
+OF_STATISTICS = {
+    "untouched": (f"{_ADAPTATION}=none", f"{_RETENTION}=statistics"),
+    "distill": ARMS["distill"],
+    "statistics": (f"{_RETENTION}=statistics",),
+    "distill_statistics": (f"{_RETENTION}=[distill, statistics]",),
+}
+"""Those of the studies of `statistics`. Of `untouched` nothing is left of a step: its network stays
+the one that it began with."""
 WITHOUT_SOURCE = (
     *("none", "selftrain", "distill", "muhdi", "l2sp", "mas", "restore", "average", "blend"),
     "replay",
@@ -95,7 +105,7 @@ def _without_source(study: Study) -> Study:
     kept = {}
     for arm in WITHOUT_SOURCE:
         if arm in study.arms:
-            kept[arm] = (*study.arms[arm], "every_step.source=none")
+            kept[arm] = (*study.arms[arm], _FREE)
     name = f"{study.name}_free"
     title = study.title.replace("retentions --only ", "retentions --only free_")
     title = title.replace("\n", ", steps without the source\n", 1)
@@ -209,6 +219,39 @@ FREE_CONFIRMATION = replace(
     arms=_only(FREE_SCENES.arms, ("none", "selftrain", "distill")),
     seeds=CONFIRMING_SEEDS,
 )
+_ABOUT_STATISTICS = """
+`untouched` is the network that the steps began with: nothing is learned, and its running statistics
+come back. `statistics` is self-training after which they come back, `distill_statistics` has
+`distill` besides.
+"""
+FREE_SCENES_STATISTICS = replace(
+    FREE_SCENES,
+    name="retentions_scenes2_free_statistics",
+    common=("evaluation.statistics=[image, blend, running]", "evaluation.samples=1"),
+    statistics=("image", "blend", "running"),
+    title=titled(
+        "Drawn scenes without the source: `statistics`",
+        STATISTICS_SEEDS,
+        "python -m benchmarks.retentions --only free_scenes2_statistics",
+    )
+    + _ABOUT_STATISTICS,
+    arms={arm: (*settings, _FREE) for arm, settings in OF_STATISTICS.items()},
+    seeds=STATISTICS_SEEDS,
+    control="untouched",
+)
+FREE_CAMVID_STATISTICS = replace(
+    CAMVID,
+    name="retentions_camvid_free_statistics",
+    title=titled(
+        "CamVid without the source: `statistics`, pretrained EfficientNet-Lite0",
+        STATISTICS_SEEDS[:3],
+        "MUHDI_CAMVID=FOLDER python -m benchmarks.retentions --only free_camvid_statistics",
+    )
+    + _ABOUT_STATISTICS,
+    arms={arm: (*settings, _FREE) for arm, settings in OF_STATISTICS.items()},
+    seeds=STATISTICS_SEEDS[:3],
+    control="untouched",
+)
 STUDIES = {
     "scenes2": SCENES,
     "scenes2_style": CONFIRMATION,
@@ -220,6 +263,8 @@ STUDIES = {
     "free_scenes2_distill": FREE_CONFIRMATION,
     "free_camvid": _without_source(replace(CAMVID, arms=_only(CAMVID.arms, FEWER))),
     "free_india": _without_source(INDIA),
+    "free_scenes2_statistics": FREE_SCENES_STATISTICS,
+    "free_camvid_statistics": FREE_CAMVID_STATISTICS,
 }
 WITH_SOURCE = (SCENES, CAMVID, INDIA)
 """Sequences as they come, with the source."""

@@ -45,6 +45,7 @@ WITHOUT_ADAPTATION = (
     "distill",
     "none",
 )
+STATISTICS = ("What `statistics` adds to `distill`", "distill_statistics", "distill")
 """Title, arm, and the arm that it is compared with."""
 
 
@@ -60,7 +61,7 @@ def sections() -> str:
     parts = [INTRODUCTION]
     parts.append(overview("With the source", with_source))
     parts.append(overview("With the source, longer or without batch norms", otherwise))
-    parts.append(overview("Steps without the source", free))
+    parts.append(overview("Steps without the source", free, costs=False))
     parts += [_table(study, runs) for study, runs in finished]
     return "\n".join(filter(None, parts))
 
@@ -74,6 +75,7 @@ def _table(study: Study, runs: Runs) -> str:
     columns.append(("lost before the return", lost_before_return))
     parts = [section(study, runs, columns)]
     parts.append(_one_against_another(study, runs, *MULTI_HEAD))
+    parts.append(_one_against_another(study, runs, *STATISTICS))
     if study in (*FREE, FREE_CONFIRMATION):
         parts.append(_one_against_another(study, runs, *WITHOUT_ADAPTATION))
     return "\n".join(filter(None, parts))

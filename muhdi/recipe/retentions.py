@@ -75,7 +75,7 @@ class DistillConfig(RetentionConfig):
     method: Literal["distill"] = "distill"
     """The method's name."""
     weight_source: Weight = 1.0
-    """Factor of the distillation of logits on source images."""
+    """Factor of the distillation of logits, on source images; without these, on the target's."""
     weight_pod: Weight = 1e-3
     """Factor of the distance between the old and the new features (local POD)."""
     normalised_pod: bool = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from muhdi.evaluation.results import Results
-from muhdi.report.result_table import Spread, spread, text, with_statistics
+from muhdi.report.result_table import with_statistics
 from muhdi.report.student import student_quantile, upper_tail
 
 LEVEL = 0.05
@@ -17,49 +17,13 @@ NOISE = 1.5
 """Points of mIoU below which a difference on validation sets of this size is no evidence."""
 
 
-def reading(
-    arms: Mapping[str, Sequence[Results]],
-    statistics: str,
-    method: str,
-    controls: Mapping[str, str],
-) -> str:
-    """One sentence on how ``method`` compares with its controls.
-
-    A difference counts when it exceeds `NOISE` and, over several seeds, is significant at 5 % in a
-    paired t test.
-
-    Args:
-        arms: results by arm, the same seeds in the same order.
-        statistics: the normalisation statistics.
-        method: the arm in question.
-        controls: arm -> what the sentence calls it.
-    """
-    runs = arms[method]
-    average = _target_average(runs, statistics)
-    comparisons = []
-    for arm, title in controls.items():
-        averages_by = difference(runs, arms[arm], statistics, "average")
-        forgets_by = difference(runs, arms[arm], statistics, "forgetting")
-        # A sequence of one target has nothing to forget; then there is nothing to compare.
-        if averages_by is not None and forgets_by is not None:
-            more = _in_words(averages_by, "more", "less")
-            less = _in_words(forgets_by, "more", "less")
-            comparisons.append(f"against {title} it averages {more} and forgets {less}")
-
-    with_these = with_statistics(statistics).capitalize()
-    if not comparisons or average is None:
-        return f"{with_these} nothing can be said: the targets have no labels to score {method} by."
-    seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed"
-    return (
-        f"{with_these} ({seeds}), {method} averages {text(average)} on the targets;"
-        f" {'; '.join(comparisons)}."
-    )
-
-
 def against_reading(
     arm: str, runs: Sequence[Results], against: str, others: Sequence[Results], statistics: str
 ) -> str:
-    """One sentence on how an arm compares with another, as `reading` judges differences.
+    """One sentence on how an arm compares with another.
+
+    A difference counts when it exceeds `NOISE` and, over several seeds, is significant at 5 % in a
+    paired t test.
 
     Args:
         arm: its name.
@@ -81,11 +45,6 @@ def against_reading(
     if forgetting is not None:
         sentence += f", and forgets {_in_words(forgetting, 'more', 'less')}"
     return f"{sentence}."
-
-
-def _target_average(runs: Sequence[Results], statistics: str) -> Spread | None:
-    """The target average over the seeds; None where a seed has none."""
-    return spread([run.summary(statistics).average for run in runs])
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ TidyRow = dict[str, str | int | float | None]
 
 * ``stage``: what tables call the step, with the labels of its target that took part, and whether it
   had no source: ``city, 8 labels``. Of networks that were scored, their names.
-* ``weights``: ``model``, or ``ema`` where the average of the weights was scored.
+* ``weights``: ``model``, ``ema`` where the average of the weights was scored, or ``teacher``.
 * ``views``: what the softmax was averaged over, in words; empty where every image was looked at
   once, and in results of versions that do not say it.
 * ``iou``: in percent; None where there is none.

@@ -17,10 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from muhdi.evaluation.results import Results
 from muhdi.report.charts import Chart, Line, nice_ticks, thinned
 from muhdi.report.page import percent_cell
-from muhdi.report.significance import Difference, reading
+from muhdi.report.significance import Difference
 from tests.testers import forget
 
 Muhdi = Callable[..., tuple[int, str, str]]
@@ -431,13 +430,6 @@ def test_runs_without_batch_norm_are_compared(
     assert shown(page, "nav") == []
     assert len(shown(page, "#arms tbody tr")) == 2
     assert len(shown(page, "#domains svg")) == 3
-
-    results = {folder.name: Results.load(folder) for folder in runs}
-    arms = {name: [results[f"{name}_seed{seed}"] for seed in (0, 1)] for name in points}
-    sentence = reading(arms, "none", "better", {"plain": "no method"})
-    assert sentence.startswith(
-        "Without normalisation statistics (mean of 2 seeds), better averages"
-    )
 
 
 # --- in a browser ---------------------------------------------------------------------------------
