@@ -372,3 +372,5 @@ RetentionField = Annotated[SerializeAsAny[RetentionConfig], BeforeValidator(_rea
 NO_RETENTION = NoRetentionConfig()
 WITHOUT_SOURCE = DistillConfig()
 """What keeps a step without the source from collapsing (docs/methods.md, without the source)."""
+AFTER_NO_SOURCE = StatisticsConfig()
+"""What such a step ends with: without the source it forgets the other domains' statistics."""

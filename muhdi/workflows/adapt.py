@@ -17,6 +17,7 @@ from muhdi.errors import DataError, MuhdiError, RecipeError, check_type
 from muhdi.evaluation.results import Results
 from muhdi.files import file_name
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
+from muhdi.models.statistics import batch_norms
 from muhdi.preflight.survey import survey
 from muhdi.recipe.domains import DomainConfig, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig
@@ -24,7 +25,7 @@ from muhdi.recipe.load import RECIPE, given_recipe
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.plugins import refuse_foreign
-from muhdi.recipe.retentions import NO_RETENTION, WITHOUT_SOURCE
+from muhdi.recipe.retentions import AFTER_NO_SOURCE, NO_RETENTION, WITHOUT_SOURCE
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
 from muhdi.recipe.stages import StepConfig
@@ -159,12 +160,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         base = _of_network(checkpoint, network)
     else:
         base = _base_recipe(model, run, source, trust_code=trust_code)
-    if base.source is None and not source_free:
-        raise RecipeError(
-            f"{base.name}: has no source; name another recipe with --source RECIPE, or learn from"
-            " the new images alone with --source-free"
-        )
-    _check_classes(checkpoint, network, base)
+    _check_base(base, checkpoint, network, source_free=source_free)
     target, description = _new_domain(Path(images), base)
     extra, notes = _earlier_domains(base, target["name"])
     data = {
@@ -178,8 +174,12 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     inherited = StepConfig.model_validate({**data["every_step"], "target": target})
     _have_one_target(data["every_step"], inherited)
     if source_free:
-        _need_no_source(data["every_step"], inherited)
+        statistics = _can_keep_statistics(base, checkpoint)
+        _need_no_source(data["every_step"], inherited, keep_statistics=statistics)
         notes += _without_its_images(data, base)
+    elif not inherited.uses_source:
+        data["every_step"]["source"] = "labelled"
+        data["every_step"]["retention"] = NEXT_STEP["retention"]
     # What the run names is trusted as far as the run is, and a source as it was read.
     trusted = trust_code or (source is not None and base.is_trusted())
     recipe = _read(data, settings, seed, trust_code=trusted, **(changes or {}))
@@ -204,8 +204,13 @@ def _read(
         return Recipe.load(path, settings, seed, **options)
 
 
-def _check_classes(checkpoint: Checkpoint, network: Path, base: Recipe) -> None:
-    """Refuse a network of other classes than its source's."""
+def _check_base(base: Recipe, checkpoint: Checkpoint, network: Path, *, source_free: bool) -> None:
+    """Refuse a recipe without the source that is asked for, or of other classes than a network."""
+    if base.source is None and not source_free:
+        raise RecipeError(
+            f"{base.name}: has no source; name another recipe with --source RECIPE, or learn from"
+            " the new images alone with --source-free"
+        )
     if checkpoint.classes != base.class_set().classes:
         raise RecipeError(
             f"{network}: its classes are not those of the recipe {base.name!r}; give --source"
@@ -264,7 +269,7 @@ def _inherited(base: Recipe) -> dict[str, Any]:
     data["every_step"] = dict(NEXT_STEP)
     if base.steps:
         data["every_step"] = base.steps[-1].model_dump(
-            mode="json", exclude_none=True, exclude={"target", "targets", "labelled", "source"}
+            mode="json", exclude_none=True, exclude={"target", "targets", "labelled"}
         )
     return data
 
@@ -291,6 +296,13 @@ def _plain(section: Any) -> Any:
     return section.model_dump(mode="json", exclude_none=True)
 
 
+def _can_keep_statistics(base: Recipe, checkpoint: Checkpoint) -> bool:
+    """Whether there are running statistics, and the last network, which gets them back, is used."""
+    scored = base.evaluation
+    is_last = scored.weights == "model" and scored.select == "last"
+    return is_last and bool(batch_norms(checkpoint.network))
+
+
 def _have_one_target(every_step: dict[str, Any], inherited: StepConfig) -> None:
     """Leave out what only several targets can have.
 
@@ -307,8 +319,10 @@ def _have_one_target(every_step: dict[str, Any], inherited: StepConfig) -> None:
         every_step["retention"] = [_plain(part) for part in kept or (NO_RETENTION,)]
 
 
-def _need_no_source(every_step: dict[str, Any], inherited: StepConfig) -> None:
-    """Leave out what learns from source images.
+def _need_no_source(
+    every_step: dict[str, Any], inherited: StepConfig, *, keep_statistics: bool
+) -> None:
+    """Leave out what learns from source images, and add what makes up for them.
 
     A step that nothing holds can collapse without the source. So where a retention is left out and
     no old model teaches, `distill` takes its place. An adaptation that needs the source stays: it
@@ -317,19 +331,20 @@ def _need_no_source(every_step: dict[str, Any], inherited: StepConfig) -> None:
     Args:
         every_step: of the new recipe, changed in place.
         inherited: the step as the run's last one was.
+        keep_statistics: whether running statistics come back at the end.
     """
     every_step["source"] = "none"
     every_step.pop("rare_classes", None)
     if inherited.adaptation.feature_distance is not None:
         every_step["adaptation"] = _plain(inherited.adaptation)
         del every_step["adaptation"]["feature_distance"]
-    parts = inherited.retention.parts
-    kept = [part for part in parts if not part.needs_source]
-    if len(kept) == len(parts):
-        return
-    if not any(part.distils for part in kept):
-        kept.append(WITHOUT_SOURCE)
-    every_step["retention"] = [_plain(part) for part in kept]
+    before = [part for part in inherited.retention.parts if part != NO_RETENTION]
+    parts = [part for part in before if not part.needs_source]
+    if len(parts) < len(before) and not any(part.distils for part in parts):
+        parts.append(WITHOUT_SOURCE)
+    if keep_statistics and AFTER_NO_SOURCE not in parts:
+        parts.append(AFTER_NO_SOURCE)
+    every_step["retention"] = [_plain(part) for part in parts or (NO_RETENTION,)]
 
 
 def _what_changes(inherited: StepConfig, step: StepConfig) -> list[str]:
@@ -348,6 +363,9 @@ def _what_changes(inherited: StepConfig, step: StepConfig) -> list[str]:
     if inherited.adaptation.for_one_target() != inherited.adaptation:
         notes.append(f"{step.adaptation.key} without its options for several targets")
     if step.uses_source:
+        if not inherited.uses_source:
+            again = step.retention.key
+            notes.append(f"with {again} from here on, since the source takes part again")
         return notes
     needing = [key for key, part in before.items() if part.needs_source and key not in after]
     if inherited.rare_classes is not None:
@@ -355,9 +373,13 @@ def _what_changes(inherited: StepConfig, step: StepConfig) -> list[str]:
     if inherited.adaptation.feature_distance is not None:
         needing.append("feature_distance")
     notes += [f"without {name} from here on, which learns from source images" for name in needing]
-    added = WITHOUT_SOURCE.key
-    if added in after and added not in before:
-        notes.append(f"with {added} from here on, against a collapse without the source")
+    reasons = {
+        WITHOUT_SOURCE.key: "against a collapse without the source",
+        AFTER_NO_SOURCE.key: "which gives the other domains' running statistics back in the end",
+    }
+    for added, reason in reasons.items():
+        if added in after and added not in before:
+            notes.append(f"with {added} from here on, {reason}")
     return [*notes, MAY_BE_WORSE]
 
 

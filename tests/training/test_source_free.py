@@ -96,7 +96,7 @@ def test_a_network_alone_is_enough_to_adapt(tiny: Tiny, folders: Path, tmp_path:
     images.rename(images.with_name("later"))
     run = tmp_path / "snapshots" / results.name
     (step,) = load_recipe(run / "recipe.yml").steps
-    assert [part.key for part in step.retention.parts] == ["distill"]
+    assert [part.key for part in step.retention.parts] == ["distill", "statistics"]
     again = adapt(
         run,
         images.with_name("later"),
@@ -143,6 +143,7 @@ def test_of_a_run_the_earlier_domains_are_evaluated_still(
     later = (folders / "rain" / "train").rename(folders / "rain" / "later")
     (step,) = plan_adaptation(tmp_path / "snapshots" / results.name, later).recipe.steps
     assert step.uses_source
+    assert step.retention.key == "style"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +182,7 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     assert [part.key for part in with_source.retention.parts] == ["style", "l2sp"]
     plan = plan_adaptation(run, images, source_free=True)
     (step,) = plan.recipe.steps
-    assert [part.key for part in step.retention.parts] == ["l2sp", "distill"]
+    assert [part.key for part in step.retention.parts] == ["l2sp", "distill", "statistics"]
     assert step.rare_classes is None
     assert step.adaptation.feature_distance is None
     said = [note for note in plan.notes if "which learns from source images" in note]
@@ -194,7 +195,7 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     train(taught, tmp_path / "taught", quiet=True)
     run_of_taught = RunDirectory.of(taught, tmp_path / "taught").folder
     (step,) = plan_adaptation(run_of_taught, images, source_free=True).recipe.steps
-    assert [part.key for part in step.retention.parts] == ["muhdi"]
+    assert [part.key for part in step.retention.parts] == ["muhdi", "statistics"]
     nothing_kept = plan_adaptation(
         run, images, source_free=True, changes={"every_step.retention": "none"}
     )
