@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor
 
@@ -18,17 +18,12 @@ from muhdi.recipe.retentions import MTKTConfig, MuHDiConfig, RetentionConfig
 class Retention(Method):
     """Base of all retentions.
 
-    Attributes:
-        trained_head: the head that learns from the source's labels and by the adaptation, if it is
-            the same one for all targets.
-
     Args:
         config: the section of the recipe.
         context: what else there is to know.
     """
 
     config_class = RetentionConfig
-    trained_head: ClassVar[str] = AGNOSTIC
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -41,8 +36,8 @@ class Retention(Method):
 
     @classmethod
     def trained_heads(cls, targets: int) -> tuple[str, ...]:
-        """The head that learns each of several targets; by itself ``trained_head`` learns all."""
-        return (cls.trained_head,) * targets
+        """The head that learns each of several targets, for sections with `trains_specialist`."""
+        return (AGNOSTIC,) * targets
 
     def start_heads(self, network: Segmenter) -> None:
         """Give the network the heads of the step, after `begin`; by itself the agnostic one."""
@@ -92,12 +87,11 @@ def trained_heads(config: RetentionConfig, targets: int) -> tuple[str, ...]:
         config: the section of a retention, or of several.
         targets: how many are learned together.
     """
-    found: list[tuple[str, ...]] = [
-        part.target_class().trained_heads(targets) for part in config.parts
-    ]
-    agnostic = (AGNOSTIC,) * targets
-    others = [heads for heads in found if heads != agnostic]
-    return others[0] if others else agnostic
+    for part in config.parts:
+        if part.trains_specialist:
+            heads: tuple[str, ...] = part.target_class().trained_heads(targets)
+            return heads
+    return (AGNOSTIC,) * targets
 
 
 def teach_agnostic(

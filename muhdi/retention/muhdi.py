@@ -26,7 +26,10 @@ class MuHDi(Distill):
 
     config_class = MuHDiConfig
     config: MuHDiConfig
-    trained_head = SPECIALIST
+
+    @classmethod
+    def trained_heads(cls, targets: int) -> tuple[str, ...]:
+        return (SPECIALIST,) * targets
 
     def start_heads(self, network: Segmenter) -> None:
         """How the two heads start, by ``config.heads``.

@@ -23,7 +23,7 @@ from muhdi.models.segmenter import Segmenter
 from muhdi.passes import Batch
 from muhdi.recipe.reference_yaml import translate
 from muhdi.recipe.schema import Recipe
-from muhdi.retention.base import Retention
+from muhdi.retention.base import Retention, trained_heads
 from muhdi.training.iteration import train_iteration
 from muhdi.training.optim import build_optimizer, freeze_affine, poly, set_learning_rate
 from muhdi.training.passes import Methods
@@ -123,7 +123,7 @@ def start(
         tuple(facts["layers"]), CLASSES, two_heads=two, multi_level=run.model.multi_level
     )
     model.load_state_dict(from_foreign(golden_weights(model, salt)))
-    head = config.retention.target_class().trained_head
+    (head,) = trained_heads(config.retention, 1)
     context = MethodContext(model.classes, model.levels, head, torch.Generator())
     retention = config.retention.build(context)
     retention.begin(model, {}, NoBatches())
