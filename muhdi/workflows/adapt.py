@@ -36,8 +36,8 @@ _OF_THE_RUN = {"name", "description", "notes", "steps", "test", "online"}
 """Keys that the next run does not inherit. Two of them name domains that may be gone."""
 
 MAY_BE_WORSE = (
-    "without the source a step can leave a network worse than it was (in the tests on CamVid it"
-    " always did): compare the two before you use the new one"
+    "without the source a step can leave a network worse than it was: compare the two before you"
+    " use the new one"
 )
 """For whoever leaves the source out (docs/methods.md, without the source)."""
 
