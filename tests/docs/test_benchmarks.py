@@ -68,6 +68,21 @@ def test_readme_s_table_is_what_the_kept_runs_say() -> None:
         assert cells.split(" | ") == expected, arm
 
 
+def test_what_is_said_of_photographs_is_what_the_kept_runs_say() -> None:
+    page = " ".join((results.HERE.parent / "docs" / "methods.md").read_text().split())
+    lost = []
+    for study in (retention_studies.CAMVID, retention_studies.INDIA):
+        runs = study.finished()
+        for kind in ("blend", "running"):
+            values = [run.summary(kind).before_return for run in runs["selftrain"]]
+            lost.append(f"{mean(values):.1f}")
+            compared = arms.differences_to_control(study, runs, kind)
+            assert compared.keys() >= {"distill", "muhdi", "style", "replay", "joint", "oracle"}
+            assert not any(found.holds for found in compared.values())
+    camvid = f"had lost {lost[0]} points (`blend`) and {lost[1]} (`running`) when it came back"
+    assert f"{camvid}, after a step in India (IDD Lite) {lost[2]} and {lost[3]}." in page
+
+
 def test_what_is_said_of_steps_without_the_source_is_what_the_kept_runs_say() -> None:
     page = " ".join((results.HERE.parent / "docs" / "methods.md").read_text().split())
     runs = retention_studies.FREE_CONFIRMATION.finished()
