@@ -210,7 +210,9 @@ class AdventConfig(AdaptationConfig):
             )
 
     def for_one_target(self) -> AdventConfig:
-        one = {"discriminators_per": "step", "mtaf_quirks": False}
+        one: dict[str, Any] = {"mtaf_quirks": False}
+        if self.discriminators_per == "pair":
+            one["discriminators_per"] = "step"
         return self.model_copy(update=one)
 
     @model_validator(mode="after")

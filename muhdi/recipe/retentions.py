@@ -34,7 +34,7 @@ class RetentionConfig(MethodConfig):
         distils: whether an old model teaches on the images of every step.
         holds_weights: whether it works on the network's weights by name.
         settles: whether it changes the network once more when the step is over.
-        keeps_statistics: whether it holds running statistics alone, so that there must be some that
+        keeps_statistics: whether it keeps running statistics alone; refused where none of them
             move.
         changes_pseudo_labels: whether it has a say in the adaptation's pseudo-labels.
         sums_targets: whether the losses on several targets are added; else they are averaged.
@@ -372,5 +372,5 @@ RetentionField = Annotated[SerializeAsAny[RetentionConfig], BeforeValidator(_rea
 NO_RETENTION = NoRetentionConfig()
 WITHOUT_SOURCE = DistillConfig()
 """What keeps a step without the source from collapsing (docs/methods.md, without the source)."""
-AFTER_NO_SOURCE = StatisticsConfig()
+GIVES_BACK = StatisticsConfig()
 """What such a step ends with: without the source it forgets the other domains' statistics."""

@@ -187,7 +187,7 @@ def _difference_cells(found: Difference | None, up: str, down: str) -> list[Cell
     if found.counts:
         meaning = up if found.mean > 0 else down
     if found.error is None:
-        return [f"{found.mean:+.1f}", f"{meaning} (one seed)"]
+        return [f"{found.mean:+.1f}", "one seed, no test"]
     return [f"{found.mean:+.1f} ± {found.error:.1f}", meaning]
 
 
@@ -231,18 +231,17 @@ class Findings:
 
     readings: list[str]
     means: list[ResultTable]
-    differences: ResultTable
+    differences: list[ResultTable]
     hint: str
 
 
 def each_alone(arms: Arms, controls: Controls, statistics: str) -> Findings:
     """The findings of a comparison in which every difference is judged by itself."""
     means, differences, _ = tables(arms, controls, statistics)
-    hint = (
-        f"{PAIRED} and its 95 % interval excludes 0. With many arms, one of twenty such intervals"
-        " errs."
-    )
-    return Findings(readings(arms, controls, statistics), [means], differences, hint)
+    hint = f"{PAIRED} and its 95 % interval excludes 0."
+    if len(arms) > 2:
+        hint += " With many arms, one of twenty such intervals errs."
+    return Findings(readings(arms, controls, statistics), [means], [differences], hint)
 
 
 def domain_charts(arms: Arms, statistics: str) -> list[tuple[str, Chart]]:

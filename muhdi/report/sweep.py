@@ -17,7 +17,7 @@ from muhdi.report.compare import PAIRED, Findings, each_alone, group, readings, 
 from muhdi.report.result_table import Cell, ResultTable, spread, statistics_title, with_statistics
 from muhdi.report.run_files import RunData
 from muhdi.report.significance import LEVEL, Compared, Difference, corrected, difference
-from muhdi.report.tables import arms_table
+from muhdi.report.tables import MEASURES, arms_table
 from muhdi.report.tidy import write_scores
 
 PAGE = "comparison.html"
@@ -80,17 +80,22 @@ class SweepReport:
 
     # --- comparisons ------------------------------------------------------------------------------
 
-    def compared(self, statistics: str) -> dict[str, Compared]:
-        """Every arm but the control, as far as both have scored targets and a seed in common."""
+    def compared(self, statistics: str, measure: str = "average") -> dict[str, Compared]:
+        """Every arm but the control, as far as both have scored targets and a seed in common.
+
+        Args:
+            statistics: the normalisation statistics.
+            measure: one of `muhdi.evaluation.metrics.Summary`.
+        """
         differences = {}
         for arm in self.arms:
-            found = self._difference(arm, statistics) if arm != self.control else None
+            found = self._difference(arm, statistics, measure) if arm != self.control else None
             if found is not None:
                 differences[arm] = found
         return corrected(differences)
 
-    def _difference(self, arm: str, statistics: str) -> Difference | None:
-        """Target average of an arm minus that of the control: for each seed, over shared orders."""
+    def _difference(self, arm: str, statistics: str, measure: str) -> Difference | None:
+        """A measure of an arm minus that of the control: for each seed, over shared orders."""
         by_seed: dict[int, list[float]] = {}
         for order, runs in self.arms[arm].items():
             others = {run.recipe.seed: run for run in self.arms[self.control].get(order, [])}
@@ -98,16 +103,21 @@ class SweepReport:
                 other = others.get(run.recipe.seed)
                 if other is None:
                     continue
-                found = difference([run.results], [other.results], statistics, "average")
+                found = difference([run.results], [other.results], statistics, measure)
                 if found is None:
                     return None
                 by_seed.setdefault(run.recipe.seed, []).append(found.mean)
         return Difference(tuple(mean(values) for values in by_seed.values())) if by_seed else None
 
-    def corrected_table(self, statistics: str) -> ResultTable:
-        """Differences from the control, with p values before and after Holm's correction."""
+    def corrected_table(self, statistics: str, measure: str = "average") -> ResultTable:
+        """Differences from the control, with p values before and after Holm's correction.
+
+        Args:
+            statistics: the normalisation statistics.
+            measure: as of `compared`.
+        """
         rows: list[list[Cell]] = []
-        compared = self.compared(statistics)
+        compared = self.compared(statistics, measure)
         for arm, found in compared.items():
             values = found.difference
             error = "" if values.error is None else f" ± {values.error:.1f}"
@@ -121,7 +131,7 @@ class SweepReport:
                     found.verdict,
                 ]
             )
-        header = ["arm", "seeds", "target average", "p", "p corrected", "reading"]
+        header = ["arm", "seeds", MEASURES[measure], "p", "p corrected", "reading"]
         title = (
             f"Differences from {self.control} in points of mIoU, paired t test with Holm's"
             f" correction for {_arms(len(compared))}, {statistics_title(statistics)}"
@@ -192,7 +202,9 @@ class SweepReport:
         """What the page says: nothing that the terminal's correction does not confirm."""
         if self.has_one_comparison:
             return each_alone(self._single, self.controls, statistics)
-        *means, differences = self.tables(statistics)
+        *means, average = self.tables(statistics)
+        forgetting = self.corrected_table(statistics, "forgetting")
+        differences = [table for table in (average, forgetting) if table.rows]
         orders = " The orders of a seed are averaged first." if self.has_orders else ""
         hint = (
             f"{PAIRED} and its p value is below {LEVEL} once it is corrected for the number of"

@@ -299,9 +299,14 @@ def open_run(
             directory.release()
 
 
+def absolute_root(recipe: Recipe) -> str:
+    """The folder that the paths of a recipe's data sets start from."""
+    return os.path.abspath(os.path.expanduser(os.path.expandvars(recipe.runtime.root)))
+
+
 def _with_absolute_root(recipe: Recipe) -> Recipe:
     """The recipe as a run keeps it: its data sets are the same ones wherever it is read."""
-    root = os.path.abspath(os.path.expanduser(os.path.expandvars(recipe.runtime.root)))
+    root = absolute_root(recipe)
     runtime = recipe.runtime.model_copy(update={"root": root})
     return recipe.model_copy(update={"runtime": runtime})
 

@@ -238,26 +238,31 @@ def _check_retention(recipe: Recipe, *, trained: bool) -> None:
             )
 
 
+def moves_statistics(network: Segmenter, model: ModelConfig) -> bool:
+    """Whether training moves running statistics: those of frozen batch norms stay."""
+    if model.batch_norm == "frozen":
+        return False
+    frozen = batch_norms(network.backbone) if model.tune.method == "frozen" else {}
+    return len(batch_norms(network)) > len(frozen)
+
+
 def _check_statistics(recipe: Recipe, network: Segmenter) -> None:
     """Running statistics can only be kept where there are some that move.
 
     Raises:
-        RecipeError: a retention keeps nothing else, and there are none.
+        RecipeError: a retention keeps nothing else, and none move.
     """
+    if moves_statistics(network, recipe.model):
+        return
+    reason = "has no batch norms"
+    if batch_norms(network):
+        reason = "has frozen batch norms alone, see model.batch_norm and model.tune"
     for number, step in enumerate(recipe.steps):
         for place, section in step.methods:
-            if not getattr(section, "keeps_statistics", False):
-                continue
-            key = f"steps.{number}.{place}"
-            if not batch_norms(network):
+            if getattr(section, "keeps_statistics", False):
                 raise RecipeError(
-                    f"{key}: {recipe.model.backbone.key} has no batch norms, so there are no"
-                    f" running statistics that {section.key!r} could keep; leave it out"
-                )
-            if recipe.model.batch_norm == "frozen":
-                raise RecipeError(
-                    f"{key}: with model.batch_norm: frozen the running statistics stay anyway;"
-                    f" leave {section.key!r} out"
+                    f"steps.{number}.{place}: the network {reason}, so there are no running"
+                    f" statistics that {section.key!r} could give back; leave it out"
                 )
 
 

@@ -17,7 +17,6 @@ from muhdi.errors import DataError, MuhdiError, RecipeError, check_type
 from muhdi.evaluation.results import Results
 from muhdi.files import file_name
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
-from muhdi.models.statistics import batch_norms
 from muhdi.preflight.survey import survey
 from muhdi.recipe.domains import DomainConfig, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig
@@ -25,11 +24,17 @@ from muhdi.recipe.load import RECIPE, given_recipe
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.plugins import refuse_foreign
-from muhdi.recipe.retentions import AFTER_NO_SOURCE, NO_RETENTION, WITHOUT_SOURCE
+from muhdi.recipe.retentions import (
+    GIVES_BACK,
+    NO_RETENTION,
+    WITHOUT_SOURCE,
+    RetentionConfig,
+)
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
 from muhdi.recipe.stages import StepConfig
 from muhdi.taxonomy import CLASS_SETS
+from muhdi.training.start import moves_statistics
 from muhdi.workflows.train import train
 
 _OF_THE_RUN = {"name", "description", "notes", "steps", "test", "online"}
@@ -172,24 +177,26 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         "steps": [{"target": target}],
     }
     inherited = StepConfig.model_validate({**data["every_step"], "target": target})
-    _have_one_target(data["every_step"], inherited)
+    every_step = data["every_step"] = _with_one_target(data["every_step"], inherited)
+    one_target = StepConfig.model_validate({**every_step, "target": target})
+    _have_source(every_step, one_target, uses_source=not source_free)
     if source_free:
-        statistics = _can_keep_statistics(base, checkpoint)
-        _need_no_source(data["every_step"], inherited, keep_statistics=statistics)
         notes += _without_its_images(data, base)
-    elif not inherited.uses_source:
-        data["every_step"]["source"] = "labelled"
-        data["every_step"]["retention"] = NEXT_STEP["retention"]
     # What the run names is trusted as far as the run is, and a source as it was read.
     trusted = trust_code or (source is not None and base.is_trusted())
-    recipe = _read(data, settings, seed, trust_code=trusted, **(changes or {}))
+
+    def read() -> Recipe:
+        return _read(data, settings, seed, trust_code=trusted, **(changes or {}))
+
+    recipe = read()
+    # What the user has changed decides, too.
+    if source_free and _can_give_back(recipe, checkpoint):
+        _have_parts(every_step, [*recipe.steps[0].retention.parts, GIVES_BACK])
+        recipe = read()
     recipe.check_trusted()
     (step,) = recipe.steps
-    if source_free and step.uses_source:
-        raise RecipeError(
-            "every_step.source: is labelled, but --source-free learns from the new images alone;"
-            " leave one of them out"
-        )
+    if source_free:
+        _check_without_source(step)
     return Plan(recipe, network, notes + _what_changes(inherited, step))
 
 
@@ -202,6 +209,15 @@ def _read(
         path = Path(folder) / "adapt.yml"
         path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
         return Recipe.load(path, settings, seed, **options)
+
+
+def _check_without_source(step: StepConfig) -> None:
+    """Refuse a step that the user has given the source back."""
+    if step.uses_source:
+        raise RecipeError(
+            "every_step.source: is labelled, but --source-free learns from the new images alone;"
+            " leave one of them out"
+        )
 
 
 def _check_base(base: Recipe, checkpoint: Checkpoint, network: Path, *, source_free: bool) -> None:
@@ -282,6 +298,7 @@ def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[s
         "multi_level": checkpoint.network.multi_level,
         "decoder": _plain(checkpoint.network.decoder_config),
         "tune": _plain(base.model.tune),
+        "batch_norm": base.model.batch_norm,
         "checkpointing": base.model.checkpointing,
     }
     return {
@@ -296,33 +313,60 @@ def _plain(section: Any) -> Any:
     return section.model_dump(mode="json", exclude_none=True)
 
 
-def _can_keep_statistics(base: Recipe, checkpoint: Checkpoint) -> bool:
-    """Whether there are running statistics, and the last network, which gets them back, is used."""
-    scored = base.evaluation
+def _can_give_back(recipe: Recipe, checkpoint: Checkpoint) -> bool:
+    """Whether running statistics move, and the network that gets them back is the one in use."""
+    scored = recipe.evaluation
     is_last = scored.weights == "model" and scored.select == "last"
-    return is_last and bool(batch_norms(checkpoint.network))
+    has_it = GIVES_BACK in recipe.steps[0].retention.parts
+    return is_last and not has_it and moves_statistics(checkpoint.network, recipe.model)
 
 
-def _have_one_target(every_step: dict[str, Any], inherited: StepConfig) -> None:
-    """Leave out what only several targets can have.
+def _with_one_target(every_step: dict[str, Any], inherited: StepConfig) -> dict[str, Any]:
+    """The step without what only several targets can have.
 
     Args:
-        every_step: of the new recipe, changed in place.
+        every_step: of the new recipe.
         inherited: the step as the run's last one was.
     """
+    found = dict(every_step)
     adaptation = inherited.adaptation.for_one_target()
     if adaptation != inherited.adaptation:
-        every_step["adaptation"] = _plain(adaptation)
+        found["adaptation"] = _plain(adaptation)
     parts = inherited.retention.parts
     kept = [part for part in parts if part.for_one_target() is not None]
     if len(kept) < len(parts):
-        every_step["retention"] = [_plain(part) for part in kept or (NO_RETENTION,)]
+        _have_parts(found, kept)
+    return found
 
 
-def _need_no_source(
-    every_step: dict[str, Any], inherited: StepConfig, *, keep_statistics: bool
-) -> None:
-    """Leave out what learns from source images, and add what makes up for them.
+def _have_parts(every_step: dict[str, Any], parts: Sequence[RetentionConfig]) -> None:
+    """Have these retentions, or none.
+
+    Args:
+        every_step: of the new recipe, changed in place.
+        parts: their sections.
+    """
+    kept = [part for part in parts if part != NO_RETENTION]
+    every_step["retention"] = [_plain(part) for part in kept or (NO_RETENTION,)]
+
+
+def _have_source(every_step: dict[str, Any], step: StepConfig, *, uses_source: bool) -> None:
+    """Have the step learn from the source, or without it.
+
+    Args:
+        every_step: of the new recipe, changed in place.
+        step: the same section, read.
+        uses_source: which of the two.
+    """
+    if not uses_source:
+        _need_no_source(every_step, step)
+    elif not step.uses_source:
+        every_step["source"] = "labelled"
+        _have_parts(every_step, [part for part in step.retention.parts if part != GIVES_BACK])
+
+
+def _need_no_source(every_step: dict[str, Any], step: StepConfig) -> None:
+    """Leave out what learns from source images.
 
     A step that nothing holds can collapse without the source. So where a retention is left out and
     no old model teaches, `distill` takes its place. An adaptation that needs the source stays: it
@@ -330,21 +374,20 @@ def _need_no_source(
 
     Args:
         every_step: of the new recipe, changed in place.
-        inherited: the step as the run's last one was.
-        keep_statistics: whether running statistics come back at the end.
+        step: the same section, read.
     """
     every_step["source"] = "none"
     every_step.pop("rare_classes", None)
-    if inherited.adaptation.feature_distance is not None:
-        every_step["adaptation"] = _plain(inherited.adaptation)
+    if step.adaptation.feature_distance is not None:
+        every_step["adaptation"] = _plain(step.adaptation)
         del every_step["adaptation"]["feature_distance"]
-    before = [part for part in inherited.retention.parts if part != NO_RETENTION]
+    before = step.retention.parts
     parts = [part for part in before if not part.needs_source]
-    if len(parts) < len(before) and not any(part.distils for part in parts):
+    if len(parts) == len(before):
+        return
+    if not any(part.distils for part in parts):
         parts.append(WITHOUT_SOURCE)
-    if keep_statistics and AFTER_NO_SOURCE not in parts:
-        parts.append(AFTER_NO_SOURCE)
-    every_step["retention"] = [_plain(part) for part in parts or (NO_RETENTION,)]
+    _have_parts(every_step, parts)
 
 
 def _what_changes(inherited: StepConfig, step: StepConfig) -> list[str]:
@@ -354,32 +397,48 @@ def _what_changes(inherited: StepConfig, step: StepConfig) -> list[str]:
         inherited: the step as the run's last one was.
         step: as it is trained, with the user's changes.
     """
-    notes = []
-    before = {part.key: part for part in inherited.retention.parts}
     after = {part.key for part in step.retention.parts}
-    for key, part in before.items():
-        if key not in after and part.for_one_target() is None:
-            notes.append(f"without {key} from here on, which is for several targets")
-    if inherited.adaptation.for_one_target() != inherited.adaptation:
-        notes.append(f"{step.adaptation.key} without its options for several targets")
-    if step.uses_source:
-        if not inherited.uses_source:
-            again = step.retention.key
-            notes.append(f"with {again} from here on, since the source takes part again")
-        return notes
-    needing = [key for key, part in before.items() if part.needs_source and key not in after]
-    if inherited.rare_classes is not None:
-        needing.append("rare_classes")
-    if inherited.adaptation.feature_distance is not None:
-        needing.append("feature_distance")
-    notes += [f"without {name} from here on, which learns from source images" for name in needing]
-    reasons = {
-        WITHOUT_SOURCE.key: "against a collapse without the source",
-        AFTER_NO_SOURCE.key: "which gives the other domains' running statistics back in the end",
+    notes = []
+    for part in inherited.retention.parts:
+        reason = "" if part.key in after else _why_without(part, inherited, step)
+        if reason:
+            notes.append(f"without {part.key} from here on, {reason}")
+    adaptation = inherited.adaptation
+    if step.adaptation.key == adaptation.key and adaptation.for_one_target() != adaptation:
+        notes.append(f"{adaptation.key} without its options for several targets")
+    if not step.uses_source:
+        notes += _what_changes_without_source(inherited, step)
+    return notes
+
+
+def _why_without(part: RetentionConfig, inherited: StepConfig, step: StepConfig) -> str:
+    """Why a retention is left out; empty where the user has chosen another one."""
+    if part.for_one_target() is None:
+        return "which is for several targets"
+    if part.needs_source and not step.uses_source:
+        return "which learns from source images"
+    if part == GIVES_BACK and step.uses_source and not inherited.uses_source:
+        return "since the source takes part again"
+    return ""
+
+
+def _what_changes_without_source(inherited: StepConfig, step: StepConfig) -> list[str]:
+    notes = []
+    needing = {
+        "rare_classes": inherited.rare_classes,
+        "feature_distance": inherited.adaptation.feature_distance,
     }
-    for added, reason in reasons.items():
-        if added in after and added not in before:
-            notes.append(f"with {added} from here on, {reason}")
+    for name, section in needing.items():
+        if section is not None:
+            notes.append(f"without {name} from here on, which learns from source images")
+    reasons = {
+        WITHOUT_SOURCE.key: "which guards against a collapse without the source",
+        GIVES_BACK.key: "which gives the running statistics back at the end of the step",
+    }
+    before = {part.key for part in inherited.retention.parts}
+    for part in step.retention.parts:
+        if part.key in reasons and part.key not in before:
+            notes.append(f"with {part.key} from here on, {reasons[part.key]}")
     return [*notes, MAY_BE_WORSE]
 
 

@@ -86,7 +86,11 @@ def test_the_page_of_a_sweep_finds_no_more_than_the_terminal(tmp_path: Path) -> 
     text = page.read_text()
     assert several.readings()[0] in text
     assert "averages 3.0 more" not in text
-    assert "Holm&#39;s correction for 2 arms" in text
+    # A table of averages, and one of forgetting: these networks forget nothing.
+    section = text.partition('id="differences"')[2].partition("</section>")[0]
+    assert section.count("<table") == 2
+    assert "Holm&#39;s correction for 2 arms" in section
+    assert several.compared("running", "forgetting")["lucky"].difference.values == (0, 0, 0)
     assert "its p value is below 0.05 once it is corrected" in text
     assert "higher" not in text
     alone = SweepReport([*better, *plain])

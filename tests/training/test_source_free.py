@@ -141,9 +141,13 @@ def test_of_a_run_the_earlier_domains_are_evaluated_still(
     assert results.domains == ["sim", "train", "city", "night"]
     # The next one learns from the source again, unless it is told not to.
     later = (folders / "rain" / "train").rename(folders / "rain" / "later")
-    (step,) = plan_adaptation(tmp_path / "snapshots" / results.name, later).recipe.steps
+    without = load_recipe(tmp_path / "snapshots" / results.name / "recipe.yml")
+    assert without.steps[0].retention.key == "statistics"
+    plan = plan_adaptation(tmp_path / "snapshots" / results.name, later)
+    (step,) = plan.recipe.steps
     assert step.uses_source
-    assert step.retention.key == "style"
+    assert step.retention.key == "none"
+    assert plan.notes == ["without statistics from here on, since the source takes part again"]
 
 
 @pytest.mark.parametrize(
@@ -187,8 +191,12 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     assert step.adaptation.feature_distance is None
     said = [note for note in plan.notes if "which learns from source images" in note]
     assert [note.split()[1] for note in said] == ["style", "rare_classes", "feature_distance"]
-    assert "with distill from here on, against a collapse without the source" in plan.notes
-    assert plan.notes[-1] == MAY_BE_WORSE
+    assert plan.notes[-3:] == [
+        "with distill from here on, which guards against a collapse without the source",
+        "with statistics from here on, which gives the running statistics back at the end of the"
+        " step",
+        MAY_BE_WORSE,
+    ]
     assert MAY_BE_WORSE not in plan_adaptation(run, images).notes
     # Of muhdi an old model teaches: distill would only repeat it.
     taught = load_recipe(tiny(), [f"model.init={first}", "every_step.retention=[style, muhdi]"])
@@ -201,6 +209,11 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     )
     assert nothing_kept.recipe.steps[0].retention.key == "none"
     assert not any("distill" in note for note in nothing_kept.notes)
+    # What the user asks for decides whether the last network is the one in use, and what moves.
+    teacher = {"evaluation.weights": "teacher", "every_step.adaptation": "selftrain"}
+    for change in (teacher, {"model.batch_norm": "frozen"}):
+        (step,) = plan_adaptation(run, images, source_free=True, changes=change).recipe.steps
+        assert [part.key for part in step.retention.parts] == ["l2sp", "distill"], change
     labelled = {"every_step.source": "labelled"}
     with pytest.raises(RecipeError, match=r"every_step\.source: is labelled, but --source-free"):
         plan_adaptation(run, images, source_free=True, changes=labelled)

@@ -188,6 +188,6 @@ def test_after_several_targets_a_run_can_be_adapted_to_one(
     assert "note: without mtkt from here on, which is for several targets" in output
     assert "note: advent without its options for several targets" in output
     (step,) = load_recipe(run.with_name("tiny_train") / "recipe.yml").steps
-    assert (step.adaptation.discriminators_per, step.adaptation.mtaf_quirks) == ("step", False)
+    assert (step.adaptation.discriminators_per, step.adaptation.mtaf_quirks) == ("target", False)
     assert step.adaptation.width == 4
     assert step.retention.key == "none"

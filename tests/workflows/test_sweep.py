@@ -122,6 +122,19 @@ def test_a_source_serves_recipes_that_are_scored_differently(tiny: Tiny, tmp_pat
     assert again.recipe.experiment() == first.recipe.experiment()
 
 
+def test_a_source_serves_no_recipe_of_another_folder(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def source(*settings: str) -> str:
+        return planned(Asked({"tiny": str(tiny())}, [1], settings), tmp_path).sources[0].name
+
+    first = source()
+    assert source(f"runtime.root={Path.cwd()}") == first
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert source() != first
+
+
 def test_a_source_serves_no_recipe_with_other_data(tiny: Tiny, tmp_path: Path) -> None:
     varied = {"runtime.root": [str(tmp_path), "."]}
     plan = planned(Asked({"tiny": str(tiny())}, [1], varied=varied), tmp_path)

@@ -14,7 +14,7 @@ from muhdi.recipe.load import load_recipe
 from muhdi.recipe.orders import Order, Orders, in_order, order_name, orders_of, split_seed
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.variations import Varied, variations
-from muhdi.run.directory import RunDirectory
+from muhdi.run.directory import RunDirectory, absolute_root
 
 SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
 NO_TEACHER = "evaluation.weights=model"
@@ -289,5 +289,5 @@ def _source_key(recipe: Recipe) -> str:
     """Identifies what the training on the source depends on."""
     relevant = {key: value for key, value in recipe.experiment().items() if key not in _LATER}
     # Which images a recipe's paths lead to.
-    relevant["root"] = recipe.runtime.root
+    relevant["root"] = absolute_root(recipe)
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:8]
