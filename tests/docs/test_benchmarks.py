@@ -334,3 +334,29 @@ def test_all_targets_at_once_for_as_long_as_the_sequence(name: str) -> None:
     assert all(one.target in step.domains for one in sequence.steps)
     assert step.adaptation == sequence.steps[0].adaptation
     assert "joint" not in retention_studies.STUDIES[f"free_{name}"].arms
+
+
+def test_what_is_said_of_running_statistics_is_what_the_kept_runs_say() -> None:
+    page = " ".join((results.HERE.parent / "docs" / "methods.md").read_text().split())
+    scenes = retention_studies.FREE_SCENES_STATISTICS
+    camvid = retention_studies.FREE_CAMVID_STATISTICS
+    both = [_gained(camvid, arm) for arm in ("distill_statistics", "distill")]
+    (blend, running), (blend_alone, running_alone) = both
+    assert f"at {blend} with `blend` and {running} with `running` statistics" in page
+    assert f"further seeds; `distill` alone: {blend_alone} and {running_alone})" in page
+    kept, alone = (_gained(scenes, arm) for arm in ("distill_statistics", "distill"))
+    assert f"{kept[0]} with `image`, {kept[1]} with `blend` and {kept[2]} with `running`" in page
+    assert f"`distill` alone: {alone[0]}, {alone[1]} and {alone[2]})" in page
+    runs = scenes.finished()
+    judged = [
+        arms.differences_to_control(scenes, runs, kind)["distill_statistics"].holds
+        for kind in ("image", "blend", "running")
+    ]
+    assert judged == [False, True, True], "the last two are significant"
+
+
+def _gained(study: arms.Study, arm: str) -> list[str]:
+    """What an arm has more than the study's control, with each choice of statistics."""
+    runs = study.finished()
+    found = [arms.differences_to_control(study, runs, kind)[arm] for kind in study.statistics]
+    return [f"{compared.difference.mean:+.1f}" for compared in found]
