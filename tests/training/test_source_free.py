@@ -199,11 +199,14 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     ]
     assert MAY_BE_WORSE not in plan_adaptation(run, images).notes
     # Of muhdi an old model teaches: distill would only repeat it.
-    taught = load_recipe(tiny(), [f"model.init={first}", "every_step.retention=[style, muhdi]"])
+    settings = [f"model.init={first}", "every_step.retention=[style, muhdi]"]
+    taught = load_recipe(tiny(), [*settings, "model.batch_norm=synced"])
     train(taught, tmp_path / "taught", quiet=True)
     run_of_taught = RunDirectory.of(taught, tmp_path / "taught").folder
-    (step,) = plan_adaptation(run_of_taught, images, source_free=True).recipe.steps
+    recipe = plan_adaptation(run_of_taught, images, source_free=True).recipe
+    (step,) = recipe.steps
     assert [part.key for part in step.retention.parts] == ["muhdi", "statistics"]
+    assert recipe.model.batch_norm == "synced"
     nothing_kept = plan_adaptation(
         run, images, source_free=True, changes={"every_step.retention": "none"}
     )
