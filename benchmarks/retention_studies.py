@@ -39,10 +39,10 @@ ARMS: dict[str, tuple[str, ...]] = {
 With the source there is `joint`, too, see `_with_joint`.
 """
 OF_STATISTICS = {
-    "untouched": (f"{_ADAPTATION}=none", f"{_RETENTION}=statistics"),
-    "distill": ARMS["distill"],
-    "statistics": (f"{_RETENTION}=statistics",),
-    "distill_statistics": (f"{_RETENTION}=[distill, statistics]",),
+    "untouched": (f"{_ADAPTATION}=none", f"{_RETENTION}=statistics", _FREE),
+    "distill": (*ARMS["distill"], _FREE),
+    "statistics": (f"{_RETENTION}=statistics", _FREE),
+    "distill_statistics": (f"{_RETENTION}=[distill, statistics]", _FREE),
 }
 """Those of the studies of `statistics`. Of `untouched` nothing is left of a step: its network stays
 the one that it began with."""
@@ -235,7 +235,7 @@ FREE_SCENES_STATISTICS = replace(
         "python -m benchmarks.retentions --only free_scenes2_statistics",
     )
     + _ABOUT_STATISTICS,
-    arms={arm: (*settings, _FREE) for arm, settings in OF_STATISTICS.items()},
+    arms=OF_STATISTICS,
     seeds=STATISTICS_SEEDS,
     control="untouched",
 )
@@ -248,7 +248,7 @@ FREE_CAMVID_STATISTICS = replace(
         "MUHDI_CAMVID=FOLDER python -m benchmarks.retentions --only free_camvid_statistics",
     )
     + _ABOUT_STATISTICS,
-    arms={arm: (*settings, _FREE) for arm, settings in OF_STATISTICS.items()},
+    arms=OF_STATISTICS,
     seeds=STATISTICS_SEEDS[:3],
     control="untouched",
 )

@@ -353,6 +353,14 @@ def test_what_is_said_of_running_statistics_is_what_the_kept_runs_say() -> None:
         for kind in ("image", "blend", "running")
     ]
     assert judged == [False, True, True], "the last two are significant"
+    ruined = [_gained(study, "statistics")[0].removeprefix("-") for study in (camvid, scenes)]
+    assert f"{ruined[0]} (`blend`, CamVid) and {ruined[1]} points (`image`, drawn scenes)" in page
+    readme = " ".join((results.HERE.parent / "README.md").read_text().split())
+    gained = [value.removeprefix("+") for value in kept[1:]]
+    assert f"gains {gained[0]} points with `blend` and {gained[1]} with `running`" in readme
+    for kind in camvid.statistics:
+        found = arms.differences_to_control(camvid, camvid.finished(), kind)
+        assert not found["distill_statistics"].holds
 
 
 def _gained(study: arms.Study, arm: str) -> list[str]:
