@@ -219,11 +219,16 @@ FREE_CONFIRMATION = replace(
     arms=_only(FREE_SCENES.arms, ("none", "selftrain", "distill")),
     seeds=CONFIRMING_SEEDS,
 )
-_ABOUT_STATISTICS = """
+_ABOUT_UNTOUCHED = """
 `untouched` is the network that the steps began with: nothing is learned, and its running statistics
-come back. `statistics` is self-training after which they come back, `distill_statistics` has
+come back.
+"""
+_ABOUT_STATISTICS = (
+    _ABOUT_UNTOUCHED
+    + """`statistics` is self-training after which they come back, `distill_statistics` has
 `distill` besides.
 """
+)
 FREE_SCENES_STATISTICS = replace(
     FREE_SCENES,
     name="retentions_scenes2_free_statistics",
@@ -252,6 +257,18 @@ FREE_CAMVID_STATISTICS = replace(
     seeds=STATISTICS_SEEDS[:3],
     control="untouched",
 )
+_FREE_INDIA = _without_source(INDIA)
+FREE_INDIA = replace(
+    _FREE_INDIA,
+    title=_FREE_INDIA.title
+    + _ABOUT_UNTOUCHED
+    + "In `distill_statistics` they come back after `distill`.\n",
+    arms={
+        **_only(OF_STATISTICS, ("untouched",)),
+        **_only(_FREE_INDIA.arms, ("none", "selftrain", "distill", "replay")),
+        **_only(OF_STATISTICS, ("distill_statistics",)),
+    },
+)
 STUDIES = {
     "scenes2": SCENES,
     "scenes2_style": CONFIRMATION,
@@ -262,7 +279,7 @@ STUDIES = {
     "free_scenes2": FREE_SCENES,
     "free_scenes2_distill": FREE_CONFIRMATION,
     "free_camvid": _without_source(replace(CAMVID, arms=_only(CAMVID.arms, FEWER))),
-    "free_india": _without_source(INDIA),
+    "free_india": FREE_INDIA,
     "free_scenes2_statistics": FREE_SCENES_STATISTICS,
     "free_camvid_statistics": FREE_CAMVID_STATISTICS,
 }
@@ -270,4 +287,4 @@ WITH_SOURCE = (SCENES, CAMVID, INDIA)
 """Sequences as they come, with the source."""
 OTHERWISE = (LONG, LAYER_NORM)
 """Drawn scenes, trained otherwise."""
-FREE = (STUDIES["free_scenes2"], STUDIES["free_camvid"], STUDIES["free_india"])
+FREE = (STUDIES["free_scenes2"], STUDIES["free_camvid"], FREE_INDIA)

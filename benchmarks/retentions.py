@@ -46,6 +46,11 @@ WITHOUT_ADAPTATION = (
     "none",
 )
 STATISTICS = ("What `statistics` adds to `distill`", "distill_statistics", "distill")
+UNTOUCHED = (
+    "What both gain over the network that the steps began with",
+    "distill_statistics",
+    "untouched",
+)
 """Title, arm, and the arm that it is compared with."""
 
 
@@ -76,6 +81,8 @@ def _table(study: Study, runs: Runs) -> str:
     parts = [section(study, runs, columns)]
     parts.append(_one_against_another(study, runs, *MULTI_HEAD))
     parts.append(_one_against_another(study, runs, *STATISTICS))
+    if study.control != "untouched":
+        parts.append(_one_against_another(study, runs, *UNTOUCHED))
     if study in (*FREE, FREE_CONFIRMATION):
         parts.append(_one_against_another(study, runs, *WITHOUT_ADAPTATION))
     return "\n".join(filter(None, parts))
