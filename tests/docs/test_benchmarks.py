@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from statistics import mean
 
 import pytest
 import torch
@@ -37,10 +36,8 @@ from benchmarks import (
 from benchmarks.growth import apart
 from benchmarks.iteration import VERSIONS, disagreement, measure
 from benchmarks.made_up import MadeUp, prepared, segformer_folder
-from muhdi.evaluation.results import Results
 from muhdi.recipe.augment import AugmentConfig
 from muhdi.recipe.load import shipped_recipes
-from muhdi.report.result_table import spread, text
 from tests.docs.commands import check_understood, shell_lines
 
 
@@ -50,73 +47,6 @@ def test_the_plain_iteration_has_our_losses() -> None:
 
 def test_the_results_page_is_what_the_kept_runs_say() -> None:
     assert results.PAGE.read_text() == results.page()
-
-
-def test_readme_s_table_is_what_the_kept_runs_say() -> None:
-    readme = (results.HERE.parent / "README.md").read_text()
-    rows = dict(
-        re.findall(r"^\| ((?:control|self-training|oracle)[^|]*) \| (.+) \|$", readme, re.M)
-    )
-    arms_shown = ["none", "selftrain", "muhdi", "style", "joint", "oracle"]
-    assert len(rows) == len(arms_shown)
-    runs = retention_studies.SCENES.finished()
-    for arm, cells in zip(arms_shown, rows.values(), strict=True):
-        image = [run.summary("image").average for run in runs[arm]]
-        running = [run.summary("running").average for run in runs[arm]]
-        forgotten = [run.summary("running").forgetting for run in runs[arm]]
-        expected = [text(spread(values)) for values in (image, running, forgotten)]
-        assert cells.split(" | ") == expected, arm
-
-
-def test_what_is_said_of_photographs_is_what_the_kept_runs_say() -> None:
-    page = " ".join((results.HERE.parent / "docs" / "methods.md").read_text().split())
-    lost = []
-    for study in (retention_studies.CAMVID, retention_studies.INDIA):
-        runs = study.finished()
-        for kind in ("blend", "running"):
-            values = [run.summary(kind).before_return for run in runs["selftrain"]]
-            lost.append(f"{mean(values):.1f}")
-            compared = arms.differences_to_control(study, runs, kind)
-            assert compared.keys() >= {"distill", "muhdi", "style", "replay", "joint", "oracle"}
-            assert not any(found.holds for found in compared.values())
-    camvid = f"had lost {lost[0]} points (`blend`) and {lost[1]} (`running`) when it came back"
-    assert f"{camvid}, after a step in India (IDD Lite) {lost[2]} and {lost[3]}." in page
-
-
-def test_what_is_said_of_steps_without_the_source_is_what_the_kept_runs_say() -> None:
-    page = " ".join((results.HERE.parent / "docs" / "methods.md").read_text().split())
-    runs = retention_studies.FREE_CONFIRMATION.finished()
-    image = _target_averages(runs, "image")
-    running = _target_averages(runs, "running")
-    assert f"it ended at {image['selftrain']:.1f} with `image` statistics (eight seeds)" in page
-    assert f"where no adaptation has {image['none']:.1f}:" in page
-    assert f"With `distill` it ended at {image['distill']:.1f}, significantly more" in page
-    over_none = running["distill"] - running["none"]
-    assert f"Over no adaptation that is {over_none:.1f} points with `running`" in page
-    gained = [found["distill"] - found["selftrain"] for found in (image, running)]
-    assert f"{gained[0]:.1f} points with `image` statistics on the drawn scenes (eight" in page
-    assert f"significant) and {gained[1]:.1f} with `running` (noise)" in page
-    camvid = retention_studies.STUDIES["free_camvid"].finished()
-    after = _target_averages(camvid, "blend")
-    begun = _target_averages({"begun": arms.before_any_step(camvid["none"])}, "blend")["begun"]
-    assert f"{begun:.1f} with `blend` statistics: self-training at {after['selftrain']:.1f}" in page
-    assert f"`distill` at {after['distill']:.1f}, no adaptation at {after['none']:.1f}," in page
-    assert max(after.values()) < begun
-    for run in runs["selftrain"]:
-        first, *_ = _warnings_of(run)
-        assert int(first.split()[1].rstrip(":")) <= 100
-    assert not any(_warnings_of(run) for run in [*runs["distill"], *runs["none"]])
-
-
-def _target_averages(runs: arms.Runs, statistics: str) -> dict[str, float]:
-    """What each arm averages over the targets, the mean of its seeds."""
-    return {arm: mean(run.summary(statistics).average for run in runs[arm]) for arm in runs}
-
-
-def _warnings_of(run: Results) -> list[str]:
-    """What a run said of classes that vanish, in turn."""
-    remarks = [remark for step in run.steps for remark in step.get("remarks", [])]
-    return [remark for remark in remarks if "the class is vanishing" in remark]
 
 
 def test_the_tutorial_s_table_is_what_was_measured() -> None:
@@ -334,37 +264,3 @@ def test_all_targets_at_once_for_as_long_as_the_sequence(name: str) -> None:
     assert all(one.target in step.domains for one in sequence.steps)
     assert step.adaptation == sequence.steps[0].adaptation
     assert "joint" not in retention_studies.STUDIES[f"free_{name}"].arms
-
-
-def test_what_is_said_of_running_statistics_is_what_the_kept_runs_say() -> None:
-    page = " ".join((results.HERE.parent / "docs" / "methods.md").read_text().split())
-    scenes = retention_studies.FREE_SCENES_STATISTICS
-    camvid = retention_studies.FREE_CAMVID_STATISTICS
-    both = [_gained(camvid, arm) for arm in ("distill_statistics", "distill")]
-    (blend, running), (blend_alone, running_alone) = both
-    assert f"at {blend} with `blend` and {running} with `running` statistics" in page
-    assert f"further seeds; `distill` alone: {blend_alone} and {running_alone})" in page
-    kept, alone = (_gained(scenes, arm) for arm in ("distill_statistics", "distill"))
-    assert f"{kept[0]} with `image`, {kept[1]} with `blend` and {kept[2]} with `running`" in page
-    assert f"`distill` alone: {alone[0]}, {alone[1]} and {alone[2]})" in page
-    runs = scenes.finished()
-    judged = [
-        arms.differences_to_control(scenes, runs, kind)["distill_statistics"].holds
-        for kind in ("image", "blend", "running")
-    ]
-    assert judged == [False, True, True], "the last two are significant"
-    ruined = [_gained(study, "statistics")[0].removeprefix("-") for study in (camvid, scenes)]
-    assert f"{ruined[0]} (`blend`, CamVid) and {ruined[1]} points (`image`, drawn scenes)" in page
-    readme = " ".join((results.HERE.parent / "README.md").read_text().split())
-    gained = [value.removeprefix("+") for value in kept[1:]]
-    assert f"gains {gained[0]} points with `blend` and {gained[1]} with `running`" in readme
-    for kind in camvid.statistics:
-        found = arms.differences_to_control(camvid, camvid.finished(), kind)
-        assert not found["distill_statistics"].holds
-
-
-def _gained(study: arms.Study, arm: str) -> list[str]:
-    """What an arm has more than the study's control, with each choice of statistics."""
-    runs = study.finished()
-    found = [arms.differences_to_control(study, runs, kind)[arm] for kind in study.statistics]
-    return [f"{compared.difference.mean:+.1f}" for compared in found]

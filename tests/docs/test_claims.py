@@ -1,0 +1,170 @@
+"""What README and docs/methods.md say of accuracy is what the kept runs say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from statistics import mean
+
+from benchmarks import arms, results, retention_studies
+from muhdi.evaluation.results import Results
+from muhdi.report.result_table import spread, text
+from muhdi.report.significance import Compared
+
+README = " ".join((results.HERE.parent / "README.md").read_text().split())
+METHODS = " ".join((results.HERE.parent / "docs" / "methods.md").read_text().split())
+
+
+def test_readme_s_table_is_what_the_kept_runs_say() -> None:
+    readme = (results.HERE.parent / "README.md").read_text()
+    rows = dict(
+        re.findall(r"^\| ((?:control|self-training|oracle)[^|]*) \| (.+) \|$", readme, re.M)
+    )
+    arms_shown = ["none", "selftrain", "muhdi", "style", "joint", "oracle"]
+    assert len(rows) == len(arms_shown)
+    runs = retention_studies.SCENES.finished()
+    for arm, cells in zip(arms_shown, rows.values(), strict=True):
+        image = [run.summary("image").average for run in runs[arm]]
+        running = [run.summary("running").average for run in runs[arm]]
+        forgotten = [run.summary("running").forgetting for run in runs[arm]]
+        expected = [text(spread(values)) for values in (image, running, forgotten)]
+        assert cells.split(" | ") == expected, arm
+
+
+def test_the_table_of_retentions_says_what_the_kept_runs_say() -> None:
+    scenes, camvid, india = retention_studies.WITH_SOURCE
+    near = ("distill", "muhdi", "l2sp", "restore", "average", "blend", "ewc", "mas")
+    gains = [value for study in (scenes, camvid, india) for value in _gains(study, near)]
+    assert round(max(map(abs, gains)), 1) == 1.0
+    drawn = sorted(_forgets(scenes, arm) for arm in ("muhdi", "distill"))
+    photographs = {_forgets(camvid, arm) for arm in ("distill", "muhdi")}
+    less, most = (value.removeprefix("-") for value in drawn)
+    assert photographs == {"+0.7"}
+    assert f"forget {less} to {most} points less on the drawn scenes, and 0.7 more on" in METHODS
+    style = retention_studies.CONFIRMATION
+    image, running = (value.removeprefix("+") for value in _gained(style, "style"))
+    assert f"{image} points with `image` and {running} with `running` statistics on" in METHODS
+    assert all(found.holds for found in _differences(style, ["style"]))
+    low, high = _range(camvid, ["style"])
+    assert f"({low} to {high} on CamVid, {_only(india, 'style')} on CamVid with IDD" in METHODS
+    best = [_range(study, ["replay"])[1] for study in (scenes, camvid)]
+    assert f"at best {best[0]} on the drawn scenes and {best[1]} on CamVid, with" in METHODS
+    assert not any(found.holds for found in _differences(scenes, ["replay", *near]))
+    joint = [value.removeprefix("+") for value in _range(camvid, ["joint"])]
+    abroad = [value.removeprefix("+").removeprefix("-") for value in _range(india, ["joint"])]
+    said = f"{joint[0]} to {joint[1]} and on CamVid with IDD Lite {abroad[0]} to {abroad[1]}"
+    assert f"on CamVid {said}, which is noise" in METHODS
+
+
+def test_what_is_said_of_photographs_is_what_the_kept_runs_say() -> None:
+    lost = []
+    for study in (retention_studies.CAMVID, retention_studies.INDIA):
+        runs = study.finished()
+        for kind in ("blend", "running"):
+            values = [run.summary(kind).before_return for run in runs["selftrain"]]
+            lost.append(f"{mean(values):.1f}")
+            compared = arms.differences_to_control(study, runs, kind)
+            assert compared.keys() >= {"distill", "muhdi", "style", "replay", "joint", "oracle"}
+            assert not any(found.holds for found in compared.values())
+    camvid = f"had lost {lost[0]} points (`blend`) and {lost[1]} (`running`) when it came back"
+    assert f"{camvid}, after a step in India (IDD Lite) {lost[2]} and {lost[3]}." in METHODS
+
+
+def test_what_is_said_of_steps_without_the_source_is_what_the_kept_runs_say() -> None:
+    runs = retention_studies.FREE_CONFIRMATION.finished()
+    image = _target_averages(runs, "image")
+    running = _target_averages(runs, "running")
+    assert f"it ended at {image['selftrain']:.1f} with `image` statistics (eight seeds)" in METHODS
+    assert f"where no adaptation has {image['none']:.1f}:" in METHODS
+    assert f"With `distill` it ended at {image['distill']:.1f}, significantly more" in METHODS
+    over_none = running["distill"] - running["none"]
+    assert f"Over no adaptation that is {over_none:.1f} points with `running`" in METHODS
+    gained = [found["distill"] - found["selftrain"] for found in (image, running)]
+    assert f"{gained[0]:.1f} points with `image` statistics on the drawn scenes (eight" in METHODS
+    assert f"significant) and {gained[1]:.1f} with `running` (noise)" in METHODS
+    camvid = retention_studies.STUDIES["free_camvid"].finished()
+    after = _target_averages(camvid, "blend")
+    begun = _target_averages({"begun": arms.before_any_step(camvid["none"])}, "blend")["begun"]
+    selftrain = f"self-training at {after['selftrain']:.1f}"
+    assert f"{begun:.1f} with `blend` statistics: {selftrain}" in METHODS
+    assert f"`distill` at {after['distill']:.1f}, no adaptation at {after['none']:.1f}," in METHODS
+    assert max(after.values()) < begun
+    for run in runs["selftrain"]:
+        first, *_ = _warnings_of(run)
+        assert int(first.split()[1].rstrip(":")) <= 100
+    assert not any(_warnings_of(run) for run in [*runs["distill"], *runs["none"]])
+
+
+def _target_averages(runs: arms.Runs, statistics: str) -> dict[str, float]:
+    """What each arm averages over the targets, the mean of its seeds."""
+    return {arm: mean(run.summary(statistics).average for run in runs[arm]) for arm in runs}
+
+
+def _warnings_of(run: Results) -> list[str]:
+    """What a run said of classes that vanish, in turn."""
+    remarks = [remark for step in run.steps for remark in step.get("remarks", [])]
+    return [remark for remark in remarks if "the class is vanishing" in remark]
+
+
+def test_what_is_said_of_running_statistics_is_what_the_kept_runs_say() -> None:
+    scenes = retention_studies.FREE_SCENES_STATISTICS
+    camvid = retention_studies.FREE_CAMVID_STATISTICS
+    both = [_gained(camvid, arm) for arm in ("distill_statistics", "distill")]
+    (blend, running), (blend_alone, running_alone) = both
+    assert f"at {blend} with `blend` and {running} with `running` statistics" in METHODS
+    assert f"further seeds; `distill` alone: {blend_alone} and {running_alone})" in METHODS
+    kept, alone = (_gained(scenes, arm) for arm in ("distill_statistics", "distill"))
+    assert f"{kept[0]} with `image`, {kept[1]} with `blend` and {kept[2]} with `running`" in METHODS
+    assert f"`distill` alone: {alone[0]}, {alone[1]} and {alone[2]})" in METHODS
+    runs = scenes.finished()
+    judged = [
+        arms.differences_to_control(scenes, runs, kind)["distill_statistics"].holds
+        for kind in ("image", "blend", "running")
+    ]
+    assert judged == [False, True, True], "the last two are significant"
+    on_camvid, on_scenes = (
+        _gained(study, "statistics")[0].removeprefix("-") for study in (camvid, scenes)
+    )
+    assert f"{on_camvid} (`blend`, CamVid) and {on_scenes} points (`image`, drawn" in METHODS
+    gained = [value.removeprefix("+") for value in kept[1:]]
+    assert f"gains {gained[0]} points with `blend` and {gained[1]} with `running`" in README
+    for kind in camvid.statistics:
+        found = arms.differences_to_control(camvid, camvid.finished(), kind)
+        assert not found["distill_statistics"].holds
+
+
+def _differences(study: arms.Study, names: Sequence[str]) -> list[Compared]:
+    """Of arms to the study's control, with each choice of statistics; of those that ran."""
+    runs = study.finished()
+    found = [arms.differences_to_control(study, runs, kind) for kind in study.statistics]
+    return [by_arm[arm] for arm in names for by_arm in found if arm in by_arm]
+
+
+def _gains(study: arms.Study, names: Sequence[str]) -> list[float]:
+    """What arms have more than the study's control."""
+    return [found.difference.mean for found in _differences(study, names)]
+
+
+def _gained(study: arms.Study, arm: str) -> list[str]:
+    """The same of one arm, as pages write it."""
+    return [f"{value:+.1f}" for value in _gains(study, [arm])]
+
+
+def _range(study: arms.Study, names: Sequence[str]) -> tuple[str, str]:
+    """The least and the most of it."""
+    gains = _gains(study, names)
+    return f"{min(gains):+.1f}", f"{max(gains):+.1f}"
+
+
+def _forgets(study: arms.Study, arm: str) -> str:
+    """How much more of the earlier targets than the control, with `running` statistics."""
+    runs = study.finished()
+    forgotten = [run.summary("running").forgetting for run in runs[arm]]
+    control = [run.summary("running").forgetting for run in runs[study.control]]
+    return f"{mean(forgotten) - mean(control):+.1f}"
+
+
+def _only(study: arms.Study, arm: str) -> str:
+    """What is the same with each choice of statistics."""
+    (value,) = set(_gained(study, arm))
+    return value
