@@ -265,6 +265,13 @@ class SelfTrainConfig(StrongColourConfig, PseudoLabelConfig, AdaptationConfig):
         if not isinstance(name, str) or name not in SELF_TRAINING:
             return value  # what is no preset is refused by the field itself
         given = {key: one for key, one in value.items() if key != "preset"}
+        usual = {key for key, field in cls.model_fields.items() if field.default is not None}
+        if usual <= given.keys():
+            raise ValueError(
+                f"preset: {name} would change next to nothing, since all options are given, as in"
+                " the recipe of a run; replace the whole section by {method: selftrain, preset:"
+                f" {name}}}"
+            )
         return over(SELF_TRAINING[name], given)
 
 

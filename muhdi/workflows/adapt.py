@@ -21,15 +21,10 @@ from muhdi.preflight.survey import survey
 from muhdi.recipe.domains import DomainConfig, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig
 from muhdi.recipe.load import RECIPE, given_recipe
-from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
+from muhdi.recipe.next_step import next_step, repeated, section_of, what_changes, with_parts
 from muhdi.recipe.plugins import refuse_foreign
-from muhdi.recipe.retentions import (
-    GIVES_BACK,
-    NO_RETENTION,
-    WITHOUT_SOURCE,
-    RetentionConfig,
-)
+from muhdi.recipe.retentions import GIVES_BACK
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import Opaque
 from muhdi.recipe.stages import StepConfig
@@ -39,12 +34,6 @@ from muhdi.workflows.train import train
 
 _OF_THE_RUN = {"name", "description", "notes", "steps", "test", "online"}
 """Keys that the next run does not inherit. Two of them name domains that may be gone."""
-
-MAY_BE_WORSE = (
-    "without the source a step can leave a network worse than it was: compare the two before you"
-    " use the new one"
-)
-"""For whoever leaves the source out (docs/methods.md, without the source)."""
 
 
 @dataclass(frozen=True)
@@ -168,18 +157,17 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     _check_base(base, checkpoint, network, source_free=source_free)
     target, description = _new_domain(Path(images), base)
     extra, notes = _earlier_domains(base, target["name"])
+    last = repeated(base.steps[-1] if base.steps else None, target)
+    step = next_step(last, uses_source=not source_free)
     data = {
         "name": f"{network.stem if run is None else run.name}_{file_name(target['name'])}",
         "description": description,
         **_inherited(base),
         **_from_network(checkpoint, network, base),
         "extra_domains": [_plain(domain) for domain in extra],
+        "every_step": section_of(step),
         "steps": [{"target": target}],
     }
-    inherited = StepConfig.model_validate({**data["every_step"], "target": target})
-    every_step = data["every_step"] = _with_one_target(data["every_step"], inherited)
-    one_target = StepConfig.model_validate({**every_step, "target": target})
-    _have_source(every_step, one_target, uses_source=not source_free)
     if source_free:
         notes += _without_its_images(data, base)
     # What the run names is trusted as far as the run is, and a source as it was read.
@@ -191,13 +179,14 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     recipe = read()
     # What the user has changed decides, too.
     if source_free and _can_give_back(recipe, checkpoint):
-        _have_parts(every_step, [*recipe.steps[0].retention.parts, GIVES_BACK])
+        parts = [*recipe.steps[0].retention.parts, GIVES_BACK]
+        data["every_step"] = section_of(with_parts(step, parts))
         recipe = read()
     recipe.check_trusted()
-    (step,) = recipe.steps
+    (trained,) = recipe.steps
     if source_free:
-        _check_without_source(step)
-    return Plan(recipe, network, notes + _what_changes(inherited, step))
+        _check_without_source(trained)
+    return Plan(recipe, network, notes + what_changes(last, trained))
 
 
 def _read(
@@ -279,14 +268,9 @@ def _new_domain(images: Path, base: Recipe) -> tuple[dict[str, Any], str]:
 
 
 def _inherited(base: Recipe) -> dict[str, Any]:
-    """What stays as it was, and the step, which is the last one's or a usual one."""
+    """What stays as it was, without its steps."""
     data = base.model_dump(mode="json", exclude_none=True, exclude=_OF_THE_RUN)
     data["source_training"]["iterations"] = 0
-    data["every_step"] = dict(NEXT_STEP)
-    if base.steps:
-        data["every_step"] = base.steps[-1].model_dump(
-            mode="json", exclude_none=True, exclude={"target", "targets", "labelled"}
-        )
     return data
 
 
@@ -319,127 +303,6 @@ def _can_give_back(recipe: Recipe, checkpoint: Checkpoint) -> bool:
     is_last = scored.weights == "model" and scored.select == "last"
     has_it = GIVES_BACK in recipe.steps[0].retention.parts
     return is_last and not has_it and moves_statistics(checkpoint.network, recipe.model)
-
-
-def _with_one_target(every_step: dict[str, Any], inherited: StepConfig) -> dict[str, Any]:
-    """The step without what only several targets can have.
-
-    Args:
-        every_step: of the new recipe.
-        inherited: the step as the run's last one was.
-    """
-    found = dict(every_step)
-    adaptation = inherited.adaptation.for_one_target()
-    if adaptation != inherited.adaptation:
-        found["adaptation"] = _plain(adaptation)
-    parts = inherited.retention.parts
-    kept = [part for part in parts if part.for_one_target() is not None]
-    if len(kept) < len(parts):
-        _have_parts(found, kept)
-    return found
-
-
-def _have_parts(every_step: dict[str, Any], parts: Sequence[RetentionConfig]) -> None:
-    """Have these retentions, or none.
-
-    Args:
-        every_step: of the new recipe, changed in place.
-        parts: their sections.
-    """
-    kept = [part for part in parts if part != NO_RETENTION]
-    every_step["retention"] = [_plain(part) for part in kept or (NO_RETENTION,)]
-
-
-def _have_source(every_step: dict[str, Any], step: StepConfig, *, uses_source: bool) -> None:
-    """Have the step learn from the source, or without it.
-
-    Args:
-        every_step: of the new recipe, changed in place.
-        step: the same section, read.
-        uses_source: which of the two.
-    """
-    if not uses_source:
-        _need_no_source(every_step, step)
-    elif not step.uses_source:
-        every_step["source"] = "labelled"
-        _have_parts(every_step, [part for part in step.retention.parts if part != GIVES_BACK])
-
-
-def _need_no_source(every_step: dict[str, Any], step: StepConfig) -> None:
-    """Leave out what learns from source images.
-
-    A step that nothing holds can collapse without the source. So where a retention is left out and
-    no old model teaches, `distill` takes its place. An adaptation that needs the source stays: it
-    is what learns, so the user must choose another.
-
-    Args:
-        every_step: of the new recipe, changed in place.
-        step: the same section, read.
-    """
-    every_step["source"] = "none"
-    every_step.pop("rare_classes", None)
-    if step.adaptation.feature_distance is not None:
-        every_step["adaptation"] = _plain(step.adaptation)
-        del every_step["adaptation"]["feature_distance"]
-    before = step.retention.parts
-    parts = [part for part in before if not part.needs_source]
-    if len(parts) == len(before):
-        return
-    if not any(part.distils for part in parts):
-        parts.append(WITHOUT_SOURCE)
-    _have_parts(every_step, parts)
-
-
-def _what_changes(inherited: StepConfig, step: StepConfig) -> list[str]:
-    """What the new step has lost and gained by itself; notes on that.
-
-    Args:
-        inherited: the step as the run's last one was.
-        step: as it is trained, with the user's changes.
-    """
-    after = {part.key for part in step.retention.parts}
-    notes = []
-    for part in inherited.retention.parts:
-        reason = "" if part.key in after else _why_without(part, inherited, step)
-        if reason:
-            notes.append(f"without {part.key} from here on, {reason}")
-    adaptation = inherited.adaptation
-    if step.adaptation.key == adaptation.key and adaptation.for_one_target() != adaptation:
-        notes.append(f"{adaptation.key} without its options for several targets")
-    if not step.uses_source:
-        notes += _what_changes_without_source(inherited, step)
-    return notes
-
-
-def _why_without(part: RetentionConfig, inherited: StepConfig, step: StepConfig) -> str:
-    """Why a retention is left out; empty where the user has chosen another one."""
-    if part.for_one_target() is None:
-        return "which is for several targets"
-    if part.needs_source and not step.uses_source:
-        return "which learns from source images"
-    if part == GIVES_BACK and step.uses_source and not inherited.uses_source:
-        return "since the source takes part again"
-    return ""
-
-
-def _what_changes_without_source(inherited: StepConfig, step: StepConfig) -> list[str]:
-    notes = []
-    needing = {
-        "rare_classes": inherited.rare_classes,
-        "feature_distance": inherited.adaptation.feature_distance,
-    }
-    for name, section in needing.items():
-        if section is not None:
-            notes.append(f"without {name} from here on, which learns from source images")
-    reasons = {
-        WITHOUT_SOURCE.key: "which guards against a collapse without the source",
-        GIVES_BACK.key: "which gives the running statistics back at the end of the step",
-    }
-    before = {part.key for part in inherited.retention.parts}
-    for part in step.retention.parts:
-        if part.key in reasons and part.key not in before:
-            notes.append(f"with {part.key} from here on, {reasons[part.key]}")
-    return [*notes, MAY_BE_WORSE]
 
 
 def _without_its_images(data: dict[str, Any], base: Recipe) -> list[str]:

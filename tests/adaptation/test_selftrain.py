@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from muhdi.method import MethodContext
 from muhdi.models.segmenter import build_segmenter
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
+from muhdi.recipe.load import save_recipe
 from muhdi.recipe.methods import AdventConfig, NoAdaptationConfig, SelfTrainConfig
 from muhdi.recipe.pseudo_labels import MaskedConfig, PseudoLabelConfig, WeakColourConfig
 from muhdi.recipe.schema import Recipe
@@ -153,6 +156,16 @@ def test_a_preset_says_what_the_loss_of_its_step_is_averaged_over() -> None:
     assert found("adaptation.preset=dacs", "mean_over=labelled") == "labelled"
     assert found("adaptation.preset=vfm_uda") == "labelled"
     assert found("adaptation.method=minent", "mean_over=all") == "all"
+
+
+def test_a_preset_over_a_section_that_says_it_all_is_refused(tmp_path: Path) -> None:
+    # A run's recipe holds every option: a preset below them would do next to nothing.
+    of_a_run = tmp_path / "recipe.yml"
+    of_a_run.write_text(save_recipe(Recipe.load("scenes_selftrain")))
+    with pytest.raises(RecipeError, match="preset: dacs would change next to nothing, since all"):
+        Recipe.load(of_a_run, ["steps.0.adaptation.preset=dacs"])
+    whole = "steps.0.adaptation={method: selftrain, preset: dacs}"
+    assert Recipe.load(of_a_run, [whole]).steps[0].adaptation.threshold == 0.968
 
 
 def test_an_unknown_preset_is_refused_by_name() -> None:

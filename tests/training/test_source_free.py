@@ -15,9 +15,10 @@ from muhdi.models.checkpoint import load_checkpoint
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
 from muhdi.recipe.load import load_recipe
+from muhdi.recipe.next_step import MAY_BE_WORSE
 from muhdi.recipe.retentions import DistillConfig
 from muhdi.run.directory import RunDirectory
-from muhdi.workflows.adapt import MAY_BE_WORSE, adapt, plan_adaptation
+from muhdi.workflows.adapt import adapt, plan_adaptation
 from muhdi.workflows.train import train
 from tests.testers import MethodTester
 
