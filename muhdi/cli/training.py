@@ -133,9 +133,9 @@ OrdersList = Annotated[
     list[str],
     typer.Option(
         "--orders",
-        help="Every recipe runs with its targets in several orders: all, reverse (its own and the"
-        " reverse), N (its own, and others drawn at random, N together), or targets with commas"
-        " between them; the last is repeatable.",
+        help="Every recipe runs with its targets in several orders: all, reverse (the first"
+        " recipe's own and the reverse), N (its own, and others drawn at random, N together), or"
+        " targets with commas between them; the last is repeatable.",
         metavar="WHICH",
     ),
 ]

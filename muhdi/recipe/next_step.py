@@ -23,14 +23,16 @@ def repeated(last: StepConfig | None, target: dict[str, Any]) -> StepConfig:
         last: of the run; None: a usual step.
         target: section of the new domain.
     """
-    section = dict(NEXT_STEP) if last is None else section_of(last)
+    section = dict(NEXT_STEP) if last is None else _plain(last)
+    section.pop("targets", None)
     return StepConfig.model_validate({**section, "target": target})
 
 
 def section_of(step: StepConfig) -> dict[str, Any]:
-    """What a recipe says of a step, for any target."""
-    apart = {"target", "targets", "labelled"}
-    return step.model_dump(mode="json", exclude_none=True, exclude=apart)
+    """What a recipe says of a step, whatever its target is."""
+    section = _plain(step)
+    del section["target"]
+    return section
 
 
 def next_step(last: StepConfig, *, uses_source: bool) -> StepConfig:
@@ -47,19 +49,13 @@ def next_step(last: StepConfig, *, uses_source: bool) -> StepConfig:
     """
     step = _with_one_target(last)
     if not uses_source:
-        return _without_source(step)
+        return _without_source(step, _parts(last))
     return step if step.uses_source else _with_source(step)
 
 
-def with_parts(step: StepConfig, parts: Sequence[RetentionConfig]) -> StepConfig:
-    """The step with these retentions, or none.
-
-    Args:
-        step: as it is.
-        parts: its retentions.
-    """
-    kept = [part for part in parts if part != NO_RETENTION]
-    return _changed(step, retention=[_plain(part) for part in kept or (NO_RETENTION,)])
+def giving_back(step: StepConfig) -> StepConfig:
+    """The same step, at whose end the running statistics come back."""
+    return _with_parts(step, [*_parts(step), GIVES_BACK])
 
 
 def what_changes(last: StepConfig, step: StepConfig) -> list[str]:
@@ -75,6 +71,8 @@ def what_changes(last: StepConfig, step: StepConfig) -> list[str]:
         reason = "" if part.key in after else _why_without(part, last, step)
         if reason:
             notes.append(f"without {part.key} from here on, {reason}")
+    if last.labelled is not None and step.labelled is None:
+        notes.append("without labelled from here on, which lists images of the earlier target")
     adaptation = last.adaptation
     if step.adaptation.key == adaptation.key and adaptation.for_one_target() != adaptation:
         notes.append(f"{adaptation.key} without its options for several targets")
@@ -84,33 +82,57 @@ def what_changes(last: StepConfig, step: StepConfig) -> list[str]:
 
 
 def _with_one_target(step: StepConfig) -> StepConfig:
-    """The step without what only several targets can have."""
+    """The step without what only several targets can have, and without the last one's labels."""
+    step = _changed(step, labelled=None)
     adaptation = step.adaptation.for_one_target()
     if adaptation != step.adaptation:
         step = _changed(step, adaptation=_plain(adaptation))
-    parts = step.retention.parts
+    parts = _parts(step)
     kept = [part for part in parts if part.for_one_target() is not None]
-    return with_parts(step, kept) if len(kept) < len(parts) else step
+    return _with_parts(step, kept) if len(kept) < len(parts) else step
 
 
 def _with_source(step: StepConfig) -> StepConfig:
     """The step with the source, and without what only steps without it want."""
-    kept = [part for part in step.retention.parts if part != GIVES_BACK]
-    return with_parts(_changed(step, source="labelled"), kept)
+    kept = [part for part in _parts(step) if part != GIVES_BACK]
+    return _with_parts(_changed(step, source="labelled"), kept)
 
 
-def _without_source(step: StepConfig) -> StepConfig:
-    """The step without what learns from source images."""
+def _without_source(step: StepConfig, before: Sequence[RetentionConfig]) -> StepConfig:
+    """The step without what learns from source images.
+
+    Args:
+        step: for a single target.
+        before: the retentions of the last step.
+    """
     step = _changed(step, source="none", rare_classes=None)
     if step.adaptation.feature_distance is not None:
         step = _changed(step, adaptation={**_plain(step.adaptation), "feature_distance": None})
-    parts = step.retention.parts
-    kept = [part for part in parts if not part.needs_source]
-    if len(kept) == len(parts):
+    kept = [part for part in _parts(step) if not part.needs_source]
+    if len(kept) == len(before):
         return step
     if not any(part.distils for part in kept):
         kept.append(WITHOUT_SOURCE)
-    return with_parts(step, kept)
+    return _with_parts(step, kept)
+
+
+def _with_parts(step: StepConfig, parts: Sequence[RetentionConfig]) -> StepConfig:
+    """The step with these retentions, or none.
+
+    Args:
+        step: as it is.
+        parts: its retentions; none, if it keeps nothing.
+    """
+    kept = [_plain(part) for part in parts]
+    if len(kept) > 1:
+        return _changed(step, retention=kept)
+    # Alone it is no list, so that `every_step.retention.weight` is one of its keys.
+    return _changed(step, retention=kept[0] if kept else _plain(NO_RETENTION))
+
+
+def _parts(step: StepConfig) -> list[RetentionConfig]:
+    """The retentions of a step; none, if it keeps nothing."""
+    return [part for part in step.retention.parts if part != NO_RETENTION]
 
 
 def _changed(step: StepConfig, **keys: Any) -> StepConfig:

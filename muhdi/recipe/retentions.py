@@ -139,6 +139,14 @@ class MTKTConfig(RetentionConfig):
     """Whether the aux level's distillation is averaged over the targets, as in the published code,
     although the main level's is summed."""
 
+    @model_validator(mode="after")
+    def _options_are_used(self) -> MTKTConfig:
+        if self.target_loss == "mse" and self.kl_reduction != "pixel":
+            raise ValueError(
+                "kl_reduction: there is no KL divergence with target_loss: mse; leave it out"
+            )
+        return self
+
     def check_step(self, key: str, targets: int, iterations: int) -> None:
         if targets == 1:
             raise RecipeError(
@@ -279,6 +287,13 @@ class StyleConfig(RetentionConfig):
     beta: Annotated[float, Field(gt=0, le=0.25)] = 0.01
     """Of `fourier`: half of the width of the square of frequencies, relative to the image's shorter
     side; less where the styles of a domain would take more than 64 KiB."""
+
+    @model_validator(mode="after")
+    def _options_are_used(self) -> StyleConfig:
+        usual = type(self).model_fields["beta"].default
+        if self.of != "fourier" and self.beta != usual:
+            raise ValueError(f"beta: is an option of fourier, not of {self.of}; set of: fourier")
+        return self
 
 
 class ReplayConfig(RetentionConfig):

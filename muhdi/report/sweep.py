@@ -67,8 +67,6 @@ class SweepReport:
     @cached_property
     def controls(self) -> dict[str, str]:
         """The control of each recipe and order, which has the same order where there is one."""
-        if not self.has_orders:
-            return dict.fromkeys(self._single, self.control)
         by_order = {order: runs[0].recipe for order, runs in self.arms[self.control].items()}
         names = {run.recipe.name: name for name, runs in self._single.items() for run in runs}
         found = {}
@@ -286,7 +284,8 @@ def _targets(recipe: Recipe) -> list[str]:
 def _is_control(recipe: Recipe) -> bool:
     """Whether targets only pass through the network: no adaptation, no retention, no label."""
     for step in recipe.steps:
-        is_plain = step.adaptation == NO_ADAPTATION and step.retention == NO_RETENTION
+        keeps_nothing = all(part == NO_RETENTION for part in step.retention.parts)
+        is_plain = step.adaptation == NO_ADAPTATION and keeps_nothing
         if step.labelled is not None or not is_plain:
             return False
     return bool(recipe.steps)

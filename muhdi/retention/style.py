@@ -37,8 +37,9 @@ class StyleReplay(Retention):
     Of every target a few numbers per image are kept: mean and covariance of its colours (where
     GTTA, Marsden et al. 2022, keeps means and deviations of features, by class), or the amplitudes
     of its low frequencies (FDA, Yang & Soatto 2020). In later steps a source image is painted, with
-    a given probability, in the style of an image of a target, each target as often as the others.
-    No image is kept. Padding has no colour, and stays.
+    a given probability, in the style of an image of a target, drawn from those that are kept and
+    the current one, each as often as the others: a target that comes back counts twice. No image is
+    kept. Padding has no colour, and stays.
     """
 
     config_class = StyleConfig

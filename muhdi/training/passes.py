@@ -106,7 +106,8 @@ class Methods:
 
     def after_step(self, network: Segmenter) -> None:
         """The optimizer has made its step."""
-        for method in self.all:
+        # Teachers follow the update itself: a retention may take a part of it back.
+        for method in (self.adaptation, *self.additions, *self.retentions):
             method.after_step(network)
 
     def remarks(self) -> list[str]:

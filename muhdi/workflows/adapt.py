@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from muhdi.recipe.domains import DomainConfig, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig
 from muhdi.recipe.load import RECIPE, given_recipe
 from muhdi.recipe.model import ModelConfig
-from muhdi.recipe.next_step import next_step, repeated, section_of, what_changes, with_parts
+from muhdi.recipe.next_step import giving_back, next_step, repeated, section_of, what_changes
 from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.retentions import GIVES_BACK
 from muhdi.recipe.schema import Recipe
@@ -34,6 +35,9 @@ from muhdi.workflows.train import train
 
 _OF_THE_RUN = {"name", "description", "notes", "steps", "test", "online"}
 """Keys that the next run does not inherit. Two of them name domains that may be gone."""
+
+_CHOOSES_RETENTIONS = re.compile(r"steps|(every_step|steps\.0)(\.retention(\.method)?)?")
+"""Keys by which a user says which retentions the new step has."""
 
 
 @dataclass(frozen=True)
@@ -173,15 +177,13 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     # What the run names is trusted as far as the run is, and a source as it was read.
     trusted = trust_code or (source is not None and base.is_trusted())
 
-    def read() -> Recipe:
-        return _read(data, settings, seed, trust_code=trusted, **(changes or {}))
-
-    recipe = read()
+    by_key = dict(changes or {})
+    seed = by_key.pop("seed", seed)
+    recipe = _read(data, settings, seed, trust_code=trusted, **by_key)
     # What the user has changed decides, too.
-    if source_free and _can_give_back(recipe, checkpoint):
-        parts = [*recipe.steps[0].retention.parts, GIVES_BACK]
-        data["every_step"] = section_of(with_parts(step, parts))
-        recipe = read()
+    chosen = any(map(_CHOOSES_RETENTIONS.fullmatch, [*map(_key, settings), *by_key]))
+    if source_free and not chosen and _can_give_back(recipe, checkpoint):
+        recipe = _read(_giving_back(recipe), trust_code=trusted)
     recipe.check_trusted()
     (trained,) = recipe.steps
     if source_free:
@@ -189,15 +191,28 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     return Plan(recipe, network, notes + what_changes(last, trained))
 
 
+def _key(setting: str) -> str:
+    """Which key a setting, ``key=value``, changes."""
+    return setting.partition("=")[0].strip()
+
+
 def _read(
-    data: dict[str, Any], settings: Sequence[str], seed: int | None, **options: Any
+    data: dict[str, Any], settings: Sequence[str] = (), seed: int | None = None, **options: Any
 ) -> Recipe:
-    """A recipe from its data, with changes."""
+    """A recipe from its data, with changes.
+
+    Raises:
+        RecipeError: names the key.
+    """
     with tempfile.TemporaryDirectory() as folder:
         # As a file, since only there 'every_step' and changes of it are understood.
         path = Path(folder) / "adapt.yml"
         path.write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        return Recipe.load(path, settings, seed, **options)
+        try:
+            return Recipe.load(path, settings, seed, **options)
+        except RecipeError as error:
+            # The user has never seen that file.
+            raise RecipeError(str(error).removeprefix(f"{path.name}: ")) from None
 
 
 def _check_without_source(step: StepConfig) -> None:
@@ -303,6 +318,12 @@ def _can_give_back(recipe: Recipe, checkpoint: Checkpoint) -> bool:
     is_last = scored.weights == "model" and scored.select == "last"
     has_it = GIVES_BACK in recipe.steps[0].retention.parts
     return is_last and not has_it and moves_statistics(checkpoint.network, recipe.model)
+
+
+def _giving_back(recipe: Recipe) -> dict[str, Any]:
+    """The data of a recipe whose running statistics come back at the end of its step."""
+    (step,) = recipe.steps
+    return {**_plain(recipe), "steps": [_plain(giving_back(step))]}
 
 
 def _without_its_images(data: dict[str, Any], base: Recipe) -> list[str]:

@@ -97,9 +97,9 @@ def sweep(  # noqa: PLR0913 - options by name
         log: called with a line for every run that starts or ends.
         vary: values by key, ``{"every_step.retention": ["none", "style"]}``: every recipe becomes
             an arm for each of them, and of several keys for each combination.
-        orders: of the targets: ``all``, ``reverse`` (each recipe's own and its reverse), a number
-            (its own, and others drawn at random, so many together), or lists of the targets' names.
-            Every recipe then runs in each of them. None: in its own alone.
+        orders: of the targets: ``all``, ``reverse`` (the first recipe's own and its reverse), a
+            number (its own, and others drawn at random, so many together), or lists of the targets'
+            names. Every recipe then runs in each of them. None: each in its own alone.
         gpus: ``auto``, or names as in ``CUDA_VISIBLE_DEVICES`` with commas between them: each
             process sees one of them. None: those that there are.
         cluster: the runs become jobs of a cluster through submitit: its parameters,

@@ -157,11 +157,24 @@ def test_the_orders_of_one_recipe_are_its_arms() -> None:
     assert "averages 10.0 more than mine_order_city-dust-night" in report.readings()[0]
 
 
+def test_arms_of_a_single_order_are_compared(tmp_path: Path) -> None:
+    runs = []
+    for name, score in {"plain": 20, "better": 30}.items():
+        runs += [run(name, seed, score + seed, ["night", "dust", "city"]) for seed in (0, 1)]
+    report = SweepReport(runs)
+    control = "plain_order_night-dust-city"
+    assert set(report.controls.values()) == {control}
+    assert f"averages 10.0 more than {control}" in report.readings()[0]
+    assert report.write(tmp_path)[0].exists()
+
+
 def test_the_control_is_the_arm_without_a_method() -> None:
     plain = Recipe.load("scenes", ["name=plain", *NONE], 1)
+    listed = Recipe.load("scenes", ["name=plain", NONE[0], "every_step.retention=[none]"], 1)
     mine = Recipe.load("scenes", ["name=mine"], 1)
     masked = Recipe.load("scenes", ["name=masked", *NONE, "every_step.adaptation.masked={}"], 1)
     assert control_arm([mine, masked, plain], None) == "plain"
+    assert control_arm([mine, listed], None) == "plain"
     assert control_arm([mine, masked], None) == "mine"
     assert control_arm([mine, plain], "mine") == "mine"
     with pytest.raises(MuhdiError, match="--control plian: no such arm; did you mean 'plain'"):

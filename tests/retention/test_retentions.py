@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from muhdi.retention.blend import BlendedLabels
 from muhdi.retention.replay import ImageReplay, at_least
 from muhdi.retention.restore import StochasticRestore
 from muhdi.run.directory import RunDirectory
+from muhdi.training.passes import Methods
 from muhdi.training.stage_batches import NoBatches
 from muhdi.workflows.train import train
 from tests.testers import FewBatches, MethodTester
@@ -66,6 +69,17 @@ def test_each_element_returns_with_the_probability(network: Segmenter) -> None:
     method.after_step(network)
     again = float((weights(network) == before).float().mean())
     assert again == pytest.approx(1 - 0.8**2, abs=0.01), "other elements the next time"
+
+
+def test_teachers_follow_an_update_before_it_is_taken_back(network: Segmenter) -> None:
+    called: list[str] = []
+
+    def noted(name: str) -> Any:
+        return SimpleNamespace(after_step=lambda network: called.append(name))
+
+    methods = Methods(noted("adaptation"), (noted("retention"),), {}, (noted("addition"),))
+    methods.after_step(network)
+    assert called == ["adaptation", "addition", "retention"]
 
 
 def test_a_step_ends_between_old_and_new(network: Segmenter) -> None:
@@ -219,6 +233,14 @@ def test_a_run_with_all_of_them_resumes_to_the_bit(
         (
             ["every_step.retention={method: style, beta: 0.5}"],
             "every_step.retention.beta: input should be less than or equal to 0.25",
+        ),
+        (
+            ["every_step.retention={method: style, beta: 0.05}"],
+            "every_step.retention: beta: is an option of fourier, not of colour; set of: fourier",
+        ),
+        (
+            ["every_step.retention={method: mtkt, target_loss: mse, kl_reduction: element}"],
+            "kl_reduction: there is no KL divergence with target_loss: mse; leave it out",
         ),
     ],
 )

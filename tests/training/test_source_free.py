@@ -208,6 +208,13 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     (step,) = recipe.steps
     assert [part.key for part in step.retention.parts] == ["muhdi", "statistics"]
     assert recipe.model.batch_norm == "synced"
+    # An option of a retention chooses none: it is as if the recipe said it.
+    weight = {"every_step.retention.weight_pod": 0.1, "seed": 7}
+    planned = plan_adaptation(run_of_taught, images, source_free=True, changes=weight).recipe
+    assert [part.key for part in planned.steps[0].retention.parts] == ["muhdi", "statistics"]
+    assert planned.steps[0].retention.parts[0].weight_pod == 0.1
+    assert planned.seed == 7
+    assert planned.name.endswith("_seed7")
     nothing_kept = plan_adaptation(
         run, images, source_free=True, changes={"every_step.retention": "none"}
     )
@@ -223,5 +230,5 @@ def test_what_learned_from_the_source_is_left_out_and_said(
         plan_adaptation(run, images, source_free=True, changes=labelled)
     by_key = {"every_step.source": "none", "every_step.retention": "l2sp"}
     assert plan_adaptation(run_of_taught, images, changes=by_key).notes[-1] == MAY_BE_WORSE
-    with pytest.raises(RecipeError, match="style needs source images"):
+    with pytest.raises(RecipeError, match=r"^steps\.0\.retention: style needs source images"):
         plan_adaptation(run, images, source_free=True, changes={"every_step.retention": "style"})

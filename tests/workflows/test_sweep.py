@@ -331,6 +331,7 @@ class FakeSlurm(ModuleType):
         self.submitted: list[dict[str, Any]] = []
         self.failing: set[str] = set()
         self.queued = ""
+        self.most = 100
 
     def AutoExecutor(self, folder: Path, cluster: str) -> Any:  # noqa: N802 - as submitit
         parameters: dict[str, Any] = {"cluster": cluster}
@@ -341,6 +342,8 @@ class FakeSlurm(ModuleType):
             parameters.update(given)
 
         def submit(training: Training) -> Any:
+            if len(self.submitted) == self.most:
+                raise RuntimeError("too many jobs\nmore")
             self.submitted.append({**parameters, "command": training._command})
             return self.job(str(len(self.submitted)), parameters["name"])
 
@@ -398,6 +401,33 @@ def test_jobs_that_are_still_queued_are_found_again(plan: Plan, slurm: FakeSlurm
     slurm.queued = "FAILED"
     handed_over(plan, [])
     assert len(slurm.submitted) == 20
+
+
+def test_a_queued_job_with_other_settings_is_not_taken_for_the_run(
+    plan: Plan, slurm: FakeSlurm
+) -> None:
+    handed_over(plan, [])
+    slurm.queued = "PENDING"
+    last = plan.runs[-1]
+    other = replace(last, job=last.job.changed("every_step.learning_rate=0.1"))
+    runs = [*plan.runs[:-1], other]
+    engine = Cluster(plan.experiments, SETTINGS, print)
+    failures = Schedule(runs, engine, lambda line: None, lambda now: None).run()
+    assert failures == {
+        last.name: "job 10 is in the queue for a run of this name with other settings; scancel 10,"
+        " or give the recipe another name"
+    }
+    assert len(slurm.submitted) == 10
+
+
+def test_the_others_go_on_when_the_cluster_refuses_a_job(plan: Plan, slurm: FakeSlurm) -> None:
+    slurm.most = 9
+    failures = handed_over(plan, [])
+    assert failures == {
+        plan.runs[-1].name: "the cluster refuses it: too many jobs; the same command hands over"
+        " what is missing"
+    }
+    assert len(slurm.submitted) == 9
 
 
 def test_a_job_that_fails_says_why(plan: Plan, slurm: FakeSlurm) -> None:

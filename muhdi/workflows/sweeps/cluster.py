@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 SLURM = "slurm"
 FOLDER = "cluster"
-"""Below the folder of the runs: what submitit writes, and the numbers of the jobs."""
-NUMBERS = "jobs.json"
+"""Below the folder of the runs: what submitit writes, and which jobs were handed over."""
+HANDED_OVER = "jobs.json"
+"""By run: the number of its job, and the command that this trains with."""
 
 _QUEUED = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUE", "SUSPENDED", "RESIZING")
 """How SLURM calls the states of a job that has not ended."""
@@ -119,7 +120,7 @@ class Cluster:
             )
         self._folder = experiments / FOLDER
         self._executor = self._made(name)
-        self._numbers = self._known_numbers()
+        self._handed_over = self._known_jobs()
         self._jobs: dict[str, Any] = {}
         self._folders: dict[str, Path] = {}
 
@@ -131,43 +132,58 @@ class Cluster:
             raise RecipeError(f"--cluster: submitit says: {_first_line(error)}") from None
         return executor
 
-    def _known_numbers(self) -> dict[str, str]:
-        """Numbers of jobs by run, of this sweep and earlier ones."""
-        path = self._folder / NUMBERS
+    def _known_jobs(self) -> dict[str, dict[str, Any]]:
+        """Jobs by run, of this sweep and earlier ones."""
+        path = self._folder / HANDED_OVER
         return dict(read_json(path)) if self.chains and path.is_file() else {}
 
     def has_room(self) -> bool:
         return True
 
     def start(self, run: Run) -> None:
-        job = self._queued(run.name)
+        command = run.job.command(self._experiments)
+        job = self._queued(run.name, command)
         if job is None:
-            job = self._submitted(run)
+            job = self._submitted(run, command)
         self._jobs[run.name] = job
         self._folders[run.name] = run.directory.folder
         if self.chains:
-            self._numbers[run.name] = job.job_id
-            write_json(self._folder / NUMBERS, self._numbers)
+            self._handed_over[run.name] = {"job": job.job_id, "command": command}
+            write_json(self._folder / HANDED_OVER, self._handed_over)
 
-    def _queued(self, name: str) -> Any:
-        """The job of a run that an earlier sweep has handed over and that has not ended."""
-        number = self._numbers.get(name)
-        if number is None:
+    def _queued(self, name: str, command: list[str]) -> Any:
+        """The job of a run that an earlier sweep has handed over and that has not ended.
+
+        Raises:
+            RunError: that one would train something else.
+        """
+        known = self._handed_over.get(name)
+        if known is None:
             return None
-        job = self._submitit.SlurmJob(folder=self._folder, job_id=number)
+        job = self._submitit.SlurmJob(folder=self._folder, job_id=known["job"])
         state = job.get_info(mode="force").get("State", "")
-        return job if state.startswith(_QUEUED) else None
+        if not state.startswith(_QUEUED):
+            return None
+        if known["command"] != command:
+            raise RunError(
+                f"job {job.job_id} is in the queue for a run of this name with other settings;"
+                f" scancel {job.job_id}, or give the recipe another name"
+            )
+        return job
 
-    def _submitted(self, run: Run) -> Any:
+    def _submitted(self, run: Run, command: list[str]) -> Any:
         further = dict(self._settings.get("slurm_additional_parameters") or {})
         if self.chains and run.source in self._jobs:
             further["dependency"] = f"afterok:{self._jobs[run.source].job_id}"
             further["kill_on_invalid_dep"] = "yes"
         try:
             self._executor.update_parameters(name=run.name, slurm_additional_parameters=further)
-            return self._executor.submit(Training(run.job.command(self._experiments)))
+            return self._executor.submit(Training(command))
         except Exception as error:  # whatever the cluster's own programs say
-            raise RunError(f"{run.name}: the cluster refuses it: {_first_line(error)}") from None
+            raise RunError(
+                f"the cluster refuses it: {_first_line(error)}; the same command hands over what"
+                " is missing"
+            ) from None
 
     def at_work(self) -> list[str]:
         # SLURM is asked every ten minutes; a run's folder is seen at once.

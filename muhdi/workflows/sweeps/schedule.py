@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from muhdi.errors import Interrupted
+from muhdi.errors import Interrupted, RunError
 from muhdi.run.signals import noted_signals
 from muhdi.workflows.sweeps.plan import Run
 
@@ -28,7 +28,11 @@ class Engine(Protocol):
         """Whether another run can be begun now."""
 
     def start(self, run: Run) -> None:
-        """Begin a run."""
+        """Begin a run.
+
+        Raises:
+            RunError: it cannot be begun; the others may.
+        """
 
     def at_work(self) -> list[str]:
         """Names of the runs that train at this moment."""
@@ -105,14 +109,21 @@ class Schedule:
                 self._end(run.name, f"its source, {run.source}, has failed")
             elif self._may_begin(run) and self.engine.has_room():
                 self.waiting.remove(run)
-                self.begun.add(run.name)
-                self.log(f"{run.name}: training")
-                self.engine.start(run)
+                self._begin(run)
         ended = self.engine.ended()
         for name, reason in ended.items():
             self.begun.remove(name)
             self._end(name, reason)
         return bool(ended) or len(self.waiting) < before
+
+    def _begin(self, run: Run) -> None:
+        self.log(f"{run.name}: training")
+        try:
+            self.engine.start(run)
+        except RunError as error:
+            self._end(run.name, str(error))
+        else:
+            self.begun.add(run.name)
 
     def _may_begin(self, run: Run) -> bool:
         if run.source is None or run.source in self.done:
