@@ -22,6 +22,7 @@ from muhdi.preflight.survey import survey
 from muhdi.recipe.domains import DomainConfig, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig
 from muhdi.recipe.load import RECIPE, given_recipe
+from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.next_step import giving_back, next_step, repeated, section_of, what_changes
 from muhdi.recipe.plugins import refuse_foreign
@@ -35,9 +36,6 @@ from muhdi.workflows.train import train
 
 _OF_THE_RUN = {"name", "description", "notes", "steps", "test", "online"}
 """Keys that the next run does not inherit. Two of them name domains that may be gone."""
-
-_CHOOSES_RETENTIONS = re.compile(r"steps|(every_step|steps\.0)(\.retention(\.method)?)?")
-"""Keys by which a user says which retentions the new step has."""
 
 
 @dataclass(frozen=True)
@@ -177,12 +175,12 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     # What the run names is trusted as far as the run is, and a source as it was read.
     trusted = trust_code or (source is not None and base.is_trusted())
 
-    by_key = dict(changes or {})
-    seed = by_key.pop("seed", seed)
-    recipe = _read(data, settings, seed, trust_code=trusted, **by_key)
+    asked = _Changes.of(settings, changes or {}, seed)
+    if source_free and not asked.choose("adaptation"):
+        _check_adaptation(step)
+    recipe = asked.applied(data, trust_code=trusted)
     # What the user has changed decides, too.
-    chosen = any(map(_CHOOSES_RETENTIONS.fullmatch, [*map(_key, settings), *by_key]))
-    if source_free and not chosen and _can_give_back(recipe, checkpoint):
+    if source_free and not asked.choose("retention") and _can_give_back(recipe, checkpoint):
         recipe = _read(_giving_back(recipe), trust_code=trusted)
     recipe.check_trusted()
     (trained,) = recipe.steps
@@ -191,9 +189,50 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     return Plan(recipe, network, notes + what_changes(last, trained))
 
 
-def _key(setting: str) -> str:
-    """Which key a setting, ``key=value``, changes."""
-    return setting.partition("=")[0].strip()
+@dataclass(frozen=True)
+class _Changes:
+    """What the user changes of the new recipe.
+
+    Attributes:
+        settings: as a command line gives them.
+        by_key: values.
+        seed: of the run; None: the recipe's.
+    """
+
+    settings: Sequence[str]
+    by_key: Mapping[str, Any]
+    seed: int | None
+
+    @classmethod
+    def of(cls, settings: Sequence[str], changes: Mapping[str, Any], seed: int | None) -> _Changes:
+        """The same, whose seed may be among the changes."""
+        by_key = dict(changes)
+        seed = by_key.pop("seed", seed)
+        return cls(settings, by_key, seed)
+
+    def choose(self, part: str) -> bool:
+        """Whether they say which methods the step has.
+
+        Args:
+            part: ``adaptation`` or ``retention``.
+        """
+        keys = [setting.partition("=")[0].strip() for setting in self.settings]
+        choosing = re.compile(rf"steps|(every_step|steps\.0)(\.{part}(\.method)?)?")
+        return any(choosing.fullmatch(key) for key in [*keys, *self.by_key])
+
+    def applied(self, data: dict[str, Any], *, trust_code: bool) -> Recipe:
+        """The recipe with the changes."""
+        return _read(data, self.settings, self.seed, trust_code=trust_code, **self.by_key)
+
+
+def _check_adaptation(step: StepConfig) -> None:
+    """Refuse what cannot be learned from the new images alone."""
+    usual = NEXT_STEP["adaptation"]["method"]
+    if step.adaptation.needs_source:
+        raise RecipeError(
+            f"every_step.adaptation: {step.adaptation.key} needs source images; choose another one"
+            f" besides --source-free, --set every_step.adaptation={usual} for example"
+        )
 
 
 def _read(

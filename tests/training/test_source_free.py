@@ -14,7 +14,7 @@ from muhdi.losses import kl_distillation
 from muhdi.models.checkpoint import load_checkpoint
 from muhdi.passes import Batch
 from muhdi.recipe import plugins
-from muhdi.recipe.load import load_recipe
+from muhdi.recipe.load import load_recipe, save_recipe
 from muhdi.recipe.next_step import MAY_BE_WORSE
 from muhdi.recipe.retentions import DistillConfig
 from muhdi.run.directory import RunDirectory
@@ -232,3 +232,23 @@ def test_what_learned_from_the_source_is_left_out_and_said(
     assert plan_adaptation(run_of_taught, images, changes=by_key).notes[-1] == MAY_BE_WORSE
     with pytest.raises(RecipeError, match=r"^steps\.0\.retention: style needs source images"):
         plan_adaptation(run, images, source_free=True, changes={"every_step.retention": "style"})
+
+
+def test_an_adaptation_that_needs_the_source_is_refused_by_the_key_that_changes_it(
+    tiny: Tiny, folders: Path, tmp_path: Path
+) -> None:
+    source = load_recipe(tiny(name="first"), ["steps=[]"])
+    train(source, tmp_path, quiet=True)
+    network = RunDirectory.of(source, tmp_path).model(0, "source", 3)
+    file = tmp_path / "advent.yml"
+    changes = ["every_step.adaptation=advent", "every_step.retention=none"]
+    file.write_text(save_recipe(load_recipe(tiny(), changes)))
+    images = folders / "rain" / "train"
+    message = (
+        r"^every_step\.adaptation: advent needs source images; choose another one besides --so"
+    )
+    with pytest.raises(RecipeError, match=message):
+        plan_adaptation(network, images, source=file, source_free=True)
+    settings = ["every_step.adaptation=minent"]
+    plan = plan_adaptation(network, images, source=file, source_free=True, settings=settings)
+    assert plan.recipe.steps[0].adaptation.key == "minent"
