@@ -17,7 +17,7 @@ BACKBONES = ("small", "efficientnet_lite0")
 
 INTRODUCTION = """What each arm averages over the targets after the last step, more than
 `selftrain`. Bold is more than noise; all else is within it. *Keeps* is what the last network's file
-of {study} holds for it, besides the statistics that every run keeps.{costs}
+holds for it ({study}), besides the statistics that every run keeps.{costs}
 """
 COSTS = """ *Iteration* is the CPU time of
 an iteration over one that keeps nothing (`small` / EfficientNet-Lite0,

@@ -60,6 +60,24 @@ def test_the_table_of_retentions_says_what_the_kept_runs_say() -> None:
     assert f"on CamVid {said}, which is noise" in METHODS
 
 
+def test_what_is_said_of_layer_norms_is_what_the_kept_runs_say() -> None:
+    study = retention_studies.LAYER_NORM
+    (style,) = _differences(study, ["style"])
+    assert style.holds
+    gained = f"{style.difference.mean:.1f} points"
+    assert f"`style` gains more: {gained} on the drawn scenes (three seeds, significant)" in METHODS
+    assert f"as transformers have, it averages {gained} more (three seeds, signif" in README
+    runs = study.finished()
+    _, day = arms.after_the_last_step("day")
+    source = [mean(day(run, "none") for run in runs[arm]) for arm in ("selftrain", "style")]
+    assert f"for {source[0] - source[1]:.1f} on the source" in METHODS
+    others = ("distill", "muhdi", "average", "replay", "joint")
+    assert not any(found.holds for found in _differences(study, others))
+    most, least = (value.removeprefix("-") for value in _range(study, others))
+    assert f"and `replay` end {least} to {most} points below keeping nothing there" in METHODS
+    assert f"all targets at once {_only(study, 'joint').removeprefix('-')}, which is" in METHODS
+
+
 def test_what_is_said_of_the_first_edition_is_on_the_page_of_results() -> None:
     page = results.PAGE.read_text()
     of_running = "MuHDi averages 4.3 less than sequential self-training on the targets, and forgets"
