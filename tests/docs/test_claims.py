@@ -185,6 +185,21 @@ def _gains(study: arms.Study, names: Sequence[str]) -> list[float]:
     return [found.difference.mean for found in _differences(study, names)]
 
 
+def test_what_is_said_of_india_without_the_source_is_what_the_kept_runs_say() -> None:
+    study = retention_studies.FREE_INDIA
+    runs = study.finished()
+    over = {}
+    for arm in ("distill_statistics", "distill", "selftrain", "replay"):
+        gains = []
+        for kind in study.statistics:
+            averages = _target_averages(runs, kind)
+            gains.append(f"{averages[arm] - averages['untouched']:+.1f}")
+        over[arm] = " and ".join(gains)
+    both = f"it was {over['distill_statistics']}, with `distill` alone {over['distill']}, with"
+    assert f"(CamVid and IDD Lite, three seeds) {both}" in METHODS
+    assert f"keeps nothing {over['selftrain']}, and with `replay` {over['replay']}. On" in METHODS
+
+
 def _gained(study: arms.Study, arm: str) -> list[str]:
     """The same of one arm, as pages write it."""
     return [f"{value:+.1f}" for value in _gains(study, [arm])]
