@@ -263,11 +263,10 @@ FREE_INDIA = replace(
     title=_FREE_INDIA.title
     + _ABOUT_UNTOUCHED
     + "In `distill_statistics` they come back after `distill`.\n",
-    arms={
-        **_only(OF_STATISTICS, ("untouched",)),
-        **_only(_FREE_INDIA.arms, ("none", "selftrain", "distill", "replay")),
-        **_only(OF_STATISTICS, ("distill_statistics",)),
-    },
+    arms=_only(
+        {**OF_STATISTICS, **_FREE_INDIA.arms},
+        ("untouched", "none", "selftrain", "distill", "replay", "distill_statistics"),
+    ),
 )
 STUDIES = {
     "scenes2": SCENES,

@@ -7,6 +7,7 @@ from typing import Any
 
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.retentions import GIVES_BACK, NO_RETENTION, WITHOUT_SOURCE, RetentionConfig
+from muhdi.recipe.section import plain
 from muhdi.recipe.stages import StepConfig
 
 MAY_BE_WORSE = (
@@ -23,14 +24,14 @@ def repeated(last: StepConfig | None, target: dict[str, Any]) -> StepConfig:
         last: of the run; None: a usual step.
         target: section of the new domain.
     """
-    section = dict(NEXT_STEP) if last is None else _plain(last)
+    section = dict(NEXT_STEP) if last is None else plain(last)
     section.pop("targets", None)
     return StepConfig.model_validate({**section, "target": target})
 
 
 def section_of(step: StepConfig) -> dict[str, Any]:
     """What a recipe says of a step, whatever its target is."""
-    section = _plain(step)
+    section = plain(step)
     del section["target"]
     return section
 
@@ -85,8 +86,9 @@ def _with_one_target(step: StepConfig) -> StepConfig:
     """The step without what only several targets can have, and without the last one's labels."""
     step = _changed(step, labelled=None)
     adaptation = step.adaptation.for_one_target()
-    if adaptation != step.adaptation:
-        step = _changed(step, adaptation=_plain(adaptation))
+    # One without such a form stays: its own check says what it needs.
+    if adaptation is not None and adaptation != step.adaptation:
+        step = _changed(step, adaptation=plain(adaptation))
     parts = _parts(step)
     kept = [part for part in parts if part.for_one_target() is not None]
     return _with_parts(step, kept) if len(kept) < len(parts) else step
@@ -107,7 +109,7 @@ def _without_source(step: StepConfig, before: Sequence[RetentionConfig]) -> Step
     """
     step = _changed(step, source="none", rare_classes=None)
     if step.adaptation.feature_distance is not None:
-        step = _changed(step, adaptation={**_plain(step.adaptation), "feature_distance": None})
+        step = _changed(step, adaptation={**plain(step.adaptation), "feature_distance": None})
     kept = [part for part in _parts(step) if not part.needs_source]
     if len(kept) == len(before):
         return step
@@ -123,11 +125,11 @@ def _with_parts(step: StepConfig, parts: Sequence[RetentionConfig]) -> StepConfi
         step: as it is.
         parts: its retentions; none, if it keeps nothing.
     """
-    kept = [_plain(part) for part in parts]
+    kept = [plain(part) for part in parts]
     if len(kept) > 1:
         return _changed(step, retention=kept)
     # Alone it is no list, so that `every_step.retention.weight` is one of its keys.
-    return _changed(step, retention=kept[0] if kept else _plain(NO_RETENTION))
+    return _changed(step, retention=kept[0] if kept else plain(NO_RETENTION))
 
 
 def _parts(step: StepConfig) -> list[RetentionConfig]:
@@ -137,12 +139,7 @@ def _parts(step: StepConfig) -> list[RetentionConfig]:
 
 def _changed(step: StepConfig, **keys: Any) -> StepConfig:
     """The step with other values."""
-    return StepConfig.model_validate({**_plain(step), **keys})
-
-
-def _plain(section: Any) -> dict[str, Any]:
-    found: dict[str, Any] = section.model_dump(mode="json", exclude_none=True)
-    return found
+    return StepConfig.model_validate({**plain(step), **keys})
 
 
 def _why_without(part: RetentionConfig, last: StepConfig, step: StepConfig) -> str:

@@ -58,6 +58,11 @@ class Section(BaseModel):
     )
 
 
+def plain(section: BaseModel) -> dict[str, Any]:
+    """A section as a recipe's file holds it, every default but None written out."""
+    return section.model_dump(mode="json", exclude_none=True)
+
+
 class Worded(Section):
     """A section that may be given by a word alone, ``light`` for ``{name: light}``.
 

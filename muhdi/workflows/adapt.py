@@ -28,7 +28,7 @@ from muhdi.recipe.next_step import giving_back, next_step, repeated, section_of,
 from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.retentions import GIVES_BACK
 from muhdi.recipe.schema import Recipe
-from muhdi.recipe.section import Opaque
+from muhdi.recipe.section import Opaque, plain
 from muhdi.recipe.stages import StepConfig
 from muhdi.taxonomy import CLASS_SETS
 from muhdi.training.start import moves_statistics
@@ -166,7 +166,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
         "description": description,
         **_inherited(base),
         **_from_network(checkpoint, network, base),
-        "extra_domains": [_plain(domain) for domain in extra],
+        "extra_domains": [plain(domain) for domain in extra],
         "every_step": section_of(step),
         "steps": [{"target": target}],
     }
@@ -331,11 +331,11 @@ def _inherited(base: Recipe) -> dict[str, Any]:
 def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[str, Any]:
     """The section of the network: what its file decides, and what of it is trained."""
     model = {
-        "backbone": _plain(checkpoint.backbone),
+        "backbone": plain(checkpoint.backbone),
         "init": os.path.abspath(network),
         "multi_level": checkpoint.network.multi_level,
-        "decoder": _plain(checkpoint.network.decoder_config),
-        "tune": _plain(base.model.tune),
+        "decoder": plain(checkpoint.network.decoder_config),
+        "tune": plain(base.model.tune),
         "batch_norm": base.model.batch_norm,
         "checkpointing": base.model.checkpointing,
     }
@@ -345,10 +345,6 @@ def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[s
         "channels": checkpoint.network.channels,
         "pixel_range": checkpoint.pixel_range,
     }
-
-
-def _plain(section: Any) -> Any:
-    return section.model_dump(mode="json", exclude_none=True)
 
 
 def _can_give_back(recipe: Recipe, checkpoint: Checkpoint) -> bool:
@@ -362,7 +358,7 @@ def _can_give_back(recipe: Recipe, checkpoint: Checkpoint) -> bool:
 def _giving_back(recipe: Recipe) -> dict[str, Any]:
     """The data of a recipe whose running statistics come back at the end of its step."""
     (step,) = recipe.steps
-    return {**_plain(recipe), "steps": [_plain(giving_back(step))]}
+    return {**plain(recipe), "steps": [plain(giving_back(step))]}
 
 
 def _without_its_images(data: dict[str, Any], base: Recipe) -> list[str]:
