@@ -27,7 +27,7 @@ from muhdi.models.statistics import Statistics, read_statistics
 from muhdi.models.tensor_files import Tensors, load_exactly, on_cpu, read_tensors
 from muhdi.recipe.backbones import BackboneConfig, DecoderConfig, read_backbone
 from muhdi.recipe.evaluation import WEIGHTS, WeightsChoice
-from muhdi.recipe.section import RGB, Section
+from muhdi.recipe.section import RGB, plain
 from muhdi.recipe.tune import TuneConfig
 from muhdi.taxonomy import MAX_CLASSES
 
@@ -409,11 +409,6 @@ def _names(names: Any) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{str(names)[:40]} are not names")
     return tuple(names)
-
-
-def plain(section: Section) -> dict[str, Any]:
-    """A section as a recipe writes it."""
-    return section.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 def load_reference(path: Path, classes: tuple[str, ...], image_size: tuple[int, int]) -> Checkpoint:

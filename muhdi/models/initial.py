@@ -9,12 +9,13 @@ from pathlib import Path
 from muhdi.errors import DataError
 from muhdi.models.average import WeightAverage
 from muhdi.models.channels import with_channels
-from muhdi.models.checkpoint import backbone_in, heads_in, is_ours, load_checkpoint, plain
+from muhdi.models.checkpoint import backbone_in, heads_in, is_ours, load_checkpoint
 from muhdi.models.reference_weights import from_foreign
 from muhdi.models.segmenter import Segmenter
 from muhdi.models.statistics import Statistics
 from muhdi.models.tensor_files import Tensors, load_exactly, read_tensors
 from muhdi.recipe.backbones import BackboneConfig, DecoderConfig
+from muhdi.recipe.section import plain
 
 
 @dataclass

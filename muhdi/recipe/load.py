@@ -9,6 +9,7 @@ import yaml
 
 from muhdi.recipe.read import find_recipe, shipped_recipes
 from muhdi.recipe.schema import Recipe
+from muhdi.recipe.section import plain
 
 __all__ = ["RECIPE", "find_recipe", "given_recipe", "load_recipe", "save_recipe", "shipped_recipes"]
 
@@ -40,5 +41,4 @@ def given_recipe(recipe: Recipe | Path | str, *, trust_code: bool) -> Recipe:
 
 def save_recipe(recipe: Recipe) -> str:
     """The whole recipe, every default written out, as YAML."""
-    data = recipe.model_dump(mode="json", exclude_none=True)
-    return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(plain(recipe), sort_keys=False, allow_unicode=True)

@@ -73,7 +73,7 @@ def what_changes(last: StepConfig, step: StepConfig) -> list[str]:
         if reason:
             notes.append(f"without {part.key} from here on, {reason}")
     if last.labelled is not None and step.labelled is None:
-        notes.append("without labelled from here on, which lists images of the earlier target")
+        notes.append("without labelled from here on, which was for images of the earlier target")
     adaptation = last.adaptation
     if step.adaptation.key == adaptation.key and adaptation.for_one_target() != adaptation:
         notes.append(f"{adaptation.key} without its options for several targets")

@@ -34,6 +34,7 @@ from muhdi.recipe.section import (
     Rate,
     Section,
     Weight,
+    plain,
 )
 from muhdi.recipe.yaml_text import parse_yaml
 
@@ -237,7 +238,7 @@ def read_online(
     """
     value: Any = method
     if isinstance(method, OnlineConfig):
-        value = method.model_dump(mode="json", by_alias=True, exclude_none=True) | dict(options)
+        value = plain(method) | dict(options)
     elif ":" in method:
         value = {"class": method, **options}
     else:

@@ -22,7 +22,7 @@ from muhdi.recipe.read import (
     spread_steps,
 )
 from muhdi.recipe.reference_yaml import in_its_own_words
-from muhdi.recipe.section import Opaque
+from muhdi.recipe.section import Opaque, plain
 from muhdi.recipe.stages import MAX_NAME, has_unknown_name
 from muhdi.recipe.step_checks import check_steps, check_teachers
 
@@ -93,7 +93,7 @@ class Recipe(RecipeFields):
         Raises:
             RecipeError: one cannot be, or does not take its options.
         """
-        data = self.model_dump(mode="json", exclude_none=True)
+        data = plain(self)
         try:
             return Recipe.model_validate(data)
         except ValidationError as error:

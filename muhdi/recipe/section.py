@@ -59,7 +59,7 @@ class Section(BaseModel):
 
 
 def plain(section: BaseModel) -> dict[str, Any]:
-    """A section as a recipe's file holds it, every default but None written out."""
+    """A section or a whole recipe as its file holds it, every default but None written out."""
     return section.model_dump(mode="json", exclude_none=True)
 
 

@@ -20,6 +20,7 @@ from muhdi.errors import RunError
 from muhdi.files import read_json, write_json, writing
 from muhdi.recipe.load import save_recipe
 from muhdi.recipe.schema import Recipe
+from muhdi.recipe.section import plain
 from muhdi.run.directory import RunDirectory
 
 Params = dict[str, Any] | Namespace
@@ -129,7 +130,7 @@ class Wandb(RunLogger):
             id=_known_id(directory, "wandb"),
             resume="allow",
             dir=os.environ.get("WANDB_DIR", str(directory.logs)),
-            config=recipe.model_dump(mode="json", exclude_none=True),
+            config=plain(recipe),
             settings=Settings(silent=quiet),
         )
         # Asking W&B for its step instead would wait for its process each time, which a busy machine
@@ -206,7 +207,7 @@ class MLflow(RunLogger):
         known = _known_id(directory, "mlflow")
         if known is None:
             self._id = self._created(recipe.name)
-            self.log_hyperparams(_flat(recipe.model_dump(mode="json", exclude_none=True)))
+            self.log_hyperparams(_flat(plain(recipe)))
             _remember_id(directory, "mlflow", self._id)
         else:
             self._id = known

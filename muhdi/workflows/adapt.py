@@ -323,7 +323,7 @@ def _new_domain(images: Path, base: Recipe) -> tuple[dict[str, Any], str]:
 
 def _inherited(base: Recipe) -> dict[str, Any]:
     """What stays as it was, without its steps."""
-    data = base.model_dump(mode="json", exclude_none=True, exclude=_OF_THE_RUN)
+    data = {key: value for key, value in plain(base).items() if key not in _OF_THE_RUN}
     data["source_training"]["iterations"] = 0
     return data
 

@@ -18,8 +18,9 @@ from muhdi.deploy.predictor import Predictor
 from muhdi.deploy.view import View
 from muhdi.errors import DataError, Interrupted, MuhdiError, RecipeError, check_type
 from muhdi.files import check_folder_target, write_json
-from muhdi.models.checkpoint import plain, save_checkpoint
+from muhdi.models.checkpoint import save_checkpoint
 from muhdi.recipe.online import USUAL, OnlineConfig, read_online
+from muhdi.recipe.section import plain
 from muhdi.run.signals import noted_signals
 
 NETWORK = "network.safetensors"

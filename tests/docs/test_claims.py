@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from statistics import mean
 
-from benchmarks import arms, results, retention_studies
+from benchmarks import arms, parts, results, retention_studies, tutorial
 from muhdi.evaluation.results import Results
 from muhdi.report.result_table import spread, text
 from muhdi.report.significance import Compared, against_reading
@@ -47,6 +48,9 @@ def test_the_table_of_retentions_says_what_the_kept_runs_say() -> None:
     assert f"{image} points with `image` and {running} with `running` statistics on" in METHODS
     assert all(found.holds for found in _differences(style, ["style"]))
     low, high = _range(camvid, ["style"])
+    image, running = (_gained_in_the_tutorial(kind) for kind in ("image", "running"))
+    told = f"{min(image):.1f} to {max(image):.1f} and {min(running):.0f} to {max(running):.0f}"
+    assert f"{told} in the [tutorial](tutorial.md), a single step" in METHODS
     assert f"({low} to {high} on CamVid, {_only(india, 'style')} on CamVid with IDD" in METHODS
     best = [_range(study, ["replay"])[1] for study in (scenes, camvid)]
     assert f"at best {best[0]} on the drawn scenes and {best[1]} on CamVid, with" in METHODS
@@ -58,6 +62,30 @@ def test_the_table_of_retentions_says_what_the_kept_runs_say() -> None:
     abroad = [value.removeprefix("+").removeprefix("-") for value in _range(india, ["joint"])]
     said = f"{joint[0]} to {joint[1]} and on CamVid with IDD Lite {abroad[0]} to {abroad[1]}"
     assert f"on CamVid {said}, which is noise" in METHODS
+
+
+def _gained_in_the_tutorial(statistics: str) -> list[float]:
+    """What `style` has more than nothing kept after the tutorial's step, by seed."""
+    after = {}
+    for row in json.loads(tutorial.MEASURED.read_text())["rows"]:
+        after.setdefault(row["arm"], []).append(row["miou_before_and_after"][statistics][1])
+    both = (after["self-training, `style`"], after["self-training, nothing kept"])
+    return [more - less for more, less in zip(*both, strict=True)]
+
+
+def test_what_is_said_of_the_parts_is_what_the_kept_runs_say() -> None:
+    for study in parts.STUDIES.values():
+        runs = study.finished()
+        assert len(runs) > 1
+        # A part helps if it is better than without by more than the noise, whatever the statistics.
+        for kind in study.statistics:
+            found = arms.differences_to_control(study, runs, kind)
+            helped = [arm for arm, one in found.items() if one.holds and one.difference.mean > 0]
+            assert helped == []
+    control = _differences(parts.SCENES, ["none"])
+    assert not any(found.holds for found in control)
+    low, high = (value.removeprefix("-") for value in reversed(_range(parts.SCENES, ["none"])))
+    assert f"even the control, {low} to {high} points lower on the scenes, counts as" in README
 
 
 def test_what_is_said_of_layer_norms_is_what_the_kept_runs_say() -> None:
@@ -168,6 +196,15 @@ def test_what_is_said_of_running_statistics_is_what_the_kept_runs_say() -> None:
         _gained(study, "statistics")[0].removeprefix("-") for study in (camvid, scenes)
     )
     assert f"{on_camvid} (`blend`, CamVid) and {on_scenes} points (`image`, drawn" in METHODS
+    lost = []
+    for kind in scenes.statistics:
+        _, day = arms.after_the_last_step("day")
+        before, after = (
+            mean(day(run, kind) for run in runs[arm]) for arm in ("untouched", "distill_statistics")
+        )
+        lost.append(f"{before - after:.1f}")
+    assert f"for {min(lost)} to {max(lost)} points on the source" in README
+    assert f"the source lost {min(lost)} to {max(lost)}." in METHODS
     gained = [value.removeprefix("+") for value in kept[1:]]
     assert f"gains {gained[0]} points with `blend` and {gained[1]} with `running`" in README
     for kind in camvid.statistics:

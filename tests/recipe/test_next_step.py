@@ -43,7 +43,7 @@ def test_labels_of_the_earlier_target_are_left_out_and_it_is_said() -> None:
     step = next_step(before, uses_source=True)
     assert step.labelled is None
     assert what_changes(before, step) == [
-        "without labelled from here on, which lists images of the earlier target"
+        "without labelled from here on, which was for images of the earlier target"
     ]
 
 
