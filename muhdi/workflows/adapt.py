@@ -39,7 +39,7 @@ _OF_THE_RUN = {"name", "description", "notes", "steps", "test", "online"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class AdaptationPlan:
     """What an adaptation will do.
 
     Attributes:
@@ -107,7 +107,7 @@ def adapt(  # noqa: PLR0913 - options by name
 
 
 def adapt_as_planned(
-    plan: Plan,
+    plan: AdaptationPlan,
     experiments: Path | str | None = None,
     *,
     resume: bool = False,
@@ -130,7 +130,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     changes: Mapping[str, Any] | None = None,
     seed: int | None = None,
     trust_code: bool = False,
-) -> Plan:
+) -> AdaptationPlan:
     """The recipe that adapts a trained network to a new place.
 
     Args:
@@ -186,7 +186,7 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     (trained,) = recipe.steps
     if source_free:
         _check_without_source(trained)
-    return Plan(recipe, network, notes + what_changes(last, trained))
+    return AdaptationPlan(recipe, network, notes + what_changes(last, trained))
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from muhdi.recipe.variations import Varied
 from muhdi.report.board import Board
 from muhdi.workflows.sweeps.cluster import Cluster, read_cluster
 from muhdi.workflows.sweeps.devices import places
-from muhdi.workflows.sweeps.plan import Asked, Plan, planned
+from muhdi.workflows.sweeps.plan import Asked, SweepPlan, planned
 from muhdi.workflows.sweeps.processes import Processes
 from muhdi.workflows.sweeps.progress import Watch
 from muhdi.workflows.sweeps.schedule import Engine, Log, Schedule
@@ -50,7 +50,7 @@ class Where:
     gpus: str | None = None
     cluster: ClusterSettings | None = None
 
-    def engine(self, plan: Plan, log: Log) -> Engine:
+    def engine(self, plan: SweepPlan, log: Log) -> Engine:
         """What executes the runs.
 
         Raises:

@@ -21,7 +21,7 @@ from muhdi.run.directory import RunDirectory
 from muhdi.workflows.sweep import Where, sweep, sweep_commands
 from muhdi.workflows.sweeps import devices, processes
 from muhdi.workflows.sweeps.cluster import Cluster, Training
-from muhdi.workflows.sweeps.plan import Asked, Plan, Run, planned
+from muhdi.workflows.sweeps.plan import Asked, Run, SweepPlan, planned
 from muhdi.workflows.sweeps.processes import Processes
 from muhdi.workflows.sweeps.progress import Watch
 from muhdi.workflows.sweeps.schedule import Schedule
@@ -32,7 +32,7 @@ Tiny = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def made(tmp_path_factory: pytest.TempPathFactory) -> SweepPlan:
     """Two arms with a source in common, two seeds, and two orders."""
     folder = tmp_path_factory.mktemp("sweep")
     one = write_tiny(folder).rename(folder / "one.yml")
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 @pytest.fixture
-def plan(made: Plan, tmp_path: Path) -> Plan:
+def plan(made: SweepPlan, tmp_path: Path) -> SweepPlan:
     """The same, with a folder of its own for whatever is written."""
     return replace(made, experiments=tmp_path / "swept")
 
@@ -71,7 +71,7 @@ class FakeChild:
 # --- what is run ----------------------------------------------------------------------------------
 
 
-def test_arms_orders_and_seeds_share_the_sources(plan: Plan) -> None:
+def test_arms_orders_and_seeds_share_the_sources(plan: SweepPlan) -> None:
     assert list(plan.arms) == [
         f"{arm}_order_{order}"
         for arm in ("tiny", "plain")
@@ -110,7 +110,7 @@ def test_a_source_is_scored_in_no_special_way(tiny: Tiny, tmp_path: Path) -> Non
 
 
 def test_a_source_serves_recipes_that_are_scored_differently(tiny: Tiny, tmp_path: Path) -> None:
-    def plan(*settings: str) -> Plan:
+    def plan(*settings: str) -> SweepPlan:
         return planned(Asked({"tiny": str(tiny())}, [1], settings), tmp_path)
 
     (first,) = plan("evaluation={flip: true, samples: 1}").sources
@@ -173,7 +173,7 @@ def test_a_source_needs_no_domain_of_a_stream(tiny: Tiny, tmp_path: Path) -> Non
     assert run.recipe.online is not None
 
 
-def test_a_command_trains_what_was_planned(plan: Plan) -> None:
+def test_a_command_trains_what_was_planned(plan: SweepPlan) -> None:
     run = plan.arms["plain_order_night-city"][1]
     words = run.job.arguments(plan.experiments)
     assert words[words.index("--order") + 1] == "night,city"
@@ -208,7 +208,7 @@ def test_recipes_with_other_targets_have_no_order_in_common(tiny: Tiny) -> None:
 # --- failures -------------------------------------------------------------------------------------
 
 
-def test_others_go_on_when_one_fails(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_others_go_on_when_one_fails(plan: SweepPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = plan.sources[0].name
 
     def spawn(run: Run, experiments: Path, gpu: str | None) -> FakeChild:
@@ -253,7 +253,7 @@ def test_a_failure_ends_with_an_error_that_names_all(
         sweep([tiny()], [1], experiments=tmp_path / "x", log=lambda line: None)
 
 
-def test_a_signal_stops_what_runs(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_stops_what_runs(plan: SweepPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     child = FakeChild()
     monkeypatch.setattr(child, "poll", lambda: os.kill(os.getpid(), signal.SIGTERM))
     monkeypatch.setattr(processes, "spawn", lambda *given: child)
@@ -274,7 +274,7 @@ def test_output_of_any_length_is_kept_until_the_end(tmp_path: Path) -> None:
 # --- devices --------------------------------------------------------------------------------------
 
 
-def test_every_process_sees_one_gpu(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_process_sees_one_gpu(plan: SweepPlan, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, str]] = []
 
     def start(command: list[str], environment: Mapping[str, str]) -> FakeChild:
@@ -376,12 +376,12 @@ def slurm(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
 SETTINGS = {"timeout_min": 60, "slurm_additional_parameters": {"account": "us"}}
 
 
-def handed_over(plan: Plan, said: list[str]) -> Mapping[str, str]:
+def handed_over(plan: SweepPlan, said: list[str]) -> Mapping[str, str]:
     engine = Cluster(plan.experiments, SETTINGS, said.append)
     return Schedule(plan.runs, engine, said.append, lambda now: None).run()
 
 
-def test_jobs_wait_for_their_source_in_the_queue(plan: Plan, slurm: FakeSlurm) -> None:
+def test_jobs_wait_for_their_source_in_the_queue(plan: SweepPlan, slurm: FakeSlurm) -> None:
     assert handed_over(plan, []) == {}
     assert [job["name"] for job in slurm.submitted] == [run.name for run in plan.runs]
     parameters = [job["slurm_additional_parameters"] for job in slurm.submitted]
@@ -393,7 +393,7 @@ def test_jobs_wait_for_their_source_in_the_queue(plan: Plan, slurm: FakeSlurm) -
     assert slurm.submitted[2]["command"] == plan.runs[2].job.command(plan.experiments)
 
 
-def test_jobs_that_are_still_queued_are_found_again(plan: Plan, slurm: FakeSlurm) -> None:
+def test_jobs_that_are_still_queued_are_found_again(plan: SweepPlan, slurm: FakeSlurm) -> None:
     handed_over(plan, [])
     slurm.queued = "PENDING"
     handed_over(plan, [])
@@ -404,7 +404,7 @@ def test_jobs_that_are_still_queued_are_found_again(plan: Plan, slurm: FakeSlurm
 
 
 def test_a_queued_job_with_other_settings_is_not_taken_for_the_run(
-    plan: Plan, slurm: FakeSlurm
+    plan: SweepPlan, slurm: FakeSlurm
 ) -> None:
     handed_over(plan, [])
     slurm.queued = "PENDING"
@@ -420,7 +420,7 @@ def test_a_queued_job_with_other_settings_is_not_taken_for_the_run(
     assert len(slurm.submitted) == 10
 
 
-def test_the_others_go_on_when_the_cluster_refuses_a_job(plan: Plan, slurm: FakeSlurm) -> None:
+def test_the_others_go_on_when_the_cluster_refuses_a_job(plan: SweepPlan, slurm: FakeSlurm) -> None:
     slurm.most = 9
     failures = handed_over(plan, [])
     assert failures == {
@@ -430,14 +430,14 @@ def test_the_others_go_on_when_the_cluster_refuses_a_job(plan: Plan, slurm: Fake
     assert len(slurm.submitted) == 9
 
 
-def test_a_job_that_fails_says_why(plan: Plan, slurm: FakeSlurm) -> None:
+def test_a_job_that_fails_says_why(plan: SweepPlan, slurm: FakeSlurm) -> None:
     slurm.failing = {plan.runs[2].name}
     assert handed_over(plan, []) == {
         plan.runs[2].name: f"job 3 failed: no such image ({Path('cluster')}/3_log.err)"
     }
 
 
-def test_jobs_go_on_when_the_sweep_is_stopped(plan: Plan, slurm: FakeSlurm) -> None:
+def test_jobs_go_on_when_the_sweep_is_stopped(plan: SweepPlan, slurm: FakeSlurm) -> None:
     said: list[str] = []
     Cluster(plan.experiments, SETTINGS, said.append).stop()
     assert said == ["the jobs stay in the queue: the same command watches them, scancel ends them"]
@@ -470,7 +470,7 @@ def test_a_training_does_not_hear_the_signal_of_submitit(tmp_path: Path) -> None
 
 
 def test_what_a_cluster_refuses_is_one_line(
-    plan: Plan, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    plan: SweepPlan, slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "wrong.yml"
     file.write_text("timeout_min: 5\npartition: gpu\n")

@@ -139,7 +139,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SweepPlan:
     """The runs of a sweep.
 
     Attributes:
@@ -220,7 +220,7 @@ class Asked:
         return [jobs[0].load() for jobs in self.jobs().values()]
 
 
-def planned(asked: Asked, experiments: Path) -> Plan:
+def planned(asked: Asked, experiments: Path) -> SweepPlan:
     """The runs, each source trained once for all that start from it.
 
     Raises:
@@ -240,7 +240,7 @@ def planned(asked: Asked, experiments: Path) -> Plan:
     unfinished = [run for runs in arms.values() for run in runs if not run.is_complete()]
     needed = {run.source for run in unfinished}
     first = [run for run in sources.values() if run.name in needed or run.is_complete()]
-    return Plan(first, arms, experiments)
+    return SweepPlan(first, arms, experiments)
 
 
 def _refuse_twice(job: Job, name: str, names: set[str]) -> None:

@@ -14,7 +14,7 @@ from muhdi.files import read_json
 from muhdi.recipe.orders import split_seed
 from muhdi.report.board import Board, RunState
 from muhdi.run.directory import RunDirectory
-from muhdi.workflows.sweeps.plan import Plan, Run
+from muhdi.workflows.sweeps.plan import Run, SweepPlan
 
 _LONGEST_LINE = 65536
 """Bytes at the end of a record in which its last line is looked for."""
@@ -88,7 +88,7 @@ class Watch:
         plan: of the sweep.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: SweepPlan) -> None:
         self._rows = _rows(plan)
         self._watched = {run.name: Watched.of(run) for run in plan.runs}
         self._scores: dict[str, float | None] = {}
@@ -134,7 +134,7 @@ class Watch:
         return self._scores[run.name]
 
 
-def _rows(plan: Plan) -> dict[str, list[Run]]:
+def _rows(plan: SweepPlan) -> dict[str, list[Run]]:
     """Runs by the row of the board; recipes with different sources have several for these."""
     rows: dict[str, list[Run]] = {}
     for run in plan.sources:
