@@ -7,7 +7,7 @@ from typing import Any
 
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.retentions import GIVES_BACK, NO_RETENTION, WITHOUT_SOURCE, RetentionConfig
-from muhdi.recipe.section import plain
+from muhdi.recipe.section import plain, refuse_untrusted
 from muhdi.recipe.stages import StepConfig
 
 MAY_BE_WORSE = (
@@ -23,7 +23,13 @@ def repeated(last: StepConfig | None, target: dict[str, Any]) -> StepConfig:
     Args:
         last: of the run; None: a usual step.
         target: section of the new domain.
+
+    Raises:
+        RecipeError: a method is of another package, and was read without trust.
     """
+    if last is not None:
+        # Read once more, as below, its class would be imported.
+        refuse_untrusted(section for _, section in last.methods)
     section = dict(NEXT_STEP) if last is None else plain(last)
     section.pop("targets", None)
     return StepConfig.model_validate({**section, "target": target})

@@ -35,6 +35,7 @@ from muhdi.recipe.section import (
     Section,
     Weight,
     plain,
+    refuse_untrusted,
 )
 from muhdi.recipe.yaml_text import parse_yaml
 
@@ -248,8 +249,7 @@ def read_online(
         found = _One.model_validate(data, context={"trust_code": trust_code}).method
     except ValidationError as error:
         raise RecipeError(explain(error, data, _One)) from None
-    if isinstance(found, Opaque):
-        raise plugins.refuse_foreign(found.key)
+    refuse_untrusted([found])
     return found
 
 

@@ -13,7 +13,6 @@ from muhdi.files import file_name
 from muhdi.recipe.domains import DomainConfig, FolderConfig
 from muhdi.recipe.explain import explain
 from muhdi.recipe.fields import RecipeFields
-from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.read import (
     came_with_run,
     find_recipe,
@@ -22,7 +21,7 @@ from muhdi.recipe.read import (
     spread_steps,
 )
 from muhdi.recipe.reference_yaml import in_its_own_words
-from muhdi.recipe.section import Opaque, plain
+from muhdi.recipe.section import plain, refuse_untrusted
 from muhdi.recipe.stages import MAX_NAME, has_unknown_name
 from muhdi.recipe.step_checks import check_steps, check_teachers
 
@@ -83,9 +82,7 @@ class Recipe(RecipeFields):
         Raises:
             RecipeError: names the class.
         """
-        for one in self.buildables():
-            if isinstance(one, Opaque):
-                raise refuse_foreign(one.key)
+        refuse_untrusted(self.buildables())
 
     def trusted(self) -> Recipe:
         """The same recipe, every class that it names imported.

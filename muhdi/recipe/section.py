@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from inspect import get_annotations
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, get_args
 
@@ -147,3 +148,14 @@ class Opaque(Buildable):
         """Only what was read: a default such as ``method: ""`` would not be read again."""
         read = {"class" if name == "class_" else name for name in self.model_fields_set}
         return {key: value for key, value in handler(self).items() if key in read}
+
+
+def refuse_untrusted(sections: Iterable[Buildable]) -> None:
+    """Refuse sections whose classes are of other packages, and were read without trust.
+
+    Raises:
+        RecipeError: names the first of them.
+    """
+    for section in sections:
+        if isinstance(section, Opaque):
+            raise plugins.refuse_foreign(section.key)

@@ -25,10 +25,9 @@ from muhdi.recipe.load import RECIPE, given_recipe
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
 from muhdi.recipe.next_step import giving_back, next_step, repeated, section_of, what_changes
-from muhdi.recipe.plugins import refuse_foreign
 from muhdi.recipe.retentions import GIVES_BACK
 from muhdi.recipe.schema import Recipe
-from muhdi.recipe.section import Opaque, plain
+from muhdi.recipe.section import plain, refuse_untrusted
 from muhdi.recipe.stages import StepConfig
 from muhdi.taxonomy import CLASS_SETS
 from muhdi.training.start import moves_statistics
@@ -179,10 +178,10 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     if source_free and not asked.choose("adaptation"):
         _check_adaptation(step)
     recipe = asked.applied(data, trust_code=trusted)
+    recipe.check_trusted()
     # What the user has changed decides, too.
     if source_free and not asked.choose("retention") and _can_give_back(recipe, checkpoint):
         recipe = _read(_giving_back(recipe), trust_code=trusted)
-    recipe.check_trusted()
     (trained,) = recipe.steps
     if source_free:
         _check_without_source(trained)
@@ -399,8 +398,7 @@ def _earlier_domains(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list
         name = data.domain_name
         if name == recipe.source_name() or name in kept:
             continue
-        if isinstance(data, Opaque):
-            raise refuse_foreign(data.key)
+        refuse_untrusted([data])
         if name == new:
             raise DataError(f"--images: a domain is called {name!r} already; rename the folder")
         try:

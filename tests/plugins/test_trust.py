@@ -211,6 +211,44 @@ def test_adapt_trusts_a_source_as_far_as_it_was_trusted(
         assert plan_adaptation(run, place, source=source).recipe.is_trusted()
 
 
+def test_adapt_imports_no_method_of_an_untrusted_run(
+    lanterns: Path, place: Path, tmp_path: Path
+) -> None:
+    """Its data sets and its network are this package's."""
+    settings = [
+        "source_training.iterations=1",
+        "every_step.iterations=1",
+        "every_step.batch_size=1",
+    ]
+    settings += ["source_training.batch_size=1", "evaluation.statistics=[image]"]
+    settings += ["evaluation.default=image"]
+    train(load_recipe("scenes", settings), tmp_path / "e", quiet=True)
+    written = tmp_path / "e" / "snapshots" / "scenes" / "recipe.yml"
+    data = yaml.safe_load(written.read_text())
+    data["steps"][-1]["adaptation"] = {"class": "lanterns:MaskedTeacher"}
+    written.write_text(yaml.safe_dump(data))
+    for options in ({}, {"source_free": True}):
+        with pytest.raises(RecipeError, match=r"lanterns:MaskedTeacher; add --trust-code"):
+            plan_adaptation(written.parent, place, **options)
+        assert not is_imported()
+        plan = plan_adaptation(written.parent, place, trust_code=True, **options)
+        assert plan.recipe.steps[0].adaptation.key == "lanterns:MaskedTeacher"
+        forget("lanterns")
+
+
+def test_adapt_imports_no_method_that_a_setting_names(
+    lanterns: Path, run: Path, place: Path
+) -> None:
+    shipped_network(run)
+    network = next(run.glob("1_*/model_*.safetensors"))
+    settings = ["every_step.adaptation={class: 'lanterns:MaskedTeacher'}"]
+    with pytest.raises(RecipeError, match=r"lanterns:MaskedTeacher; add --trust-code"):
+        plan_adaptation(
+            shutil.copy(network, place.parent), place, source_free=True, settings=settings
+        )
+    assert not is_imported()
+
+
 def test_a_recipe_is_trusted_later(run: Path) -> None:
     untrusted = load_recipe(run / "recipe.yml")
     assert untrusted.trusted() == load_recipe(run / "recipe.yml", trust_code=True)
