@@ -30,7 +30,8 @@ LABEL_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 ID_MODES = frozenset(("L", "P", "1", "I", "I;16", "I;16B"))
 """Pillow's modes of images that have one number per pixel."""
 LABEL_WORDS = re.compile(
-    r"label|mask|annot|ground.?truth|(^|[^a-z])(gt|seg|semantic|ids?)([^a-z]|$)", re.IGNORECASE
+    r"(?<!un)label|mask|annot|ground.?truth|(^|[^a-z])(gt|seg|semantic|ids?)([^a-z]|$)",
+    re.IGNORECASE,
 )
 OTHER_WORDS = re.compile(r"instance|depth|dispar|panoptic|flow|edge|normal|color|colour|vis", re.I)
 """Words in the names of pictures that lie next to labels and are something else."""

@@ -18,7 +18,7 @@ from muhdi.errors import DataError, MuhdiError, RecipeError, check_type
 from muhdi.evaluation.results import Results
 from muhdi.files import file_name
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint
-from muhdi.preflight.survey import survey
+from muhdi.preflight.survey import Survey, survey
 from muhdi.recipe.domains import DomainConfig, FolderConfig
 from muhdi.recipe.evaluation import EvaluationConfig
 from muhdi.recipe.load import RECIPE, given_recipe
@@ -156,13 +156,16 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     else:
         base = _base_recipe(model, run, source, trust_code=trust_code)
     _check_base(base, checkpoint, network, source_free=source_free)
-    target, description = _new_domain(Path(images), base)
-    extra, notes = _earlier_domains(base, target["name"])
+    found = survey(Path(images), labelled=False)
+    target = _new_domain(Path(images), found)
+    extra, gone = _earlier_domains(base, target["name"])
+    notes = [*found.notes, *gone]
     last = repeated(base.steps[-1] if base.steps else None, target)
     step = next_step(last, uses_source=not source_free)
     data = {
         "name": f"{network.stem if run is None else run.name}_{file_name(target['name'])}",
-        "description": description,
+        "description": f"{target['name']}, from {found.count} images without labels, after"
+        f" {base.name}",
         **_inherited(base),
         **_from_network(checkpoint, network, base),
         "extra_domains": [plain(domain) for domain in extra],
@@ -309,15 +312,13 @@ def _base_recipe(
     return base
 
 
-def _new_domain(images: Path, base: Recipe) -> tuple[dict[str, Any], str]:
-    """The section of the new place, and a sentence about the run."""
-    found = survey(images, labelled=False)
+def _new_domain(images: Path, found: Survey) -> dict[str, Any]:
+    """The section of the new place, as its folder was found."""
     root = os.path.abspath(images)
-    name = Path(root).name
-    target = {"dataset": "folder", "name": name, "root": root, "images": found.images}
+    target = {"dataset": "folder", "name": Path(root).name, "root": root, "images": found.images}
     if found.val is not None:
         target["val_images"] = found.val[0]
-    return target, f"{name}, from {found.count} images without labels, after {base.name}"
+    return target
 
 
 def _inherited(base: Recipe) -> dict[str, Any]:

@@ -233,6 +233,14 @@ def test_a_folder_of_no_images_is_named(tmp_path: Path) -> None:
         survey(tmp_path, labelled=False)
 
 
+def test_a_folder_called_unlabelled_is_of_images(tmp_path: Path) -> None:
+    for folder in ("day", "unlabelled"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / folder / "0.png")
+    found = survey(tmp_path, labelled=False)
+    assert (found.count, found.notes) == (2, [])
+
+
 def test_real_folders(muhdi, camvid: Path, monkeypatch) -> None:
     day, dusk = camvid / "source_camvid_day_0016E5", camvid / "target2_camvid_dusk_0001TP"
     assert muhdi("new", day, dusk)[0] == 0

@@ -19,6 +19,7 @@ from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import read_backbone
 from muhdi.run.directory import RunDirectory
 from muhdi.workflows import change
+from muhdi.workflows.adapt import plan_adaptation
 
 LITTLE = ["--set", "every_step.iterations=3"]
 
@@ -120,6 +121,14 @@ def test_images_that_are_gone_are_named_and_the_rest_goes_on(
     )
     results = json.loads((tmp_path / "experiments/snapshots/old_rainy/results.json").read_text())
     assert results["domains"] == ["sim", "rainy", "city", "night"]
+
+
+def test_it_is_said_which_images_are_left_out(trained: Path, rainy: Path) -> None:
+    shutil.copytree(rainy / "val", rainy / "masks")
+    plan = plan_adaptation(trained, rainy)
+    left_out = "3 images in folders that are named like labels were left out"
+    assert plan.notes == [f"{rainy}: {left_out}"]
+    assert ", from 5 images without labels, after trained" in plan.recipe.description
 
 
 def test_a_lone_network_is_adapted_with_a_recipes_source(
