@@ -20,7 +20,7 @@ from muhdi.cli.options import (
     Weights,
     read_scales,
 )
-from muhdi.cli.output import console, one_line, progress
+from muhdi.cli.output import console, one_line, print_notes, progress
 from muhdi.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -199,8 +199,7 @@ def predict(
     factors = (1.0,) if scales is None else read_scales(scales)
     view = View(size, window, overlap, batch_size, flip, factors)
     inputs = find_inputs(images, output_folders(output))
-    for note in left_out(images, inputs):
-        typer.echo(f"note: {one_line(note)}", err=True)
+    print_notes(left_out(images, inputs), err=True)
     chosen = Chosen(head, statistics, domain, weights)
     predictor = _predictor(model, chosen, device, trust_code=trust_code)
     wanted = _wanted(submission, ids, probabilities=probabilities)
@@ -260,7 +259,7 @@ def _written_ids(wanted: Submission | None, ids: str, classes: ClassSet, model: 
         if untold:
             note = f"the benchmark scores {untold} too, which the network does not know: they get 0"
     if note:
-        typer.echo(f"note: {one_line(note)}", err=True)
+        print_notes([note], err=True)
     return found
 
 
@@ -328,10 +327,10 @@ def export(
     files = [item.path for item in inputs if not item.is_video]
     if inputs and not files:
         raise RecipeError("--images: holds films alone, but an export is compared on images")
-    for item in inputs:
-        if item.is_video:
-            note = f"{one_line(item.path)} is a film; exports are compared on images only"
-            typer.echo(f"note: {note}", err=True)
+    films = [item.path for item in inputs if item.is_video]
+    print_notes(
+        [f"{film} is a film; exports are compared on images only" for film in films], err=True
+    )
     path, verified = run_export(
         model,
         target,
@@ -368,7 +367,6 @@ def convert(
     )
     for path in converted.files:
         typer.echo(f"Written to {one_line(path)}")
-    for note in converted.notes:
-        typer.echo(f"note: {one_line(note)}")
+    print_notes(converted.notes)
     if target.suffix != ".safetensors":
         typer.echo("This layout cannot hold the domains' statistics; keep the run for them.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NoReturn, Optional
 import typer
 
 from muhdi.cli.complete import recipe_names
-from muhdi.cli.output import console, one_line, print_tables, progress
+from muhdi.cli.output import console, one_line, print_notes, print_tables, progress
 from muhdi.errors import Interrupted, RecipeError
 
 if TYPE_CHECKING:
@@ -162,8 +162,7 @@ def _to_stream(
 
 
 def _print_run(run: OnlineRun, stream: str, output: Path) -> None:
-    for note in run.notes:
-        typer.echo(f"note: {one_line(note)}", err=True)
+    print_notes(run.notes, err=True)
     out = console()
     if run.images:
         median, high = (run.latency[name] for name in ("median_ms", "p95_ms"))
@@ -240,8 +239,7 @@ def _print_rounds(found: OnlineRounds, output: Path) -> None:
     from muhdi.report.online_tables import methods_table, rounds_table
     from muhdi.workflows.adapt_online import FACTS
 
-    for note in found.notes:
-        typer.echo(f"note: {one_line(note)}", err=True)
+    print_notes(found.notes, err=True)
     domains = list(found.images)
     tables = [methods_table(found.arms, domains)]
     if len(found.arms) <= 2:

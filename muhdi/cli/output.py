@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -142,6 +142,17 @@ def print_tables(tables: Sequence[ResultTable], form: str | None = None) -> None
         out.print(table.terminal())
 
 
+def print_notes(notes: Iterable[object], *, err: bool = False) -> None:
+    """Print what the user should know, a line each.
+
+    Args:
+        notes: messages.
+        err: to standard error, since standard output is data.
+    """
+    for note in notes:
+        typer.echo(f"note: {one_line(note)}", err=err)
+
+
 def print_run(results: Results, recipe: Recipe, experiments: Path | None) -> None:
     """Print the results of a run that has just ended, and where its page is.
 
@@ -174,8 +185,7 @@ def print_costs(costs: DryRun) -> None:
     from muhdi.report.info_tables import costs_table, estimate
 
     print_tables([costs_table(costs)])
-    for note in costs.notes:
-        typer.echo(f"note: {one_line(note)}")
+    print_notes(costs.notes)
     for line in estimate(costs):
         typer.echo(line)
     typer.echo("The second iteration of each stage was timed; nothing was written.")

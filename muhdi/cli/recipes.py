@@ -10,7 +10,7 @@ import typer
 
 from muhdi.cli.complete import recipe_names
 from muhdi.cli.options import Format, Jobs, OverwriteFiles, Quiet, RecipeArgument, Set, TrustCode
-from muhdi.cli.output import check_format, console, one_line, print_tables, progress
+from muhdi.cli.output import check_format, console, one_line, print_notes, print_tables, progress
 from muhdi.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def new(
     text, notes = new_recipe(source, targets or [], output.stem)
     check_recipe(text, output.name)
     write_text(output, text)
-    for note in notes:
-        typer.echo(f"note: {one_line(note)}")
+    print_notes(notes)
     path = one_line(output)
     typer.echo(f"Written to {path}; look through it, then at its data: muhdi inspect {path}")
 
@@ -147,8 +146,7 @@ def inspect(
     folder = output or Path("inspection") / loaded.name
     domains = inspect_domains(loaded, samples, labels)
     print_tables([frequencies_table(domains, classes)], form)
-    for line in warnings(domains, classes):
-        typer.echo(f"note: {one_line(line)}", err=form is not None)
+    print_notes(warnings(domains, classes), err=form is not None)
     for found in domains:
         path = folder / f"{file_name(found.domain)}.png"
         contact_sheet(path, found, classes)

@@ -21,6 +21,7 @@ from muhdi.cli.output import (
     check_format,
     console,
     one_line,
+    print_notes,
     print_page,
     print_scores,
     print_tables,
@@ -194,9 +195,7 @@ def runs(folder: RunsFolder = Path("experiments/snapshots"), form: Format = None
     check_format(form)
     found = list_runs(folder)
     print_tables([runs_table(found, folder)], form)
-    for run in found:
-        if run.problem:
-            typer.echo(f"note: {one_line(run.problem)}", err=form is not None)
+    print_notes([run.problem for run in found if run.problem], err=form is not None)
     finished = sum(run.state == "finished" for run in found)
     typer.echo(f"{finished} of {len(found)} runs are finished.", err=form is not None)
 
@@ -271,17 +270,16 @@ def compare(
     arms = group(found, group_by)
     controls = with_one(arms, reference_arm(arms, against))
     shared = shared_statistics(found)
-    main = found[0].results.main_statistics
-    shown = shared if form is not None or main not in shared else [main]
+    main = shared[0]
+    shown = [main] if form is None else shared
     for_terminal = []
     for statistics in shown:
         for_terminal += tables(arms, controls, statistics)
     print_tables(for_terminal, form)
     if form is None:
-        for sentence in readings(arms, controls, main if main in shared else shared[0]):
+        for sentence in readings(arms, controls, main):
             console().print(sentence, markup=False)
-    for line in unlike(found):
-        typer.echo(f"note: {one_line(line)}", err=form is not None)
+    print_notes(unlike(found), err=form is not None)
     if scores is not None:
         write_scores(scores, [run.results for run in found])
     page = write_comparison(output, arms, lambda each: each_alone(arms, controls, each))

@@ -45,6 +45,7 @@ from muhdi.cli.output import (
     live_board,
     one_line,
     print_costs,
+    print_notes,
     print_page,
     print_run,
     print_tables,
@@ -325,8 +326,7 @@ def _train_step(
     from muhdi.workflows.adapt import adapt_as_planned, plan_adaptation
 
     plan = plan_adaptation(model, images, trust_code=trust_code, **planned)
-    for note in plan.notes:
-        typer.echo(f"note: {one_line(note)}")
+    print_notes(plan.notes)
     results = adapt_as_planned(plan, experiments, resume=resume, overwrite=overwrite, quiet=quiet)
     if not distributed.is_rank_zero():
         return
@@ -358,6 +358,7 @@ def sweep(
     """
     from muhdi.recipe.variations import read_varied
     from muhdi.report.sweep import SweepReport, check_comparable, control_arm
+    from muhdi.report.unlike import unlike
     from muhdi.workflows.sweep import sweep as run_sweep
     from muhdi.workflows.sweep import sweep_commands
     from muhdi.workflows.sweeps.plan import Asked
@@ -400,12 +401,12 @@ def sweep(
             on_board=board.show,
         )
     report = SweepReport(_read_runs(arms, experiments), control)
-    first = report.runs[0].results
-    shown = [first.main_statistics] if form is None else first.statistics
+    shown = [report.main] if form is None else report.statistics
     print_tables([table for each in shown for table in report.tables(each)], form)
     if form is None:
         for sentence in report.readings():
             console().print(sentence, markup=False)
+    print_notes(unlike(report.runs), err=form is not None)
     page, scores = report.write(experiments)
     typer.echo(f"All scores: {one_line(scores)}", err=form is not None)
     print_page(page, form)

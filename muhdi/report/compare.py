@@ -44,10 +44,12 @@ def group(runs: Sequence[RunData], by: GroupBy) -> dict[str, list[RunData]]:
             is one.
 
     Raises:
-        MuhdiError: a run is not finished or on other domains, or an arm holds a seed twice.
+        MuhdiError: a run is not finished or on other domains, no statistics are those of all runs,
+            or an arm holds a seed twice.
     """
     for run in runs:
         _check_comparable(run, runs[0])
+    shared_statistics(runs)
     arms: dict[str, list[RunData]] = {}
     for run in runs:
         seed = run.recipe.seed

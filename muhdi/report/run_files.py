@@ -153,9 +153,19 @@ def embedded(path: Path, *, photo: bool) -> str:
 
 
 def shared_statistics(runs: Sequence[RunData]) -> list[str]:
-    """Statistics with which all runs were scored, the main one of the first run first."""
+    """Statistics with which all runs were scored, the main one of the first run first.
+
+    Raises:
+        MuhdiError: there are none.
+    """
     shared = runs[0].results.main_statistics_first
     for run in runs[1:]:
         known = run.results.statistics
-        shared = [statistics for statistics in shared if statistics in known]
+        left = [statistics for statistics in shared if statistics in known]
+        if not left:
+            raise MuhdiError(
+                f"{run.folder}: is scored with {', '.join(known)} statistics, {runs[0].folder} with"
+                f" {', '.join(shared)}, so they cannot be compared"
+            )
+        shared = left
     return shared

@@ -15,7 +15,7 @@ from muhdi.recipe.retentions import NO_RETENTION
 from muhdi.recipe.schema import Recipe
 from muhdi.report.compare import PAIRED, Findings, each_alone, group, readings, write_comparison
 from muhdi.report.result_table import Cell, ResultTable, spread, statistics_title, with_statistics
-from muhdi.report.run_files import RunData
+from muhdi.report.run_files import RunData, shared_statistics
 from muhdi.report.significance import LEVEL, Compared, Difference, corrected, difference
 from muhdi.report.tables import MEASURES, arms_table
 from muhdi.report.tidy import write_scores
@@ -38,14 +38,18 @@ class SweepReport:
         control: the arm that the others are compared with; None: the first without adaptation and
             retention, or else the first.
 
+    Attributes:
+        statistics: those of all runs, the main one of the first run first.
+
     Raises:
         MuhdiError: there is no such arm, or the runs cannot be compared.
     """
 
     def __init__(self, runs: Sequence[RunData], control: str | None = None) -> None:
         self.runs = list(runs)
-        self.main = runs[0].results.main_statistics
         self._single = group(runs, "arm")
+        self.statistics = shared_statistics(runs)
+        self.main = self.statistics[0]
         recipes = [alike[0].recipe for alike in self._single.values()]
         self.control = control_arm(recipes, control)
         self.arms: dict[str, dict[str, list[RunData]]] = {}
@@ -258,9 +262,11 @@ def check_comparable(recipes: Sequence[Recipe]) -> None:
     """Refuse arms whose runs no table could compare, before any of them is trained.
 
     Raises:
-        MuhdiError: a recipe has other domains, or other targets, than the first.
+        MuhdiError: a recipe has other domains or targets than the first, or is scored with other
+            statistics alone.
     """
     first = recipes[0]
+    shared = set(first.evaluation.statistics)
     for recipe in recipes:
         if _domains(recipe) != _domains(first) or _targets(recipe) != _targets(first):
             raise MuhdiError(
@@ -268,6 +274,14 @@ def check_comparable(recipes: Sequence[Recipe]) -> None:
                 f" {', '.join(_targets(recipe))}) are not those of {split_seed(first)[0]}"
                 f" ({', '.join(_domains(first))}; targets: {', '.join(_targets(first))}), so their"
                 " runs could not be compared; sweep recipes of one benchmark"
+            )
+        shared &= set(recipe.evaluation.statistics)
+        if not shared:
+            raise MuhdiError(
+                f"{split_seed(recipe)[0]}: evaluation.statistics"
+                f" ({', '.join(recipe.evaluation.statistics)}) must have one in common with those"
+                f" before it ({split_seed(first)[0]}: {', '.join(first.evaluation.statistics)}), so"
+                " that the runs can be compared"
             )
 
 

@@ -190,3 +190,44 @@ def test_recipes_of_other_domains_cannot_be_compared() -> None:
     fewer = Recipe.load("scenes", ["name=fewer", f"steps=[{scenes.steps[0].model_dump_json()}]"])
     with pytest.raises(MuhdiError, match=r"fewer: its domains .city, sim; targets: city. are not"):
         check_comparable([scenes, fewer])
+
+
+def test_recipes_scored_with_other_statistics_cannot_be_compared() -> None:
+    one, other, both = (
+        Recipe.load(
+            "scenes", [f"name={name}", f"evaluation={{statistics: {kinds}, default: {kind}}}"]
+        )
+        for name, kinds, kind in (
+            ("one", "[running]", "running"),
+            ("other", "[image]", "image"),
+            ("both", "[running, image]", "running"),
+        )
+    )
+    check_comparable([both, one, one])
+    with pytest.raises(
+        MuhdiError, match=r"other: evaluation.statistics .image. must have one .* .one: running."
+    ):
+        check_comparable([one, other])
+    with pytest.raises(MuhdiError, match=r"^other: evaluation.statistics"):
+        check_comparable([both, one, other])
+
+
+def test_runs_scored_with_other_statistics_are_refused() -> None:
+    """Such as those of a network with layer norms, which has none to choose from."""
+    layer_norm = run("layer_norm", 1, 20)
+    for step in layer_norm.results.steps:
+        step["scores"] = {"none": step["scores"]["running"]}
+    with pytest.raises(
+        MuhdiError,
+        match=r"^layer_norm_seed1: is scored with none statistics, plain_seed1 with runn",
+    ):
+        SweepReport([run("plain", 1, 20), layer_norm])
+
+
+def test_the_tables_are_of_the_statistics_that_all_runs_have() -> None:
+    first = run("first", 1, 20)
+    for step in first.results.steps:
+        step["scores"] = {"image": step["scores"]["running"], **step["scores"]}
+    report = SweepReport([first, run("second", 1, 21)])
+    assert report.statistics == ["running"]
+    assert [row[0] for row in report.tables(report.main)[0].rows] == ["first", "second"]
