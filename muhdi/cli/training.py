@@ -184,7 +184,12 @@ Control = Annotated[
         metavar="ARM",
     ),
 ]
-SweepFolder = Annotated[Path, typer.Option("--experiments", help="Folder of snapshots/ and logs/.")]
+SweepFolder = Annotated[
+    Optional[Path],
+    typer.Option(
+        "--experiments", help="Folder of snapshots/ and logs/.", show_default="experiments"
+    ),
+]
 
 
 def train(
@@ -341,7 +346,7 @@ def sweep(
     vary: VaryList = [],  # noqa: B006 - typer reads the default
     orders: OrdersList = [],  # noqa: B006 - typer reads the default
     settings: Set = [],  # noqa: B006 - typer reads the default
-    experiments: SweepFolder = Path("experiments"),
+    experiments: SweepFolder = None,
     jobs: TrainingJobs = None,
     gpus: Gpus = None,
     cluster: ClusterFile = None,
@@ -361,10 +366,9 @@ def sweep(
     from muhdi.report.unlike import unlike
     from muhdi.workflows.sweep import sweep as run_sweep
     from muhdi.workflows.sweep import sweep_commands
-    from muhdi.workflows.sweeps.plan import Asked
+    from muhdi.workflows.sweeps.plan import Asked, folder_of
 
     check_format(form)
-    experiments = experiments.expanduser()
     wanted = read_orders(orders)
     varied = read_varied(vary)
     if dry_run:
@@ -385,12 +389,13 @@ def sweep(
     asked = Asked(files, seeds, settings, trust_code, wanted, varied).recipes()
     check_comparable(asked)
     control_arm(asked, control)
+    folder = folder_of(experiments, asked)
     with live_board(quiet=quiet) as board:
         arms = run_sweep(
             recipes,
             seeds,
             settings,
-            experiments,
+            folder,
             jobs,
             board.print,
             vary=varied,
@@ -400,14 +405,14 @@ def sweep(
             trust_code=trust_code,
             on_board=board.show,
         )
-    report = SweepReport(_read_runs(arms, experiments), control)
+    report = SweepReport(_read_runs(arms, folder), control)
     shown = [report.main] if form is None else report.statistics
     print_tables([table for each in shown for table in report.tables(each)], form)
     if form is None:
         for sentence in report.readings():
             console().print(sentence, markup=False)
     print_notes(unlike(report.runs), err=form is not None)
-    page, scores = report.write(experiments)
+    page, scores = report.write(folder)
     typer.echo(f"All scores: {one_line(scores)}", err=form is not None)
     print_page(page, form)
 

@@ -102,7 +102,17 @@ def orders_of(recipe: Recipe, which: Orders) -> list[Order]:
         )
     if isinstance(which, int):
         return _drawn(own, which, count)
-    return [tuple(order) for order in which]
+    return _given([tuple(order) for order in which])
+
+
+def _given(orders: list[Order]) -> list[Order]:
+    """The orders that were asked for by their names."""
+    if not orders:
+        raise RecipeError("--orders: give at least one, or leave it out")
+    twice = [order for order, times in Counter(orders).items() if times > 1]
+    if twice:
+        raise RecipeError(f"--orders {','.join(twice[0])}: is given twice")
+    return orders
 
 
 def _drawn(own: Order, wanted: int, count: int) -> list[Order]:

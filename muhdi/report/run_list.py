@@ -11,8 +11,6 @@ from muhdi.report.result_table import Cell, ResultTable
 from muhdi.report.run_files import read_run
 from muhdi.run.directory import RunDirectory
 
-PAGE = "report.html"
-
 
 @dataclass(frozen=True)
 class ListedRun:
@@ -51,8 +49,8 @@ def list_runs(folder: Path) -> list[ListedRun]:
 
 
 def _listed(folder: Path) -> ListedRun:
-    page = folder / PAGE if (folder / PAGE).is_file() else None
     directory = RunDirectory(folder)
+    page = directory.page if directory.page.is_file() else None
     going = "running" if directory.is_locked() else "stopped"
     if not directory.results.exists():
         return ListedRun(folder.name, f"{going}, nothing is scored yet")

@@ -48,6 +48,7 @@ class RunDirectory:
         self.results = folder / "results.json"
         self.metrics = folder / "metrics.jsonl"
         self.samples = folder / "samples"
+        self.page = folder / "report.html"
         self.states = States(folder)
 
     @classmethod
@@ -82,8 +83,7 @@ class RunDirectory:
                 f"{self.folder}: this run exists already; continue with --resume, start again with"
                 " --overwrite, or choose another name with --set name="
             )
-        # Everything outside the runtime is the experiment, and must be the same.
-        difference = _first_difference(self.recipe().experiment(), recipe.experiment())
+        difference = self._difference(recipe)
         if difference:
             raise RunError(
                 f"{self.folder}: belongs to another recipe ({difference}); resume with the same"
@@ -193,12 +193,15 @@ class RunDirectory:
         return load_recipe(self.folder / RECIPE, trust_code=False)
 
     def holds(self, recipe: Recipe) -> bool:
-        """Whether this is a run of exactly this recipe."""
-        if not self.has_recipe():
+        """Whether this is a run of this recipe's experiment, on the same data."""
+        if not self.has_recipe() or self._difference(recipe):
             return False
+        return absolute_root(self.recipe()) == absolute_root(recipe)
+
+    def _difference(self, recipe: Recipe) -> str:
+        """Where a recipe's experiment is not that of the run; empty if nowhere."""
         # As plain values: what is not trusted was read without its defaults and types.
-        own = _with_absolute_root(self.recipe()).model_dump(mode="json")
-        return not _first_difference(own, _with_absolute_root(recipe).model_dump(mode="json"))
+        return _first_difference(self.recipe().experiment(), recipe.experiment())
 
     def model(self, number: int, stage: str, iterations: int) -> Path:
         """File of the network after a stage."""

@@ -24,7 +24,7 @@ from muhdi.recipe.variations import Varied
 from muhdi.report.board import Board
 from muhdi.workflows.sweeps.cluster import Cluster, read_cluster
 from muhdi.workflows.sweeps.devices import places
-from muhdi.workflows.sweeps.plan import Asked, SweepPlan, planned
+from muhdi.workflows.sweeps.plan import Asked, SweepPlan, folder_of, planned
 from muhdi.workflows.sweeps.processes import Processes
 from muhdi.workflows.sweeps.progress import Watch
 from muhdi.workflows.sweeps.schedule import Engine, Log, Schedule
@@ -71,7 +71,7 @@ def sweep(  # noqa: PLR0913 - options by name
     recipes: Sequence[Recipe | Path | str],
     seeds: Sequence[int],
     settings: Sequence[str] = (),
-    experiments: Path | str = Path("experiments"),
+    experiments: Path | str | None = None,
     jobs: int | None = None,
     log: Log = print,
     *,
@@ -92,7 +92,7 @@ def sweep(  # noqa: PLR0913 - options by name
         recipes: recipes, files, or names of shipped recipes.
         seeds: of the runs.
         settings: ``key=value`` changes to all of them.
-        experiments: folder of the runs.
+        experiments: folder of the runs; None: ``experiments``.
         jobs: processes at a time; None: one per GPU, or per core where there is no GPU.
         log: called with a line for every run that starts or ends.
         vary: values by key, ``{"every_step.retention": ["none", "style"]}``: every recipe becomes
@@ -123,11 +123,10 @@ def sweep(  # noqa: PLR0913 - options by name
     """
     _check_list("recipes", recipes, Recipe, str, Path)
     _check_list("seeds", seeds, int)
-    experiments = Path(experiments).expanduser()
     with _recipe_folder(experiments, cluster) as folder:
         files = _files(recipes, folder, trust_code=trust_code)
         asked = Asked(files, seeds, settings, trust_code, orders, vary or {})
-        plan = planned(asked, experiments)
+        plan = planned(asked, folder_of(experiments, asked.recipes()))
         engine = Where(jobs, gpus, cluster).engine(plan, log)
         watch = Watch(plan)
 
@@ -147,7 +146,7 @@ def sweep_commands(  # noqa: PLR0913 - options by name
     recipes: Sequence[Path | str],
     seeds: Sequence[int],
     settings: Sequence[str] = (),
-    experiments: Path | str = Path("experiments"),
+    experiments: Path | str | None = None,
     *,
     vary: Varied | None = None,
     orders: Orders | None = None,
@@ -176,7 +175,7 @@ def sweep_commands(  # noqa: PLR0913 - options by name
     _check_list("seeds", seeds, int)
     files = _files(recipes, Path(), trust_code=trust_code)
     asked = Asked(files, seeds, settings, trust_code, orders, vary or {})
-    plan = planned(asked, Path(experiments).expanduser())
+    plan = planned(asked, folder_of(experiments, asked.recipes()))
     sources: list[str] = []
     arms: list[str] = []
     for run in plan.runs:
@@ -197,10 +196,10 @@ def _check_list(name: str, values: object, *types: type) -> None:
 
 
 @contextmanager
-def _recipe_folder(experiments: Path, cluster: object) -> Iterator[Path]:
+def _recipe_folder(experiments: Path | str | None, cluster: object) -> Iterator[Path]:
     """Where recipes that are objects become files, which the jobs of a cluster need for long."""
     if cluster is not None:
-        yield experiments / "cluster" / "recipes"
+        yield folder_of(experiments, []) / "cluster" / "recipes"
         return
     with tempfile.TemporaryDirectory() as folder:
         yield Path(folder)

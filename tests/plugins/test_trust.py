@@ -318,7 +318,7 @@ def test_a_run_of_foreign_classes_is_known_again(
     other = tmp_path / "other.yml"
     other.write_text(yaml.safe_dump(data))
     assert not directory.holds(load_recipe(other))
-    assert not directory.holds(load_recipe(foreign(), ["runtime.keep=3"]))
+    assert not directory.holds(load_recipe(foreign(), ["runtime.root=elsewhere"]))
 
 
 def test_the_recipe_of_a_run_is_evaluated_once_it_is_trusted(run: Path, muhdi: Muhdi) -> None:

@@ -68,6 +68,13 @@ MISTAKES = {
     "a word": ("scenes", [], "revers", "--orders revers: must be all, reverse, a number"),
     "too few": ("scenes", [], 1, "--orders 1: must be from 2 to 6"),
     "too many": ("scenes", [], 7, "--orders 7: must be from 2 to 6"),
+    "none": ("scenes", [], [], "--orders: give at least one, or leave it out"),
+    "one twice": (
+        "scenes",
+        [],
+        [("night", "dust", "city")] * 2,
+        "--orders night,dust,city: is given twice",
+    ),
     "far too many": (
         "scenes",
         ["steps=[" + ",".join(f"{{target: {{dataset: scenes, domain: fog, name: d{n}}},"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shlex
 import signal
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from muhdi import Interrupted, Recipe, RecipeError, RunError
+from muhdi.evaluation.results import Results
 from muhdi.run.directory import RunDirectory
 from muhdi.workflows.sweep import Where, sweep, sweep_commands
 from muhdi.workflows.sweeps import devices, processes
@@ -156,6 +158,41 @@ def test_a_folder_may_be_below_the_home(
     sources, arms = sweep_commands([tiny()], [1], experiments="~/runs")
     assert all(f"--experiments {tmp_path}/runs" in command for command in [*sources, *arms])
     assert RunDirectory.of(Recipe.load(tiny()), "~/runs").folder == tmp_path / "runs/snapshots/tiny"
+
+
+def test_a_recipe_with_a_folder_of_its_own_needs_to_be_told_of_another(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    for key in ("snapshots", "logs"):
+        file = tiny(runtime={key: "/big"})
+        with pytest.raises(RecipeError, match=f"tiny: runtime.{key} is /big, but .* --experiments"):
+            sweep([file], [1])
+    _, arms = sweep_commands([file], [1], experiments=tmp_path / "runs")
+    assert f"--experiments {tmp_path}/runs" in arms[0]
+    sources, _ = sweep_commands([tiny()], [1])
+    assert "--experiments experiments " in sources[0]
+
+
+def test_a_run_of_other_settings_of_the_machine_is_taken(tiny: Tiny, tmp_path: Path) -> None:
+    begun = Recipe.load(tiny(), ["runtime.workers=1", "description=mine"], 1)
+    directory = RunDirectory.of(begun, tmp_path)
+    directory.create(begun, overwrite=False)
+    directory.release()
+    plan = planned(Asked({"tiny": str(tiny())}, [1]), tmp_path)
+    assert plan.sources == []
+    assert plan.arms["tiny"][0].directory.folder == directory.folder
+
+
+def test_a_run_has_ended_when_its_page_is_there(tiny: Tiny, tmp_path: Path) -> None:
+    (run,) = planned(Asked({"tiny": str(tiny())}, [1]), tmp_path).sources
+    run.directory.folder.mkdir(parents=True)
+    scored = Results("tiny", 1, "sim", ["sim"], [], [])
+    scored.add("source", {"running": {"sim": {"miou": 50.0, "iou": {}}}})
+    run.directory.results.write_text(json.dumps(scored.to_json()))
+    run.directory.samples.mkdir()
+    assert not run.is_complete(), "it was killed while it wrote the page"
+    run.directory.page.touch()
+    assert run.is_complete()
 
 
 def test_without_jobs_nothing_begins(tiny: Tiny, tmp_path: Path) -> None:

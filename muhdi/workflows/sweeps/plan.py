@@ -12,10 +12,13 @@ from pathlib import Path
 from muhdi.errors import RecipeError
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.orders import Order, Orders, in_order, order_name, orders_of, split_seed
+from muhdi.recipe.runtime import RuntimeConfig
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.variations import Varied, variations
 from muhdi.run.directory import RunDirectory, absolute_root
 
+EXPERIMENTS = Path("experiments")
+"""Folder of a sweep's ``snapshots`` and ``logs``, unless another one is asked for."""
 SOURCE_ONLY = ("steps=[]", "every_step={}", "extra_domains=[]", "test={}")
 NO_TEACHER = "evaluation.weights=model"
 """Of a source whose arms score their mean teachers: it has none, and its file says so anyway."""
@@ -131,11 +134,11 @@ class Run:
         return self.recipe.name
 
     def is_complete(self) -> bool:
-        """Whether it has ended: every stage is evaluated, and the samples are written."""
+        """Whether it has ended: every stage is evaluated, and its page, the last file, is there."""
         if not self.directory.results.exists():
             return False
         evaluated = len(self.directory.load_results()["steps"])
-        return evaluated == len(self.recipe.steps) + 1 and self.directory.samples.exists()
+        return evaluated == len(self.recipe.steps) + 1 and self.directory.page.exists()
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,30 @@ class Asked:
             RecipeError: as of `jobs`.
         """
         return [jobs[0].load() for jobs in self.jobs().values()]
+
+
+def folder_of(experiments: Path | str | None, recipes: Sequence[Recipe]) -> Path:
+    """Where the runs of a sweep go: all into one folder.
+
+    Args:
+        experiments: the folder that was asked for; None: `EXPERIMENTS`.
+        recipes: of the arms.
+
+    Raises:
+        RecipeError: no folder was asked for, and a recipe names one of its own.
+    """
+    if experiments is not None:
+        return Path(experiments).expanduser()
+    usual = RuntimeConfig()
+    for recipe in recipes:
+        for key in ("snapshots", "logs"):
+            chosen = getattr(recipe.runtime, key)
+            if chosen != getattr(usual, key):
+                raise RecipeError(
+                    f"{split_seed(recipe)[0]}: runtime.{key} is {chosen}, but a sweep keeps all its runs in"
+                    " one folder; name it with --experiments FOLDER"
+                )
+    return EXPERIMENTS
 
 
 def planned(asked: Asked, experiments: Path) -> SweepPlan:

@@ -58,14 +58,14 @@ class Process:
 
 
 def spawn(run: Run, experiments: Path, gpu: str | None) -> Child:
-    """Train a run in a process of one thread.
+    """Train a run in a process of one thread, or of as many as ``OMP_NUM_THREADS`` says.
 
     Args:
         run: to train.
         experiments: folder of the runs.
         gpu: the only one that it sees; None: it sees what this process sees.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ
     if gpu is not None:
         environment[VISIBLE] = gpu
     return Process(run.job.command(experiments), environment)
