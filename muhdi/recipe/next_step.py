@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from muhdi.recipe.methods import NEXT_STEP
+from muhdi.recipe.methods import NEXT_STEP, NO_ADAPTATION
 from muhdi.recipe.retentions import GIVES_BACK, NO_RETENTION, WITHOUT_SOURCE, RetentionConfig
 from muhdi.recipe.section import plain, refuse_untrusted
 from muhdi.recipe.stages import StepConfig
@@ -15,6 +15,11 @@ MAY_BE_WORSE = (
     " use the new one"
 )
 """For whoever leaves the source out (docs/methods.md, without the source)."""
+UNGUARDED = (
+    "no old network teaches in this step, so that without the source it may collapse: --set"
+    f" 'every_step.retention=[{WITHOUT_SOURCE.key}, {GIVES_BACK.key}]' guards against it"
+)
+"""For a step that learns without such a retention, and has lost none."""
 
 
 def repeated(last: StepConfig | None, target: dict[str, Any]) -> StepConfig:
@@ -56,13 +61,13 @@ def next_step(last: StepConfig, *, uses_source: bool) -> StepConfig:
     """
     step = _with_one_target(last)
     if not uses_source:
-        return _without_source(step, _parts(last))
+        return _without_source(step, _kept_parts(last))
     return step if step.uses_source else _with_source(step)
 
 
 def giving_back(step: StepConfig) -> StepConfig:
     """The same step, at whose end the running statistics come back."""
-    return _with_parts(step, [*_parts(step), GIVES_BACK])
+    return _with_parts(step, [*_kept_parts(step), GIVES_BACK])
 
 
 def what_changes(last: StepConfig, step: StepConfig) -> list[str]:
@@ -79,7 +84,7 @@ def what_changes(last: StepConfig, step: StepConfig) -> list[str]:
         if reason:
             notes.append(f"without {part.key} from here on, {reason}")
     if last.labelled is not None and step.labelled is None:
-        notes.append("without labelled from here on, which was for images of the earlier target")
+        notes.append("without labelled from here on, which names images of the earlier target")
     adaptation = last.adaptation
     if step.adaptation.key == adaptation.key and adaptation.for_one_target() != adaptation:
         notes.append(f"{adaptation.key} without its options for several targets")
@@ -95,14 +100,14 @@ def _with_one_target(step: StepConfig) -> StepConfig:
     # One without such a form stays: its own check says what it needs.
     if adaptation is not None and adaptation != step.adaptation:
         step = _changed(step, adaptation=plain(adaptation))
-    parts = _parts(step)
+    parts = _kept_parts(step)
     kept = [part for part in parts if part.for_one_target() is not None]
     return _with_parts(step, kept) if len(kept) < len(parts) else step
 
 
 def _with_source(step: StepConfig) -> StepConfig:
     """The step with the source, and without what only steps without it want."""
-    kept = [part for part in _parts(step) if part != GIVES_BACK]
+    kept = [part for part in _kept_parts(step) if part != GIVES_BACK]
     return _with_parts(_changed(step, source="labelled"), kept)
 
 
@@ -116,7 +121,7 @@ def _without_source(step: StepConfig, before: Sequence[RetentionConfig]) -> Step
     step = _changed(step, source="none", rare_classes=None)
     if step.adaptation.feature_distance is not None:
         step = _changed(step, adaptation={**plain(step.adaptation), "feature_distance": None})
-    kept = [part for part in _parts(step) if not part.needs_source]
+    kept = [part for part in _kept_parts(step) if not part.needs_source]
     if len(kept) == len(before):
         return step
     if not any(part.distils for part in kept):
@@ -138,7 +143,7 @@ def _with_parts(step: StepConfig, parts: Sequence[RetentionConfig]) -> StepConfi
     return _changed(step, retention=kept[0] if kept else plain(NO_RETENTION))
 
 
-def _parts(step: StepConfig) -> list[RetentionConfig]:
+def _kept_parts(step: StepConfig) -> list[RetentionConfig]:
     """The retentions of a step; none, if it keeps nothing."""
     return [part for part in step.retention.parts if part != NO_RETENTION]
 
@@ -176,4 +181,15 @@ def _what_changes_without_source(last: StepConfig, step: StepConfig) -> list[str
     for part in step.retention.parts:
         if part.key in reasons and part.key not in before:
             notes.append(f"with {part.key} from here on, {reasons[part.key]}")
+    if _is_unguarded(last, step):
+        notes.append(UNGUARDED)
     return [*notes, MAY_BE_WORSE]
+
+
+def _is_unguarded(last: StepConfig, step: StepConfig) -> bool:
+    """Whether a step without the source learns with the retentions of the last one alone, none of
+    which has an old network teach; the user may not know what that means without the source."""
+    kept = [part for part in _kept_parts(step) if part != GIVES_BACK]
+    as_before = kept == [part for part in _kept_parts(last) if part != GIVES_BACK]
+    learns = step.adaptation != NO_ADAPTATION
+    return learns and as_before and not any(part.distils for part in kept)

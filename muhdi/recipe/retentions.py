@@ -241,7 +241,8 @@ class AverageConfig(RetentionConfig):
 
 
 class StatisticsConfig(RetentionConfig):
-    """The batch norms' running statistics come back at the end of the step."""
+    """The batch norms' running statistics come back at the end of the step; what is kept or scored
+    within the step has those that it moves."""
 
     builds: ClassVar[str] = "muhdi.retention.statistics:RunningStatistics"
     settles: ClassVar[bool] = True

@@ -111,7 +111,7 @@ def with_one(arms: Arms, against: str) -> dict[str, str]:
 
 def tables(arms: Arms, controls: Controls, statistics: str) -> list[ResultTable]:
     """Means and spreads, differences from the controls, and every seed."""
-    results = _results_of(arms)
+    results = results_by_arm(arms)
     return [
         arms_table(results, statistics),
         differences_table(results, controls, statistics),
@@ -134,7 +134,8 @@ def _results(runs: Sequence[RunData]) -> list[Results]:
     return [run.results for run in runs]
 
 
-def _results_of(arms: Arms) -> dict[str, list[Results]]:
+def results_by_arm(arms: Arms) -> dict[str, list[Results]]:
+    """The results of runs by arm."""
     return {arm: _results(runs) for arm, runs in arms.items()}
 
 
@@ -340,7 +341,7 @@ def write_comparison(out: Path, arms: Arms, found: Callable[[str], Findings]) ->
         arms={arm: _seeds(arm_runs) for arm, arm_runs in arms.items()},
         all_statistics=statistics,
         findings={each: found(each) for each in statistics},
-        every_run={each: seeds_table(_results_of(arms), each) for each in statistics},
+        every_run={each: seeds_table(results_by_arm(arms), each) for each in statistics},
         charts={each: domain_charts(arms, each) for each in statistics},
         left_out=with_other_steps(arms),
         viewer=_viewer_of(arms, seed, statistics),

@@ -8,12 +8,19 @@ from pathlib import Path
 from statistics import mean
 
 from muhdi.errors import MuhdiError, nearest
-from muhdi.evaluation.results import Results
 from muhdi.recipe.methods import NO_ADAPTATION
 from muhdi.recipe.orders import base_arm, order_name, own_order, split_seed
 from muhdi.recipe.retentions import NO_RETENTION
 from muhdi.recipe.schema import Recipe
-from muhdi.report.compare import PAIRED, Findings, each_alone, group, readings, write_comparison
+from muhdi.report.compare import (
+    PAIRED,
+    Findings,
+    each_alone,
+    group,
+    readings,
+    results_by_arm,
+    write_comparison,
+)
 from muhdi.report.result_table import Cell, ResultTable, spread, statistics_title, with_statistics
 from muhdi.report.run_files import RunData, shared_statistics
 from muhdi.report.significance import LEVEL, Compared, Difference, corrected, difference
@@ -158,7 +165,7 @@ class SweepReport:
 
     def tables(self, statistics: str) -> list[ResultTable]:
         """Mean and spread of every arm and order, the orders together, and what differs."""
-        single = {arm: _results(runs) for arm, runs in self._single.items()}
+        single = results_by_arm(self._single)
         found = [arms_table(single, statistics)]
         if self.has_orders:
             found.append(self.orders_table(statistics))
@@ -303,10 +310,6 @@ def _is_control(recipe: Recipe) -> bool:
         if step.labelled is not None or not is_plain:
             return False
     return bool(recipe.steps)
-
-
-def _results(runs: Sequence[RunData]) -> list[Results]:
-    return [run.results for run in runs]
 
 
 def _arms(count: int) -> str:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from muhdi.recipe.next_step import MAY_BE_WORSE, next_step, repeated, section_of, what_changes
+from muhdi.recipe.next_step import (
+    MAY_BE_WORSE,
+    UNGUARDED,
+    next_step,
+    repeated,
+    section_of,
+    what_changes,
+)
 from muhdi.recipe.stages import StepConfig
 
 NEW = {"dataset": "folder", "name": "new", "root": "new", "images": "*.png"}
@@ -43,7 +50,7 @@ def test_labels_of_the_earlier_target_are_left_out_and_it_is_said() -> None:
     step = next_step(before, uses_source=True)
     assert step.labelled is None
     assert what_changes(before, step) == [
-        "without labelled from here on, which was for images of the earlier target"
+        "without labelled from here on, which names images of the earlier target"
     ]
 
 
@@ -67,6 +74,18 @@ def test_without_the_source_an_old_model_teaches_once() -> None:
     assert keys_of(both) == ["muhdi"]
     # A single one is no list, so that a setting of its options finds it.
     assert section_of(both)["retention"]["method"] == "muhdi"
+
+
+def test_it_is_said_when_nothing_guards_a_step_without_the_source() -> None:
+    for retention in ("none", "average", ["l2sp", "restore"]):
+        before = last(retention=retention)
+        step = next_step(before, uses_source=False)
+        assert what_changes(before, step) == [UNGUARDED, MAY_BE_WORSE]
+    still = last(adaptation="none", retention="none")
+    assert what_changes(still, next_step(still, uses_source=False)) == [MAY_BE_WORSE]
+    taught = last(retention="muhdi")
+    assert what_changes(taught, next_step(taught, uses_source=False)) == [MAY_BE_WORSE]
+    assert what_changes(before, next_step(before, uses_source=True)) == []
 
 
 def test_with_the_source_back_its_statistics_may_move() -> None:

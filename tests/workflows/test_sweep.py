@@ -312,6 +312,7 @@ def test_output_of_any_length_is_kept_until_the_end(tmp_path: Path) -> None:
 
 
 def test_every_process_sees_one_gpu(plan: SweepPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     seen: list[tuple[str, str]] = []
 
     def start(command: list[str], environment: Mapping[str, str]) -> FakeChild:
@@ -323,6 +324,25 @@ def test_every_process_sees_one_gpu(plan: SweepPlan, monkeypatch: pytest.MonkeyP
     engine = Where().engine(plan, print)
     Schedule(plan.runs, engine, lambda line: None, lambda now: None).run()
     assert seen == [(str(2 + number % 2), "1") for number in range(10)]
+
+
+def test_a_process_has_one_thread_unless_the_user_says_otherwise(
+    plan: SweepPlan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+
+    def start(command: list[str], environment: Mapping[str, str]) -> FakeChild:
+        threads.append(environment["OMP_NUM_THREADS"])
+        return FakeChild()
+
+    monkeypatch.setattr(processes, "Process", start)
+    for chosen in (None, "4"):
+        if chosen is None:
+            monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        else:
+            monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+        processes.spawn(plan.runs[0], plan.experiments, None)
+    assert threads == ["1", "4"]
 
 
 def test_places(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -241,8 +241,8 @@ def folder_of(experiments: Path | str | None, recipes: Sequence[Recipe]) -> Path
             chosen = getattr(recipe.runtime, key)
             if chosen != getattr(usual, key):
                 raise RecipeError(
-                    f"{split_seed(recipe)[0]}: runtime.{key} is {chosen}, but a sweep keeps all its runs in"
-                    " one folder; name it with --experiments FOLDER"
+                    f"{split_seed(recipe)[0]}: runtime.{key} is {chosen}, but a sweep keeps all its"
+                    " runs in one folder; name it with --experiments FOLDER"
                 )
     return EXPERIMENTS
 
