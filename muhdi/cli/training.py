@@ -371,6 +371,9 @@ def sweep(
     check_format(form)
     wanted = read_orders(orders)
     varied = read_varied(vary)
+    files = {recipe: recipe for recipe in recipes}
+    asked = Asked(files, seeds, settings, trust_code, wanted, varied).recipes()
+    check_comparable(asked)
     if dry_run:
         unused = {"jobs": jobs, "gpus": gpus, "cluster": cluster, "control": control}
         _refuse_unused(unused | {"format": form})
@@ -385,9 +388,6 @@ def sweep(
         )
         _print_commands(*commands)
         return
-    files = {recipe: recipe for recipe in recipes}
-    asked = Asked(files, seeds, settings, trust_code, wanted, varied).recipes()
-    check_comparable(asked)
     control_arm(asked, control)
     folder = folder_of(experiments, asked)
     with live_board(quiet=quiet) as board:

@@ -62,7 +62,7 @@ def expand_root(base: str, root: str) -> Path:
 
 
 def expand(path: str, key: str) -> str:
-    """``path`` with ``~`` and environment variables filled in.
+    """``path`` with ``~`` and environment variables filled in, unless it is there as it is.
 
     Args:
         path: as the user gave it.
@@ -71,6 +71,8 @@ def expand(path: str, key: str) -> str:
     Raises:
         RecipeError: an environment variable is not set.
     """
+    if "$" in path and os.path.exists(os.path.expanduser(path)):
+        return os.path.expanduser(path)  # its name holds the sign
     expanded = os.path.expanduser(os.path.expandvars(path))
     missing = re.search(r"\$\{?(\w+)\}?", expanded)
     if missing:

@@ -19,7 +19,7 @@ from muhdi.evaluation.domains import Scored
 from muhdi.evaluation.predict import predict
 from muhdi.evaluation.results import Results
 from muhdi.evaluation.views import Views, classes_of
-from muhdi.files import file_name, read_json, write_png
+from muhdi.files import file_name, write_png
 from muhdi.models.checkpoint import Checkpoint, backbone_in, load_checkpoint
 from muhdi.models.inference import Inference
 from muhdi.models.tensor_files import read_tensors
@@ -119,7 +119,7 @@ def add_earlier_predictions(run: Path, *, trust_code: bool = False) -> None:
     if not directory.samples.is_dir() or not directory.results.is_file():
         return
     recipe = directory.recipe()
-    results = Results.from_json(read_json(directory.results))
+    results = Results.load(directory.results)
     for stage in range(len(results.steps) - 1):
         missing = _missing(directory, results, stage)
         path = network_after(directory, recipe, stage)

@@ -100,7 +100,8 @@ def survey(root: Path, *, labelled: bool) -> Survey:
                 f"{root}: {len(files) - len(images)} images in folders that are named like labels"
                 " were left out"
             )
-        return replace(_described(root, images, []), notes=notes)
+        found = _described(root, images, [])
+        return replace(found, notes=[*notes, *found.notes])
     labels = _labels_among(root, files)
     images = sorted(set(files) - set(labels))
     if not labels:
@@ -137,6 +138,13 @@ def _described(root: Path, images: list[Path], labels: list[Path]) -> Survey:
     sizes = Counter(_size(root / path) for path in _some(first.images, COUNTED))
     size = sizes.most_common(1)[0][0]
     ids, colours = _values([root / path for path in _some(first.labels, COUNTED)])
+    notes = [note for group in groups.values() for note in group.notes]
+    if by_split:
+        others = len(images) - sum(map(len, by_split.values()))
+        if others:
+            notes.append(
+                f"{root}: {others} images outside the folders of train and val were left out"
+            )
     found = Survey(
         first.pattern,
         first.label_pattern,
@@ -146,7 +154,7 @@ def _described(root: Path, images: list[Path], labels: list[Path]) -> Survey:
         ids,
         colours,
         first.masks,
-        notes=[note for group in groups.values() for note in group.notes],
+        notes=notes,
     )
     if not by_split:
         return found

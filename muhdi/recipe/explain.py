@@ -29,11 +29,18 @@ def explain(error: ValidationError, data: dict[Any, Any], model: type[BaseModel]
     first = _likeliest(error.errors(include_url=False))
     spread = spread_steps(data)
     location = _as_written(first["loc"], spread)
-    shared = data.get("every_step", {})
-    if len(location) > 2 and location[0] == "steps" and _holds(shared, location[2:]):
+    if _is_of_every_step(location, data):
         location = ("every_step", *location[2:])
     key = ".".join(map(str, location)) or "recipe"
     return f"{key}: {_problem(first, location, spread, model)}"
+
+
+def _is_of_every_step(location: Location, data: Mapping[Any, Any]) -> bool:
+    """Whether a key of a step stands in ``every_step``, and not in the step itself."""
+    if len(location) < 3 or location[0] != "steps":
+        return False
+    own = _inside(data.get("steps"), location[1])
+    return _holds(data.get("every_step", {}), location[2:]) and not _holds(own, location[2:])
 
 
 def _likeliest(errors: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -17,9 +17,9 @@ MAY_BE_WORSE = (
 """For whoever leaves the source out (docs/methods.md, without the source)."""
 UNGUARDED = (
     "no old network teaches in this step, so that without the source it may collapse: --set"
-    f" 'every_step.retention=[{WITHOUT_SOURCE.key}, {GIVES_BACK.key}]' guards against it"
+    " 'every_step.retention={}' guards against it"
 )
-"""For a step that learns without such a retention, and has lost none."""
+"""For a step that learns without such a retention, and has lost none; with what it may have."""
 
 
 def repeated(last: StepConfig | None, target: dict[str, Any]) -> StepConfig:
@@ -68,6 +68,11 @@ def next_step(last: StepConfig, *, uses_source: bool) -> StepConfig:
 def giving_back(step: StepConfig) -> StepConfig:
     """The same step, at whose end the running statistics come back."""
     return _with_parts(step, [*_kept_parts(step), GIVES_BACK])
+
+
+def without_retention(step: StepConfig) -> StepConfig:
+    """The same step, which keeps nothing: of a run without steps, one that has lost nothing."""
+    return _with_parts(step, [])
 
 
 def what_changes(last: StepConfig, step: StepConfig) -> list[str]:
@@ -182,7 +187,10 @@ def _what_changes_without_source(last: StepConfig, step: StepConfig) -> list[str
         if part.key in reasons and part.key not in before:
             notes.append(f"with {part.key} from here on, {reasons[part.key]}")
     if _is_unguarded(last, step):
-        notes.append(UNGUARDED)
+        usual = f"[{WITHOUT_SOURCE.key}, {GIVES_BACK.key}]"
+        # It was added where the network takes it.
+        gives_back = GIVES_BACK in step.retention.parts
+        notes.append(UNGUARDED.format(usual if gives_back else WITHOUT_SOURCE.key))
     return [*notes, MAY_BE_WORSE]
 
 

@@ -84,6 +84,12 @@ def orders_of(recipe: Recipe, which: Orders) -> list[Order]:
             f"--orders: {recipe.name} has {len(set(own))} target to order; leave it out"
         )
     _check_alike(recipe)
+    for name in own:
+        if "," in name:
+            raise RecipeError(
+                f"--orders: the target {name!r} has a comma in its name, which stands between"
+                " targets; give it another name"
+            )
     count = _count(own)
     if which == "all":
         if count > MOST_ORDERS:

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from inspect import get_annotations
-from typing import Annotated, Any, ClassVar, Literal, NoReturn, get_args
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, NoReturn, Union, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from muhdi.recipe import plugins
+
+
+def _no_truth_value(value: Any) -> Any:
+    """Pydantic takes true for 1."""
+    if isinstance(value, bool):
+        word = str(value).lower()
+        raise plugins.explained(f"must be a number (it is {word}; YAML reads yes and on as true)")
+    return value
+
 
 Positive = Annotated[int, Field(gt=0, lt=2**63)]
 """An integer above 0: the type of an option such as a width or a number of iterations."""
@@ -28,13 +41,13 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 MeanOver = Literal["labelled", "all"]
 """Pixels whose number a loss is divided by."""
 Rate = Annotated[float, Field(gt=0.0, le=1e6, allow_inf_nan=False)]
-Side = Annotated[int, Field(ge=8, le=32768)]
+Side = Annotated[int, Field(ge=8, le=32768), BeforeValidator(_no_truth_value)]
 Size = tuple[Side, Side]
 """Width and height in pixels."""
 Name = Annotated[str, Field(min_length=1)]
 RGB = 3
 """Channels of an image that holds nothing but colours."""
-Value = Annotated[int, Field(ge=0, lt=2**16)]
+Value = Annotated[int, Field(ge=0, lt=2**16), BeforeValidator(_no_truth_value)]
 
 
 def _ascends(ends: tuple[int, int]) -> tuple[int, int]:
@@ -48,6 +61,13 @@ PixelRange = Annotated[tuple[Value, Value], AfterValidator(_ascends)]
 """Two values of pixels of up to 16 bit, the lower one first."""
 
 
+def _scalars_in(annotation: Any) -> set[Any]:
+    """The types of single values that a field takes, such as int and None."""
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        return {found for one in get_args(annotation) for found in _scalars_in(one)}
+    return {annotation} if isinstance(annotation, type) else set()
+
+
 class Section(BaseModel):
     """A section of a recipe: unknown keys are refused, values never change.
 
@@ -57,6 +77,13 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, serialize_by_alias=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        types = _scalars_in(cls.model_fields[str(info.field_name)].annotation)
+        is_number = bool({int, float} & types) and bool not in types
+        return _no_truth_value(value) if is_number else value
 
 
 def plain(section: BaseModel) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def read_run(folder: Path) -> RunData:
         folder=folder,
         recipe=load_recipe(recipe, trust_code=False),
         text=recipe.read_text(encoding="utf-8"),
-        results=Results.from_json(read_json(results)),
+        results=Results.load(results),
         metrics=_read_metrics(folder / "metrics.jsonl"),
         sessions=_read_list(folder / "environment.json"),
         change=_read_list(folder / CHANGE),

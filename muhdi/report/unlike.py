@@ -8,6 +8,8 @@ from muhdi.report.run_files import RunData
 
 _SHOWN = 3
 """Runs that a line names."""
+_IMAGES = "images or what their labels mean"
+"""What the digest of a domain's files is of."""
 
 
 def unlike(runs: Sequence[RunData]) -> list[str]:
@@ -26,7 +28,7 @@ def unlike(runs: Sequence[RunData]) -> list[str]:
     means = {}
     meanings = {}
     for run in runs:
-        means[run.folder.name] = ", ".join(run.recipe.evaluation.mean_over) or "all classes"
+        means[run.folder.name] = _mean_of(run)
         meanings[run.folder.name] = _meaning(run)
     lines.append(_difference("the classes of the mean", means))
     lines.append(_difference("what a class that no label holds counts", meanings))
@@ -44,15 +46,23 @@ def _by_aspect(runs: Sequence[RunData], domain: str) -> dict[str, dict[str, str]
         found.setdefault("size of the labels", {})[name] = text
         if images is None:
             continue
-        found.setdefault("images", {})[name] = images.content and _named(run, domain)
+        found.setdefault(_IMAGES, {})[name] = images.content and _named(run, domain)
         found.setdefault("number of images", {})[name] = str(images.images)
         found.setdefault("input size", {})[name] = images.input_size
         found.setdefault("fit", {})[name] = images.fit
         found.setdefault("views", {})[name] = images.views or "the whole image at once"
     contents = {run.results.scored[domain].content for run in runs if domain in run.results.scored}
     if len(contents - {""}) < 2:
-        found.pop("images", None)  # copies of one data set
+        found.pop(_IMAGES, None)  # copies of one data set
     return found
+
+
+def _mean_of(run: RunData) -> str:
+    """The classes over which a run's mean goes."""
+    classes = list(run.recipe.class_set().classes)
+    chosen = list(run.recipe.evaluation.mean_over) or classes
+    names = ", ".join(chosen)
+    return f"all classes ({names})" if chosen == classes else names
 
 
 def _named(run: RunData, domain: str) -> str:

@@ -67,7 +67,13 @@ class Importance(L2SP):
 
     def begin(self, network: Segmenter, memory: Memory, batches: Batches) -> None:
         super().begin(network, memory, batches)
-        self.measured.fill(memory or self.measure(network, self.first_images(batches)))
+        held = {name for name in trained_weights(network) if name in self.anchor}
+        if held <= memory.keys():
+            self.measured.fill(memory)
+            return
+        # A step that trained fewer weights has measured no others.
+        first = self.measure(network, self.first_images(batches))
+        self.measured.fill(first | memory)
 
     def importance(self, name: str) -> Tensor | float:
         if name not in self.measured:

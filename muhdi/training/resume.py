@@ -113,7 +113,7 @@ def _earlier_results(
 ) -> Results:
     """The results up to the state; files of a later time are removed, they will come again."""
     saved = directory.load_results() if resume else {}
-    found = Results.from_json(saved) if saved else empty
+    found = Results.from_json(saved, str(directory.results)) if saved else empty
     known = found.steps
     if state is None:
         if known:

@@ -24,7 +24,14 @@ from muhdi.recipe.evaluation import EvaluationConfig
 from muhdi.recipe.load import RECIPE, given_recipe
 from muhdi.recipe.methods import NEXT_STEP
 from muhdi.recipe.model import ModelConfig
-from muhdi.recipe.next_step import giving_back, next_step, repeated, section_of, what_changes
+from muhdi.recipe.next_step import (
+    giving_back,
+    next_step,
+    repeated,
+    section_of,
+    what_changes,
+    without_retention,
+)
 from muhdi.recipe.retentions import GIVES_BACK
 from muhdi.recipe.schema import Recipe
 from muhdi.recipe.section import plain, refuse_untrusted
@@ -158,7 +165,8 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     _check_base(base, checkpoint, network, source_free=source_free)
     found = survey(Path(images), labelled=False)
     target = _new_domain(Path(images), found)
-    extra, gone = _earlier_domains(base, target["name"])
+    _check_new(target["name"], base, checkpoint)
+    extra, gone = _earlier_domains(base)
     notes = [*found.notes, *gone]
     last = repeated(base.steps[-1] if base.steps else None, target)
     step = next_step(last, uses_source=not source_free)
@@ -188,7 +196,8 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     (trained,) = recipe.steps
     if source_free:
         _check_without_source(trained)
-    return AdaptationPlan(recipe, network, notes + what_changes(last, trained))
+    before = last if base.steps else without_retention(last)
+    return AdaptationPlan(recipe, network, notes + what_changes(before, trained))
 
 
 @dataclass(frozen=True)
@@ -218,12 +227,24 @@ class _Changes:
         Args:
             part: ``adaptation`` or ``retention``.
         """
-        keys = [setting.partition("=")[0].strip() for setting in self.settings]
-        choosing = re.compile(rf"steps|(every_step|steps\.0)(\.{part}(\.method)?)?")
-        return any(choosing.fullmatch(key) for key in [*keys, *self.by_key])
+        choosing = re.compile(rf"(every_step|steps\.0)(\.{part}(\.method)?)?")
+        return any(choosing.fullmatch(key) for key in self._keys())
+
+    def _keys(self) -> list[str]:
+        """What is changed."""
+        return [*(setting.partition("=")[0].strip() for setting in self.settings), *self.by_key]
 
     def applied(self, data: dict[str, Any], *, trust_code: bool) -> Recipe:
-        """The recipe with the changes."""
+        """The recipe with the changes.
+
+        Raises:
+            RecipeError: they are wrong, or change the steps as a whole.
+        """
+        if "steps" in self._keys():
+            raise RecipeError(
+                "steps: the one step learns from --images; change its keys by every_step, --set"
+                " every_step.iterations=100 for example"
+            )
         return _read(data, self.settings, self.seed, trust_code=trust_code, **self.by_key)
 
 
@@ -390,7 +411,14 @@ def _gone(name: str, error: MuhdiError) -> str:
     return f"{name}: is not evaluated, its images are not there any more ({error})"
 
 
-def _earlier_domains(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list[str]]:
+def _check_new(name: str, base: Recipe, checkpoint: Checkpoint) -> None:
+    """Refuse the name of a domain that the run or the network knows: it would be overwritten."""
+    known = {data.domain_name for _, data in base.domains()}
+    if name in known | checkpoint.statistics.keys():
+        raise DataError(f"--images: a domain is called {name!r} already; rename the folder")
+
+
+def _earlier_domains(recipe: Recipe) -> tuple[list[DomainConfig], list[str]]:
     """Targets and extra domains whose images are still there, each once, and notes on others."""
     context = DataContext.of(recipe)
     kept: dict[str, DomainConfig] = {}
@@ -400,8 +428,6 @@ def _earlier_domains(recipe: Recipe, new: str) -> tuple[list[DomainConfig], list
         if name == recipe.source_name() or name in kept:
             continue
         refuse_untrusted([data])
-        if name == new:
-            raise DataError(f"--images: a domain is called {name!r} already; rename the folder")
         try:
             for split in ("train", "val"):
                 open_split(data, split, context, labels=split == "val")

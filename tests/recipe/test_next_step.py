@@ -7,10 +7,12 @@ from typing import Any
 from muhdi.recipe.next_step import (
     MAY_BE_WORSE,
     UNGUARDED,
+    giving_back,
     next_step,
     repeated,
     section_of,
     what_changes,
+    without_retention,
 )
 from muhdi.recipe.stages import StepConfig
 
@@ -76,11 +78,27 @@ def test_without_the_source_an_old_model_teaches_once() -> None:
     assert section_of(both)["retention"]["method"] == "muhdi"
 
 
+GIVING_BACK = (
+    "with statistics from here on, which gives the running statistics back at the end of the step"
+)
+
+
+def test_a_run_without_steps_has_lost_nothing() -> None:
+    usual = repeated(None, NEW)
+    step = next_step(usual, uses_source=False)
+    assert what_changes(without_retention(usual), step) == [
+        "with distill from here on, which guards against a collapse without the source",
+        MAY_BE_WORSE,
+    ]
+
+
 def test_it_is_said_when_nothing_guards_a_step_without_the_source() -> None:
     for retention in ("none", "average", ["l2sp", "restore"]):
         before = last(retention=retention)
         step = next_step(before, uses_source=False)
-        assert what_changes(before, step) == [UNGUARDED, MAY_BE_WORSE]
+        assert what_changes(before, step) == [UNGUARDED.format("distill"), MAY_BE_WORSE]
+        both = UNGUARDED.format("[distill, statistics]")
+        assert what_changes(before, giving_back(step)) == [GIVING_BACK, both, MAY_BE_WORSE]
     still = last(adaptation="none", retention="none")
     assert what_changes(still, next_step(still, uses_source=False)) == [MAY_BE_WORSE]
     taught = last(retention="muhdi")

@@ -68,6 +68,12 @@ MISTAKES = {
     "a word": ("scenes", [], "revers", "--orders revers: must be all, reverse, a number"),
     "too few": ("scenes", [], 1, "--orders 1: must be from 2 to 6"),
     "too many": ("scenes", [], 7, "--orders 7: must be from 2 to 6"),
+    "a comma": (
+        "scenes",
+        ["steps.0.target.name='a,b'"],
+        "all",
+        "--orders: the target 'a,b' has a comma in its name",
+    ),
     "none": ("scenes", [], [], "--orders: give at least one, or leave it out"),
     "one twice": (
         "scenes",

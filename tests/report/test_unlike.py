@@ -38,7 +38,8 @@ def test_copies_of_one_data_set_are_alike() -> None:
     [
         (
             run("b", replace(IMAGES, root="/there/city", content="0ff1ce00")),
-            "the images: those in /here/city (c0ffee00) in a; those in /there/city (0ff1ce00) in b",
+            "the images or what their labels mean: those in /here/city (c0ffee00) in a; those in"
+            " /there/city (0ff1ce00) in b",
         ),
         (run("b", replace(IMAGES, input_size="32x16")), "the input size: 64x32 in a; 32x16 in b"),
         (run("b", replace(IMAGES, fit="pad")), "the fit: stretch in a; pad in b"),
@@ -47,7 +48,11 @@ def test_copies_of_one_data_set_are_alike() -> None:
             "the views: the whole image at once in a; mirror images in b",
         ),
         (run("b", None, "evaluation.size=[24,16]"), "the labels' own in a; 24x16 in b"),
-        (run("b", IMAGES, "evaluation.mean_over=[flat,sky]"), "all classes in a; flat, sky in b"),
+        (
+            run("b", IMAGES, "evaluation.mean_over=[flat,sky]"),
+            "the classes of the mean: all classes (flat, construction, object, nature, sky, human,"
+            " vehicle) in a; flat, sky in b",
+        ),
         (run("b", absent=None), "no label holds counts: nothing in a; 0 where it was predicted"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from muhdi import Interrupted, Recipe, RecipeError, RunError
+from muhdi import Interrupted, MuhdiError, Recipe, RecipeError, RunError
 from muhdi.evaluation.results import Results
 from muhdi.run.directory import RunDirectory
 from muhdi.workflows.sweep import Where, sweep, sweep_commands
@@ -181,6 +182,57 @@ def test_a_run_of_other_settings_of_the_machine_is_taken(tiny: Tiny, tmp_path: P
     plan = planned(Asked({"tiny": str(tiny())}, [1]), tmp_path)
     assert plan.sources == []
     assert plan.arms["tiny"][0].directory.folder == directory.folder
+
+
+@pytest.mark.parametrize("way", ["another name", "moved"])
+def test_a_folder_is_known_again(
+    tiny: Tiny, tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = Asked({"tiny": str(tiny())}, [1])
+    (run,) = planned(asked, Path("swept")).arms["tiny"]
+    run.directory.create(run.recipe, overwrite=False)
+    run.directory.release()
+    folder = Path("swept").absolute()
+    if way == "moved":
+        folder = Path("swept").rename("elsewhere")
+    (again,) = planned(asked, folder).arms["tiny"]
+    assert again.recipe.model.init == run.recipe.model.init
+    assert again.directory.has_recipe()
+
+
+def test_a_damaged_run_is_named(tiny: Tiny, tmp_path: Path) -> None:
+    asked = Asked({"tiny": str(tiny())}, [1])
+    (run,) = planned(asked, tmp_path).arms["tiny"]
+    run.directory.create(run.recipe, overwrite=False)
+    run.directory.release()
+    for text in ("{}", "[]", "null", '{"steps": 5}'):
+        run.directory.results.write_text(text)
+        with pytest.raises(MuhdiError, match=re.escape(str(run.directory.results))):
+            planned(asked, tmp_path)
+
+
+def test_two_variations_that_mean_the_same_are_refused(tiny: Tiny, tmp_path: Path) -> None:
+    def jobs(key: str, *values: object) -> int:
+        return len(Asked({"tiny": str(tiny())}, [1], varied={key: values}).jobs())
+
+    retention = "every_step.retention"
+    images = {"method": "style", "images": 32}
+    message = "--vary: retention-style and retention-style-images-32 mean the same; leave one of"
+    with pytest.raises(RecipeError, match=message):
+        jobs(retention, "style", images)
+    assert jobs(retention, "style", {"method": "style", "images": 31}) == 2
+    assert jobs("runtime.workers", 0, 1) == 2
+
+
+def test_what_could_not_be_compared_is_not_even_printed(
+    muhdi: Muhdi, tiny: Tiny, tmp_path: Path
+) -> None:
+    one = tiny().rename(tmp_path / "one.yml")
+    both = tiny(name="both", steps=[{"target": {"dataset": "scenes", "domain": "fog"}}])
+    status, _, errors = muhdi("sweep", one, both, "--seed", "1", "--dry-run")
+    assert status == 2
+    assert "sweep recipes of one benchmark" in errors
 
 
 def test_a_run_has_ended_when_its_page_is_there(tiny: Tiny, tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from muhdi.errors import RecipeError
+from muhdi.evaluation.results import Results
 from muhdi.recipe.load import load_recipe
 from muhdi.recipe.orders import Order, Orders, in_order, order_name, orders_of, split_seed
 from muhdi.recipe.runtime import RuntimeConfig
 from muhdi.recipe.schema import Recipe
+from muhdi.recipe.section import plain
 from muhdi.recipe.variations import Varied, variations
 from muhdi.run.directory import RunDirectory, absolute_root
 
@@ -137,7 +139,7 @@ class Run:
         """Whether it has ended: every stage is evaluated, and its page, the last file, is there."""
         if not self.directory.results.exists():
             return False
-        evaluated = len(self.directory.load_results()["steps"])
+        evaluated = len(Results.load(self.directory.folder).steps)
         return evaluated == len(self.recipe.steps) + 1 and self.directory.page.exists()
 
 
@@ -209,9 +211,12 @@ class Asked:
                 found[key] = job
                 continue
             name, _ = split_seed(job.load())
+            alike: dict[str, str] = {}
             for one in each:
                 called = f"name={json.dumps(f'{name}_{one.name}')}"
-                found[f"{key}_{one.name}"] = job.changed(*one.settings, called)
+                varied = job.changed(*one.settings, called)
+                _refuse_alike(one.name, varied.load(), alike)
+                found[f"{key}_{one.name}"] = varied
         return found
 
     def recipes(self) -> list[Recipe]:
@@ -270,6 +275,20 @@ def planned(asked: Asked, experiments: Path) -> SweepPlan:
     return SweepPlan(first, arms, experiments)
 
 
+def _refuse_alike(name: str, recipe: Recipe, alike: dict[str, str]) -> None:
+    """Refuse a variation after which the recipe is the same as after another one.
+
+    Args:
+        name: of the variation.
+        recipe: with it.
+        alike: names by what is in the recipe; changed in place.
+    """
+    values = {**plain(recipe), "name": ""}
+    first = alike.setdefault(json.dumps(values, sort_keys=True), name)
+    if first != name:
+        raise RecipeError(f"--vary: {first} and {name} mean the same; leave one of them out")
+
+
 def _refuse_twice(job: Job, name: str, names: set[str]) -> None:
     if name in names:
         raise RecipeError(
@@ -300,7 +319,21 @@ def _started(job: Job, recipe: Recipe, experiments: Path, sources: dict[str, Run
     source = sources[key]
     iterations = source.recipe.source_training.iterations
     network = source.directory.model(0, "source", iterations)
-    return Run.of(job.started_from(network), experiments, source.name)
+    started = _as_recorded(network, RunDirectory.of(recipe, experiments))
+    return Run.of(job.started_from(started), experiments, source.name)
+
+
+def _as_recorded(network: Path, directory: RunDirectory) -> Path:
+    """The path of a source's network as a run that began with it has it.
+
+    The folder of the sweep may have been moved since, or named in another way.
+    """
+    if not directory.has_recipe():
+        return network
+    known = Path(directory.recipe().model.init or "")
+    # Name of the source's run, which tells what it was trained on, stage and file.
+    is_same = known.parts[-3:] == network.parts[-3:]
+    return known if is_same else network
 
 
 def _source(job: Job, experiments: Path) -> Run:
