@@ -168,10 +168,11 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     _check_new(target["name"], base, checkpoint)
     extra, gone = _earlier_domains(base)
     notes = [*found.notes, *gone]
+    begun = network.stem if run is None else run.name
     last = repeated(base.steps[-1] if base.steps else None, target)
     step = next_step(last, uses_source=not source_free)
     data = {
-        "name": f"{network.stem if run is None else run.name}_{file_name(target['name'])}",
+        "name": f"{file_name(begun)}_{file_name(target['name'])}",
         "description": f"{target['name']}, from {found.count} images without labels, after"
         f" {base.name}",
         **_inherited(base),

@@ -52,6 +52,12 @@ def test_changes_come_after_settings_and_do_not_stay() -> None:
     [
         ({"sed": 3}, "sed: unknown key; did you mean 'seed'?"),
         ({"every_step.iteratons": 3}, "every_step.iteratons: unknown key; did you mean"),
+        ({"steps.1.iterations": 0}, "steps.1.iterations: input should be greater than 0"),
+        ({"steps.1.retention": "no"}, "steps.1.retention: unknown method 'no'"),
+        ({"every_step.iterations": True}, "every_step.iterations: must be a number (it is true;"),
+        ({"optimizer.ema": True}, "optimizer.ema: must be a number (it is true;"),
+        ({"image_size": [64, False]}, "image_size.1: must be a number (it is false;"),
+        ({"seed": True}, "seed: must be a number (it is true;"),
         ({"steps.9.iterations": 3}, "'9' must be a number from 0 to 2"),
         ({"runtime.device": "gpu"}, "runtime.device: string should match pattern"),
         ({"classes": ["a", "a"]}, "classes: give from 2 to 200 class names, each once"),

@@ -138,6 +138,22 @@ def test_importance_is_summed_or_forgotten_exponentially(network: Segmenter, dec
         torch.testing.assert_close(value, decay * first[name] + newest[name])
 
 
+def test_weights_that_the_memory_lacks_are_measured(network: Segmenter) -> None:
+    """As after a step that trained the heads alone."""
+    images = Images()
+    method = EWC(EWCConfig(samples=2), context())
+    known = {
+        name: torch.full_like(weight, 7.0)
+        for name, weight in network.named_parameters()
+        if name.startswith("heads.")
+    }
+    method.begin(network, known, images)
+    measured = method.measure(network, images.source(2))
+    assert 0 < len(known) < len(measured)
+    for name, value in (measured | known).items():
+        torch.testing.assert_close(method.importance(name), value)
+
+
 def test_a_head_that_was_not_there_is_free(network: Segmenter) -> None:
     method = L2SP(L2SPConfig(weight=1.0), context())
     method.begin(network, {}, NoBatches())

@@ -13,11 +13,14 @@ import yaml
 from PIL import Image
 
 import muhdi as library
+from muhdi import MuhdiError, RecipeError
+from muhdi.data.catalog import DataContext, open_split
 from muhdi.data.scenes.draw import draw_scene
 from muhdi.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from muhdi.models.segmenter import build_segmenter
 from muhdi.recipe.backbones import read_backbone
 from muhdi.run.directory import RunDirectory
+from muhdi.training.start import find_initial
 from muhdi.workflows import change
 from muhdi.workflows.adapt import plan_adaptation
 
@@ -129,6 +132,41 @@ def test_it_is_said_which_images_are_left_out(trained: Path, rainy: Path) -> Non
     left_out = "3 images in folders that are named like labels were left out"
     assert plan.notes == [f"{rainy}: {left_out}"]
     assert ", from 5 images without labels, after trained" in plan.recipe.description
+
+
+def test_images_in_neither_split_are_said_to_be_left_out(trained: Path, rainy: Path) -> None:
+    shutil.copytree(rainy / "val", rainy / "more")
+    plan = plan_adaptation(trained, rainy)
+    assert plan.notes == [f"{rainy}: 3 images outside the folders of train and val were left out"]
+
+
+def test_a_name_that_the_network_knows_is_refused(
+    trained: Path, rainy: Path, tmp_path: Path
+) -> None:
+    """Its statistics, and what a retention keeps of it, would be overwritten."""
+    network = shutil.copy(RunDirectory(trained).last_model(), tmp_path / "net.safetensors")
+    for model in (trained, network):
+        for name in ("sim", "city"):
+            place = shutil.copytree(rainy, tmp_path / name, dirs_exist_ok=True)
+            message = f"--images: a domain is called '{name}' already; rename the folder"
+            with pytest.raises(MuhdiError, match=message):
+                plan_adaptation(model, place, source_free=True)
+
+
+def test_the_step_as_a_whole_is_not_changed(trained: Path, rainy: Path) -> None:
+    for steps in ("[]", "[{target: {dataset: scenes, domain: fog}}]"):
+        for changed in ({"settings": [f"steps={steps}"]}, {"changes": {"steps": []}}):
+            with pytest.raises(RecipeError, match=r"^steps: the one step learns from --images;"):
+                plan_adaptation(trained, rainy, **changed)
+
+
+def test_a_folder_may_hold_a_dollar_sign(trained: Path, rainy: Path, tmp_path: Path) -> None:
+    place = rainy.rename(tmp_path / "rain$y")
+    network = tmp_path / "$net.safetensors"
+    shutil.copy(RunDirectory(trained).last_model(), network)
+    recipe = plan_adaptation(network, place, source_free=True).recipe
+    assert len(open_split(recipe.steps[0].target, "train", DataContext.of(recipe))) == 5
+    assert find_initial(recipe.model, ".") == network
 
 
 def test_a_lone_network_is_adapted_with_a_recipes_source(
