@@ -155,28 +155,25 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     check_type("model", model, str, Path)
     check_type("images", images, str, Path)
     check_type("source", source, Recipe, str, Path, type(None))
-    network = network_file(model)
-    run = run_of(model)
-    checkpoint = load_checkpoint(network, trust_code=trust_code)
-    if source_free and source is None and run is None:
-        base = _of_network(checkpoint, network)
+    begun = _Begun.of(model, trust_code=trust_code)
+    if source_free and source is None and begun.run is None:
+        base = _of_network(begun)
     else:
-        base = _base_recipe(model, run, source, trust_code=trust_code)
-    _check_base(base, checkpoint, network, source_free=source_free)
+        base = _base_recipe(begun, source, trust_code=trust_code)
+    _check_base(base, begun, source_free=source_free)
     found = survey(Path(images), labelled=False)
     target = _new_domain(Path(images), found)
-    _check_new(target["name"], base, checkpoint)
+    _check_new(target["name"], base, begun.checkpoint)
     extra, gone = _earlier_domains(base)
     notes = [*found.notes, *gone]
-    begun = network.stem if run is None else run.name
     last = repeated(base.steps[-1] if base.steps else None, target)
     step = next_step(last, uses_source=not source_free)
+    name = target["name"]
     data = {
-        "name": f"{file_name(begun)}_{file_name(target['name'])}",
-        "description": f"{target['name']}, from {found.count} images without labels, after"
-        f" {base.name}",
+        "name": f"{begun.name}_{file_name(name)}",
+        "description": f"{name}, from {found.count} images without labels, after {base.name}",
         **_inherited(base),
-        **_from_network(checkpoint, network, base),
+        **_from_network(begun, base),
         "extra_domains": [plain(domain) for domain in extra],
         "every_step": section_of(step),
         "steps": [{"target": target}],
@@ -192,13 +189,39 @@ def plan_adaptation(  # noqa: PLR0913 - options by name
     recipe = asked.applied(data, trust_code=trusted)
     recipe.check_trusted()
     # What the user has changed decides, too.
-    if source_free and not asked.choose("retention") and _can_give_back(recipe, checkpoint):
+    if source_free and not asked.choose("retention") and _can_give_back(recipe, begun):
         recipe = _read(_giving_back(recipe), trust_code=trusted)
     (trained,) = recipe.steps
     if source_free:
         _check_without_source(trained)
     before = last if base.steps else without_retention(last)
-    return AdaptationPlan(recipe, network, notes + what_changes(before, trained))
+    return AdaptationPlan(recipe, begun.network, notes + what_changes(before, trained))
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What an adaptation begins with.
+
+    Attributes:
+        network: the file.
+        checkpoint: what it holds.
+        run: directory of the run that it is in; None: of no run.
+    """
+
+    network: Path
+    checkpoint: Checkpoint
+    run: Path | None
+
+    @classmethod
+    def of(cls, model: Path | str, *, trust_code: bool) -> _Begun:
+        """The network that a user names, by its file or its run."""
+        network = network_file(model)
+        return cls(network, load_checkpoint(network, trust_code=trust_code), run_of(model))
+
+    @property
+    def name(self) -> str:
+        """Of the run or the file, as a part of a name."""
+        return file_name(self.network.stem if self.run is None else self.run.name)
 
 
 @dataclass(frozen=True)
@@ -287,28 +310,29 @@ def _check_without_source(step: StepConfig) -> None:
         )
 
 
-def _check_base(base: Recipe, checkpoint: Checkpoint, network: Path, *, source_free: bool) -> None:
+def _check_base(base: Recipe, begun: _Begun, *, source_free: bool) -> None:
     """Refuse a recipe without the source that is asked for, or of other classes than a network."""
     if base.source is None and not source_free:
         raise RecipeError(
             f"{base.name}: has no source; name another recipe with --source RECIPE, or learn from"
             " the new images alone with --source-free"
         )
-    if checkpoint.classes != base.class_set().classes:
+    if begun.checkpoint.classes != base.class_set().classes:
         raise RecipeError(
-            f"{network}: its classes are not those of the recipe {base.name!r}; give --source"
+            f"{begun.network}: its classes are not those of the recipe {base.name!r}; give --source"
             " another one"
         )
 
 
-def _of_network(checkpoint: Checkpoint, network: Path) -> Recipe:
+def _of_network(begun: _Begun) -> Recipe:
     """What a network's file says of its run: nothing to train on, and nothing to evaluate."""
+    checkpoint = begun.checkpoint
     default = checkpoint.default_statistics
     statistics = list(dict.fromkeys([*EvaluationConfig().statistics, default]))
     evaluation = EvaluationConfig.model_validate({"statistics": statistics, "default": default})
     known = [name for name, one in CLASS_SETS.items() if one.classes == checkpoint.classes]
     return Recipe.model_construct(
-        name=network.stem,
+        name=begun.network.stem,
         classes=known[0] if known else list(checkpoint.classes),
         image_size=checkpoint.image_size,
         channels=checkpoint.network.channels,
@@ -318,18 +342,16 @@ def _of_network(checkpoint: Checkpoint, network: Path) -> Recipe:
     )
 
 
-def _base_recipe(
-    model: Path | str, run: Path | None, source: Recipe | Path | str | None, *, trust_code: bool
-) -> Recipe:
+def _base_recipe(begun: _Begun, source: Recipe | Path | str | None, *, trust_code: bool) -> Recipe:
     """The recipe whose source is trained on and whose domains are evaluated."""
     if source is not None:
         base = given_recipe(source, trust_code=trust_code)
-    elif run is not None:
-        base = Recipe.load(run / RECIPE, trust_code=trust_code)
+    elif begun.run is not None:
+        base = Recipe.load(begun.run / RECIPE, trust_code=trust_code)
     else:
         raise RecipeError(
-            f"{model}: is not in a run directory; say with --source RECIPE on which source it was"
-            " trained, or learn from the new images alone with --source-free"
+            f"{begun.network}: is not in a run directory; say with --source RECIPE on which source"
+            " it was trained, or learn from the new images alone with --source-free"
         )
     return base
 
@@ -350,11 +372,12 @@ def _inherited(base: Recipe) -> dict[str, Any]:
     return data
 
 
-def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[str, Any]:
+def _from_network(begun: _Begun, base: Recipe) -> dict[str, Any]:
     """The section of the network: what its file decides, and what of it is trained."""
+    checkpoint = begun.checkpoint
     model = {
         "backbone": plain(checkpoint.backbone),
-        "init": os.path.abspath(network),
+        "init": os.path.abspath(begun.network),
         "multi_level": checkpoint.network.multi_level,
         "decoder": plain(checkpoint.network.decoder_config),
         "tune": plain(base.model.tune),
@@ -369,12 +392,12 @@ def _from_network(checkpoint: Checkpoint, network: Path, base: Recipe) -> dict[s
     }
 
 
-def _can_give_back(recipe: Recipe, checkpoint: Checkpoint) -> bool:
+def _can_give_back(recipe: Recipe, begun: _Begun) -> bool:
     """Whether running statistics move, and the network that gets them back is the one in use."""
     scored = recipe.evaluation
     is_last = scored.weights == "model" and scored.select == "last"
     has_it = GIVES_BACK in recipe.steps[0].retention.parts
-    return is_last and not has_it and moves_statistics(checkpoint.network, recipe.model)
+    return is_last and not has_it and moves_statistics(begun.checkpoint.network, recipe.model)
 
 
 def _giving_back(recipe: Recipe) -> dict[str, Any]:
