@@ -44,6 +44,8 @@ from muhdi.training.optim import build_optimizer, freeze_affine
 from tests.testers import FewBatches, begin
 
 RATE = 2.5e-4
+MATRIX_SIDE = 2048
+"""Of the matrices whose product says what the machine can do."""
 VERSIONS: dict[str, dict[str, Any]] = {
     "ours": {},
     "bf16": {"precision": "bf16-mixed", "channels_last": True},
@@ -180,8 +182,9 @@ def operations(backbone: str, size: tuple[int, int]) -> int:
     return int(counted.get_total_flops())
 
 
-def matrix_rate(dtype: torch.dtype, side: int = 2048) -> float:
+def matrix_rate(dtype: torch.dtype) -> float:
     """Operations per second of a product of two square matrices, the best of five."""
+    side = MATRIX_SIDE
     a, b = (torch.randn(side, side).to(dtype) for _ in range(2))
     best = math.inf
     for _ in range(5):
