@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from inspect import get_annotations
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Union, get_args, get_origin
 
 from pydantic import (
@@ -82,7 +82,8 @@ class Section(BaseModel):
     @classmethod
     def _numbers_are_no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
         types = _scalars_in(cls.model_fields[str(info.field_name)].annotation)
-        is_number = bool({int, float} & types) and bool not in types
+        # What may also be something else, such as a file, has a check of its own.
+        is_number = bool({int, float} & types) and types <= {int, float, NoneType}
         return _no_truth_value(value) if is_number else value
 
 
